@@ -1,0 +1,41 @@
+"""A record: what every source yields and every scorer reads, on the training side and at the edge alike."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from anomaly.atomic import sha256_file
+
+Payload = TypeVar("Payload")
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Generic[Payload]):
+    """One reading: `id` is stable over restarts, `time` is seconds since 1970 UTC."""
+
+    id: str
+    time: float
+    payload: Payload
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A record that could not be read: counted, kept aside with its reason, never a reason to stop."""
+
+    id: str
+    time: float
+    reason: str
+    path: Path | None = None
+
+
+def fingerprint(paths: Iterable[Path], root: Path) -> str:
+    """SHA-256 over the relative names and contents of files, in name order: the identity of a data set."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
+        digest.update(f"{name}\0{sha256_file(path)}\n".encode())
+    return digest.hexdigest()

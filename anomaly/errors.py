@@ -1,0 +1,41 @@
+"""One error hierarchy. A message says what happened, where, and what to do."""
+
+
+class AnomalyError(Exception):
+    """Root of every error this package raises on purpose; the command line prints it without a traceback."""
+
+
+class SpecError(AnomalyError):
+    """The spec is not usable: an unknown key, a bad value, a folder that is not there."""
+
+
+class DataError(AnomalyError):
+    """Records cannot be used as a whole: wrong layout, missing column, nothing to read."""
+
+
+class RecordError(AnomalyError):
+    """One record (a picture, a row) cannot be read. It is counted and kept aside; the run goes on."""
+
+
+class WeightsError(AnomalyError):
+    """Weights cannot be found or do not fit the network."""
+
+
+class ExportError(AnomalyError):
+    """The exported graph does not decide as the PyTorch detector does, or cannot be built."""
+
+
+class BundleError(AnomalyError):
+    """A bundle is damaged, hostile, unsigned where a key is set, or not made for this use."""
+
+
+class ProviderError(AnomalyError):
+    """The execution provider that was forced is not there."""
+
+
+class StoreError(AnomalyError):
+    """The event store cannot be opened or written."""
+
+
+class SinkError(AnomalyError):
+    """An alert could not be delivered; it stays in the outbox."""

@@ -1,0 +1,111 @@
+"""Detector -> detector.onnx, and the proof that the two decide alike."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+
+from anomaly.atomic import replacing
+from anomaly.errors import ExportError
+from anomaly.export.detector import Detector
+
+OPSET = 18
+MAX_RELATIVE = 1e-4
+
+
+def export_onnx(detector: Detector, example: NDArray[Any], path: Path) -> None:
+    """Write the detector as one ONNX graph, atomically; the same detector gives the same bytes.
+
+    `example` is a raw batch of two: (2, H, W, C) pictures or (2, T, C) windows. Raises ExportError when the graph is
+    not valid ONNX.
+    """
+    image = example.dtype != np.float32
+    dimension = torch.export.Dim
+    dynamic = {0: dimension("N"), 1: dimension("H"), 2: dimension("W")} if image else {0: dimension("N")}
+    names = ("image", "map") if image else ("window", "contribution")
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # exporter chatter about its own deprecations
+        program = torch.onnx.export(
+            detector.eval(),
+            (torch.from_numpy(example.copy()),),
+            dynamo=True,
+            dynamic_shapes=(dynamic,),
+            input_names=[names[0]],
+            output_names=["score", "p_value", names[1]],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    _strip(model)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ExportError(f"the exported graph is not valid ONNX: {error}") from error
+    with replacing(path) as part:
+        part.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove what names this machine (source paths, stack traces), so that bytes depend on the detector alone."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    graph = model.graph
+    graph.doc_string = ""
+    for item in [*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph]:
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for function in model.functions:
+        function.doc_string = ""
+        del function.metadata_props[:]
+
+
+@dataclass(frozen=True)
+class Parity:
+    """ONNX Runtime against PyTorch on the same inputs."""
+
+    inputs: int
+    max_relative_score: float
+    max_absolute_p: float
+    decisions_that_differ: int
+
+    def as_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
+
+
+def check_parity(detector: Detector, run: Run, inputs: Sequence[NDArray[Any]], p: float) -> Parity:
+    """Compare score, p-value and decision (`p_value <= p`) on raw batches. Raises ExportError when they differ.
+
+    `run` is the exported graph in ONNX Runtime: raw batch -> score (N,), p_value (N,). Scores must agree within 1e-4
+    relative, every decision must be the same.
+    """
+    relative = absolute = 0.0
+    differ = count = 0
+    for batch in inputs:
+        with torch.inference_mode():
+            score, p_value, _ = (t.numpy() for t in detector(torch.from_numpy(batch.copy())))
+        their_score, their_p = run(batch)
+        relative = max(relative, float((np.abs(their_score - score) / np.maximum(np.abs(score), 1e-6)).max()))
+        absolute = max(absolute, float(np.abs(their_p - p_value).max()))
+        differ += int(((their_p <= p) != (p_value <= p)).sum())
+        count += len(batch)
+    parity = Parity(count, relative, absolute, differ)
+    if not relative < MAX_RELATIVE or differ:
+        raise ExportError(
+            f"the exported graph does not decide as the PyTorch detector: scores differ by {relative:.2e} relative "
+            f"(allowed {MAX_RELATIVE:.0e}), {differ} of {count} decisions differ; nothing was written"
+        )
+    return parity

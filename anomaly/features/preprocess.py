@@ -1,0 +1,56 @@
+"""The first layers of every detector: raw frame or raw readings in, what the extractor was trained on out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ImagePreprocess(nn.Module):
+    """Raw frames (N, H, W, C) uint8 or uint16, any H and W -> normalised RGB (N, 3, size, size) float32.
+
+    Resizing is bilinear with antialiasing, one gray channel is resized once and then spread over three. `mean` and `std`
+    are in units of 0..255.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, size: int, mean: tuple[float, ...], std: tuple[float, ...], *, deep: bool = False) -> None:
+        super().__init__()
+        self.size = size
+        self.full_scale = 257.0 if deep else 1.0  # uint16 65535 -> 255
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(N, H, W, C) integer -> (N, 3, size, size) float32."""
+        x = image.permute(0, 3, 1, 2).to(torch.float32) / self.full_scale
+        x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        return (x - self.mean) / self.std  # (N, 1, h, w) spreads to three channels here
+
+
+class SensorPreprocess(nn.Module):
+    """Raw windows (N, T, C) float32 in engineering units, NaN = missing -> (N, C, T) in units of normal spread.
+
+    Each sensor is centred on its normal median and divided by its normal spread. A missing reading takes the mean of the
+    sensor's other readings in the window, or the normal centre when there are none, so no NaN ever comes out. Values are
+    held within 100 spreads so that no reading, however wild, overflows.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(self, center: Tensor, scale: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("center", center.to(torch.float32))
+        self.register_buffer("scale", scale.to(torch.float32))
+
+    def forward(self, window: Tensor) -> Tensor:
+        """(N, T, C) float32 with NaN -> (N, C, T) float32 without."""
+        # Comparisons with NaN are False, so this also drops infinities without an isnan that exporters treat unevenly.
+        known = (window.abs() < 1e30).to(torch.float32)
+        z = torch.where(known > 0, (window - self.center) / self.scale, torch.zeros_like(window)).clamp(-100.0, 100.0)
+        mean = (z * known).sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1.0)  # (N, 1, C)
+        return (z * known + mean * (1.0 - known)).transpose(1, 2)

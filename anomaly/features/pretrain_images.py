@@ -1,0 +1,146 @@
+"""Self-supervised adaptation of an image extractor to the site's own normals: dense VICReg.
+
+Two views of a picture differ in what inspection must not mind (light, noise, blur) and share their geometry, so each
+place of one feature map must agree with the same place of the other, while variance and covariance terms keep features
+from collapsing (Bardes et al. 2022, arXiv:2105.04906; dense form after VICRegL, arXiv:2210.01571).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomaly.features.backbones import Stages
+from anomaly.spec import Pretrain
+
+PLACES = 1024  # places of a batch's maps that enter one loss
+PATIENCE = 2  # epochs without a gain before training stops
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What adaptation came to: the judge's figure before and after, epochs run, seconds taken."""
+
+    before: float
+    best: float
+    epochs: int
+    seconds: float
+
+
+def vicreg_loss(a: Tensor, b: Tensor) -> Tensor:
+    """VICReg loss of two sets of embeddings (M, D) with the paper's weights 25, 25, 1."""
+    invariance = F.mse_loss(a, b)
+    variance = (_spread_hinge(a) + _spread_hinge(b)) / 2
+    covariance = _off_diagonal(a) + _off_diagonal(b)
+    return 25.0 * invariance + 25.0 * variance + covariance
+
+
+def _spread_hinge(x: Tensor) -> Tensor:
+    return F.relu(1.0 - (x.var(0) + 1e-4).sqrt()).mean()
+
+
+def _off_diagonal(x: Tensor) -> Tensor:
+    centred = x - x.mean(0)
+    covariance = centred.T @ centred / (x.shape[0] - 1)
+    return (covariance.square().sum() - covariance.diagonal().square().sum()) / x.shape[1]
+
+
+def augment(x: Tensor, generator: torch.Generator) -> Tensor:
+    """One photometric view of normalised pictures (N, 3, H, W): gain, offset, slope of light, blur, noise."""
+    count = x.shape[0]
+
+    def draw(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, 1, 1, 1, generator=generator)
+
+    ramp = torch.linspace(-1, 1, x.shape[-1])
+    light = draw(0.8, 1.2) + draw(-0.15, 0.15) * ramp + draw(-0.15, 0.15) * ramp[:, None]
+    view = x * light + draw(-0.15, 0.15)
+    view = torch.lerp(view, F.avg_pool2d(view, 3, stride=1, padding=1), draw(0.0, 0.8))
+    return view + draw(0.0, 0.06) * torch.randn(x.shape, generator=generator)
+
+
+def pretrain_images(
+    extractor: Stages,
+    pictures: Callable[[Sequence[int]], Tensor],
+    count: int,
+    settings: Pretrain,
+    generator: torch.Generator,
+    judge: Callable[[Stages], float],
+    on_epoch: Callable[[int, float, float], None] | None = None,
+) -> Adapted:
+    """Adapt the blocks that end in the named stages, in place, on `count` normals.
+
+    `pictures(indices)` gives preprocessed pictures (n, 3, H, W). `judge` rates an extractor (higher is better) before
+    the first and after every epoch; the best weights are kept, the frozen ones if nothing beat them. Batch-norm
+    statistics stay as they came. `on_epoch(epoch, mean loss, rating)`.
+    """
+    started = time.monotonic()
+    deadline = started + 60 * settings.max_minutes
+    trained = [p for name, p in extractor.named_parameters() if any(name.startswith(f"body.{s}.") for s in extractor.stages)]
+    heads = _heads(extractor, pictures([0]))
+    groups = [{"params": trained, "lr": settings.learning_rate / 10}, {"params": list(heads.parameters())}]
+    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=1e-4)
+    before = best = judge(extractor)
+    state = {k: v.clone() for k, v in extractor.state_dict().items()}
+    stale = epoch = 0
+    for parameter in trained:
+        parameter.requires_grad_(True)
+    while epoch < settings.epochs and stale < PATIENCE and time.monotonic() < deadline:
+        loss = _epoch(extractor, heads, pictures, count, settings.batch, optimizer, generator, deadline)
+        epoch += 1
+        rating = judge(extractor)
+        stale = 0 if rating > best else stale + 1
+        if rating > best:
+            best, state = rating, {k: v.clone() for k, v in extractor.state_dict().items()}
+        if on_epoch is not None:
+            on_epoch(epoch, loss, rating)
+    extractor.load_state_dict(state)
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    return Adapted(before, best, epoch, time.monotonic() - started)
+
+
+def _heads(extractor: Stages, picture: Tensor, width: int = 128) -> nn.ModuleList:
+    """One 1x1 projection a stage, thrown away after training."""
+    with torch.no_grad():
+        maps = extractor(picture)
+    return nn.ModuleList(
+        nn.Sequential(nn.Conv2d(m.shape[1], width, 1), nn.ReLU(), nn.Conv2d(width, width, 1)) for m in maps
+    )
+
+
+def _epoch(
+    extractor: Stages,
+    heads: nn.ModuleList,
+    pictures: Callable[[Sequence[int]], Tensor],
+    count: int,
+    batch: int,
+    optimizer: torch.optim.Optimizer,
+    generator: torch.Generator,
+    deadline: float,
+) -> float:
+    losses = []
+    for chosen in torch.randperm(count, generator=generator).split(batch):
+        if len(chosen) < 2 or time.monotonic() > deadline:
+            continue
+        batch_pictures = pictures(chosen.tolist())
+        views = [extractor(augment(batch_pictures, generator)) for _ in range(2)]
+        each = [_dense_loss(head, a, b, generator) for head, a, b in zip(heads, *views, strict=True)]
+        loss = torch.stack(each).mean()
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    return sum(losses) / max(1, len(losses))
+
+
+def _dense_loss(head: nn.Module, a: Tensor, b: Tensor, generator: torch.Generator) -> Tensor:
+    """VICReg over a sample of places, the same in both maps (N, C, h, w)."""
+    rows = [head(m).permute(0, 2, 3, 1).flatten(0, 2) for m in (a, b)]  # (N * h * w, D)
+    places = torch.randperm(rows[0].shape[0], generator=generator)[:PLACES]
+    return vicreg_loss(rows[0][places], rows[1][places])

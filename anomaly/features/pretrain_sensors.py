@@ -1,0 +1,73 @@
+"""Self-supervised pretraining of the sensor encoder on normals: masked reconstruction.
+
+Stretches of each sensor are hidden and must be told from what is left (masked autoencoding, He et al. 2022,
+arXiv:2111.06377; for series Zerveas et al. 2021, arXiv:2010.02803). Only the hidden rows count in the loss.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from anomaly.features.encoder import SensorEncoder
+from anomaly.spec import Pretrain
+
+HIDDEN_SHARE = 0.3
+STRETCH = 5  # rows hidden at a time
+
+
+def pretrain_sensors(
+    encoder: SensorEncoder,
+    windows: Tensor,
+    settings: Pretrain,
+    generator: torch.Generator,
+    on_epoch: Callable[[int, float], None] | None = None,
+) -> tuple[float, float]:
+    """Train `encoder` in place on normal windows (N, C, T) in units of spread, no NaN.
+
+    One window in ten is held out (the last ones, so that neighbours do not leak); its loss decides which weights are
+    kept and when to stop. Returns the held-out masked error (MSE, in squared spreads) before and after.
+    """
+    held = max(1, windows.shape[0] // 10)
+    train, test = windows[:-held], windows[-held:]
+    decoder = nn.Conv1d(encoder.channels, 1, kernel_size=1)
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *decoder.parameters()], lr=settings.learning_rate)
+    check = torch.Generator().manual_seed(0)
+    before = best = _held_out(encoder, decoder, test, check)
+    state = {k: v.clone() for k, v in encoder.state_dict().items()}
+    stale, deadline = 0, time.monotonic() + 60 * settings.max_minutes
+    for epoch in range(settings.epochs):
+        for chosen in torch.randperm(train.shape[0], generator=generator).split(settings.batch):
+            loss = _masked_error(encoder, decoder, train[chosen], generator)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        error = _held_out(encoder, decoder, test, check)
+        stale = 0 if error < best else stale + 1
+        if error < best:
+            best, state = error, {k: v.clone() for k, v in encoder.state_dict().items()}
+        if on_epoch is not None:
+            on_epoch(epoch + 1, error)
+        if stale >= 3 or time.monotonic() > deadline:
+            break
+    encoder.load_state_dict(state)
+    encoder.requires_grad_(False).eval()
+    return before, best
+
+
+def _held_out(encoder: SensorEncoder, decoder: nn.Module, test: Tensor, generator: torch.Generator) -> float:
+    generator.manual_seed(0)  # the same rows hidden every time
+    with torch.no_grad():
+        return float(_masked_error(encoder, decoder, test, generator))
+
+
+def _masked_error(encoder: SensorEncoder, decoder: nn.Module, z: Tensor, generator: torch.Generator) -> Tensor:
+    count, sensors, rows = z.shape
+    starts = torch.rand(count, sensors, rows // STRETCH + 1, generator=generator) < HIDDEN_SHARE
+    hidden = starts.repeat_interleave(STRETCH, dim=2)[:, :, :rows]
+    _, shape = encoder(torch.where(hidden, torch.zeros_like(z), z))
+    told = decoder(shape.reshape(count * sensors, encoder.channels, rows)).reshape(count, sensors, rows)
+    return ((told - z).square() * hidden).sum() / hidden.sum().clamp(min=1)

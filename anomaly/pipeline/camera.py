@@ -1,0 +1,251 @@
+"""A camera line: pictures of good parts in, detector parts out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomaly.bundle.manifest import InputSchema
+from anomaly.calibration.conformal import Calibrator
+from anomaly.data.defects import inject
+from anomaly.data.images import Color, Picture, decide_color, find_pictures, read_image
+from anomaly.data.records import fingerprint
+from anomaly.errors import DataError, RecordError
+from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_pictures
+from anomaly.evaluation.injected import Ranking, gain_interval
+from anomaly.export.detector import Detector
+from anomaly.features.backbones import Source, Stages
+from anomaly.features.build import build_camera_extractor, describe_source, load_camera_extractor, save_extractor
+from anomaly.features.preprocess import ImagePreprocess
+from anomaly.features.pretrain_images import pretrain_images
+from anomaly.pipeline.line import Fitted, Progress
+from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
+from anomaly.spec import CameraSpec
+
+JUDGED = 60  # pictures that fit, and as many that are ranked, when extractors are compared
+JUDGE_BANK = 1000
+MADE_UP = 2  # defects a judged picture
+
+
+class CameraLine:
+    """The pictures under one folder with their spec."""
+
+    def __init__(self, spec: CameraSpec, data: Path) -> None:
+        """Find the pictures. Raises DataError for a folder that is not there or holds none."""
+        self.spec = spec
+        self.root = data
+        self.pictures = find_pictures(data)
+        self.rejected: dict[str, str] = {}
+
+    @cached_property
+    def format(self) -> tuple[Color, bool]:
+        """(gray or rgb, 16 bit?) as the spec says or the files show."""
+        found, deep = decide_color([p.path for p in self.pictures.train])
+        return (found if self.spec.input.color == "auto" else self.spec.input.color), deep
+
+    def fingerprint(self) -> str:
+        return fingerprint((p.path for p in self.pictures.train), self.root)
+
+    def test_fingerprint(self) -> str:
+        files = [p for q in self.pictures.test for p in (q.path, q.mask) if p is not None]
+        return fingerprint(files, self.root) if files else ""
+
+    def read(self, picture: Picture) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
+        """One picture (H, W, C), or None when it cannot be read: it is then noted in `rejected`."""
+        color, deep = self.format
+        try:
+            return read_image(picture.path, color, deep=deep)
+        except RecordError as error:
+            self.rejected[picture.id] = str(error)
+            return None
+
+    @cached_property
+    def readable(self) -> list[Picture]:
+        """Training pictures that can be decoded. Raises DataError when fewer than 16 are left."""
+        good = [p for p in self.pictures.train if self.read(p) is not None]
+        if len(good) < 16:
+            reasons = "".join(f"\n  {reason}" for reason in list(self.rejected.values())[:5])
+            raise DataError(f"{self.root}: {len(good)} readable pictures of good parts; at least 16 are needed{reasons}")
+        return good
+
+    # --- pretrain ---
+
+    def pretrain(self, out: Path, progress: Progress) -> dict[str, Any]:
+        extractor, source = build_camera_extractor(self.spec)
+        about: dict[str, Any] = {
+            "kind": "camera",
+            "backbone": self.spec.extractor.backbone,
+            "stages": list(self.spec.extractor.stages),
+            "source": describe_source(source),
+            "adaptation": {"kept": False, "why": "not asked for"},
+        }
+        if self.spec.pretrain.method != "none":
+            extractor, about["adaptation"] = self._adapt(extractor, source, progress)
+        save_extractor(out, extractor, about)
+        return about
+
+    def _adapt(self, frozen: Stages, source: Source, progress: Progress) -> tuple[Stages, dict[str, Any]]:
+        """Adapt a copy; keep it only when a fresh half of the normals confirms the gain beyond its interval."""
+        adapted, _ = build_camera_extractor(self.spec)
+        preprocess = self._preprocess(source)
+        generator = torch.Generator().manual_seed(self.spec.seed)
+        first, second = self._halves()
+
+        def pictures(indices: Sequence[int]) -> Tensor:
+            return self._crops([self.readable[i] for i in indices], preprocess, generator)
+
+        result = pretrain_images(
+            adapted,
+            pictures,
+            len(self.readable),
+            self.spec.pretrain,
+            generator,
+            lambda e: self._rank(e, preprocess, first, second, seed=1).auroc(),
+            lambda epoch, loss, rating: progress(f"adaptation, epoch {epoch}: loss {loss:.2f}, made-up defects AUROC {rating:.4f}"),
+        )
+        report: dict[str, Any] = {"method": "dense VICReg", "epochs": result.epochs, "before": result.before, "best": result.best}
+        if result.best <= result.before:
+            return frozen, report | {"kept": False, "why": "no epoch ranked made-up defects better than the frozen weights"}
+        ours = self._rank(adapted, preprocess, second, first, seed=2)
+        theirs = self._rank(frozen, preprocess, second, first, seed=2)
+        gain, low, high = gain_interval(ours, theirs, np.random.default_rng(self.spec.seed))
+        kept = low > 0
+        why = f"AUROC on made-up defects {gain:+.4f} (95 % interval {low:+.4f} to {high:+.4f}) on the other half of the normals"
+        return (adapted if kept else frozen), report | {"kept": kept, "gain": gain, "gain_ci95": [low, high], "why": why}
+
+    def _halves(self) -> tuple[list[Picture], list[Picture]]:
+        order = np.random.default_rng(self.spec.seed).permutation(len(self.readable))
+        half = min(JUDGED, len(order) // 2)
+        return [self.readable[i] for i in order[:half]], [self.readable[i] for i in order[half : 2 * half]]
+
+    def _rank(self, extractor: Stages, preprocess: ImagePreprocess, fit: list[Picture], judged: list[Picture], seed: int) -> Ranking:
+        """Fit a small bank on some normals; score others as they are and with made-up defects."""
+        features = self._features(extractor, preprocess, fit)
+        scorer = fit_camera_scorer(self.spec, features, torch.Generator().manual_seed(seed), bank_size=JUDGE_BANK)
+        return self._made_up(scorer, extractor, preprocess, judged, seed)
+
+    def _made_up(self, scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreprocess, judged: list[Picture], seed: int) -> Ranking:
+        rng = np.random.default_rng([self.spec.seed, seed])
+        clean, faulty = [], []
+        deep = self.format[1]
+        for picture in judged:
+            raw = self.read(picture)
+            if raw is None:
+                continue
+            narrow = (raw // 257).astype(np.uint8) if deep else raw.astype(np.uint8)
+            marked = [inject(narrow, rng)[0] for _ in range(MADE_UP)]
+            batch = np.stack([narrow, *marked])
+            scores = _scores(scorer, extractor, preprocess, batch.astype(np.uint16) * 257 if deep else batch)
+            clean.append(scores[0])
+            faulty.append(scores[1:])
+        return Ranking(np.array(clean), np.array(faulty))
+
+    # --- fit ---
+
+    def _preprocess(self, source: Source) -> ImagePreprocess:
+        return ImagePreprocess(self.spec.input.size, source.mean, source.std, deep=self.format[1])
+
+    def _crops(self, pictures: list[Picture], preprocess: ImagePreprocess, generator: torch.Generator) -> Tensor:
+        """Preprocessed pictures (n, 3, s, s), each cropped to a random half a side: local features need no more."""
+        side = self.spec.input.size // 2
+        crops = []
+        for picture in pictures:
+            raw = self.read(picture)
+            assert raw is not None, picture.path
+            x = preprocess(torch.from_numpy(raw.copy()).unsqueeze(0))
+            y0, x0 = (int(torch.randint(side, (), generator=generator)) for _ in range(2))
+            crops.append(x[:, :, y0 : y0 + side, x0 : x0 + side])
+        return torch.cat(crops)
+
+    def _features(self, extractor: Stages, preprocess: ImagePreprocess, pictures: list[Picture], progress: Progress | None = None) -> list[Tensor]:
+        """Feature maps of many pictures, one (n, C_s, h_s, w_s) a stage."""
+        parts: list[list[Tensor]] = []
+        with torch.inference_mode():
+            for index, picture in enumerate(pictures):
+                raw = self.read(picture)
+                if raw is not None:
+                    parts.append(extractor(preprocess(torch.from_numpy(raw.copy()).unsqueeze(0))))
+                if progress is not None and (index + 1) % 100 == 0:
+                    progress(f"features of {index + 1} of {len(pictures)} pictures")
+        return [torch.cat(maps) for maps in zip(*parts, strict=True)]
+
+    def fit(self, extractor: Path, progress: Progress) -> Fitted:
+        network, source, about = load_camera_extractor(self.spec, extractor)
+        preprocess = self._preprocess(source)
+        progress(f"features of {len(self.readable)} pictures")
+        features = self._features(network, preprocess, self.readable, progress)
+        generator = torch.Generator().manual_seed(self.spec.seed)
+        held_out, map_mean, ranking = self._cross_score(network, preprocess, features, generator, progress)
+        scorer = fit_camera_scorer(self.spec, features, generator, progress)
+        reference = pd.DataFrame({"score": held_out, "map_mean": map_mean})
+        report = {"normals": len(held_out), "rejected": dict(self.rejected), "injected_auroc": ranking.auroc(), "extractor": about}
+        return Fitted(scorer.state_dict(), held_out, float(len(held_out)), reference, report)
+
+    def _cross_score(
+        self, network: Stages, preprocess: ImagePreprocess, features: list[Tensor], generator: torch.Generator, progress: Progress
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], Ranking]:
+        """Cross-conformal: each picture scored by a scorer fitted on the other folds; the first fold also with defects."""
+        count = features[0].shape[0]
+        held_out, map_mean = np.empty(count), np.empty(count)
+        ranking: Ranking | None = None
+        order = torch.randperm(count, generator=generator)
+        for index, fold in enumerate(order.chunk(self.spec.calibration.folds)):
+            rest = torch.ones(count, dtype=torch.bool)
+            rest[fold] = False
+            scorer = fit_camera_scorer(self.spec, [maps[rest] for maps in features], generator)
+            with torch.inference_mode():
+                score, detail = scorer([maps[fold] for maps in features])
+            held_out[fold.numpy()] = score.numpy()
+            map_mean[fold.numpy()] = detail.mean(dim=(1, 2)).numpy()
+            if ranking is None:
+                ranking = self._made_up(scorer, network, preprocess, [self.readable[int(i)] for i in fold[:JUDGED]], seed=3)
+            progress(f"held-out scores: fold {index + 1} of {self.spec.calibration.folds}")
+        assert ranking is not None
+        return held_out, map_mean, ranking
+
+    # --- compose, describe, evaluate ---
+
+    def detector(self, extractor: Path, tensors: dict[str, Tensor], calibrator: Calibrator) -> Detector:
+        network, source, _ = load_camera_extractor(self.spec, extractor)
+        return Detector(self._preprocess(source), network, load_camera_scorer(self.spec, tensors), calibrator).eval()
+
+    def input_schema(self, tensors: dict[str, Tensor]) -> InputSchema:
+        color, deep = self.format
+        return InputSchema(name="image", dtype="uint16" if deep else "uint8", channels=1 if color == "gray" else 3)
+
+    def evaluate(self, run: Run, schema: InputSchema, p: float) -> Evaluation | None:
+        if not self.pictures.test:
+            return None
+        color, deep = self.format
+        return evaluate_pictures(run, self.pictures.test, color, deep, p)
+
+    def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+        deep = schema.dtype == "uint16"
+        top, dtype = (65536, np.uint16) if deep else (256, np.uint8)
+        noise = [
+            rng.integers(top, size=(4, int(rng.integers(64, 400)), int(rng.integers(64, 400)), schema.channels)).astype(dtype)
+            for _ in range(-(-count // 4))
+        ]
+        chosen = rng.choice(len(self.readable), size=min(count, len(self.readable)), replace=False)
+        real = [raw for i in sorted(chosen.tolist()) if (raw := self.read(self.readable[i])) is not None]
+        narrow = [(raw // 257).astype(np.uint8) if deep else raw for raw in real]
+        marked = [inject(narrow[int(i)], rng)[0] for i in rng.integers(len(narrow), size=max(0, count - len(real)))]
+        wide = [m.astype(np.uint16) * 257 if deep else m for m in marked]
+        return noise, [picture[None] for picture in [*real, *wide]]
+
+    def decisions_per_day(self, fitted_effective: float, count: int) -> float | None:
+        return self.spec.budget.records_per_day
+
+
+def _scores(scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreprocess, batch: NDArray[Any]) -> NDArray[np.float64]:
+    with torch.inference_mode():
+        score, _ = scorer(extractor(preprocess(torch.from_numpy(batch))))
+    return score.double().numpy()  # type: ignore[no-any-return]

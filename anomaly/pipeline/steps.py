@@ -1,0 +1,262 @@
+"""The path from data to bundle, step by step: pretrain, fit, calibrate, evaluate, export, publish.
+
+Each step's result is one file in the work folder, named by the step and a key over everything that goes into it (data
+fingerprint, spec, code version, the step before). A file that is there is not made again; a file appears whole or not at
+all, so a run that was killed goes on where it stopped. The command line and the flows both walk these steps.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from anomaly import __version__
+from anomaly.atomic import replacing, sha256_file, write_text
+from anomaly.bundle.archive import read_bundle, write_bundle
+from anomaly.bundle.manifest import AlarmSettings, Manifest, Threshold
+from anomaly.calibration.budget import p_threshold, score_threshold
+from anomaly.calibration.conformal import Calibrator, fit_calibrator
+from anomaly.edge.session import Session
+from anomaly.evaluation.evaluate import Evaluation
+from anomaly.export.detector import Detector
+from anomaly.export.onnx_graph import check_parity, export_onnx
+from anomaly.features.build import load_tensors, save_tensors
+from anomaly.pipeline.camera import CameraLine
+from anomaly.pipeline.line import Line, Progress, silent
+from anomaly.pipeline.sensor import SensorLine
+from anomaly.spec import CameraSpec, SensorSpec
+
+PARITY_INPUTS = 200
+EXAMPLES = 4  # records in a bundle for the edge's self-test
+
+
+def open_line(spec: CameraSpec | SensorSpec, data: Path) -> Line:
+    """The line a spec describes, on the data given. Raises DataError before any work when the data is not there."""
+    return CameraLine(spec, data) if isinstance(spec, CameraSpec) else SensorLine(spec, data)
+
+
+@dataclass
+class Steps:
+    """One spec on one data set, with the work folder that holds the steps' results.
+
+    `trained` lists the steps that did work in this process; steps found in the work folder are not in it.
+    """
+
+    line: Line
+    work: Path
+    extractor: Path | None = None  # a file from `anomaly pretrain`; made by the first step when None
+    progress: Progress = silent
+    trained: list[str] = field(default_factory=list)
+    _done: dict[str, Path] = field(default_factory=dict)
+
+    # --- what each step depends on ---
+
+    @cached_property
+    def data_key(self) -> str:
+        return self.line.fingerprint()
+
+    def _path(self, step: str, suffix: str, *inputs: Any) -> Path:
+        text = json.dumps([step, __version__, torch.__version__, *inputs], sort_keys=True, default=str)
+        return self.work / f"{step}-{hashlib.sha256(text.encode()).hexdigest()[:16]}{suffix}"
+
+    def _spec_part(self, *names: str) -> dict[str, Any]:
+        whole = self.line.spec.model_dump(mode="json")
+        return {name: whole[name] for name in ("kind", "seed", "input", "extractor", *names)}
+
+    def _once(self, step: str, path: Path, make: Callable[[], None]) -> Path:
+        if self._done.get(step) == path:
+            return path
+        self._done[step] = path
+        if path.exists():
+            self.progress(f"{step}: unchanged, taken from {path.name}")
+        else:
+            self.progress(f"{step} …")
+            make()
+            self.trained.append(step)
+        return path
+
+    # --- the steps ---
+
+    def pretrain(self) -> Path:
+        """The extractor file: the one given, or made from the pretrained weights and the normals."""
+        if self.extractor is not None:
+            return self.extractor
+        path = self._path("pretrain", ".safetensors", self.data_key, self._spec_part("pretrain", "scorer"))
+        return self._once("pretrain", path, lambda: _ignore(self.line.pretrain(path, self.progress)))
+
+    def fit(self) -> Path:
+        """The fitted scorer with held-out normal scores."""
+        extractor = self.pretrain()
+        path = self._path("fit", ".safetensors", self.data_key, sha256_file(extractor), self._spec_part("scorer", "calibration"))
+        return self._once("fit", path, lambda: self._fit(extractor, path))
+
+    def _fit(self, extractor: Path, path: Path) -> None:
+        fitted = self.line.fit(extractor, self.progress)
+        tensors = {f"scorer.{k}": v for k, v in fitted.tensors.items()}
+        tensors["held_out"] = torch.from_numpy(fitted.held_out)
+        tensors |= {f"reference.{c}": torch.tensor(fitted.reference[c].to_numpy(dtype=np.float64)) for c in fitted.reference}
+        about = {"effective": fitted.effective, "report": fitted.report, "columns": list(fitted.reference)}
+        save_tensors(path, tensors, about)
+
+    def calibrate(self) -> Path:
+        """The calibrator: normal scores, their independent number, the tail."""
+        fitted = self.fit()
+        path = self._path("calibrate", ".safetensors", fitted.name)
+        return self._once("calibrate", path, lambda: self._calibrate(fitted, path))
+
+    def _calibrate(self, fitted: Path, path: Path) -> None:
+        tensors, about = load_tensors(fitted)
+        calibrator = fit_calibrator(tensors["held_out"].numpy(), about["effective"])
+        save_tensors(path, calibrator.state_dict(), {})
+
+    def evaluate(self) -> Path:
+        """Figures on the labelled part of the data as JSON; a file that says so when there is none."""
+        calibrated = self.calibrate()
+        path = self._path("evaluate", ".json", calibrated.name, self.line.test_fingerprint(), self._spec_part("budget"))
+        return self._once("evaluate", path, lambda: self._evaluate(path))
+
+    def _evaluate(self, path: Path) -> None:
+        detector = self.detector()
+
+        def run(raw: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
+            with torch.inference_mode():
+                return tuple(t.numpy() for t in detector(torch.from_numpy(np.ascontiguousarray(raw).copy())))
+
+        schema = self.line.input_schema(self.scorer_tensors()[0])
+        found: Evaluation | None = self.line.evaluate(run, schema, self.threshold().p_value)  # type: ignore[arg-type]
+        figures: dict[str, Any] = found.figures if found else {"n": 0, "why": "no labelled records in the data"}
+        figures["injected_auroc"] = self.scorer_tensors()[1]["report"]["injected_auroc"]
+        if found is not None:
+            figures["threshold"] = self.threshold().score
+        write_text(path, json.dumps(figures, indent=1, sort_keys=True) + "\n")
+
+    def export(self) -> Path:
+        """The bundle, after the parity check."""
+        evaluated = self.evaluate()
+        whole = self.line.spec.model_dump(mode="json")
+        path = self._path("export", ".anomaly", evaluated.name, evaluated.read_text(), whole)
+        return self._once("export", path, lambda: self._export(evaluated, path))
+
+    def _export(self, evaluated: Path, path: Path) -> None:
+        detector, threshold = self.detector(), self.threshold()
+        tensors, about = self.scorer_tensors()
+        schema = self.line.input_schema(tensors)
+        rng = np.random.default_rng(self.line.spec.seed)
+        noise, real = self.line.examples(schema, PARITY_INPUTS, rng)
+        graph = path.with_suffix(".onnx")
+        export_onnx(detector, np.concatenate([noise[0][:1], noise[0][:1]]), graph)
+        model = graph.read_bytes()
+        graph.unlink()
+        session = Session(model, provider="cpu")
+        run = lambda raw: session.run(raw)[:2]  # noqa: E731
+        parity = {name: check_parity(detector, run, batches, threshold.p_value).as_dict() for name, batches in (("random", noise), ("real", real))}
+        members = {"detector.onnx": model, "reference.parquet": self._reference()}
+        members |= {f"examples/{i}.npz": _example(session, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
+        manifest = Manifest(
+            name=self.line.spec.name,
+            version=self.line.spec.version,
+            kind=self.line.spec.kind,
+            input=schema,
+            calibration=self._calibration(),
+            threshold=threshold,
+            alarm=AlarmSettings(**self.line.spec.alarm.model_dump()),
+            provenance={
+                "data_sha256": self.data_key,
+                "code": f"anomaly-pipeline {__version__}",
+                "torch": torch.__version__,
+                "spec": self.line.spec.model_dump(mode="json"),
+                "fit": about["report"],
+            },
+            metrics=json.loads(evaluated.read_text()),
+            parity=parity,
+        )
+        write_bundle(path, manifest, members)
+
+    def publish(self, release: Path) -> Path:
+        """Copy the bundle into a release folder and point champion.json at it, each by one rename."""
+        source = self.export()
+        bundle = read_bundle(source)
+        target = release / f"{bundle.manifest.name}-{bundle.manifest.version}-{bundle.hash[:12]}.anomaly"
+        if not target.exists():
+            copy_file(source, target)
+        pointer = {"bundle": target.name, "hash": bundle.hash, "name": bundle.manifest.name, "version": bundle.manifest.version}
+        write_text(release / "champion.json", json.dumps(pointer, indent=1) + "\n")
+        return target
+
+    # --- parts read back ---
+
+    def scorer_tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        tensors, about = load_tensors(self.fit())
+        return {k.removeprefix("scorer."): v for k, v in tensors.items() if k.startswith("scorer.")}, about
+
+    def calibrator(self) -> Calibrator:
+        tensors, _ = load_tensors(self.calibrate())
+        return Calibrator(**tensors)
+
+    def detector(self) -> Detector:
+        """The composed detector, in PyTorch."""
+        return self.line.detector(self.pretrain(), self.scorer_tensors()[0], self.calibrator())
+
+    def threshold(self) -> Threshold:
+        """The p-value the budget asks for, and the score it stands for."""
+        budget = self.line.spec.budget
+        _, about = self.scorer_tensors()
+        p = p_threshold(budget, self.line.decisions_per_day(about["effective"], about["report"]["normals"]))
+        score = score_threshold(self.calibrator(), p)
+        chosen = {k: v for k, v in budget.model_dump().items() if v is not None}
+        return Threshold(p_value=p, score=score, budget=chosen)
+
+    def _calibration(self) -> dict[str, Any]:
+        calibrator = self.calibrator()
+        start, scale, shape = (float(v) for v in calibrator.tail)
+        smallest = 1.0 / (float(calibrator.effective) + 1.0)
+        return {
+            "method": "cross-conformal",
+            "folds": self.line.spec.calibration.folds,
+            "scores": len(calibrator.scores),
+            "independent_scores": round(float(calibrator.effective), 3),
+            "tail": {"law": "generalised Pareto", "start": start, "scale": scale, "shape": shape, "used_below_p": smallest},
+            "threshold_is_extrapolated": self.threshold().p_value < smallest,
+        }
+
+    def _reference(self) -> bytes:
+        tensors, about = load_tensors(self.fit())
+        frame = pd.DataFrame({c: tensors[f"reference.{c}"].numpy() for c in about["columns"]})
+        buffer = BytesIO()
+        frame.to_parquet(buffer, index=False)
+        return buffer.getvalue()
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy a file atomically."""
+    with replacing(target) as part:
+        shutil.copyfile(source, part)
+
+
+def _ignore(_: object) -> None:
+    return None
+
+
+def _singles(batches: list[NDArray[Any]], count: int) -> list[NDArray[Any]]:
+    """The first `count` records as batches of one."""
+    return [record[None] for batch in batches for record in batch][:count]
+
+
+def _example(session: Session, raw: NDArray[Any]) -> bytes:
+    """One raw record with the answer expected of it, as npz."""
+    score, p_value, _ = session.run(raw)
+    buffer = BytesIO()
+    np.savez(buffer, raw=raw, score=score, p_value=p_value)
+    return buffer.getvalue()

@@ -1,0 +1,45 @@
+"""The one place that turns `[scorer]` of a spec into a fitted scorer, and a saved one back into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from anomaly.scorers.gaussian import Gaussian, fit_gaussian
+from anomaly.scorers.memory_bank import Bank, BankPlan, MemoryBank, fit_memory_bank
+from anomaly.spec import CameraSpec
+
+
+def bank_plans(spec: CameraSpec) -> list[BankPlan]:
+    """The spec's banks, stages by position in the extractor's answer."""
+    return [BankPlan(spec.extractor.stages.index(bank.stage), bank.metric) for bank in spec.scorer.banks]
+
+
+def fit_camera_scorer(
+    spec: CameraSpec, features: list[Tensor], generator: torch.Generator, progress: Callable[[str], None] | None = None, bank_size: int | None = None
+) -> MemoryBank:
+    """Fit the scorer a camera spec names on normal features, one (N, C_s, h_s, w_s) a stage."""
+    size = bank_size or spec.scorer.bank_size
+    return fit_memory_bank(features, bank_plans(spec), size, spec.scorer.coreset_share, generator, progress)
+
+
+def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryBank:
+    """The fitted scorer again, from its saved tensors."""
+    plans = bank_plans(spec)
+    banks = []
+    for index, plan in enumerate(plans):
+        part = {key: state[f"banks.{index}.{key}"] for key in ("patches", "center", "spread", "scale")}
+        banks.append(Bank(plan.metric, **part))
+    return MemoryBank(plans, banks)
+
+
+def fit_sensor_scorer(features: list[Tensor], sensors: int) -> Gaussian:
+    """Fit the scorer a sensor spec names on normal features [(N, C * k_s, T)]."""
+    return fit_gaussian(features, sensors)
+
+
+def load_sensor_scorer(state: Mapping[str, Tensor]) -> Gaussian:
+    """The fitted scorer again, from its saved tensors."""
+    return Gaussian(state["mean"], state["root"], state["blocks"])

@@ -1,0 +1,228 @@
+"""The spec: one typed description of a detector, read from TOML. Everything that may be asked for is here."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from anomaly.errors import SpecError
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Budget(_Part):
+    """How many false alarms are acceptable. A rate a record, or a number a day (which needs the record rate)."""
+
+    false_alarm_rate: float = Field(0.01, gt=0, lt=0.5, description="share of normal records that may be flagged")
+    false_alarms_per_day: float | None = Field(None, gt=0, description="takes precedence over the rate")
+    records_per_day: float | None = Field(None, gt=0, description="cameras: pictures a day, to turn a day into a rate")
+
+
+class Alarm(_Part):
+    """When a run of flagged records becomes an alarm (IEC 62682 / ISA-18.2: on-delay, off-delay, deadband)."""
+
+    on_delay_s: float = Field(0.0, ge=0, description="flagged for this long before the alarm opens")
+    off_delay_s: float = Field(0.0, ge=0, description="calm for this long before the alarm closes")
+    deadband: float = Field(1.0, ge=1, description="calm means p-value above threshold times this")
+
+
+class Pretrain(_Part):
+    """Self-supervised adaptation to the site's own normals; kept only when it ranks injected defects better."""
+
+    method: Literal["auto", "none"] = "auto"
+    epochs: int = Field(8, ge=1, le=1000)
+    batch: int = Field(16, ge=2, le=4096)
+    learning_rate: float = Field(1e-3, gt=0)
+    max_minutes: float = Field(4.0, gt=0, description="stop after this long, keeping the best so far")
+
+
+class CameraInput(_Part):
+    size: int = Field(256, ge=64, le=2048, description="pixels a side after the resize in the graph")
+    color: Literal["auto", "gray", "rgb"] = "auto"
+
+
+class CameraExtractor(_Part):
+    backbone: str = Field("efficientnet_lite0", description="packaged weights, or any timm or torchvision name")
+    stages: tuple[str, ...] = Field(("blocks.4", "blocks.5"), min_length=1)
+    weights: Path | None = Field(None, description="a local .safetensors or .pth of the backbone")
+
+
+class Bank(_Part):
+    stage: str
+    metric: Literal["raw", "unit"]
+
+
+class MemoryBankSpec(_Part):
+    """PatchCore-type memory banks, one a stage and metric, whose distance maps are added."""
+
+    method: Literal["memory_bank"] = "memory_bank"
+    banks: tuple[Bank, ...] = Field(
+        (
+            Bank(stage="blocks.4", metric="raw"),
+            Bank(stage="blocks.4", metric="unit"),
+            Bank(stage="blocks.5", metric="unit"),
+        ),
+        min_length=1,
+    )
+    bank_size: int = Field(3000, ge=16, description="patches a bank, at most")
+    coreset_share: float = Field(0.1, gt=0, le=1, description="patches a bank, at most this share of all")
+
+
+class Calibration(_Part):
+    """Cross-conformal: every normal record is scored once by a scorer that has not seen it."""
+
+    folds: int = Field(5, ge=2, le=50)
+
+
+class CameraSpec(_Part):
+    kind: Literal["camera"]
+    name: str = Field("camera", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._]{0,31}$")
+    seed: int = 0
+    input: CameraInput = CameraInput()
+    extractor: CameraExtractor = CameraExtractor()
+    pretrain: Pretrain = Pretrain()
+    scorer: MemoryBankSpec = MemoryBankSpec()
+    calibration: Calibration = Calibration()
+    budget: Budget = Budget()
+    alarm: Alarm = Alarm()
+
+    @model_validator(mode="after")
+    def _banks_name_known_stages(self) -> CameraSpec:
+        for bank in self.scorer.banks:
+            if bank.stage not in self.extractor.stages:
+                raise ValueError(
+                    f"scorer.banks names stage {bank.stage!r}, which extractor.stages {list(self.extractor.stages)} "
+                    "does not give; add it there or change the bank"
+                )
+        return self
+
+
+class Sensor(_Part):
+    """One sensor: the column's name, its unit, and the limits beyond which a reading counts as missing."""
+
+    name: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+
+    @field_validator("unit")
+    @classmethod
+    def _unit_is_known(cls, unit: str) -> str:
+        if unit:
+            check_unit(unit)
+        return unit
+
+    @model_validator(mode="after")
+    def _limits_in_order(self) -> Sensor:
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ValueError(f"sensor {self.name!r}: low {self.low} is not below high {self.high}; swap or correct them")
+        return self
+
+
+class Modes(_Part):
+    """Only rows in these operating modes are fitted and scored (a stopped machine is not an anomaly)."""
+
+    column: str
+    use: tuple[str, ...] = Field(min_length=1)
+
+
+class SensorInput(_Part):
+    time: str | None = Field(None, description="time column; found when not given")
+    period_s: float | None = Field(None, gt=0, description="seconds between rows; found when not given")
+    max_gap_s: float | None = Field(None, gt=0, description="no window spans a longer gap; ten periods when not given")
+    window: int = Field(30, ge=4, le=4096, description="rows a window")
+    sensors: tuple[Sensor, ...] = Field((), description="columns; all numeric ones but labels when not given")
+    labels: tuple[str, ...] = ("anomaly", "label", "changepoint", "fault", "is_anomaly")
+    train_rows: int | None = Field(None, ge=1, description="only the first rows of a table are normal running to learn from")
+    modes: Modes | None = None
+
+
+class SensorExtractor(_Part):
+    """A small dilated-convolution encoder, the same for every sensor (Bai et al. 2018, arXiv:1803.01271)."""
+
+    channels: int = Field(4, ge=1, le=256, description="features a sensor")
+    dilations: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1)
+
+
+class GaussianSpec(_Part):
+    method: Literal["gaussian"] = "gaussian"
+
+
+class SensorSpec(_Part):
+    kind: Literal["sensor"]
+    name: str = Field("sensor", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._]{0,31}$")
+    seed: int = 0
+    input: SensorInput = SensorInput()
+    extractor: SensorExtractor = SensorExtractor()
+    pretrain: Pretrain = Pretrain(epochs=20, batch=64)
+    scorer: GaussianSpec = GaussianSpec()
+    calibration: Calibration = Calibration()
+    budget: Budget = Budget()
+    alarm: Alarm = Alarm(on_delay_s=0.0, off_delay_s=0.0)
+
+
+Spec = Annotated[CameraSpec | SensorSpec, Field(discriminator="kind")]
+_ADAPTER: TypeAdapter[CameraSpec | SensorSpec] = TypeAdapter(Spec)
+
+
+def check_unit(unit: str) -> None:
+    """Raise ValueError, with a likely spelling, when `unit` is not a unit of measure known to pint."""
+    import pint  # training side only, and only where a unit is spelt out: it is slow to import
+
+    written = re.sub(r"(?<=[A-Za-z])([23])\b", r"**\1", unit)  # m3/h is how plants write m**3/h
+    registry: pint.UnitRegistry[Any] = pint.UnitRegistry()
+    try:
+        registry.parse_units(written)
+    except Exception as error:  # pint raises its own, tokenizer and attribute errors alike
+        near = difflib.get_close_matches(unit, ["degC", "bar", "kPa", "m3/h", "l/min", "mm/s", "rpm", "A", "V", "kW", "%"])
+        hint = f"; did you mean {near[0]!r}?" if near else "; write it as degC, bar, m3/h, mm/s, rpm, A, V, kW or %"
+        raise ValueError(f"unit {unit!r} is not known{hint}") from error
+
+
+def read_spec(path: Path) -> CameraSpec | SensorSpec:
+    """Read and validate a spec. Raises SpecError naming file, key and fix, before any work is done."""
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SpecError(f"{path}: no such spec; specs/camera.toml and specs/sensor.toml are there to start from") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path}: not valid TOML: {error}") from error
+    if raw.get("kind") not in ("camera", "sensor"):
+        raise SpecError(f"{path}: key `kind` is {raw.get('kind')!r}; set kind = \"camera\" or kind = \"sensor\"")
+    try:
+        return _ADAPTER.validate_python(raw)
+    except ValidationError as error:
+        raise SpecError("\n".join(_explain(path, raw, item) for item in error.errors())) from error
+
+
+def _explain(path: Path, raw: dict[str, Any], item: Any) -> str:
+    where = [str(part) for part in item["loc"][1:]]  # the first part is the kind
+    key = ".".join(where) or "(whole file)"
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(raw["kind"], where[:-1])
+        near = difflib.get_close_matches(where[-1], known, n=1)
+        fix = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+        return f"{path}: unknown key `{key}`; {fix}"
+    message = item["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
+    return f"{path}: key `{key}`: {message}{given}"
+
+
+def _known_keys(kind: str, parents: list[str]) -> list[str]:
+    model: Any = CameraSpec if kind == "camera" else SensorSpec
+    for name in parents:
+        if name.isdigit():
+            continue
+        model = model.model_fields[name].annotation
+        candidates = [model, *getattr(model, "__args__", ())]
+        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return list(model.model_fields)
