@@ -197,7 +197,7 @@ def read_spec(path: Path) -> CameraSpec | SensorSpec:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SpecError(f"{path}: not valid TOML: {error}") from error
     if raw.get("kind") not in ("camera", "sensor"):
-        raise SpecError(f"{path}: key `kind` is {raw.get('kind')!r}; set kind = \"camera\" or kind = \"sensor\"")
+        raise SpecError(f'{path}: key `kind` is {raw.get("kind")!r}; set kind = "camera" or kind = "sensor"')
     try:
         return _ADAPTER.validate_python(raw)
     except ValidationError as error:

@@ -8,8 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anomaly.errors import BundleError
 
-SCHEMA_VERSION = 1
-
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -60,7 +58,7 @@ class Member(_Part):
 class Manifest(_Part):
     """Everything a reader may need to know before running the detector. No wall-clock time: same input, same bytes."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._]{0,31}$")
     kind: Literal["camera", "sensor"]

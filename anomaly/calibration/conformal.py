@@ -57,7 +57,9 @@ class Calibrator(nn.Module):
 def fit_calibrator(held_out: NDArray[np.float64], effective: float) -> Calibrator:
     """Fit on held-out normal scores (n,), `effective` of them independent. Raises DataError for fewer than 8."""
     if len(held_out) < 8 or not np.isfinite(held_out).all():
-        raise DataError(f"calibration needs at least 8 finite normal scores, there are {int(np.isfinite(held_out).sum())}; give more normal data")
+        raise DataError(
+            f"calibration needs at least 8 finite normal scores, there are {int(np.isfinite(held_out).sum())}; give more normal data"
+        )
     ordered = np.sort(held_out)
     tail = fit_tail(ordered)
     if len(ordered) > MAX_KEPT:  # upper quantiles: never less conservative than the full set

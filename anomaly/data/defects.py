@@ -32,7 +32,8 @@ def perlin(shape: tuple[int, int], cells: int, rng: np.random.Generator) -> Gray
     """Smooth noise (H, W), zero mean and unit deviation: random cells enlarged bicubically."""
     coarse = rng.standard_normal((cells + 1, cells + 1)).astype(np.float32)
     smooth = np.asarray(Image.fromarray(coarse).resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
-    return (smooth - smooth.mean()) / (smooth.std() + 1e-6)
+    noise: Gray = (smooth - smooth.mean()) / (smooth.std() + 1e-6)
+    return noise
 
 
 def _contrast(image: Gray, rng: np.random.Generator) -> float:
@@ -101,7 +102,8 @@ def _texture(image: Gray, rng: np.random.Generator) -> Gray:
     height, width = image.shape[:2]
     mask = np.clip(perlin((height, width), int(rng.integers(3, 9)), rng) - rng.uniform(1.2, 1.9), 0, 0.3) / 0.3
     grain = perlin((height, width), int(rng.integers(16, 64)), rng)
-    return image + (mask * grain)[:, :, None] * abs(_contrast(image, rng))
+    textured: Gray = image + (mask * grain)[:, :, None] * abs(_contrast(image, rng))
+    return textured
 
 
 def _step(image: Gray, rng: np.random.Generator) -> Gray:

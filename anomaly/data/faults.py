@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 KINDS = ("spike", "step", "drift", "stuck", "noise", "decoupled")
 
 
-def inject(window: NDArray[np.float32], rng: np.random.Generator, scale: NDArray[np.float32], kind: str | None = None) -> tuple[NDArray[np.float32], int]:
+def inject(
+    window: NDArray[np.float32], rng: np.random.Generator, scale: NDArray[np.float32], kind: str | None = None
+) -> tuple[NDArray[np.float32], int]:
     """Put one fault on one sensor of a window (T, C) in engineering units; `scale` (C,) is each sensor's normal spread.
 
     Returns the faulty copy and the index of the sensor that carries the fault. `kind` is one of KINDS or None for any.

@@ -67,13 +67,11 @@ def _to_array(image: Image.Image, color: Color, deep: bool) -> NDArray[np.uint8]
         wide = np.asarray(image).astype(np.int64)
         if wide.size and (wide.min() < 0 or wide.max() > 65535):
             raise ValueError("gray values outside 0 to 65535")
-        array: NDArray[np.uint8] | NDArray[np.uint16] = wide.astype(np.uint16)[:, :, None]
-        if color == "rgb":
-            array = np.repeat(array, 3, axis=2)
+        array = np.repeat(wide.astype(np.uint16)[:, :, None], 3 if color == "rgb" else 1, axis=2)
         return array if deep else ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range; save as 8- or 16-bit")
-    narrow = np.asarray(image.convert("L" if color == "gray" else "RGB"))
+    narrow: NDArray[np.uint8] = np.asarray(image.convert("L" if color == "gray" else "RGB"))
     narrow = narrow[:, :, None] if narrow.ndim == 2 else narrow
     return narrow.astype(np.uint16) * 257 if deep else narrow
 
@@ -98,8 +96,7 @@ def find_pictures(root: Path) -> PictureSet:
         train, test = tuple(_pictures_of(root, root, None)), ()
     if not train:
         raise DataError(
-            f"{root}: no pictures in it ({', '.join(sorted(SUFFIXES))}); "
-            "put good parts in train/good, or straight into the folder"
+            f"{root}: no pictures in it ({', '.join(sorted(SUFFIXES))}); put good parts in train/good, or straight into the folder"
         )
     return PictureSet(root, train, test)
 

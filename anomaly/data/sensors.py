@@ -191,7 +191,7 @@ def find_time_column(frame: pd.DataFrame, path: Path) -> str:
         head = frame[name].head(50)
         if not head.map(lambda cell: _is_number(str(cell))).any() and pd.to_datetime(head, errors="coerce", format="mixed").notna().all():
             return str(name)
-    raise DataError(f"{path}: no time column found among {list(frame.columns)}; name it in the spec: [input] time = \"…\"")
+    raise DataError(f'{path}: no time column found among {list(frame.columns)}; name it in the spec: [input] time = "…"')
 
 
 def parse_times(column: pd.Series, path: Path, care: Care) -> NDArray[np.float64]:

@@ -42,7 +42,7 @@ def plant(rows: int, rng: np.random.Generator, faults: bool = False, start: str 
     """
     demand = _steps(rows, rng)
     spans = _fault_spans(rows) if faults else {}
-    wear, stuck, leak = (_ramp(rows, spans.get(kind)) for kind in ("bearing_wear", "valve_stuck", "leak"))
+    wear, leak = (_ramp(rows, spans.get(kind)) for kind in ("bearing_wear", "leak"))
     valve_wish = 30 + 55 * demand
     valve = _lag(valve_wish, 4)
     if "valve_stuck" in spans:
@@ -180,7 +180,8 @@ def _render(part: _Part, rng: np.random.Generator, skip_hole: int | None) -> Arr
     for index, (hx, hy) in enumerate(part.holes()):
         if index != skip_hole:
             picture = picture * (1 - _disc(hx, hy, 6)) + 34 * _disc(hx, hy, 6)
-    return np.repeat(picture[:, :, None], 3, axis=2) * np.array([1.0, 0.99, 0.96])
+    tinted: Array = np.repeat(picture[:, :, None], 3, axis=2) * np.array([1.0, 0.99, 0.96])
+    return tinted
 
 
 def _develop(picture: Array, rng: np.random.Generator) -> NDArray[np.uint8]:

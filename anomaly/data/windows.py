@@ -18,7 +18,8 @@ def window_ends(times: NDArray[np.float64], usable: NDArray[np.bool_], rows: int
     # Row i ends a window when none of the rows after its first one starts a new stretch, and all are usable.
     stretch = np.cumsum(breaks)
     ends = np.arange(rows - 1, len(times))
-    return ends[(stretch[ends] == stretch[ends - rows + 1]) & usable[ends]]
+    whole: NDArray[np.int64] = ends[(stretch[ends] == stretch[ends - rows + 1]) & usable[ends]]
+    return whole
 
 
 def windows_at(values: NDArray[np.float32], ends: NDArray[np.int64], rows: int) -> NDArray[np.float32]:

@@ -32,7 +32,7 @@ class Session:
         Raises BundleError when the bytes are not a graph that ONNX Runtime can load.
         """
         ort.set_default_logger_severity(4)  # a failed CUDA try is told by our own line, not by a page of its log
-        wanted = ["cuda", "cpu"] if provider == "auto" else [provider]
+        wanted: list[str] = ["cuda", "cpu"] if provider == "auto" else [provider]
         if "cuda" in wanted and hasattr(ort, "preload_dlls"):
             _preload()
         self._session, self.provider, self.refused = _open(model, wanted, threads)
@@ -80,7 +80,9 @@ def _open(model: bytes, wanted: list[str], threads: int | None) -> tuple[ort.Inf
 
 def _options(threads: int | None) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads if threads is not None else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    options.intra_op_num_threads = (
+        threads if threads is not None else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    )
     options.log_severity_level = 4
     return options
 
@@ -88,5 +90,5 @@ def _options(threads: int | None) -> ort.SessionOptions:
 def _preload() -> None:
     try:
         ort.preload_dlls()  # CUDA libraries that came with pip
-    except Exception:  # noqa: BLE001 - whatever fails here is told when the session opens
+    except Exception:
         return

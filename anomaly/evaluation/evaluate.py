@@ -32,7 +32,9 @@ class Evaluation:
     rejected: list[str] = field(default_factory=list)
 
 
-def evaluate_pictures(run: Run, pictures: Sequence[Picture], color: Color, deep: bool, p: float, score_threshold: float | None = None) -> Evaluation:
+def evaluate_pictures(
+    run: Run, pictures: Sequence[Picture], color: Color, deep: bool, p: float, score_threshold: float | None = None
+) -> Evaluation:
     """Score labelled pictures one by one and compute image and pixel figures. Raises DataError when none can be read."""
     rows, maps, rejected = [], {}, []
     for picture in pictures:
@@ -83,7 +85,13 @@ def _picture_figures(records: pd.DataFrame, p: float, score_threshold: float | N
     return figures
 
 
-def _with_intervals(labels: NDArray[np.bool_], flagged: NDArray[np.bool_], groups: Sequence[NDArray[np.int64]], intervals: dict[str, Any], rng: np.random.Generator) -> dict[str, float]:
+def _with_intervals(
+    labels: NDArray[np.bool_],
+    flagged: NDArray[np.bool_],
+    groups: Sequence[NDArray[np.int64]],
+    intervals: dict[str, Any],
+    rng: np.random.Generator,
+) -> dict[str, float]:
     figures = metrics.decisions(labels, flagged)
     for name in figures:
         intervals[name] = metrics.interval(lambda rows, n=name: metrics.decisions(labels[rows], flagged[rows]).get(n), groups, rng, 200)  # type: ignore[misc]
@@ -124,7 +132,9 @@ def score_table(run: Run, table: SensorTable, window: int, first_row: int = 0, b
     return pd.concat([frame, pd.DataFrame(share, columns=names)], axis=1)
 
 
-def evaluate_tables(run: Run, tables: Sequence[SensorTable], label: str, window: int, p: float, score_threshold: float | None = None, first_row: int = 0) -> Evaluation:
+def evaluate_tables(
+    run: Run, tables: Sequence[SensorTable], label: str, window: int, p: float, score_threshold: float | None = None, first_row: int = 0
+) -> Evaluation:
     """Score labelled tables and compute row and range figures over all rows from `first_row` on, put together.
 
     A row that ends no full window is not flagged and ranks lowest.
@@ -144,16 +154,16 @@ def evaluate_tables(run: Run, tables: Sequence[SensorTable], label: str, window:
     return Evaluation(_table_figures(records, tables, window, p, score_threshold), records)
 
 
-def _table_figures(records: pd.DataFrame, tables: Sequence[SensorTable], window: int, p: float, score_threshold: float | None) -> dict[str, Any]:
+def _table_figures(
+    records: pd.DataFrame, tables: Sequence[SensorTable], window: int, p: float, score_threshold: float | None
+) -> dict[str, Any]:
     labels = records["label"].to_numpy(dtype=bool)
     flagged = records["flagged"].to_numpy(dtype=bool)
     scores = records["score"].fillna(records["score"].min()).to_numpy(dtype=np.float64)
     rng = np.random.default_rng(0)
     length = 10 * window  # rows that near one another are not independent: whole blocks are drawn again
     groups = [
-        block
-        for _, run in records.groupby("run", sort=False)
-        for block in np.array_split(run.index.to_numpy(), max(1, len(run) // length))
+        block for _, run in records.groupby("run", sort=False) for block in np.array_split(run.index.to_numpy(), max(1, len(run) // length))
     ]
     intervals: dict[str, Any] = {}
     figures: dict[str, Any] = {"n": len(records), "n_anomaly": int(labels.sum()), "threshold": score_threshold, "p_threshold": p}
@@ -166,7 +176,9 @@ def _table_figures(records: pd.DataFrame, tables: Sequence[SensorTable], window:
     return figures
 
 
-def _range_figures(records: pd.DataFrame, tables: Sequence[SensorTable], labels: NDArray[np.bool_], flagged: NDArray[np.bool_], scores: NDArray[np.float64]) -> dict[str, Any]:
+def _range_figures(
+    records: pd.DataFrame, tables: Sequence[SensorTable], labels: NDArray[np.bool_], flagged: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> dict[str, Any]:
     """Means and sums over runs: VUS, delay, false alarms a day, ROC-AUC run by run."""
     surfaces, delays, found, faults, false, days, aucs = [], [], 0, 0, 0.0, 0.0, {}
     for table, (name, run) in zip(tables, records.groupby("run", sort=False), strict=True):

@@ -48,7 +48,9 @@ def decisions(labels: Bools, flagged: Bools) -> dict[str, float]:
     return figures
 
 
-def interval(figure: Callable[[NDArray[np.int64]], float | None], groups: Sequence[NDArray[np.int64]], rng: np.random.Generator, rounds: int = 300) -> tuple[float, float] | None:
+def interval(
+    figure: Callable[[NDArray[np.int64]], float | None], groups: Sequence[NDArray[np.int64]], rng: np.random.Generator, rounds: int = 300
+) -> tuple[float, float] | None:
     """95 % percentile bootstrap interval: whole groups (pictures, or blocks of rows that hang together) are drawn again.
 
     `figure(indices)` computes the figure on a resample; rounds in which it is undefined are left out.

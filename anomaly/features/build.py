@@ -89,4 +89,6 @@ def describe_source(source: Source) -> dict[str, Any]:
 def _require(path: Path, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for key, value in wanted.items():
         if about.get(key) != value:
-            raise WeightsError(f"{path}: made with {key} = {about.get(key)!r}, the spec asks for {value!r}; pretrain again or change the spec")
+            raise WeightsError(
+                f"{path}: made with {key} = {about.get(key)!r}, the spec asks for {value!r}; pretrain again or change the spec"
+            )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -82,8 +83,10 @@ def pretrain_images(
     started = time.monotonic()
     deadline = started + 60 * settings.max_minutes
     trained = [p for name, p in extractor.named_parameters() if any(name.startswith(f"body.{s}.") for s in extractor.stages)]
-    heads = _heads(extractor, pictures([0]))
-    groups = [{"params": trained, "lr": settings.learning_rate / 10}, {"params": list(heads.parameters())}]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        heads = _heads(extractor, pictures([0]))
+    groups: list[dict[str, Any]] = [{"params": trained, "lr": settings.learning_rate / 10}, {"params": list(heads.parameters())}]
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=1e-4)
     before = best = judge(extractor)
     state = {k: v.clone() for k, v in extractor.state_dict().items()}
@@ -109,9 +112,7 @@ def _heads(extractor: Stages, picture: Tensor, width: int = 128) -> nn.ModuleLis
     """One 1x1 projection a stage, thrown away after training."""
     with torch.no_grad():
         maps = extractor(picture)
-    return nn.ModuleList(
-        nn.Sequential(nn.Conv2d(m.shape[1], width, 1), nn.ReLU(), nn.Conv2d(width, width, 1)) for m in maps
-    )
+    return nn.ModuleList(nn.Sequential(nn.Conv2d(m.shape[1], width, 1), nn.ReLU(), nn.Conv2d(width, width, 1)) for m in maps)
 
 
 def _epoch(
@@ -125,7 +126,7 @@ def _epoch(
     deadline: float,
 ) -> float:
     losses = []
-    for chosen in torch.randperm(count, generator=generator).split(batch):
+    for chosen in torch.randperm(count, generator=generator).split(batch):  # type: ignore[no-untyped-call]
         if len(chosen) < 2 or time.monotonic() > deadline:
             continue
         batch_pictures = pictures(chosen.tolist())

@@ -33,14 +33,16 @@ def pretrain_sensors(
     """
     held = max(1, windows.shape[0] // 10)
     train, test = windows[:-held], windows[-held:]
-    decoder = nn.Conv1d(encoder.channels, 1, kernel_size=1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
+        decoder = nn.Conv1d(encoder.channels, 1, kernel_size=1)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *decoder.parameters()], lr=settings.learning_rate)
     check = torch.Generator().manual_seed(0)
     before = best = _held_out(encoder, decoder, test, check)
     state = {k: v.clone() for k, v in encoder.state_dict().items()}
     stale, deadline = 0, time.monotonic() + 60 * settings.max_minutes
     for epoch in range(settings.epochs):
-        for chosen in torch.randperm(train.shape[0], generator=generator).split(settings.batch):
+        for chosen in torch.randperm(train.shape[0], generator=generator).split(settings.batch):  # type: ignore[no-untyped-call]
             loss = _masked_error(encoder, decoder, train[chosen], generator)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -70,4 +72,5 @@ def _masked_error(encoder: SensorEncoder, decoder: nn.Module, z: Tensor, generat
     hidden = starts.repeat_interleave(STRETCH, dim=2)[:, :, :rows]
     _, shape = encoder(torch.where(hidden, torch.zeros_like(z), z))
     told = decoder(shape.reshape(count * sensors, encoder.channels, rows)).reshape(count, sensors, rows)
-    return ((told - z).square() * hidden).sum() / hidden.sum().clamp(min=1)
+    error: Tensor = ((told - z).square() * hidden).sum() / hidden.sum().clamp(min=1)
+    return error

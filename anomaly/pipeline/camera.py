@@ -40,7 +40,7 @@ class CameraLine:
 
     def __init__(self, spec: CameraSpec, data: Path) -> None:
         """Find the pictures. Raises DataError for a folder that is not there or holds none."""
-        self.spec = spec
+        self.spec: CameraSpec = spec
         self.root = data
         self.pictures = find_pictures(data)
         self.rejected: dict[str, str] = {}
@@ -132,7 +132,9 @@ class CameraLine:
         scorer = fit_camera_scorer(self.spec, features, torch.Generator().manual_seed(seed), bank_size=JUDGE_BANK)
         return self._made_up(scorer, extractor, preprocess, judged, seed)
 
-    def _made_up(self, scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreprocess, judged: list[Picture], seed: int) -> Ranking:
+    def _made_up(
+        self, scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreprocess, judged: list[Picture], seed: int
+    ) -> Ranking:
         rng = np.random.default_rng([self.spec.seed, seed])
         clean, faulty = [], []
         deep = self.format[1]
@@ -165,7 +167,9 @@ class CameraLine:
             crops.append(x[:, :, y0 : y0 + side, x0 : x0 + side])
         return torch.cat(crops)
 
-    def _features(self, extractor: Stages, preprocess: ImagePreprocess, pictures: list[Picture], progress: Progress | None = None) -> list[Tensor]:
+    def _features(
+        self, extractor: Stages, preprocess: ImagePreprocess, pictures: list[Picture], progress: Progress | None = None
+    ) -> list[Tensor]:
         """Feature maps of many pictures, one (n, C_s, h_s, w_s) a stage."""
         parts: list[list[Tensor]] = []
         with torch.inference_mode():
@@ -236,7 +240,7 @@ class CameraLine:
         ]
         chosen = rng.choice(len(self.readable), size=min(count, len(self.readable)), replace=False)
         real = [raw for i in sorted(chosen.tolist()) if (raw := self.read(self.readable[i])) is not None]
-        narrow = [(raw // 257).astype(np.uint8) if deep else raw for raw in real]
+        narrow = [(raw // 257).astype(np.uint8) if deep else raw.astype(np.uint8) for raw in real]
         marked = [inject(narrow[int(i)], rng)[0] for i in rng.integers(len(narrow), size=max(0, count - len(real)))]
         wide = [m.astype(np.uint16) * 257 if deep else m for m in marked]
         return noise, [picture[None] for picture in [*real, *wide]]

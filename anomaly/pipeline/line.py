@@ -39,7 +39,10 @@ class Fitted:
 class Line(Protocol):
     """One line's data with its spec. Nothing heavy happens before a method is called."""
 
-    spec: CameraSpec | SensorSpec
+    @property
+    def spec(self) -> CameraSpec | SensorSpec:
+        """The line's spec."""
+        ...
 
     def fingerprint(self) -> str:
         """SHA-256 of the training data."""

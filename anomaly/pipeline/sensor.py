@@ -80,8 +80,8 @@ class SensorLine:
         windows, places = np.concatenate(parts), np.concatenate(ends)
         if len(windows) < 8 * self.spec.calibration.folds:
             raise DataError(
-                f"{self.root}: {len(windows)} normal windows of {rows} rows without a gap; at least {8 * self.spec.calibration.folds} are needed; "
-                "give more rows, or lower [input] window, or raise [input] max_gap_s"
+                f"{self.root}: {len(windows)} normal windows of {rows} rows without a gap; at least {8 * self.spec.calibration.folds} are "
+                "needed; give more rows, or lower [input] window, or raise [input] max_gap_s"
             )
         step = -(-len(windows) // MAX_WINDOWS)
         return windows[::step], places[::step]
@@ -111,7 +111,11 @@ class SensorLine:
             z = self.preprocess(torch.from_numpy(self.windows[0]))
             generator = torch.Generator().manual_seed(self.spec.seed)
             before, after = pretrain_sensors(
-                encoder, z, self.spec.pretrain, generator, lambda epoch, error: progress(f"masked reconstruction, epoch {epoch}: held-out error {error:.4f}")
+                encoder,
+                z,
+                self.spec.pretrain,
+                generator,
+                lambda epoch, error: progress(f"masked reconstruction, epoch {epoch}: held-out error {error:.4f}"),
             )
             about["source"] = {"weights": "self-supervised on the site's own normals", "licence": "the site's own"}
             about["adaptation"] = {"method": "masked reconstruction", "held_out_error_before": before, "held_out_error": after}
@@ -145,11 +149,13 @@ class SensorLine:
         """Feature maps of windows, in batches so that memory stays bounded; only their means over time are kept."""
         parts: list[list[Tensor]] = []
         with torch.inference_mode():
-            for chunk in torch.from_numpy(windows).split(2048):
+            for chunk in torch.from_numpy(windows).split(2048):  # type: ignore[no-untyped-call]
                 parts.append([m.mean(dim=-1, keepdim=True) for m in encoder(self.preprocess(chunk))])
         return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
-    def _made_up(self, scorer: torch.nn.Module, encoder: SensorEncoder, windows: NDArray[np.float32], clean: NDArray[np.float64], seed: int) -> Ranking:
+    def _made_up(
+        self, scorer: torch.nn.Module, encoder: SensorEncoder, windows: NDArray[np.float32], clean: NDArray[np.float64], seed: int
+    ) -> Ranking:
         rng = np.random.default_rng([self.spec.seed, seed])
         rows = np.sort(rng.choice(len(windows), size=min(200, len(windows)), replace=False))
         spread = self.preprocess.scale.numpy()

@@ -79,9 +79,7 @@ class Steps:
         if self._done.get(step) == path:
             return path
         self._done[step] = path
-        if path.exists():
-            self.progress(f"{step}: unchanged, taken from {path.name}")
-        else:
+        if not path.exists():
             self.progress(f"{step} …")
             make()
             self.trained.append(step)
@@ -161,7 +159,9 @@ class Steps:
         graph.unlink()
         session = Session(model, provider="cpu")
         run = lambda raw: session.run(raw)[:2]  # noqa: E731
-        parity = {name: check_parity(detector, run, batches, threshold.p_value).as_dict() for name, batches in (("random", noise), ("real", real))}
+        parity = {
+            name: check_parity(detector, run, batches, threshold.p_value).as_dict() for name, batches in (("random", noise), ("real", real))
+        }
         members = {"detector.onnx": model, "reference.parquet": self._reference()}
         members |= {f"examples/{i}.npz": _example(session, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
         manifest = Manifest(

@@ -18,7 +18,11 @@ def bank_plans(spec: CameraSpec) -> list[BankPlan]:
 
 
 def fit_camera_scorer(
-    spec: CameraSpec, features: list[Tensor], generator: torch.Generator, progress: Callable[[str], None] | None = None, bank_size: int | None = None
+    spec: CameraSpec,
+    features: list[Tensor],
+    generator: torch.Generator,
+    progress: Callable[[str], None] | None = None,
+    bank_size: int | None = None,
 ) -> MemoryBank:
     """Fit the scorer a camera spec names on normal features, one (N, C_s, h_s, w_s) a stage."""
     size = bank_size or spec.scorer.bank_size

@@ -55,9 +55,7 @@ def fit_gaussian(features: list[Tensor], sensors: int) -> Gaussian:
     covariance, _ = ledoit_wolf((flat - mean) / spread, assume_centered=True)
     precision = np.linalg.inv(covariance + 1e-6 * np.eye(len(mean))) / np.outer(spread, spread)
     width = rows.shape[2]
-    blocks = np.stack(
-        [np.linalg.inv(precision[i : i + width, i : i + width]) for i in range(0, sensors * width, width)]
-    )
+    blocks = np.stack([np.linalg.inv(precision[i : i + width, i : i + width]) for i in range(0, sensors * width, width)])
     parts = (mean.reshape(sensors, width), np.linalg.cholesky(precision), blocks)
     as_float = [torch.from_numpy(part.astype(np.float32)) for part in parts]
     return Gaussian(*as_float)

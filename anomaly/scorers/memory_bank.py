@@ -119,4 +119,5 @@ def _mean_distance(bank: Bank, maps: Tensor, generator: torch.Generator, sample:
     chosen = torch.randperm(maps.shape[0], generator=generator)[:sample]
     with torch.inference_mode():
         distance = bank(maps[chosen])
-    return distance.mean().clamp(min=1e-6)
+    mean: Tensor = distance.mean().clamp(min=1e-6)
+    return mean

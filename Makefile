@@ -1,0 +1,35 @@
+# Two commands: `make demo` sets everything up and runs the main job on the samples; `make test` runs the checks.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export DO_NOT_TRACK = 1
+
+.PHONY: demo test check serve samples clean
+
+demo: $(VENV)/ready
+	$(BIN)/python -m flows.demo
+
+test: $(VENV)/ready check
+	$(BIN)/python -m pytest
+
+check: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+serve: $(VENV)/ready
+	$(BIN)/python -m flows.serve
+
+samples: $(VENV)/ready
+	$(BIN)/python -m anomaly.data.synthetic data_samples
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,flows,alerts,dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) out .anomaly

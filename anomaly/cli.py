@@ -1,0 +1,335 @@
+"""`anomaly …`: the command line. Training-side packages are imported only by the commands that train."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from anomaly import __version__
+from anomaly.errors import AnomalyError
+
+if TYPE_CHECKING:
+    from anomaly.bundle.archive import Bundle
+    from anomaly.edge.session import Session
+    from anomaly.pipeline.steps import Steps
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Industrial anomaly detection: pretrain, fit, evaluate, monitor.",
+)
+bundle_app = typer.Typer(no_args_is_help=True, help="Look into, verify and sign bundles.")
+app.add_typer(bundle_app, name="bundle")
+out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+
+Work = Annotated[Path, typer.Option(help="Folder for intermediate results; safe to delete.")]
+Data = Annotated[Path, typer.Option(help="Folder of pictures, or a table or folder of tables.")]
+SpecPath = Annotated[Path, typer.Argument(help="The detector's spec (TOML).")]
+BundlePath = Annotated[Path, typer.Argument(help="The bundle (.anomaly).")]
+
+
+class Layout(StrEnum):
+    mvtec = "mvtec"
+    folder = "folder"
+    table = "table"
+    skab = "skab"
+    nab = "nab"
+
+
+class ProviderName(StrEnum):
+    auto = "auto"
+    cuda = "cuda"
+    cpu = "cpu"
+
+
+Provider = Annotated[ProviderName, typer.Option(help="Where the graph runs: CUDA then CPU, or one of them forced.")]
+
+
+def main() -> None:
+    """Entry point: errors of ours are printed as one message, exit code 1; an interrupt exits 130."""
+    try:
+        app()
+    except AnomalyError as error:
+        err.print(f"error: {error}", style="bold red", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        err.print("interrupted; run the same command again to go on from where it stopped")
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        out.print(f"anomaly-pipeline {__version__}")
+        raise typer.Exit
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[str], None]]:
+    """A spinner with the current step on a terminal; plain lines elsewhere."""
+    if not err.is_terminal:
+        yield lambda text: err.print(f"{title}: {text}", markup=False)
+        return
+    with err.status(title) as status:
+        yield lambda text: status.update(f"{title}: {text}")
+
+
+def _steps(spec: Path, data: Path, work: Path, extractor: Path | None, progress: Callable[[str], None]) -> Steps:
+    from anomaly.pipeline.steps import Steps, open_line
+    from anomaly.spec import read_spec
+
+    parsed = read_spec(spec)
+    if extractor is not None and not extractor.is_file():
+        raise typer.BadParameter(f"{extractor}: no such file", param_hint="--extractor")
+    return Steps(open_line(parsed, data), work, extractor, progress)
+
+
+def _open(bundle: Path, provider: ProviderName) -> tuple[Bundle, Session]:
+    from anomaly.bundle.archive import read_bundle
+    from anomaly.edge.session import Session
+
+    opened = read_bundle(bundle)
+    session = Session(opened.detector, provider.value)
+    err.print(session.line(), markup=False)
+    return opened, session
+
+
+@app.command()
+def pretrain(
+    spec: SpecPath,
+    data: Data,
+    out_: Annotated[Path, typer.Option("--out", help="Where the extractor goes (.safetensors).")],
+    work: Work = Path(".anomaly"),
+) -> None:
+    """Adapt or train the feature extractor on normal data."""
+    with _progress("pretrain") as progress:
+        steps = _steps(spec, data, work, None, progress)
+        from anomaly.pipeline.steps import copy_file
+
+        copy_file(steps.pretrain(), out_)
+    from anomaly.features.build import load_tensors
+
+    about = load_tensors(out_)[1]
+    out.print(f"extractor: {out_}")
+    for key, value in about.get("adaptation", {}).items():
+        out.print(f"  adaptation, {key.replace('_', ' ')}: {value}", markup=False)
+
+
+@app.command()
+def fit(
+    spec: SpecPath,
+    data: Data,
+    out_: Annotated[Path, typer.Option("--out", help="Where the bundle goes (.anomaly).")],
+    extractor: Annotated[Path | None, typer.Option(help="An extractor from `anomaly pretrain`; made here when not given.")] = None,
+    work: Work = Path(".anomaly"),
+) -> None:
+    """Fit a detector on normal data and export it as one bundle."""
+    with _progress("fit") as progress:
+        steps = _steps(spec, data, work, extractor, progress)
+        from anomaly.pipeline.steps import copy_file
+
+        copy_file(steps.export(), out_)
+    _print_fit(out_, steps)
+
+
+def _print_fit(path: Path, steps: Steps) -> None:
+    from anomaly.bundle.archive import read_bundle
+
+    bundle = read_bundle(path)
+    manifest = bundle.manifest
+    fit_report = manifest.provenance["fit"]
+    if not steps.trained:
+        out.print("nothing has changed since the last fit: taken from the work folder")
+    out.print(f"bundle: {path}  ({path.stat().st_size / 1e6:.1f} MB, hash {bundle.hash[:12]})")
+    out.print(f"  normals: {fit_report['normals']}; worth {manifest.calibration['independent_scores']:g} independent scores")
+    score = manifest.threshold.score
+    out.print(f"  flagged at p <= {manifest.threshold.p_value:.3g}" + (f", score >= {score:.4g}" if score is not None else ""))
+    if manifest.calibration["threshold_is_extrapolated"]:
+        out.print("  note: the threshold rests on a fitted tail, not on counts; more normal data would put it on firm ground")
+    out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
+    adaptation = fit_report["extractor"].get("adaptation", {})
+    if "kept" in adaptation:
+        out.print(f"  adaptation to the normals {'kept' if adaptation['kept'] else 'not kept'}: {adaptation['why']}", markup=False)
+    for reason in list(fit_report.get("rejected", {}).values())[:10]:
+        err.print(f"  set aside: {reason}", markup=False)
+    for name, care in fit_report.get("care", {}).items():
+        if set(care) - {"rows"}:
+            out.print(f"  {name}: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in care.items()), markup=False)
+    for table in getattr(steps.line, "tables", []) if steps.trained else []:
+        for note in table.care.notes[:5]:
+            err.print(f"  {note}", markup=False)
+
+
+@app.command()
+def evaluate(
+    bundle: BundlePath,
+    data: Data,
+    json_: Annotated[Path | None, typer.Option("--json", help="Where the figures go.")] = None,
+    layout: Annotated[Layout | None, typer.Option(help="How the data lies; found when not given.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Where a report goes (self-contained HTML).")] = None,
+    provider: Provider = ProviderName.auto,
+) -> None:
+    """Figures of a detector on labelled data."""
+    from anomaly.atomic import write_text
+    from anomaly.pipeline.evaluation import evaluate_bundle, report_on
+
+    opened, session = _open(bundle, provider)
+    evaluation = evaluate_bundle(opened, session, data, layout.value if layout else None)
+    for reason in evaluation.rejected[:10]:
+        err.print(f"set aside: {reason}", markup=False)
+    if json_ is not None:
+        write_text(json_, json.dumps(evaluation.figures, indent=1, sort_keys=True) + "\n")
+    if report is not None:
+        report_on(opened, evaluation, data, report)
+        out.print(f"report: {report}")
+    _print_figures(evaluation.figures)
+
+
+def _print_figures(figures: dict[str, Any]) -> None:
+    intervals = figures.get("ci95", {})
+    for key, value in figures.items():
+        if isinstance(value, (int, float)):
+            between = f"   (95 %: {intervals[key][0]:.4g} to {intervals[key][1]:.4g})" if key in intervals else ""
+            out.print(f"  {key:22} {value:.4g}{between}")
+    for kind, found in figures.get("per_defect", {}).items():
+        area = "–" if found["image_auroc"] is None else f"{found['image_auroc']:.4f}"
+        out.print(f"  {kind:22} n {found['n']}, image_auroc {area}, found {found['found']:.0%}", markup=False)
+
+
+@app.command()
+def score(
+    bundle: BundlePath,
+    paths: Annotated[list[Path], typer.Argument(help="Pictures, tables or folders of them.")],
+    json_: Annotated[Path | None, typer.Option("--json", help="Where the scores go as JSON.")] = None,
+    csv_: Annotated[Path | None, typer.Option("--csv", help="Where the scores go as CSV.")] = None,
+    provider: Provider = ProviderName.auto,
+) -> None:
+    """Score files; prints a line a record unless a file is named."""
+    from anomaly.atomic import replacing, write_text
+    from anomaly.pipeline.evaluation import score_paths
+
+    opened, session = _open(bundle, provider)
+    frame, rejected = score_paths(opened, session, paths)
+    for reason in rejected:
+        err.print(f"set aside: {reason}", markup=False)
+    if json_ is not None:
+        write_text(json_, frame.to_json(orient="records", indent=1))
+    if csv_ is not None:
+        with replacing(csv_) as part:
+            frame.to_csv(part, index=False)
+    if json_ is None and csv_ is None:
+        for row in frame.itertuples():
+            out.print(f"{row.record}  score {row.score:.4g}  p {row.p_value:.3g}{'  FLAGGED' if row.flagged else ''}", markup=False)
+    err.print(f"{len(frame)} records, {int(frame['flagged'].sum())} flagged, {len(rejected)} set aside")
+
+
+@app.command()
+def monitor(
+    bundle: BundlePath,
+    source: Annotated[str, typer.Option(help="A folder of pictures to watch, or a growing CSV: folder:PATH, csv:PATH or PATH.")],
+    alerts: Annotated[Path | None, typer.Option(help="Where alarms go (TOML, see deploy/alerts.toml).")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Stop when the source has nothing more.")] = False,
+    store: Annotated[Path, typer.Option(help="The event store (SQLite).")] = Path("anomaly.db"),
+    line: Annotated[str | None, typer.Option(help="The line's name; the bundle's when not given.")] = None,
+    provider: Provider = ProviderName.auto,
+) -> None:
+    """Watch a source, open and close alarms, and deliver them. Runs until stopped."""
+    from anomaly.alarms.delivery import DeliveryThread
+    from anomaly.alarms.sinks import read_sinks
+    from anomaly.alarms.store import Store
+    from anomaly.edge.monitor import Monitor, self_test
+    from anomaly.edge.sources import open_source
+
+    sinks = read_sinks(alerts) if alerts is not None else []
+    opened, session = _open(bundle, provider)
+    tested = self_test(opened, session)
+    name = line or opened.manifest.name
+    db = Store(store)
+    position, _, _ = db.resume(name)
+    records = open_source(source, opened.manifest.input, lambda record: db.known(name, record), position)
+    delivery = DeliveryThread(store, sinks)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    err.print(
+        f"line {name}: watching {source}; self-test passed on {tested} examples; "
+        f"store {store}; sinks: {', '.join(s.name for s in sinks) or 'none'}",
+        markup=False,
+    )
+    loop = Monitor(
+        opened, session, records, db, name, [s.name for s in sinks],
+        aside=store.with_name(store.name + ".aside"), wake=delivery.wake, say=lambda text: out.print(text, markup=False),
+    )  # fmt: skip
+    totals = loop.run(stop, once)
+    delivery.close()
+    counts = db.counts()
+    err.print(
+        f"{totals.scored} scored, {totals.flagged} flagged, {totals.opened} alarms opened, "
+        f"{totals.closed} closed, {totals.rejected} set aside; "
+        f"alerts delivered {counts['delivered']}, waiting {counts['waiting']}, dead {counts['dead']}"
+    )
+    if delivery.error is not None:
+        raise delivery.error
+
+
+@app.command()
+def elpv(
+    out_: Annotated[Path, typer.Option("--out", help="The folder to make.")],
+    train: Annotated[int, typer.Option(help="Normal cells to learn from.")] = 400,
+    seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
+) -> None:
+    """Lay out the mono solar cells of the installed `elpv-dataset` package as a camera data set."""
+    from anomaly.data.elpv import write_elpv
+
+    for folder, count in write_elpv(out_, "mono", train, seed).items():
+        out.print(f"{out_ / folder}: {count} pictures")
+
+
+@bundle_app.command()
+def inspect(bundle: BundlePath) -> None:
+    """Print a bundle's manifest and hash."""
+    from anomaly.bundle.archive import read_bundle
+
+    opened = read_bundle(bundle)
+    out.print_json(opened.manifest.model_dump_json())
+    out.print(f"hash: {opened.hash}\nsigned: {'yes' if opened.signed else 'no'}")
+
+
+@bundle_app.command()
+def verify(
+    bundle: BundlePath,
+    key: Annotated[Path | None, typer.Option(help="PEM public key; then a valid signature is required.")] = None,
+) -> None:
+    """Check every member's hash, the signature if a key is given, and the self-test."""
+    from anomaly.bundle.archive import read_bundle
+    from anomaly.edge.monitor import self_test
+    from anomaly.edge.session import Session
+
+    opened = read_bundle(bundle, key)
+    tested = self_test(opened, Session(opened.detector, "cpu"))
+    signature = "signature valid" if key else ("signed, no key given to check against" if opened.signed else "not signed")
+    out.print(f"{bundle}: whole; {len(opened.members)} members; self-test passed on {tested} examples; {signature}")
+
+
+@bundle_app.command()
+def sign(bundle: BundlePath, key: Annotated[Path, typer.Option(help="PEM private key (Ed25519).")]) -> None:
+    """Sign a bundle in place."""
+    from anomaly.bundle.archive import sign_bundle
+
+    sign_bundle(bundle, key)
+    out.print(f"{bundle}: signed")
+
+
+if __name__ == "__main__":
+    main()

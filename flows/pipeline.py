@@ -1,0 +1,157 @@
+"""The path as Prefect flows: thin tasks around `anomaly.pipeline.steps`.
+
+Tasks pass paths, never arrays. What a step made is kept in the work folder under a key over data, spec and code, so a
+second run with unchanged data trains nothing, whatever server, or none, looks on.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from anomaly.bundle.archive import read_bundle
+from anomaly.edge.session import Session
+from anomaly.errors import AnomalyError
+from anomaly.evaluation.report import plot_scores
+from anomaly.pipeline.evaluation import evaluate_bundle, report_on
+from anomaly.pipeline.steps import Steps, open_line
+from anomaly.spec import read_spec
+
+WORK = Path(".anomaly")
+
+
+def _again(task_: object, task_run: object, state: object) -> bool:
+    """Retry what may pass (a lost share, a full disk that is being cleared), not what a person must mend."""
+    error = getattr(state, "data", None)
+    exception = getattr(error, "exception", error)
+    return not isinstance(exception, AnomalyError)
+
+
+def _steps(spec: Path, data: Path, work: Path, extractor: Path | None = None) -> Steps:
+    return Steps(open_line(read_spec(spec), data), work, extractor, get_run_logger().info)
+
+
+def _told(steps: Steps, step: str) -> Path:
+    """Take a step, and say so when it was there already."""
+    path: Path = getattr(steps, step)()
+    if step not in steps.trained:
+        get_run_logger().info(f"{step}: nothing changed, taken from {path.name}")
+    return path
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
+def pretrain(spec: Path, data: Path, work: Path) -> Path:
+    """The extractor file."""
+    return _told(_steps(spec, data, work), "pretrain")
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
+def fit(spec: Path, data: Path, work: Path, extractor: Path) -> Path:
+    """The fitted scorer."""
+    return _told(_steps(spec, data, work), "fit")
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
+def calibrate(spec: Path, data: Path, work: Path, fitted: Path) -> Path:
+    """The calibrator."""
+    return _told(_steps(spec, data, work), "calibrate")
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
+def evaluate(spec: Path, data: Path, work: Path, calibrated: Path) -> Path:
+    """Figures as JSON, and as a table artifact."""
+    steps = _steps(spec, data, work)
+    path = _told(steps, "evaluate")
+    figures = json.loads(path.read_text())
+    intervals = figures.get("ci95", {})
+    rows = [
+        {"figure": name, "value": value, "95 % low": intervals.get(name, ["", ""])[0], "95 % high": intervals.get(name, ["", ""])[1]}
+        for name, value in figures.items()
+        if isinstance(value, (int, float))
+    ]
+    create_table_artifact(key=f"{_key(steps)}-metrics", table=rows, description=f"Figures of {steps.line.spec.name}")
+    return path
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
+def export(spec: Path, data: Path, work: Path, evaluated: Path) -> Path:
+    """The bundle."""
+    return _told(_steps(spec, data, work), "export")
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
+def publish(spec: Path, data: Path, work: Path, release: Path, bundle: Path) -> Path:
+    """The bundle in the release folder, champion.json pointing at it; a summary as a markdown artifact."""
+    steps = _steps(spec, data, work)
+    published = steps.publish(release)
+    opened = read_bundle(published)
+    text = (
+        f"## {opened.manifest.name} {opened.manifest.version}\n\n"
+        f"- bundle `{published.name}`, hash `{opened.hash[:12]}`\n"
+        f"- {opened.manifest.provenance['fit']['normals']} normal records, data `{steps.data_key[:12]}`\n"
+        f"- flagged at p <= {opened.manifest.threshold.p_value:.3g}\n"
+        f"- steps that worked in this task: {', '.join(steps.trained) or 'none, all taken from earlier runs'}\n"
+    )
+    create_markdown_artifact(key=f"{_key(steps)}-summary", markdown=text, description="What was published")
+    return published
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
+def report(data: Path, bundle: Path, out: Path) -> Path | None:
+    """The HTML report of the bundle on the data's labelled part; the score histogram as an image artifact."""
+    opened = read_bundle(bundle)
+    if not opened.manifest.metrics.get("n"):
+        get_run_logger().info("no labelled records in the data: no report")
+        return None
+    evaluation = evaluate_bundle(opened, Session(opened.detector), data)
+    path = out / f"{opened.manifest.name}-report.html"
+    report_on(opened, evaluation, data, path)
+    png = plot_scores(evaluation, opened.manifest.threshold.score).png
+    picture = path.with_suffix(".png")
+    picture.write_bytes(base64.b64decode(png))
+    create_image_artifact(
+        image_url=f"data:image/png;base64,{png}", key=f"{opened.manifest.name.replace('_', '-').replace('.', '-')}-scores"
+    )
+    return path
+
+
+@flow(name="pretrain")
+def pretrain_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
+    """Only the extractor: the long part, on a schedule of its own."""
+    return pretrain(spec, data, work)
+
+
+@flow(name="fit")
+def fit_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
+    """From data to a bundle in the work folder, not published."""
+    calibrated = calibrate(spec, data, work, fit(spec, data, work, pretrain(spec, data, work)))
+    return export(spec, data, work, evaluate(spec, data, work, calibrated))
+
+
+@flow(name="publish")
+def publish_flow(spec: Path, data: Path, release: Path, work: Path = WORK) -> Path:
+    """Publish what was fitted; fits it first where that has not been done."""
+    return publish(spec, data, work, release, export(spec, data, work, work))
+
+
+@flow(name="pipeline")
+def pipeline(spec: Path, data: Path, release: Path = Path("out/release"), out: Path = Path("out"), work: Path = WORK) -> Path:
+    """Everything: pretrain, fit, calibrate, evaluate, export, publish, report. Returns the published bundle."""
+    extractor = pretrain(spec, data, work)
+    fitted = fit(spec, data, work, extractor)
+    calibrated = calibrate(spec, data, work, fitted)
+    evaluated = evaluate(spec, data, work, calibrated)
+    bundle = export(spec, data, work, evaluated)
+    published = publish(spec, data, work, release, bundle)
+    report(data, published, out)
+    return published
+
+
+def _key(steps: Steps) -> str:
+    """Prefect's artifact keys hold lower-case letters, digits and dashes only."""
+    return steps.line.spec.name.replace("_", "-").replace(".", "-")
