@@ -108,16 +108,22 @@ def fit_memory_bank(
         count = max(1, min(bank_size, int(share * patches.shape[0])))
         picked = greedy_coreset(patches, count, generator)
         bank = Bank(plan.metric, patches[picked].clone(), center, spread, torch.ones(()))
-        bank.scale.copy_(_mean_distance(bank, maps, generator))
+        bank.scale.copy_(_usual_distance(bank, patches, picked, generator))
         banks.append(bank)
         if progress is not None:
             progress(f"bank {len(banks)} of {len(plans)}: {count} of {patches.shape[0]} patches")
     return MemoryBank(plans, banks)
 
 
-def _mean_distance(bank: Bank, maps: Tensor, generator: torch.Generator, sample: int = 64) -> Tensor:
-    chosen = torch.randperm(maps.shape[0], generator=generator)[:sample]
-    with torch.inference_mode():
-        distance = bank(maps[chosen])
-    mean: Tensor = distance.mean().clamp(min=1e-6)
-    return mean
+def _usual_distance(bank: Bank, patches: Tensor, picked: Tensor, generator: torch.Generator, sample: int = 16_384) -> Tensor:
+    """Mean distance to the bank of normal patches that are not in it; of the bank's own to each other when all are."""
+    rest = torch.ones(patches.shape[0], dtype=torch.bool)
+    rest[picked] = False
+    others = patches[rest]
+    if others.shape[0]:
+        chosen = others[torch.randperm(others.shape[0], generator=generator)[:sample]]
+        return torch.cat([torch.cdist(part, bank.patches).amin(dim=1) for part in chosen.tensor_split(32)]).mean().clamp(min=1e-6)
+    between = torch.cdist(bank.patches[:2048], bank.patches[:2048])
+    between.fill_diagonal_(torch.inf)
+    usual: Tensor = between.amin(dim=1).nan_to_num(posinf=1.0).mean().clamp(min=1e-6)
+    return usual

@@ -1,0 +1,76 @@
+"""Small real detectors, fitted once a session: a camera on made-up parts, a plant on made-up readings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomaly.data.synthetic import part_picture, plant, write_samples
+from anomaly.pipeline.steps import Steps, open_line
+from anomaly.spec import read_spec
+
+CAMERA_SPEC = """kind = "camera"
+name = "cam"
+[input]
+size = 128
+[pretrain]
+method = "none"
+[scorer]
+bank_size = 200
+[budget]
+false_alarm_rate = 0.05
+"""
+SENSOR_SPEC = """kind = "sensor"
+name = "pump"
+[input]
+labels = ["anomaly"]
+[pretrain]
+epochs = 2
+[budget]
+false_alarm_rate = 0.02
+"""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A detector with where it came from."""
+
+    spec: Path
+    data: Path
+    bundle: Path
+    steps: Steps
+
+
+@pytest.fixture(scope="session")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("samples")
+    write_samples(root, seed=7, train=24, good=6, each=2)
+    (root / "plant" / "train.csv").unlink()
+    rng = np.random.default_rng(3)
+    plant(2000, rng).drop(columns=["anomaly", "fault_kind"]).to_csv(root / "plant" / "train.csv", index=False)
+    return root
+
+
+def _fit(root: Path, text: str, data: Path) -> Fitted:
+    spec = root / "spec.toml"
+    spec.write_text(text)
+    steps = Steps(open_line(read_spec(spec), data), root / "work")
+    return Fitted(spec, data, steps.export(), steps)
+
+
+@pytest.fixture(scope="session")
+def camera(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    return _fit(tmp_path_factory.mktemp("camera"), CAMERA_SPEC, samples / "camera")
+
+
+@pytest.fixture(scope="session")
+def sensor(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+    return _fit(tmp_path_factory.mktemp("sensor"), SENSOR_SPEC, samples / "plant")
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return part_picture(np.random.default_rng(0))[0]

@@ -1,0 +1,103 @@
+"""Slow, obvious twins."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def farthest_points(points: np.ndarray, count: int, first: int) -> list[int]:
+    """Greedy k-centre, distances computed anew for every pick."""
+    picked = [first]
+    while len(picked) < count:
+        nearest = [min(float(((p - points[q]) ** 2).sum()) for q in picked) for p in points]
+        picked.append(int(np.argmax(nearest)))
+    return picked
+
+
+def nearest_distances(queries: np.ndarray, bank: np.ndarray) -> np.ndarray:
+    return np.array([np.sqrt(((bank - q) ** 2).sum(1)).min() for q in queries])
+
+
+def window_ends(times: np.ndarray, usable: np.ndarray, rows: int, max_gap: float) -> list[int]:
+    found = []
+    for end in range(rows - 1, len(times)):
+        span = range(end - rows + 1, end + 1)
+        if all(usable[i] for i in span) and all(times[i] - times[i - 1] <= max_gap for i in span if i > span[0]):
+            found.append(end)
+    return found
+
+
+def aupro(masks: list[np.ndarray], maps: list[np.ndarray], limit: float) -> float:
+    """Every threshold in turn, regions by flood fill, trapezoids cut at the limit."""
+    regions = [(i, region) for i, mask in enumerate(masks) for region in _regions(mask)]
+    background = sum(int((~m).sum()) for m in masks)
+    curve = [(0.0, 0.0)]
+    for cut in sorted({float(v) for m in maps for v in m.ravel()}, reverse=True):
+        fpr = sum(int(((s >= cut) & ~m).sum()) for m, s in zip(masks, maps, strict=True)) / background
+        pro = np.mean([np.mean([maps[i][p] >= cut for p in region]) for i, region in regions])
+        curve.append((fpr, float(pro)))
+    area = 0.0
+    for (x0, y0), (x1, y1) in zip(curve, curve[1:], strict=False):
+        if x0 >= limit:
+            break
+        end = min(x1, limit)
+        y_end = y0 + (y1 - y0) * (end - x0) / (x1 - x0) if x1 > x0 else y1
+        area += (end - x0) * (y0 + y_end) / 2
+    return area / limit
+
+
+def _regions(mask: np.ndarray) -> list[list[tuple[int, int]]]:
+    left = {tuple(map(int, p)) for p in np.argwhere(mask)}
+    found = []
+    while left:
+        stack, region = [left.pop()], []
+        while stack:
+            y, x = stack.pop()
+            region.append((y, x))
+            near = {(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)} & left
+            left -= near
+            stack += near
+        found.append(region)
+    return found
+
+
+def vus(labels: np.ndarray, scores: np.ndarray, widths: int, thresholds: int) -> tuple[float, float]:
+    """The published definition, one threshold and one width at a time."""
+    n = len(labels)
+    order = np.sort(scores)[::-1]
+    cuts = [order[i] for i in np.linspace(0, n - 1, thresholds).astype(int)]
+    volume = []
+    for width in range(widths + 1):
+        soft = labels.astype(float).copy()
+        for start, stop in _stretches(labels):
+            for x in range(stop - 1, min(stop - 1 + width // 2, n)):
+                soft[x] += np.sqrt(1 - (x - (stop - 1)) / width)
+            for x in range(max(start - width // 2, 0), start):
+                soft[x] += np.sqrt(1 - (start - x) / width)
+        soft = np.minimum(soft, 1)
+        stretches = _stretches(soft > 0)
+        points, precisions = [(0.0, 0.0)], []
+        for cut in cuts:
+            flagged = scores >= cut
+            hit = sum(soft[i] for i in range(n) if flagged[i])
+            positive = sum(1.0 if labels[i] else soft[i] * flagged[i] for i in range(n))
+            wanted = (labels.sum() + positive) / 2
+            found = np.mean([flagged[a:b].any() for a, b in stretches])
+            points.append(((flagged.sum() - hit) / (n - wanted), min(hit / wanted, 1) * found))
+            precisions.append(hit / flagged.sum())
+        roc = sum((x1 - x0) * (y0 + y1) / 2 for (x0, y0), (x1, y1) in zip(points, [*points[1:], (1.0, 1.0)], strict=True))
+        pr = sum((b[1] - a[1]) * q for a, b, q in zip(points, points[1:], precisions, strict=False))
+        volume.append((roc, pr))
+    roc, pr = np.mean(volume, axis=0)
+    return float(roc), float(pr)
+
+
+def _stretches(flags: np.ndarray) -> list[tuple[int, int]]:
+    found, start = [], None
+    for i, flag in enumerate([*flags, False]):
+        if flag and start is None:
+            start = i
+        if not flag and start is not None:
+            found.append((start, i))
+            start = None
+    return found

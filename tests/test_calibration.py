@@ -1,0 +1,90 @@
+"""p-values keep their promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anomaly.calibration.budget import p_threshold, score_threshold
+from anomaly.calibration.conformal import effective_size, fit_calibrator, fit_tail
+from anomaly.errors import DataError, SpecError
+from anomaly.spec import Budget
+
+
+def p_values(calibrator, scores) -> np.ndarray:
+    return calibrator(torch.tensor(np.asarray(scores), dtype=torch.float32)).numpy()
+
+
+def test_by_hand() -> None:
+    calibrator = fit_calibrator(np.arange(1.0, 10.0), 9)
+    np.testing.assert_allclose(p_values(calibrator, [0.5, 1.0, 5.5, 9.0]), [1.0, 1.0, 5 / 10, 2 / 10], rtol=1e-6)
+    assert p_values(calibrator, [9.5])[0] < 1 / 10  # above all: the tail
+
+
+@given(st.integers(0, 10_000), st.integers(8, 300))
+@settings(max_examples=40, deadline=None)
+def test_never_rising_never_nought_continuous_into_the_tail(seed: int, n: int) -> None:
+    rng = np.random.default_rng(seed)
+    held_out = rng.gamma(3.0, size=n)
+    calibrator = fit_calibrator(held_out, n)
+    grid = np.linspace(0, held_out.max() * 5, 500)
+    p = p_values(calibrator, grid)
+    assert (np.diff(p) <= 1e-7).all()
+    assert p.min() > 0
+    assert p.max() <= 1
+    just_above = p_values(calibrator, [np.float32(held_out.max()) * (1 + 1e-6)])[0]
+    assert just_above == pytest.approx(1 / (n + 1), rel=1e-2)
+
+
+@pytest.mark.parametrize("a", [0.02, 0.1, 0.3])
+def test_fires_at_most_at_the_rate_promised(a: float) -> None:
+    rng = np.random.default_rng(5)
+    fired = [float((p_values(fit_calibrator(rng.gamma(2.0, size=99), 99), rng.gamma(2.0, size=50)) <= a).mean()) for _ in range(400)]
+    assert np.mean(fired) <= a + 3 * np.std(fired) / 20
+
+
+def test_the_tail_extrapolates_within_a_factor() -> None:
+    rng = np.random.default_rng(6)
+    calibrator = fit_calibrator(rng.exponential(size=2000), 2000)
+    far = -np.log(1e-5)  # true p of an exponential
+    assert 1e-6 < p_values(calibrator, [far])[0] < 2e-4  # held to the safe side by the shape's floor
+
+
+def test_autocorrelation_costs_resolution() -> None:
+    rng = np.random.default_rng(7)
+    noise, series = rng.normal(size=20_000), np.zeros(20_000)
+    for i in range(1, len(series)):
+        series[i] = 0.9 * series[i - 1] + noise[i]
+    assert effective_size(series) == pytest.approx(20_000 * 0.1 / 1.9, rel=0.15)  # (1 - r) / (1 + r)
+    assert effective_size(noise) > 15_000
+    assert p_values(fit_calibrator(series[:1000], 50.0), [series[:1000].max() * 0.999])[0] > 1 / 52
+
+
+def test_threshold_in_score_units_is_where_p_crosses() -> None:
+    calibrator = fit_calibrator(np.random.default_rng(8).gamma(2.0, size=500), 500)
+    for p in (0.3, 0.05, 0.0005):
+        cut = score_threshold(calibrator, p)
+        assert p_values(calibrator, [cut * 1.0001])[0] <= p < p_values(calibrator, [cut * 0.9999])[0] + 1e-9
+
+
+def test_budget() -> None:
+    assert p_threshold(Budget(false_alarm_rate=0.02), None) == 0.02
+    assert p_threshold(Budget(false_alarms_per_day=2, records_per_day=1000), None) == 0.002
+    assert p_threshold(Budget(false_alarms_per_day=2), 200) == 0.01
+    with pytest.raises(SpecError, match="records_per_day"):
+        p_threshold(Budget(false_alarms_per_day=2), None)
+
+
+def test_too_little_or_broken_data_is_refused() -> None:
+    with pytest.raises(DataError, match="at least 8"):
+        fit_calibrator(np.arange(5.0), 5)
+    with pytest.raises(DataError):
+        fit_calibrator(np.append(np.arange(20.0), np.nan), 20)
+
+
+def test_tail_of_equal_scores_is_still_a_law() -> None:
+    tail = fit_tail(np.full(50, 2.0))
+    assert tail.scale > 0

@@ -1,0 +1,84 @@
+"""Figures of merit against their obvious twins and known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anomaly.evaluation import metrics
+from anomaly.evaluation.injected import Ranking, gain_interval
+from anomaly.evaluation.vus import vus
+from tests.reference import naive
+
+
+@given(st.integers(0, 10_000), st.sampled_from([0.1, 0.3, 1.0]), st.booleans())
+@settings(max_examples=30, deadline=None)
+def test_aupro_equals_the_obvious_one(seed: int, limit: float, ties: bool) -> None:
+    rng = np.random.default_rng(seed)
+    masks = [rng.random((7, 6)) < 0.2 for _ in range(3)] + [np.zeros((7, 6), bool)]
+    masks[0][0, 0] = True
+    maps = [rng.random((7, 6)).astype(np.float32) + m * 0.3 for m in masks]
+    maps = [np.round(m, 1).astype(np.float32) if ties else m.astype(np.float32) for m in maps]
+    assert metrics.aupro(masks, maps, limit) == pytest.approx(naive.aupro(masks, maps, limit), abs=1e-9)
+
+
+def test_aupro_of_a_perfect_map_is_one() -> None:
+    mask = np.zeros((8, 8), bool)
+    mask[2:4, 2:4] = True
+    assert metrics.aupro([mask], [mask.astype(np.float32)]) == pytest.approx(1.0)
+    assert metrics.aupro([np.zeros((4, 4), bool)], [np.zeros((4, 4), np.float32)]) is None
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=10, deadline=None)
+def test_vus_equals_the_obvious_one(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(60, bool)
+    labels[rng.integers(5, 20) : rng.integers(22, 30)] = True
+    labels[rng.integers(40, 45) : rng.integers(46, 55)] = True
+    scores = rng.normal(size=60) + labels
+    assert vus(labels, scores, 8, 20) == pytest.approx(naive.vus(labels, scores, 8, 20), abs=1e-9)
+
+
+def test_decisions_by_hand() -> None:
+    labels = np.array([1, 1, 1, 0, 0, 0, 0], bool)
+    flagged = np.array([1, 1, 0, 1, 0, 0, 0], bool)
+    figures = metrics.decisions(labels, flagged)
+    assert figures["precision"] == pytest.approx(2 / 3)
+    assert figures["recall"] == pytest.approx(2 / 3)
+    assert figures["f1"] == pytest.approx(2 / 3)
+    assert figures["false_alarm_rate"] == pytest.approx(1 / 4)
+    assert figures["missed_alarm_rate"] == pytest.approx(1 / 3)
+    assert "precision" not in metrics.decisions(np.zeros(3, bool), np.zeros(3, bool))
+
+
+def test_delay_and_false_alarms_by_hand() -> None:
+    times = np.arange(10) * 60.0
+    labels = np.array([0, 0, 1, 1, 1, 0, 0, 0, 1, 1], bool)
+    flagged = np.array([1, 0, 0, 1, 1, 1, 0, 1, 0, 0], bool)
+    assert metrics.detection_delay(times, labels, flagged) == (60.0, 1, 2)
+    # two stretches of flags touch no fault, in 5 minutes of normal running
+    assert metrics.false_alarms_per_day(times, labels, flagged, 60.0) == pytest.approx(2 / (5 / 1440))
+
+
+def test_interval_covers_the_true_area() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) < 60
+    covered = 0
+    for _ in range(40):
+        scores = rng.normal(size=200) + labels * 1.0
+        groups = [np.array([i]) for i in range(200)]
+        low, high = metrics.interval(lambda rows, s=scores: metrics.auroc(labels[rows], s[rows]), groups, rng, 100)
+        covered += low <= 0.7602 <= high  # Phi(1 / sqrt 2)
+    assert covered >= 33
+
+
+def test_gain_is_paired() -> None:
+    rng = np.random.default_rng(1)
+    clean, faulty = rng.normal(size=60), rng.normal(size=(60, 2)) + 0.5
+    same = Ranking(clean, faulty)
+    assert gain_interval(same, same, rng) == (0.0, 0.0, 0.0)
+    gain, low, _ = gain_interval(Ranking(clean, faulty + 2), same, rng)
+    assert gain > low > 0

@@ -1,0 +1,114 @@
+"""Coreset, memory bank and Gaussian against their obvious twins, and what they promise."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from anomaly.features.encoder import SensorEncoder
+from anomaly.features.preprocess import SensorPreprocess
+from anomaly.scorers.coreset import greedy_coreset
+from anomaly.scorers.gaussian import fit_gaussian
+from anomaly.scorers.memory_bank import BankPlan, embed, fit_memory_bank
+from tests.reference import naive
+
+
+@given(st.integers(0, 10_000), st.integers(2, 40), st.integers(2, 5))
+@settings(max_examples=25, deadline=None)
+def test_coreset_is_the_greedy_one(seed: int, total: int, dimensions: int) -> None:
+    points = torch.randn(total, dimensions, generator=torch.Generator().manual_seed(seed))
+    count = max(1, total // 3)
+    picked = greedy_coreset(points, count, torch.Generator().manual_seed(seed)).tolist()
+    assert picked == naive.farthest_points(points.double().numpy(), count, picked[0])
+
+
+def test_coreset_of_more_than_there_is_takes_all() -> None:
+    assert greedy_coreset(torch.randn(5, 3), 9, torch.Generator()).tolist() == [0, 1, 2, 3, 4]
+
+
+def test_bank_distance_is_the_distance_to_the_nearest_patch() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(6, 8, 4, 4, generator=generator), torch.randn(6, 12, 2, 2, generator=generator)]
+    plans = [BankPlan(0, "raw"), BankPlan(1, "unit")]
+    bank = fit_memory_bank(features, plans, 20, 0.5, generator)
+    new = [torch.randn(3, 8, 4, 4, generator=generator), torch.randn(3, 12, 2, 2, generator=generator)]
+    score, heat = bank(new)
+    total = 0.0
+    for plan, one in zip(plans, bank.banks, strict=True):
+        queries = embed(new[plan.stage], plan.metric, one.center, one.spread).numpy()
+        distance = naive.nearest_distances(queries, one.patches.numpy()) / float(one.scale)
+        side = new[plan.stage].shape[-1]
+        grid = torch.tensor(distance.reshape(3, 1, side, side))
+        total = total + torch.nn.functional.interpolate(grid, size=(4, 4), mode="bilinear", align_corners=False)[:, 0] / 2
+    np.testing.assert_allclose(heat.numpy(), total.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(score.numpy(), heat.amax(dim=(1, 2)).numpy())
+
+
+def test_a_patch_that_was_learnt_is_at_distance_nought() -> None:
+    generator = torch.Generator().manual_seed(1)
+    features = [torch.randn(4, 8, 3, 3, generator=generator)]
+    bank = fit_memory_bank(features, [BankPlan(0, "raw")], 1000, 1.0, generator)
+    assert float(bank(features)[0].max()) < 1e-2
+
+
+def sensor_features(z: torch.Tensor) -> list[torch.Tensor]:
+    with torch.inference_mode():
+        torch.manual_seed(0)
+        return SensorEncoder(3).eval()(z)
+
+
+def test_gaussian_equals_mahalanobis_by_hand() -> None:
+    z = torch.randn(300, 4, 16, generator=torch.Generator().manual_seed(0))
+    features = sensor_features(z)
+    scorer = fit_gaussian(features, 4)
+    rows = torch.cat([m.reshape(300, 4, -1, 16).mean(-1) for m in features], dim=2).reshape(300, -1).double().numpy()
+    precision = scorer.root.double().numpy() @ scorer.root.double().numpy().T
+    difference = rows - scorer.mean.double().reshape(-1).numpy()
+    expected = np.sqrt(np.einsum("ni,ij,nj->n", difference, precision, difference) / rows.shape[1])
+    score, share = scorer(features)
+    np.testing.assert_allclose(score.numpy(), expected, rtol=1e-3)
+    np.testing.assert_allclose(share.sum(1).numpy(), score.numpy(), rtol=1e-5)
+    assert float(share.min()) >= 0
+
+
+@given(st.permutations(range(5)), st.integers(0, 100))
+@settings(max_examples=10, deadline=None)
+def test_permuting_sensors_permutes_contributions(order: list[int], seed: int) -> None:
+    z = torch.randn(200, 5, 16, generator=torch.Generator().manual_seed(seed))
+    one, other = sensor_features(z), sensor_features(z[:, order])
+    score, share = fit_gaussian(one, 5)(one)
+    score2, share2 = fit_gaussian(other, 5)(other)
+    np.testing.assert_allclose(score.numpy(), score2.numpy(), rtol=2e-3)
+    np.testing.assert_allclose(share[:, order].numpy(), share2.numpy(), rtol=2e-2, atol=1e-3)
+
+
+def test_a_large_fault_on_one_sensor_is_laid_at_its_door() -> None:
+    z = torch.randn(400, 6, 16, generator=torch.Generator().manual_seed(2))
+    z[:, 1] = 0.9 * z[:, 0] + 0.3 * z[:, 1]  # two that hang together
+    scorer = fit_gaussian(sensor_features(z), 6)
+    for sensor in range(6):
+        faulty = z[:20].clone()
+        faulty[:, sensor] += 4.0
+        _, share = scorer(sensor_features(faulty))
+        assert (share.argmax(1) == sensor).all()
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_no_nan_and_no_infinity_comes_out_of_preprocessing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    window = rng.normal(size=(3, 10, 4)).astype(np.float32)
+    window[rng.random(window.shape) < 0.4] = np.nan
+    window[0, :, 0] = np.nan
+    window[1, 0, 1] = rng.choice([np.inf, -np.inf, 3e38])
+    out = SensorPreprocess(torch.zeros(4), torch.ones(4))(torch.from_numpy(window))
+    assert torch.isfinite(out).all()
+    assert (out[0, 0] == 0).all()
+
+
+def test_missing_readings_take_the_mean_of_the_others() -> None:
+    window = torch.tensor([[[1.0], [3.0], [float("nan")]]])
+    out = SensorPreprocess(torch.zeros(1), torch.ones(1))(window)
+    np.testing.assert_allclose(out[0, 0].numpy(), [1.0, 3.0, 2.0])
