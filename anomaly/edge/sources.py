@@ -119,7 +119,7 @@ class CsvSource:
         self._begin(position)
 
     def _begin(self, position: dict[str, Any]) -> None:
-        self._recent: list[tuple[int, float, NDArray[np.float32]]] = []  # (byte, time, readings) of the last rows
+        self._recent: list[tuple[int, int, NDArray[np.float32]]] = []  # (byte, row number, readings) of the last rows
         self._last_time = -np.inf
         self._offset, self._row = self._read_header()
         inode = self._path.stat().st_ino
@@ -165,8 +165,8 @@ class CsvSource:
                 self._inode, self._offset = stat.st_ino, stat.st_size
                 return found
         self._take(found, limit)
-        oldest = self._recent[-(self._rows - 1) :][0] if self._recent and self._rows > 1 else None
-        start, start_row = (oldest[0], self._row - len(self._recent[-(self._rows - 1) :])) if oldest else (self._offset, self._row)
+        context = self._recent[-(self._rows - 1) :] if self._rows > 1 else []
+        start, start_row = (context[0][0], context[0][1] - 1) if context else (self._offset, self._row)
         found.position = {"inode": self._inode, "offset": self._offset, "row": self._row, "start": start, "start_row": start_row}
         return found
 
@@ -205,7 +205,7 @@ class CsvSource:
         if self._mode_at is not None and cells[self._mode_at].strip() not in self._schema.modes:
             self._recent.clear()
             return
-        self._recent.append((at, moment, readings))
+        self._recent.append((at, self._row, readings))
         del self._recent[: -self._rows]
         if len(self._recent) == self._rows:
             found.records.append(Record(record, moment, np.stack([row[2] for row in self._recent])))

@@ -134,7 +134,7 @@ def _gallery(title: str, chosen: pd.DataFrame, evaluation: Evaluation, read: Cal
         heat = Image.fromarray(evaluation.maps[str(row.id)]).resize((shown.shape[1], shown.shape[0]), Image.Resampling.BILINEAR)
         for one in axes[:, index]:
             one.imshow(shown, cmap="gray", vmin=0, vmax=255)
-        axes[1, index].imshow(np.asarray(heat), cmap="inferno", alpha=0.5, vmin=0, vmax=top)
+        axes[1, index].imshow(np.asarray(heat), cmap="inferno", alpha=0.5, vmin=top / 3, vmax=top)
         axes[0, index].set_title(f"{row.label}\nscore {row.score:.2f}, p {row.p_value:.2g}", fontsize=8)
     return _plot(title, f"{title}: pictures and their heat-maps", figure)
 

@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from anomaly.atomic import replacing
 from anomaly.errors import ExportError
 from anomaly.export.detector import Detector
 
@@ -22,8 +20,8 @@ OPSET = 18
 MAX_RELATIVE = 1e-4
 
 
-def export_onnx(detector: Detector, example: NDArray[Any], path: Path) -> None:
-    """Write the detector as one ONNX graph, atomically; the same detector gives the same bytes.
+def export_onnx(detector: Detector, example: NDArray[Any]) -> bytes:
+    """The detector as one ONNX graph; the same detector gives the same bytes.
 
     `example` is a raw batch of two: (2, H, W, C) pictures or (2, T, C) windows. Raises ExportError when the graph is
     not valid ONNX.
@@ -52,8 +50,8 @@ def export_onnx(detector: Detector, example: NDArray[Any], path: Path) -> None:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the exported graph is not valid ONNX: {error}") from error
-    with replacing(path) as part:
-        part.write_bytes(model.SerializeToString(deterministic=True))
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 def _strip(model: onnx.ModelProto) -> None:

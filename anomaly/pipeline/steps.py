@@ -153,10 +153,7 @@ class Steps:
         schema = self.line.input_schema(tensors)
         rng = np.random.default_rng(self.line.spec.seed)
         noise, real = self.line.examples(schema, PARITY_INPUTS, rng)
-        graph = path.with_suffix(".onnx")
-        export_onnx(detector, np.concatenate([noise[0][:1], noise[0][:1]]), graph)
-        model = graph.read_bytes()
-        graph.unlink()
+        model = export_onnx(detector, np.concatenate([noise[0][:1], noise[0][:1]]))
         session = Session(model, provider="cpu")
         run = lambda raw: session.run(raw)[:2]  # noqa: E731
         parity = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 
@@ -37,7 +39,7 @@ def aupro(masks: list[np.ndarray], maps: list[np.ndarray], limit: float) -> floa
         pro = np.mean([np.mean([maps[i][p] >= cut for p in region]) for i, region in regions])
         curve.append((fpr, float(pro)))
     area = 0.0
-    for (x0, y0), (x1, y1) in zip(curve, curve[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(curve):
         if x0 >= limit:
             break
         end = min(x1, limit)

@@ -1,0 +1,141 @@
+"""The bundle: same content same bytes, and nothing hostile or damaged gets in."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from anomaly.bundle.archive import read_bundle, sign_bundle, write_bundle
+from anomaly.errors import BundleError
+from tests.conftest import Fitted
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> tuple[Path, Path]:
+    secret = Ed25519PrivateKey.generate()
+    private, public = tmp_path / "key.pem", tmp_path / "key.pub.pem"
+    private.write_bytes(secret.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(secret.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
+def repack(source: Path, target: Path, change) -> Path:
+    """A copy of a bundle with its list of (name, bytes) changed, as an attacker would write it."""
+    with zipfile.ZipFile(source) as archive:
+        members = [(i.filename, archive.read(i)) for i in archive.infolist()]
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in change(members):
+            archive.writestr(name, content)
+    return target
+
+
+def test_round_trip_and_equal_bytes(sensor: Fitted, tmp_path: Path) -> None:
+    bundle = read_bundle(sensor.bundle)
+    assert bundle.manifest.name == "pump"
+    again = tmp_path / "again.anomaly"
+    assert write_bundle(again, bundle.manifest, bundle.members) == bundle.hash
+    assert again.read_bytes() == sensor.bundle.read_bytes()
+
+
+def test_nothing_in_a_bundle_names_this_machine(sensor: Fitted, camera: Fitted) -> None:
+    for fitted in (sensor, camera):
+        bundle = read_bundle(fitted.bundle)
+        everything = bundle.manifest.to_bytes() + bundle.detector
+        assert str(Path(__file__).parents[1]).encode() not in everything
+        assert str(fitted.data).encode() not in everything
+
+
+@pytest.mark.parametrize("name", ["../evil.onnx", "/etc/passwd", "examples/../../x.npz", "detector.onnx/", "run.py", "examples/a.pkl"])
+def test_names_that_have_no_place_are_refused(sensor: Fitted, tmp_path: Path, name: str) -> None:
+    bad = repack(sensor.bundle, tmp_path / "bad.anomaly", lambda m: [*m, (name, b"x")])
+    with pytest.raises(BundleError, match="has no place in a bundle"):
+        read_bundle(bad)
+
+
+def test_compressed_members_are_refused_unread(sensor: Fitted, tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.anomaly"
+    with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("detector.onnx", b"\0" * 50_000_000)
+    with pytest.raises(BundleError, match="compressed"):
+        read_bundle(bomb)
+
+
+def test_one_flipped_bit_is_found(sensor: Fitted, tmp_path: Path) -> None:
+    def flip(members):
+        return [(n, bytes([c[0] ^ 1]) + c[1:] if n == "detector.onnx" else c) for n, c in members]
+
+    with pytest.raises(BundleError, match=r"detector\.onnx does not match its hash"):
+        read_bundle(repack(sensor.bundle, tmp_path / "bad.anomaly", flip))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_cut_short(sensor: Fitted, tmp_path: Path, share: float) -> None:
+    raw = sensor.bundle.read_bytes()
+    cut = tmp_path / "cut.anomaly"
+    cut.write_bytes(raw[: int(len(raw) * share)])
+    # half a bundle may end in a whole npz, a zip itself, whose members then have no place here
+    with pytest.raises(BundleError, match=r"not a whole bundle|has no place in a bundle"):
+        read_bundle(cut)
+
+
+def test_unlisted_missing_and_double_members(sensor: Fitted, tmp_path: Path) -> None:
+    def without(members):
+        return [m for m in members if m[0] != "reference.parquet"]
+
+    with pytest.raises(BundleError, match=r"missing \['reference\.parquet'\]"):
+        read_bundle(repack(sensor.bundle, tmp_path / "a.anomaly", without))
+    with pytest.raises(BundleError, match=r"unlisted \['examples/99\.npz'\]"):
+        read_bundle(repack(sensor.bundle, tmp_path / "b.anomaly", lambda m: [*m, ("examples/99.npz", b"")]))
+    with pytest.warns(UserWarning, match="Duplicate"):
+        double = repack(sensor.bundle, tmp_path / "c.anomaly", lambda m: [*m, m[-1]])
+    with pytest.raises(BundleError, match="occur twice"):
+        read_bundle(double)
+
+
+def test_manifest_of_another_form(sensor: Fitted, tmp_path: Path) -> None:
+    def meddle(members):
+        manifest = json.loads(dict(members)["manifest.json"])
+        manifest["threshold"]["p_value"] = 7
+        return [(n, json.dumps(manifest).encode() if n == "manifest.json" else c) for n, c in members]
+
+    with pytest.raises(BundleError, match=r"manifest\.json, threshold\.p_value"):
+        read_bundle(repack(sensor.bundle, tmp_path / "bad.anomaly", meddle))
+
+
+def test_signature(sensor: Fitted, tmp_path: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    private, public = keys
+    path = tmp_path / "b.anomaly"
+    path.write_bytes(sensor.bundle.read_bytes())
+    with pytest.raises(BundleError, match="not signed, but a trusted key is set"):
+        read_bundle(path, public)
+    sign_bundle(path, private)
+    assert read_bundle(path, public).signed
+    monkeypatch.setenv("ANOMALY_TRUSTED_KEY", str(public))
+    assert read_bundle(path).hash == read_bundle(path, public).hash
+
+    def alter(members):
+        return [(n, c.replace(b'"version": "1"', b'"version": "2"') if n == "manifest.json" else c) for n, c in members]
+
+    with pytest.raises(BundleError, match="the signature is not by the trusted key"):
+        read_bundle(repack(path, tmp_path / "altered.anomaly", alter), public)
+    other = tmp_path / "other.pem"
+    other.write_bytes(Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    with pytest.raises(BundleError, match="the signature is not by the trusted key"):
+        read_bundle(path, other)
+
+
+def test_not_a_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="no such bundle"):
+        read_bundle(tmp_path / "none.anomaly")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("detector.onnx", b"x")
+    (tmp_path / "z.anomaly").write_bytes(buffer.getvalue())
+    with pytest.raises(BundleError, match=r"no manifest\.json in it"):
+        read_bundle(tmp_path / "z.anomaly")

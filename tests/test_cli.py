@@ -1,0 +1,166 @@
+"""The fixed commands, as a user types them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from anomaly.bundle.archive import read_bundle
+from anomaly.cli import app
+from anomaly.data.synthetic import write_samples
+from anomaly.errors import DataError, SpecError
+from tests.conftest import Fitted
+
+runner = CliRunner()
+
+
+def run(*arguments: object) -> str:
+    result = runner.invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def test_pretrain_then_fit_with_its_extractor(sensor: Fitted, tmp_path: Path) -> None:
+    weights, bundle = tmp_path / "e.safetensors", tmp_path / "b.anomaly"
+    assert "held out error" in run("pretrain", sensor.spec, "--data", sensor.data, "--out", weights, "--work", tmp_path / "w")
+    said = run("fit", sensor.spec, "--data", sensor.data, "--extractor", weights, "--out", bundle, "--work", tmp_path / "w")
+    assert "flagged at p <= 0.02" in said
+    assert read_bundle(bundle).hash == read_bundle(sensor.bundle).hash
+    assert "nothing has changed" in run(
+        "fit", sensor.spec, "--data", sensor.data, "--extractor", weights, "--out", bundle, "--work", tmp_path / "w"
+    )
+
+
+def test_evaluate_camera_writes_the_figures(camera: Fitted, tmp_path: Path) -> None:
+    run("evaluate", camera.bundle, "--data", camera.data, "--json", tmp_path / "f.json", "--report", tmp_path / "r.html")
+    figures = json.loads((tmp_path / "f.json").read_text())
+    wanted = {
+        "image_auroc",
+        "image_ap",
+        "image_f1",
+        "pixel_auroc",
+        "pixel_aupro",
+        "f1",
+        "precision",
+        "recall",
+        "false_alarm_rate",
+        "missed_alarm_rate",
+    }
+    assert wanted | {"n", "threshold", "ci95", "per_defect"} <= set(figures)
+    assert figures["n"] == 16
+    assert figures["image_auroc"] > 0.8
+    low, high = figures["ci95"]["image_auroc"]
+    assert low <= figures["image_auroc"] <= high
+    page = (tmp_path / "r.html").read_text()
+    assert "Defects ranked lowest" in page
+    assert "http://" not in page  # self-contained
+    assert "https://" not in page
+
+
+@pytest.mark.parametrize("layout", ["table", "skab"])
+def test_evaluate_sensor_writes_the_figures(sensor: Fitted, tmp_path: Path, layout: str) -> None:
+    data = sensor.data if layout == "table" else sensor.data / "test.csv"
+    run("evaluate", sensor.bundle, "--data", data, "--layout", layout, "--json", tmp_path / "f.json")
+    figures = json.loads((tmp_path / "f.json").read_text())
+    wanted = {"f1", "precision", "recall", "false_alarm_rate", "missed_alarm_rate", "roc_auc", "pr_auc", "vus_pr", "detection_delay_s"}
+    assert wanted | {"n", "threshold", "false_alarms_per_day", "ci95"} <= set(figures)
+    assert figures["n"] == (4000 if layout == "table" else 3600)
+
+
+def test_evaluate_nab_layout(tmp_path: Path) -> None:
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    times = pd.date_range("2026-01-01", periods=900, freq="h")
+    values = 20 + 3 * np.sin(np.arange(900) / 24 * 2 * np.pi) + rng.normal(0, 0.3, 900)
+    values[600:640] += 9
+    pd.DataFrame({"timestamp": times[:500], "value": values[:500]}).to_csv(tmp_path / "train.csv", index=False)
+    (tmp_path / "nab").mkdir()
+    pd.DataFrame({"timestamp": times, "value": values}).to_csv(tmp_path / "nab" / "t.csv", index=False)
+    (tmp_path / "nab" / "windows.json").write_text(json.dumps({"realX/t.csv": [[str(times[600]), str(times[640])]]}))
+    spec = tmp_path / "s.toml"
+    spec.write_text('kind = "sensor"\n[pretrain]\nepochs = 1\n')
+    run("fit", spec, "--data", tmp_path / "train.csv", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
+    run("evaluate", tmp_path / "b.anomaly", "--data", tmp_path / "nab", "--layout", "nab", "--json", tmp_path / "f.json")
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert (figures["n"], figures["n_anomaly"], figures["faults_found"]) == (765, 41, 1)
+
+
+def test_flat_folder_counts_false_alarms(camera: Fitted, tmp_path: Path) -> None:
+    run("evaluate", camera.bundle, "--data", camera.data / "test" / "good", "--layout", "folder", "--json", tmp_path / "f.json")
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["n_defect"] == 0
+    assert figures["image_auroc"] is None
+    assert 0 <= figures["false_alarm_rate"] <= 1
+
+
+def test_score_files(camera: Fitted, sensor: Fitted, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"")
+    said = run("score", camera.bundle, camera.data / "test" / "good", tmp_path / "bad.jpg", "--json", tmp_path / "s.json")
+    assert "bad.jpg: the file is empty" in said
+    records = json.loads((tmp_path / "s.json").read_text())
+    assert len(records) == 6
+    assert set(records[0]) == {"record", "score", "p_value", "flagged"}
+    run("score", sensor.bundle, sensor.data / "test.csv", "--csv", tmp_path / "s.csv")
+    frame = pd.read_csv(tmp_path / "s.csv")
+    assert frame["record"].iloc[0] == "test.csv:31"
+    assert {"time", "score", "p_value", "top_sensor", "flagged"} <= set(frame)
+
+
+def test_bundle_commands(sensor: Fitted) -> None:
+    assert '"name": "pump"' in run("bundle", "inspect", sensor.bundle)
+    assert "self-test passed on 4 examples; not signed" in run("bundle", "verify", sensor.bundle)
+
+
+def test_errors_come_before_any_work(sensor: Fitted, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.toml"
+    bad.write_text('kind = "sensor"\n[input]\nwindw = 30\n')
+    with pytest.raises(SpecError, match="did you mean `window`"):
+        runner.invoke(
+            app,
+            ["fit", str(bad), "--data", str(sensor.data), "--out", str(tmp_path / "b"), "--work", str(tmp_path / "w")],
+            catch_exceptions=False,
+        )
+    with pytest.raises(DataError, match="no such file or folder"):
+        runner.invoke(app, ["fit", str(sensor.spec), "--data", "nowhere", "--out", str(tmp_path / "b")], catch_exceptions=False)
+    assert not (tmp_path / "w").exists()
+
+
+def test_one_broken_picture_does_not_stop_a_fit(camera: Fitted, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(camera.data / "train" / "good", tmp_path / "good")
+    (tmp_path / "good" / "broken.jpg").write_bytes((tmp_path / "good" / "000.jpg").read_bytes()[:900])
+    run("fit", camera.spec, "--data", tmp_path / "good", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
+    report = read_bundle(tmp_path / "b.anomaly").manifest.provenance["fit"]
+    assert report["normals"] == 24
+    assert "damaged or cut short" in report["rejected"]["broken.jpg"]
+
+
+def test_shipped_samples_are_what_the_generator_makes(tmp_path: Path) -> None:
+    write_samples(tmp_path)
+    shipped = Path("data_samples")
+    made = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
+    assert made == sorted(p.relative_to(shipped) for p in shipped.rglob("*") if p.is_file() and p.suffix in (".jpg", ".png", ".csv"))
+    assert sum((shipped / p).stat().st_size for p in made) < 3_000_000
+    for name in ("plant/train.csv", "plant/test.csv"):
+        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / name), pd.read_csv(shipped / name), rtol=1e-6)
+
+
+def test_a_trivial_threshold_fails_on_the_sample_plant() -> None:
+    """The faults hide inside the load changes: an alarm on the largest deviation, set on normals, misses most of them."""
+    train, test = (pd.read_csv(f"data_samples/plant/{name}.csv") for name in ("train", "test"))
+    sensors = list(train.columns[1:])
+    seen, new = (((d[sensors] - train[sensors].mean()) / train[sensors].std()).abs().max(axis=1).fillna(0) for d in (train, test))
+    flagged = new > seen.quantile(0.99)
+    assert flagged[test["anomaly"] == 1].mean() < 0.3
+    by_kind = flagged.groupby(test["fault_kind"]).mean()
+    assert (by_kind > 0.5).sum() <= 1  # of five faults
+
+
+def test_version() -> None:
+    assert run("--version").startswith("anomaly-pipeline 0.1")

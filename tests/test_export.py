@@ -1,0 +1,80 @@
+"""The exported graph decides as the PyTorch detector does, or there is no export."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from anomaly.bundle.archive import read_bundle
+from anomaly.edge.session import Session
+from anomaly.errors import ExportError
+from anomaly.export.onnx_graph import check_parity, export_onnx
+from tests.conftest import Fitted
+
+
+@pytest.mark.parametrize("kind", ["camera", "sensor"])
+def test_200_random_and_200_real_inputs_agree(kind: str, request: pytest.FixtureRequest) -> None:
+    fitted: Fitted = request.getfixturevalue(kind)
+    bundle = read_bundle(fitted.bundle)
+    for inputs in ("random", "real"):
+        parity = bundle.manifest.parity[inputs]
+        assert parity["inputs"] == 200
+        assert parity["max_relative_score"] < 1e-4
+        assert parity["decisions_that_differ"] == 0
+    # and once more here, on inputs the export has not seen
+    detector, session = fitted.steps.detector(), Session(bundle.detector, "cpu")
+    noise, real = fitted.steps.line.examples(bundle.manifest.input, 40, np.random.default_rng(99))
+    p = bundle.manifest.threshold.p_value
+    assert check_parity(detector, lambda raw: session.run(raw)[:2], [*noise, *real], p).decisions_that_differ == 0
+
+
+@pytest.mark.parametrize("kind", ["camera", "sensor"])
+def test_export_twice_gives_the_same_bytes(kind: str, request: pytest.FixtureRequest) -> None:
+    fitted: Fitted = request.getfixturevalue(kind)
+    bundle = read_bundle(fitted.bundle)
+    noise, _ = fitted.steps.line.examples(bundle.manifest.input, 4, np.random.default_rng(fitted.steps.line.spec.seed))
+    assert export_onnx(fitted.steps.detector(), noise[0][:2]) == bundle.detector
+
+
+def test_signatures_are_the_contract(camera: Fitted, sensor: Fitted) -> None:
+    answer = Session(read_bundle(camera.bundle).detector, "cpu").run(np.zeros((3, 77, 201, 3), np.uint8))
+    assert answer.score.shape == answer.p_value.shape == (3,)
+    assert answer.detail.shape == (3, 8, 8)
+    assert {part.dtype for part in answer} == {np.dtype(np.float32)}
+    answer = Session(read_bundle(sensor.bundle).detector, "cpu").run(np.full((2, 30, 8), np.nan, np.float32))
+    assert answer.detail.shape == (2, 8)
+    assert all(np.isfinite(part).all() for part in answer)
+
+
+def test_a_graph_that_decides_otherwise_is_refused(sensor: Fitted) -> None:
+    detector = sensor.steps.detector()
+    bundle = read_bundle(sensor.bundle)
+    session = Session(bundle.detector, "cpu")
+    _, real = sensor.steps.line.examples(bundle.manifest.input, 50, np.random.default_rng(0))
+    with torch.no_grad():
+        detector.scorer.mean += 0.01
+    with pytest.raises(ExportError, match=r"does not decide as the PyTorch detector.*nothing was written"):
+        check_parity(detector, lambda raw: session.run(raw)[:2], real, 0.01)
+
+
+def test_scaling_a_unit_changes_nothing(sensor: Fitted, tmp_path) -> None:
+    """The same readings in other units, fitted and scored, give the same p-values."""
+    from anomaly.pipeline.steps import Steps, open_line
+
+    source = sensor.steps.line
+    factor = np.array([1000, 0.001, 60, 1e5, 1, 25.4, 3.28, 0.01], dtype=np.float64)
+    import pandas as pd
+
+    for name in ("train.csv", "test.csv"):
+        frame = pd.read_csv(sensor.data / name)
+        sensors = list(frame.columns[1:9])
+        frame[sensors] = frame[sensors] * factor
+        frame.to_csv(tmp_path / name, index=False)
+    other = Steps(open_line(source.spec, tmp_path), tmp_path / "work")
+    windows, _ = source.windows
+    scaled = (windows * factor).astype(np.float32)
+    with torch.inference_mode():
+        ours = sensor.steps.detector()(torch.from_numpy(windows[::20].copy()))[1].numpy()
+        theirs = other.detector()(torch.from_numpy(scaled[::20].copy()))[1].numpy()
+    np.testing.assert_allclose(np.log(ours), np.log(theirs), atol=0.05)
