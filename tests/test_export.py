@@ -74,7 +74,8 @@ def test_scaling_a_unit_changes_nothing(sensor: Fitted, tmp_path) -> None:
     other = Steps(open_line(source.spec, tmp_path), tmp_path / "work")
     windows, _ = source.windows
     scaled = (windows * factor).astype(np.float32)
+    one, two = sensor.steps.detector(), other.detector()
     with torch.inference_mode():
-        ours = sensor.steps.detector()(torch.from_numpy(windows[::20].copy()))[1].numpy()
-        theirs = other.detector()(torch.from_numpy(scaled[::20].copy()))[1].numpy()
+        ours = one(torch.from_numpy(windows[::20].copy()))[1].numpy()
+        theirs = two(torch.from_numpy(scaled[::20].copy()))[1].numpy()
     np.testing.assert_allclose(np.log(ours), np.log(theirs), atol=0.05)
