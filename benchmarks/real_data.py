@@ -1,0 +1,102 @@
+"""Figures on real data: fit on normals alone, threshold from them, evaluate and monitor; one JSON line a data set.
+
+    python benchmarks/real_data.py tile=DATA/magnetic_tile solar=SOLAR skab=DATA/skab [--seeds 1] [--out FILE.json]
+
+`tile` and `solar` are folders in MVTec AD layout (`anomaly elpv --out SOLAR` makes the second), `skab` the folder of SKAB's runs: each
+run alone, its first 400 rows are training, the rest is test, row decisions of all runs put together (SKAB's own protocol).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from anomaly.alarms.store import Store
+from anomaly.atomic import write_text
+from anomaly.bundle.archive import read_bundle
+from anomaly.edge.monitor import Monitor, self_test
+from anomaly.edge.session import Session
+from anomaly.edge.sources import open_source
+from anomaly.evaluation import metrics
+from anomaly.pipeline.evaluation import evaluate_bundle
+from anomaly.pipeline.steps import Steps, open_line
+from anomaly.spec import read_spec
+
+SPECS = Path(__file__).parents[1] / "specs"
+KEPT = ("n", "image_auroc", "image_ap", "pixel_auroc", "pixel_aupro", "f1", "recall", "false_alarm_rate", "per_defect", "ci95")
+
+
+def monitored(bundle: Path, source: Path, folder: Path) -> dict[str, int]:
+    """What the edge loop makes of a source, on a fresh store."""
+    opened = read_bundle(bundle)
+    session, store = Session(opened.detector), Store(folder / "s.db")
+    self_test(opened, session)
+    records = open_source(str(source), opened.manifest.input, lambda r: store.known("l", r), {})
+    totals = Monitor(opened, session, records, store, "l").run(threading.Event(), once=True)
+    return dict(vars(totals))
+
+
+def camera(data: Path, seed: int) -> dict[str, Any]:
+    """One camera line with the default spec."""
+    spec = read_spec(SPECS / "camera.toml").model_copy(update={"seed": seed})
+    with tempfile.TemporaryDirectory() as scratch:
+        started = time.monotonic()
+        steps = Steps(open_line(spec, data), Path(scratch))
+        bundle = steps.export()
+        seconds = time.monotonic() - started
+        opened = read_bundle(bundle)
+        figures = evaluate_bundle(opened, Session(opened.detector), data).figures
+        watched = monitored(bundle, data / "test", Path(scratch))
+    adaptation = opened.manifest.provenance["fit"]["extractor"]["adaptation"]
+    fit = {"fit_s": round(seconds), "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, "parity": opened.manifest.parity}
+    return {"seed": seed, **{k: figures[k] for k in KEPT if k in figures}, **fit, "adaptation": adaptation, "monitor": watched}
+
+
+def skab(root: Path) -> dict[str, Any]:
+    """SKAB's protocol with the default spec; each run's first 400 rows in a file of their own, as a user would have them."""
+    spec = read_spec(SPECS / "sensor.toml")
+    records, by_run, watched = [], {}, {}
+    for path in sorted([*root.glob("other/*.csv"), *root.glob("valve2/*.csv")]):
+        with tempfile.TemporaryDirectory() as scratch:
+            train = Path(scratch) / "train.csv"
+            pd.read_csv(path, sep=";").head(400).drop(columns=["anomaly", "changepoint"]).to_csv(train, index=False)
+            bundle = Steps(open_line(spec, train), Path(scratch) / "work").export()
+            opened = read_bundle(bundle)
+            evaluation = evaluate_bundle(opened, Session(opened.detector), path, "skab")
+            name = f"{path.parent.name}/{path.stem}"
+            if not watched:
+                watched = {"run": name, **monitored(bundle, path, Path(scratch))}
+            records.append(evaluation.records)
+            by_run[name] = {k: evaluation.figures.get(k) for k in ("roc_auc", "vus_pr", "f1", "false_alarm_rate", "missed_alarm_rate")}
+    every = pd.concat(records, ignore_index=True)
+    pooled = metrics.decisions(every["label"].to_numpy(bool), every["flagged"].to_numpy(bool))
+    means = {f"mean_{k}": float(np.mean([r[k] for r in by_run.values() if r[k] is not None])) for k in ("roc_auc", "vus_pr")}
+    return {"runs": len(by_run), **pooled, **means, "by_run": by_run, "monitor": watched}
+
+
+def main() -> None:
+    """Run what is asked for, print each result, and write all of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", help="tile=PATH solar=PATH skab=PATH")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/real_data.json"))
+    arguments = parser.parse_args()
+    results: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
+    for item in arguments.data:
+        name, _, path = item.partition("=")
+        results[name] = skab(Path(path)) if name == "skab" else [camera(Path(path), seed) for seed in range(arguments.seeds)]
+        print(name, json.dumps(results[name], sort_keys=True), flush=True)
+        write_text(arguments.out, json.dumps(results, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
