@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import httpx
 def main() -> None:
     """Serve the sample camera and plant pipelines, or one spec and data folder, on a cron schedule."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the server ends with us
     server = None if os.environ.get("PREFECT_API_URL") else _start_server(arguments.port)
     try:
         _serve(arguments)
@@ -43,7 +45,8 @@ def _arguments() -> argparse.Namespace:
 
 def _start_server(port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - fixed arguments
+    # A session of its own: Ctrl-C reaches us first, and the server is ended last, when nothing talks to it any more.
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
     url = f"http://127.0.0.1:{port}/api"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and server.poll() is None:

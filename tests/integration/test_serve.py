@@ -60,12 +60,16 @@ def test_a_scheduled_run_fires_and_leaves_its_artifacts(sensor: Fitted, tmp_path
         bundle = next((tmp_path / "release").rglob("*.anomaly"))
         assert read_bundle(bundle).hash == read_bundle(sensor.bundle).hash
     finally:
-        os.killpg(served.pid, signal.SIGTERM)
+        served.send_signal(signal.SIGTERM)
         try:
-            served.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(served.pid, signal.SIGKILL)
-        log.close()
+            served.wait(60)
+        finally:
+            if served.poll() is None:
+                os.killpg(served.pid, signal.SIGKILL)
+            log.close()
+    assert "Traceback" not in (tmp_path / "serve.log").read_text()
+    with pytest.raises(httpx.HTTPError):  # the server ended with it
+        httpx.get(f"{api}/health", timeout=5)
 
 
 @pytest.mark.timeout(300)
