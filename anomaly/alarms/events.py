@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-EventKind = Literal["opened", "closed", "rejected", "provider"]
+EventKind = Literal["opened", "closed", "rejected"]
 _NAMESPACE = uuid.UUID("6f1c3a52-7d0a-4d1f-9f39-0d6f4c6f0a11")  # ours, so that the same fact has the same id everywhere
 
 

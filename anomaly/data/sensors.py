@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from anomaly.errors import DataError, RecordError
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "date_time", "date time")
+BLANKS = ("", "nan", "null", "none", "na", "n/a")  # how a missing reading is written, in lower case
 _SHOWN = 3  # examples of each kind of trouble that are quoted in full
 
 
@@ -194,14 +195,17 @@ def find_time_column(frame: pd.DataFrame, path: Path) -> str:
     raise DataError(f'{path}: no time column found among {list(frame.columns)}; name it in the spec: [input] time = "…"')
 
 
+def time_divisor(size: float) -> float:
+    """What turns a time of this size since 1970 into seconds: told by its magnitude as s, ms, us or ns."""
+    return next((divisor for limit, divisor in ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3)) if size > limit), 1.0)
+
+
 def parse_times(column: pd.Series, path: Path, care: Care) -> NDArray[np.float64]:
     """Times (n,) in seconds since 1970 UTC; NaN where unreadable (counted). Numbers are taken as seconds (or ms, us, ns)."""
     numbers = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(column) else None
     if numbers is not None and numbers.notna().mean() > 0.5:
         times = numbers.to_numpy(dtype=np.float64)
-        size = float(np.nanmedian(np.abs(times)))
-        divisor = next((d for limit, d in ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3)) if size > limit), 1.0)
-        times = times / divisor
+        times = times / time_divisor(float(np.nanmedian(np.abs(times))))
     else:
         stamps = pd.to_datetime(column, errors="coerce", utc=True, format="mixed").to_numpy(dtype="datetime64[ns]")
         times = stamps.astype(np.int64) / 1e9
@@ -233,7 +237,7 @@ def _numbers(frame: pd.DataFrame, channel: Channel, path: Path, care: Care) -> N
         raise DataError(f"{path}: column {channel.name!r} is missing; columns are {list(frame.columns)}")
     column = frame[channel.name]
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, copy=True)
-    blank = column.isna() | column.astype(str).str.strip().str.lower().isin(["", "nan", "null", "none", "na", "n/a"])
+    blank = column.isna() | column.astype(str).str.strip().str.lower().isin(BLANKS)
     bad = np.flatnonzero(np.isnan(values) & ~blank.to_numpy())
     care.bad_cells += len(bad)
     for index in bad[:_SHOWN]:
@@ -282,7 +286,7 @@ def parse_cells(cells: Iterable[str], channels: Sequence[Channel], where: str) -
     for index, (cell, channel) in enumerate(zip(cells, channels, strict=True)):
         text = cell.strip()
         try:
-            value = float(text) if text and text.lower() not in ("null", "none", "na", "n/a") else np.nan
+            value = np.nan if text.lower() in BLANKS else float(text)
         except ValueError as error:
             raise RecordError(f"{where}, column {channel.name!r}: {text!r} is not a number") from error
         outside = (channel.low is not None and value < channel.low) or (channel.high is not None and value > channel.high)

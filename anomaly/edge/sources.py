@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from anomaly.bundle.manifest import InputSchema
 from anomaly.data.images import SUFFIXES, Color, read_image
 from anomaly.data.records import Record, Rejected
-from anomaly.data.sensors import TIME_NAMES, Channel, check_header, parse_cells, sniff_separator
+from anomaly.data.sensors import TIME_NAMES, Channel, check_header, parse_cells, sniff_separator, time_divisor
 from anomaly.errors import DataError, RecordError
 
 SETTLED_S = 2.0  # a file not touched for this long is complete, whatever its size did
@@ -122,9 +122,8 @@ class CsvSource:
         self._recent: list[tuple[int, int, NDArray[np.float32]]] = []  # (byte, row number, readings) of the last rows
         self._last_time = -np.inf
         self._offset, self._row = self._read_header()
-        inode = self._path.stat().st_ino
-        self._inode = inode
-        if position and position["inode"] == inode and position["offset"] <= self._path.stat().st_size:
+        self._inode = self._path.stat().st_ino
+        if position and position["inode"] == self._inode and position["offset"] <= self._path.stat().st_size:
             self._offset, self._row = int(position["start"]), int(position["start_row"])
             self._take(Poll(), 1 << 30, until=int(position["offset"]))  # context: rows scored before the restart
 
@@ -222,7 +221,7 @@ def _parse_time(text: str, record: str) -> float:
         return float(stamp.timestamp())
     if not np.isfinite(value):
         raise RecordError(f"{record}: time {text!r} is not a number of seconds")
-    return value / next((d for limit, d in ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3)) if abs(value) > limit), 1.0)
+    return value / time_divisor(abs(value))
 
 
 def open_source(uri: str, schema: InputSchema, known: Callable[[str], bool], position: dict[str, Any]) -> Source:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -169,12 +169,8 @@ def _score_picture(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame
 
 def _score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
     table = read_table(path, schema_of_input(bundle.manifest.input))
-    scored: pd.DataFrame = score_table(_as_run(session), table, bundle.manifest.input.window or 1)
+    scored: pd.DataFrame = score_table(session.run, table, bundle.manifest.input.window or 1)
     shares = scored.filter(like="share:")
     scored.insert(0, "record", [f"{path.name}:{row + 2}" for row in scored["row"]])
     scored["top_sensor"] = [str(name).removeprefix("share:") for name in shares.idxmax(axis=1)]
     return scored.drop(columns=["row", *shares.columns])
-
-
-def _as_run(session: Session) -> Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]:
-    return session.run

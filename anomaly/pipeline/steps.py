@@ -75,7 +75,7 @@ class Steps:
         whole = self.line.spec.model_dump(mode="json")
         return {name: whole[name] for name in ("kind", "seed", "input", "extractor", *names)}
 
-    def _once(self, step: str, path: Path, make: Callable[[], None]) -> Path:
+    def _once(self, step: str, path: Path, make: Callable[[], object]) -> Path:
         if self._done.get(step) == path:
             return path
         self._done[step] = path
@@ -92,7 +92,7 @@ class Steps:
         if self.extractor is not None:
             return self.extractor
         path = self._path("pretrain", ".safetensors", self.data_key, self._spec_part("pretrain", "scorer"))
-        return self._once("pretrain", path, lambda: _ignore(self.line.pretrain(path, self.progress)))
+        return self._once("pretrain", path, lambda: self.line.pretrain(path, self.progress))
 
     def fit(self) -> Path:
         """The fitted scorer with held-out normal scores."""
@@ -240,10 +240,6 @@ def copy_file(source: Path, target: Path) -> None:
     """Copy a file atomically."""
     with replacing(target) as part:
         shutil.copyfile(source, part)
-
-
-def _ignore(_: object) -> None:
-    return None
 
 
 def _singles(batches: list[NDArray[Any]], count: int) -> list[NDArray[Any]]:
