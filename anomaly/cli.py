@@ -97,10 +97,10 @@ def _steps(spec: Path, data: Path, work: Path, extractor: Path | None, progress:
 
 def _open(bundle: Path, provider: ProviderName) -> tuple[Bundle, Session]:
     from anomaly.bundle.archive import read_bundle
-    from anomaly.edge.session import Session
+    from anomaly.edge.session import open_session
 
     opened = read_bundle(bundle)
-    session = Session(opened.detector, provider.value)
+    session = open_session(opened, provider.value)
     err.print(session.line(), markup=False)
     return opened, session
 
@@ -314,10 +314,10 @@ def verify(
     """Check every member's hash, the signature if a key is given, and the self-test."""
     from anomaly.bundle.archive import read_bundle
     from anomaly.edge.monitor import self_test
-    from anomaly.edge.session import Session
+    from anomaly.edge.session import open_session
 
     opened = read_bundle(bundle, key)
-    tested = self_test(opened, Session(opened.detector, "cpu"))
+    tested = self_test(opened, open_session(opened, "cpu"))
     signature = "signature valid" if key else ("signed, no key given to check against" if opened.signed else "not signed")
     out.print(f"{bundle}: whole; {len(opened.members)} members; self-test passed on {tested} examples; {signature}")
 

@@ -57,6 +57,7 @@ class CameraExtractor(_Part):
 class Bank(_Part):
     stage: str
     metric: Literal["raw", "unit"]
+    size: int = Field(8000, ge=16, description="patches at most")
 
 
 class MemoryBankSpec(_Part):
@@ -65,18 +66,17 @@ class MemoryBankSpec(_Part):
     method: Literal["memory_bank"] = "memory_bank"
     banks: tuple[Bank, ...] = Field(
         (
-            Bank(stage="blocks.4", metric="raw"),
-            Bank(stage="blocks.4", metric="unit"),
-            Bank(stage="blocks.5", metric="unit"),
+            Bank(stage="blocks.4", metric="unit", size=12000),
+            Bank(stage="blocks.4", metric="raw", size=4000),
+            Bank(stage="blocks.5", metric="unit", size=8000),
         ),
         min_length=1,
     )
-    bank_size: int = Field(3000, ge=16, description="patches a bank, at most")
-    coreset_share: float = Field(0.1, gt=0, le=1, description="patches a bank, at most this share of all")
+    coreset_share: float = Field(0.25, gt=0, le=1, description="no bank holds more than this share of all patches")
 
 
 class Calibration(_Part):
-    """Cross-conformal: every normal record is scored once by a scorer that has not seen it."""
+    """Cross-conformal: every normal window is scored once by a scorer that has not seen it. Cameras leave one picture out."""
 
     folds: int = Field(5, ge=2, le=50)
 
@@ -90,7 +90,6 @@ class CameraSpec(_Part):
     extractor: CameraExtractor = CameraExtractor()
     pretrain: Pretrain = Pretrain()
     scorer: MemoryBankSpec = MemoryBankSpec()
-    calibration: Calibration = Calibration()
     budget: Budget = Budget()
     alarm: Alarm = Alarm()
 

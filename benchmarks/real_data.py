@@ -24,7 +24,7 @@ from anomaly.alarms.store import Store
 from anomaly.atomic import write_text
 from anomaly.bundle.archive import read_bundle
 from anomaly.edge.monitor import Monitor, self_test
-from anomaly.edge.session import Session
+from anomaly.edge.session import open_session
 from anomaly.edge.sources import open_source
 from anomaly.evaluation import metrics
 from anomaly.pipeline.evaluation import evaluate_bundle
@@ -38,7 +38,7 @@ KEPT = ("n", "image_auroc", "image_ap", "pixel_auroc", "pixel_aupro", "f1", "rec
 def monitored(bundle: Path, source: Path, folder: Path) -> dict[str, int]:
     """What the edge loop makes of a source, on a fresh store."""
     opened = read_bundle(bundle)
-    session, store = Session(opened.detector), Store(folder / "s.db")
+    session, store = open_session(opened), Store(folder / "s.db")
     self_test(opened, session)
     records = open_source(str(source), opened.manifest.input, lambda r: store.known("l", r), {})
     totals = Monitor(opened, session, records, store, "l").run(threading.Event(), once=True)
@@ -54,7 +54,7 @@ def camera(data: Path, seed: int) -> dict[str, Any]:
         bundle = steps.export()
         seconds = time.monotonic() - started
         opened = read_bundle(bundle)
-        figures = evaluate_bundle(opened, Session(opened.detector), data).figures
+        figures = evaluate_bundle(opened, open_session(opened), data).figures
         watched = monitored(bundle, data / "test", Path(scratch))
     adaptation = opened.manifest.provenance["fit"]["extractor"]["adaptation"]
     fit = {"fit_s": round(seconds), "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, "parity": opened.manifest.parity}
@@ -71,7 +71,7 @@ def skab(root: Path) -> dict[str, Any]:
             pd.read_csv(path, sep=";").head(400).drop(columns=["anomaly", "changepoint"]).to_csv(train, index=False)
             bundle = Steps(open_line(spec, train), Path(scratch) / "work").export()
             opened = read_bundle(bundle)
-            evaluation = evaluate_bundle(opened, Session(opened.detector), path, "skab")
+            evaluation = evaluate_bundle(opened, open_session(opened), path, "skab")
             name = f"{path.parent.name}/{path.stem}"
             if not watched:
                 watched = {"run": name, **monitored(bundle, path, Path(scratch))}

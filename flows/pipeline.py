@@ -15,7 +15,7 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 from prefect.cache_policies import NO_CACHE
 
 from anomaly.bundle.archive import read_bundle
-from anomaly.edge.session import Session
+from anomaly.edge.session import open_session
 from anomaly.errors import AnomalyError
 from anomaly.evaluation.report import plot_scores
 from anomaly.pipeline.evaluation import evaluate_bundle, report_on
@@ -108,7 +108,7 @@ def report(data: Path, bundle: Path, out: Path) -> Path | None:
     if not opened.manifest.metrics.get("n"):
         get_run_logger().info("no labelled records in the data: no report")
         return None
-    evaluation = evaluate_bundle(opened, Session(opened.detector), data)
+    evaluation = evaluate_bundle(opened, open_session(opened), data)
     path = out / f"{opened.manifest.name}-report.html"
     report_on(opened, evaluation, data, path)
     png = plot_scores(evaluation, opened.manifest.threshold.score).png

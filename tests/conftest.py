@@ -19,7 +19,7 @@ size = 128
 [pretrain]
 method = "none"
 [scorer]
-bank_size = 200
+banks = [{stage = "blocks.4", metric = "raw", size = 200}, {stage = "blocks.5", metric = "unit", size = 200}]
 [budget]
 false_alarm_rate = 0.05
 """

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from anomaly.bundle.archive import read_bundle
-from anomaly.edge.session import Session
+from anomaly.edge.session import Session, open_session
 from anomaly.errors import ExportError
+from anomaly.export.integer_search import integer_search
 from anomaly.export.onnx_graph import check_parity, export_onnx
 from tests.conftest import Fitted
 
@@ -45,6 +46,31 @@ def test_signatures_are_the_contract(camera: Fitted, sensor: Fitted) -> None:
     answer = Session(read_bundle(sensor.bundle).detector, "cpu").run(np.full((2, 30, 8), np.nan, np.float32))
     assert answer.detail.shape == (2, 8)
     assert all(np.isfinite(part).all() for part in answer)
+
+
+def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted) -> None:
+    """The variant is in the bundle, is what the CPU runs, decides alike, and equals PyTorch on rounded queries."""
+    bundle = read_bundle(camera.bundle)
+    assert bundle.manifest.parity["int8"]["decisions_that_differ"] == 0
+    small, plain = open_session(bundle, "cpu"), Session(bundle.detector, "cpu")
+    assert (small.variant, plain.variant) == ("int8", "float")
+    detector = camera.steps.detector()
+    for bank in detector.scorer.banks:
+        exact = bank.distance
+        bank.distance = lambda q, exact=exact: exact(torch.round(q).clamp(-127, 127))
+    _, real = camera.steps.line.examples(bundle.manifest.input, 12, np.random.default_rng(5))
+    for raw in real:
+        with torch.inference_mode():
+            expected = detector(torch.from_numpy(raw.copy()))[0].numpy()
+        # a query on the edge between two whole numbers may fall either way
+        np.testing.assert_allclose(small.run(raw).score, expected, atol=5e-3)
+    assert any(abs(small.run(raw).score - plain.run(raw).score).max() > 0 for raw in real)
+
+
+def test_a_graph_without_banks_has_no_8_bit_variant(sensor: Fitted) -> None:
+    bundle = read_bundle(sensor.bundle)
+    assert integer_search(bundle.detector) is None
+    assert open_session(bundle, "cpu").variant == "float"
 
 
 def test_a_graph_that_decides_otherwise_is_refused(sensor: Fitted) -> None:

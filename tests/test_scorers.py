@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.features.encoder import SensorEncoder
 from anomaly.features.preprocess import SensorPreprocess
+from anomaly.scorers import coreset
 from anomaly.scorers.coreset import greedy_coreset
 from anomaly.scorers.gaussian import fit_gaussian
-from anomaly.scorers.memory_bank import BankPlan, embed, fit_memory_bank
+from anomaly.scorers.memory_bank import BankPlan, FittedBanks, MemoryBank, embed, fit_memory_bank
 from tests.reference import naive
 
 
@@ -28,29 +30,72 @@ def test_coreset_of_more_than_there_is_takes_all() -> None:
     assert greedy_coreset(torch.randn(5, 3), 9, torch.Generator()).tolist() == [0, 1, 2, 3, 4]
 
 
-def test_bank_distance_is_the_distance_to_the_nearest_patch() -> None:
+def test_coreset_over_many_blocks_is_the_greedy_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More points than candidates, so that picks must be told from blocks and passes."""
+    monkeypatch.setattr(coreset, "CANDIDATES", 8)
+    points = torch.randn(150, 4, generator=torch.Generator().manual_seed(5))
+    picked = coreset.greedy_coreset(points, 60, torch.Generator().manual_seed(5)).tolist()
+    assert picked == naive.farthest_points(points.double().numpy(), 60, picked[0])
+
+
+def random_banks() -> tuple[list[torch.Tensor], list[BankPlan], FittedBanks]:
     generator = torch.Generator().manual_seed(0)
     features = [torch.randn(6, 8, 4, 4, generator=generator), torch.randn(6, 12, 2, 2, generator=generator)]
-    plans = [BankPlan(0, "raw"), BankPlan(1, "unit")]
-    bank = fit_memory_bank(features, plans, 20, 0.5, generator)
+    plans = [BankPlan(0, "raw", 20), BankPlan(1, "unit", 20)]
+    return features, plans, fit_memory_bank(features, plans, 0.5, generator)
+
+
+def naive_maps(features: list[torch.Tensor], plans: list[BankPlan], scorer: MemoryBank, without: int | None = None) -> torch.Tensor:
+    """The sum of standardised maps by plain distances; of the bank's patches none equal to one of picture `without`."""
+    total = torch.zeros(features[0].shape[0], 4, 4)
+    for plan, bank in zip(plans, scorer.banks, strict=True):
+        queries = embed(features[plan.stage], plan.metric, bank.center, bank.spread).numpy()
+        patches = bank.patches.numpy() * float(bank.step)
+        if without is not None:
+            own = np.round(queries.reshape(features[0].shape[0], -1, queries.shape[1])[without] / float(bank.step))
+            patches = np.array([p for p in patches if not (np.round(p / float(bank.step)) == own).all(axis=1).any()])
+        distance = (naive.nearest_distances(queries, patches) - float(bank.usual[0])) / float(bank.usual[1])
+        side = features[plan.stage].shape[-1]
+        grid = torch.tensor(distance.reshape(-1, 1, side, side))
+        total = total + torch.nn.functional.interpolate(grid, size=(4, 4), mode="bilinear", align_corners=False)[:, 0]
+    return total / len(plans)
+
+
+def test_bank_distance_is_the_distance_to_the_nearest_patch() -> None:
+    _, plans, fitted = random_banks()
+    generator = torch.Generator().manual_seed(9)
     new = [torch.randn(3, 8, 4, 4, generator=generator), torch.randn(3, 12, 2, 2, generator=generator)]
-    score, heat = bank(new)
-    total = 0.0
-    for plan, one in zip(plans, bank.banks, strict=True):
-        queries = embed(new[plan.stage], plan.metric, one.center, one.spread).numpy()
-        distance = naive.nearest_distances(queries, one.patches.numpy()) / float(one.scale)
-        side = new[plan.stage].shape[-1]
-        grid = torch.tensor(distance.reshape(3, 1, side, side))
-        total = total + torch.nn.functional.interpolate(grid, size=(4, 4), mode="bilinear", align_corners=False)[:, 0] / 2
-    np.testing.assert_allclose(heat.numpy(), total.numpy(), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(score.numpy(), heat.amax(dim=(1, 2)).numpy())
+    score, heat = fitted.scorer(new)
+    np.testing.assert_allclose(heat.numpy(), naive_maps(new, plans, fitted.scorer).numpy(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(score.numpy(), heat.amax(dim=(1, 2)).numpy())  # 2 % of 16 places is one
 
 
-def test_a_patch_that_was_learnt_is_at_distance_nought() -> None:
+def test_held_out_scores_leave_the_pictures_own_patches_out() -> None:
+    features, plans, fitted = random_banks()
+    for picture in range(6):
+        expected = naive_maps(features, plans, fitted.scorer, without=picture)[picture]
+        np.testing.assert_allclose(fitted.maps[picture].numpy(), expected.numpy(), rtol=1e-4, atol=1e-4)
+        assert float(fitted.held_out[picture]) == pytest.approx(float(expected.max()), rel=1e-4, abs=1e-4)
+    seen, _ = fitted.scorer(features)
+    assert (seen < fitted.held_out + 1e-6).all()
+
+
+def test_held_out_worst_places_are_the_unit_of_each_map() -> None:
+    """Each bank's largest distance in an unseen normal picture has mean 0 and deviation 1: banks weigh alike."""
+    features, plans, _ = random_banks()
+    for plan in plans:
+        alone = fit_memory_bank(features, [plan], 0.5, torch.Generator().manual_seed(0))
+        worst = alone.maps.amax(dim=(1, 2))
+        assert float(worst.mean()) == pytest.approx(0, abs=1e-4)
+        assert float(worst.std()) == pytest.approx(1, abs=1e-4)
+
+
+def test_a_patch_that_was_learnt_is_nearly_at_distance_nought() -> None:
     generator = torch.Generator().manual_seed(1)
     features = [torch.randn(4, 8, 3, 3, generator=generator)]
-    bank = fit_memory_bank(features, [BankPlan(0, "raw")], 1000, 1.0, generator)
-    assert float(bank(features)[0].max()) < 1e-2
+    bank = fit_memory_bank(features, [BankPlan(0, "raw", 1000)], 1.0, generator).scorer.banks[0]
+    distance = bank(features[0]) * bank.usual[1] + bank.usual[0]
+    assert float(distance.max()) <= float(bank.step) * 8**0.5 / 2 + 1e-5  # no more than what rounding to a byte costs
 
 
 def sensor_features(z: torch.Tensor) -> list[torch.Tensor]:

@@ -25,7 +25,7 @@ def test_shipped_specs_are_valid(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('kind = "camera"\n[scorer]\nbanksize = 5', r"s\.toml: unknown key `scorer\.banksize`; did you mean `bank_size`\?"),
+        ('kind = "camera"\n[scorer]\ncoresetshare = 0.5', r"s\.toml: unknown key `scorer\.coresetshare`; did you mean `coreset_share`\?"),
         ('kind = "camera"\n[zzz]\na = 1', r"unknown key `zzz`; known here: kind, name"),
         (
             'kind = "sensor"\n[input]\nsensors = [{name = "p", unit = "barr"}]',

@@ -19,6 +19,7 @@ from anomaly.bundle.manifest import Manifest, Member, parse_manifest
 from anomaly.errors import BundleError
 
 MANIFEST, SIGNATURE, DETECTOR = "manifest.json", "manifest.sig", "detector.onnx"
+INT8 = "detector.int8.onnx"  # the same detector, its memory banks searched in 8-bit arithmetic
 TRUSTED_KEY = "ANOMALY_TRUSTED_KEY"  # path of a PEM public key; where set, unsigned bundles are refused
 MAX_BYTES = 2 << 30  # ONNX's own limit for one file
 MAX_MANIFEST = 4 << 20

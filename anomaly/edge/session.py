@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from anomaly.bundle.archive import INT8, Bundle
 from anomaly.errors import BundleError, ProviderError
 
 Provider = Literal["auto", "cuda", "cpu"]
@@ -23,11 +25,18 @@ class Answer(NamedTuple):
     detail: NDArray[np.float32]
 
 
+def open_session(bundle: Bundle, provider: Provider = "auto", threads: int | None = None) -> Session:
+    """A bundle's graph on a provider, in the variant that suits it. Raises ProviderError and BundleError as Session does."""
+    return Session(bundle.detector, provider, threads, bundle.members.get(INT8))
+
+
 class Session:
     """One detector graph on one provider. `provider` tells which is really in use: "cuda" or "cpu"."""
 
-    def __init__(self, model: bytes, provider: Provider = "auto", threads: int | None = None) -> None:
-        """Load a graph. "auto" tries CUDA, then the CPU; "cuda" or "cpu" is an order: ProviderError when it cannot be met.
+    def __init__(self, model: bytes, provider: Provider = "auto", threads: int | None = None, on_cpu: bytes | None = None) -> None:
+        """Load a graph; `on_cpu` is its 8-bit variant, taken instead where the CPU runs it (`variant` says "int8" then).
+
+        "auto" tries CUDA, then the CPU; "cuda" or "cpu" is an order: ProviderError when it cannot be met.
 
         Raises BundleError when the bytes are not a graph that ONNX Runtime can load.
         """
@@ -35,7 +44,9 @@ class Session:
         wanted: list[str] = ["cuda", "cpu"] if provider == "auto" else [provider]
         if "cuda" in wanted and hasattr(ort, "preload_dlls"):
             _preload()
-        self._session, self.provider, self.refused = _open(model, wanted, threads)
+        graphs = {"cuda": model, "cpu": on_cpu or model}
+        self._session, self.provider, self.refused = _open(graphs, wanted, threads)
+        self.variant = "int8" if self.provider == "cpu" and on_cpu is not None else "float"
         self._input = self._session.get_inputs()[0]
         outputs = [output.name for output in self._session.get_outputs()]
         if outputs[:2] != ["score", "p_value"] or outputs[2:] not in (["map"], ["contribution"]):
@@ -58,14 +69,14 @@ class Session:
         return "provider: CPU" + (f" (CUDA not used: {self.refused})" if self.refused else "")
 
 
-def _open(model: bytes, wanted: list[str], threads: int | None) -> tuple[ort.InferenceSession, str, str]:
+def _open(graphs: Mapping[str, bytes], wanted: list[str], threads: int | None) -> tuple[ort.InferenceSession, str, str]:
     refused = ""
     for name in wanted:
         if _NAMES[name] not in ort.get_available_providers():
             refused = "this onnxruntime has no CUDA build"
             continue
         try:
-            session = ort.InferenceSession(model, _options(threads), providers=[_NAMES[name]])
+            session = ort.InferenceSession(graphs[name], _options(threads), providers=[_NAMES[name]])
         except Exception as error:  # ONNX Runtime raises many types, without a common root
             if name == "cpu":
                 raise BundleError(f"the graph cannot be loaded: {str(error).splitlines()[0][:300]}") from error

@@ -61,7 +61,8 @@ def load_backbone(name: str, stages: Sequence[str], weights: Path | None = None)
         network, source = _untrained(name)
     else:
         network, source = _by_name(name, weights)
-    extractor = Stages(network, stages).eval()
+    # Channels last: depthwise convolutions, most of these networks, then run about three times as fast on a CPU.
+    extractor = Stages(network, stages).eval().to(memory_format=torch.channels_last)
     for parameter in extractor.parameters():
         parameter.requires_grad_(False)
     return extractor, source

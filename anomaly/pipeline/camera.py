@@ -33,6 +33,7 @@ from anomaly.spec import CameraSpec
 JUDGED = 60  # pictures that fit, and as many that are ranked, when extractors are compared
 JUDGE_BANK = 1000
 MADE_UP = 2  # defects a judged picture
+BATCH = 8  # pictures through the extractor at a time
 
 
 class CameraLine:
@@ -129,7 +130,7 @@ class CameraLine:
     def _rank(self, extractor: Stages, preprocess: ImagePreprocess, fit: list[Picture], judged: list[Picture], seed: int) -> Ranking:
         """Fit a small bank on some normals; score others as they are and with made-up defects."""
         features = self._features(extractor, preprocess, fit)
-        scorer = fit_camera_scorer(self.spec, features, torch.Generator().manual_seed(seed), bank_size=JUDGE_BANK)
+        scorer = fit_camera_scorer(self.spec, features, torch.Generator().manual_seed(seed), largest=JUDGE_BANK).scorer
         return self._made_up(scorer, extractor, preprocess, judged, seed)
 
     def _made_up(
@@ -173,12 +174,12 @@ class CameraLine:
         """Feature maps of many pictures, one (n, C_s, h_s, w_s) a stage."""
         parts: list[list[Tensor]] = []
         with torch.inference_mode():
-            for index, picture in enumerate(pictures):
-                raw = self.read(picture)
-                if raw is not None:
-                    parts.append(extractor(preprocess(torch.from_numpy(raw.copy()).unsqueeze(0))))
-                if progress is not None and (index + 1) % 100 == 0:
-                    progress(f"features of {index + 1} of {len(pictures)} pictures")
+            for start in range(0, len(pictures), BATCH):
+                raws = [raw for picture in pictures[start : start + BATCH] if (raw := self.read(picture)) is not None]
+                if raws:
+                    parts.append(extractor(torch.cat([preprocess(torch.from_numpy(raw.copy()).unsqueeze(0)) for raw in raws])))
+                if progress is not None and start % (16 * BATCH) == 0:
+                    progress(f"features of {min(start + BATCH, len(pictures))} of {len(pictures)} pictures")
         return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
     def fit(self, extractor: Path, progress: Progress) -> Fitted:
@@ -187,33 +188,28 @@ class CameraLine:
         progress(f"features of {len(self.readable)} pictures")
         features = self._features(network, preprocess, self.readable, progress)
         generator = torch.Generator().manual_seed(self.spec.seed)
-        held_out, map_mean, ranking = self._cross_score(network, preprocess, features, generator, progress)
-        scorer = fit_camera_scorer(self.spec, features, generator, progress)
-        reference = pd.DataFrame({"score": held_out, "map_mean": map_mean})
-        report = {"normals": len(held_out), "rejected": dict(self.rejected), "injected_auroc": ranking.auroc(), "extractor": about}
-        return Fitted(scorer.state_dict(), held_out, float(len(held_out)), reference, report)
+        fitted = fit_camera_scorer(self.spec, features, generator, progress)
+        held_out = fitted.held_out.double().numpy()
+        reference = pd.DataFrame({"score": held_out, "map_mean": fitted.maps.mean(dim=(1, 2)).double().numpy()})
+        report = {
+            "normals": len(held_out),
+            "held_out_by": "leave one picture out",
+            "rejected": dict(self.rejected),
+            "injected_auroc": self._injected_auroc(network, preprocess, features, progress),
+            "extractor": about,
+        }
+        return Fitted(fitted.scorer.state_dict(), held_out, float(len(held_out)), reference, report)
 
-    def _cross_score(
-        self, network: Stages, preprocess: ImagePreprocess, features: list[Tensor], generator: torch.Generator, progress: Progress
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], Ranking]:
-        """Cross-conformal: each picture scored by a scorer fitted on the other folds; the first fold also with defects."""
+    def _injected_auroc(self, network: Stages, preprocess: ImagePreprocess, features: list[Tensor], progress: Progress) -> float:
+        """AUROC of made-up defects against normals, both on pictures that the scorer (of full size) was not fitted on."""
         count = features[0].shape[0]
-        held_out, map_mean = np.empty(count), np.empty(count)
-        ranking: Ranking | None = None
-        order = torch.randperm(count, generator=generator)
-        for index, fold in enumerate(order.chunk(self.spec.calibration.folds)):
-            rest = torch.ones(count, dtype=torch.bool)
-            rest[fold] = False
-            scorer = fit_camera_scorer(self.spec, [maps[rest] for maps in features], generator)
-            with torch.inference_mode():
-                score, detail = scorer([maps[fold] for maps in features])
-            held_out[fold.numpy()] = score.numpy()
-            map_mean[fold.numpy()] = detail.mean(dim=(1, 2)).numpy()
-            if ranking is None:
-                ranking = self._made_up(scorer, network, preprocess, [self.readable[int(i)] for i in fold[:JUDGED]], seed=3)
-            progress(f"held-out scores: fold {index + 1} of {self.spec.calibration.folds}")
-        assert ranking is not None
-        return held_out, map_mean, ranking
+        generator = torch.Generator().manual_seed(self.spec.seed)
+        judged = torch.randperm(count, generator=generator)[: min(JUDGED, count // 5)]
+        rest = torch.ones(count, dtype=torch.bool)
+        rest[judged] = False
+        scorer = fit_camera_scorer(self.spec, [maps[rest] for maps in features], generator).scorer
+        progress("made-up defects on normals not used for fitting")
+        return self._made_up(scorer, network, preprocess, [self.readable[int(i)] for i in judged], seed=3).auroc()
 
     # --- compose, describe, evaluate ---
 

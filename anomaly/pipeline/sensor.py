@@ -142,7 +142,13 @@ class SensorLine:
         reference = pd.concat([pd.DataFrame({"score": held_out}), pd.DataFrame(shares, columns=names)], axis=1)
         injected = Ranking(np.concatenate([r.clean for r in rankings]), np.concatenate([r.faulty for r in rankings]))
         care = {table.path.name: table.care.summary() for table in self.tables}
-        report = {"normals": len(windows), "care": care, "injected_auroc": injected.auroc(), "extractor": about}
+        report = {
+            "normals": len(windows),
+            "held_out_by": f"{self.spec.calibration.folds} blocks",
+            "care": care,
+            "injected_auroc": injected.auroc(),
+            "extractor": about,
+        }
         return Fitted(tensors, held_out, effective_size(held_out), reference, report)
 
     def _features(self, encoder: SensorEncoder, windows: NDArray[np.float32]) -> list[Tensor]:

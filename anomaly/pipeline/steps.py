@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -24,14 +24,15 @@ from numpy.typing import NDArray
 
 from anomaly import __version__
 from anomaly.atomic import replacing, sha256_file, write_text
-from anomaly.bundle.archive import read_bundle, write_bundle
+from anomaly.bundle.archive import DETECTOR, INT8, read_bundle, write_bundle
 from anomaly.bundle.manifest import AlarmSettings, Manifest, Threshold
 from anomaly.calibration.budget import p_threshold, score_threshold
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
 from anomaly.edge.session import Session
 from anomaly.evaluation.evaluate import Evaluation
 from anomaly.export.detector import Detector
-from anomaly.export.onnx_graph import check_parity, export_onnx
+from anomaly.export.integer_search import integer_search
+from anomaly.export.onnx_graph import check_parity, compare_variant, export_onnx
 from anomaly.features.build import load_tensors, save_tensors
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.line import Line, Progress, silent
@@ -73,7 +74,7 @@ class Steps:
 
     def _spec_part(self, *names: str) -> dict[str, Any]:
         whole = self.line.spec.model_dump(mode="json")
-        return {name: whole[name] for name in ("kind", "seed", "input", "extractor", *names)}
+        return {name: whole[name] for name in ("kind", "seed", "input", "extractor", *names) if name in whole}  # cameras: no calibration
 
     def _once(self, step: str, path: Path, make: Callable[[], object]) -> Path:
         if self._done.get(step) == path:
@@ -159,8 +160,15 @@ class Steps:
         parity = {
             name: check_parity(detector, run, batches, threshold.p_value).as_dict() for name, batches in (("random", noise), ("real", real))
         }
-        members = {"detector.onnx": model, "reference.parquet": self._reference()}
-        members |= {f"examples/{i}.npz": _example(session, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
+        members = {DETECTOR: model, "reference.parquet": self._reference()}
+        sessions = {"": session}
+        small = integer_search(model)
+        if small is not None:
+            sessions["_int8"] = Session(small, provider="cpu")
+            parity["int8"] = compare_variant(session.run, sessions["_int8"].run, [*noise, *real], threshold.p_value)
+            if parity["int8"]["decisions_that_differ"] == 0:
+                members[INT8] = small
+        members |= {f"examples/{i}.npz": _example(sessions, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
         manifest = Manifest(
             name=self.line.spec.name,
             version=self.line.spec.version,
@@ -216,12 +224,12 @@ class Steps:
         return Threshold(p_value=p, score=score, budget=chosen)
 
     def _calibration(self) -> dict[str, Any]:
-        calibrator = self.calibrator()
+        calibrator, (_, about) = self.calibrator(), self.scorer_tensors()
         start, scale, shape = (float(v) for v in calibrator.tail)
         smallest = 1.0 / (float(calibrator.effective) + 1.0)
         return {
             "method": "cross-conformal",
-            "folds": self.line.spec.calibration.folds,
+            "held_out_by": about["report"]["held_out_by"],
             "scores": len(calibrator.scores),
             "independent_scores": round(float(calibrator.effective), 3),
             "tail": {"law": "generalised Pareto", "start": start, "scale": scale, "shape": shape, "used_below_p": smallest},
@@ -247,9 +255,11 @@ def _singles(batches: list[NDArray[Any]], count: int) -> list[NDArray[Any]]:
     return [record[None] for batch in batches for record in batch][:count]
 
 
-def _example(session: Session, raw: NDArray[Any]) -> bytes:
-    """One raw record with the answer expected of it, as npz."""
-    score, p_value, _ = session.run(raw)
+def _example(sessions: Mapping[str, Session], raw: NDArray[Any]) -> bytes:
+    """One raw record with the answers expected of it, one a graph (by the suffix of their names), as npz."""
+    answers: dict[str, NDArray[Any]] = {"raw": raw}
+    for suffix, session in sessions.items():
+        answers[f"score{suffix}"], answers[f"p_value{suffix}"], _ = session.run(raw)
     buffer = BytesIO()
-    np.savez(buffer, raw=raw, score=score, p_value=p_value)
+    np.savez(buffer, allow_pickle=False, **answers)
     return buffer.getvalue()

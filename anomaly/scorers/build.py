@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from anomaly.scorers.gaussian import Gaussian, fit_gaussian
-from anomaly.scorers.memory_bank import Bank, BankPlan, MemoryBank, fit_memory_bank
+from anomaly.scorers.memory_bank import Bank, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
 from anomaly.spec import CameraSpec
 
 
 def bank_plans(spec: CameraSpec) -> list[BankPlan]:
     """The spec's banks, stages by position in the extractor's answer."""
-    return [BankPlan(spec.extractor.stages.index(bank.stage), bank.metric) for bank in spec.scorer.banks]
+    return [BankPlan(spec.extractor.stages.index(bank.stage), bank.metric, bank.size) for bank in spec.scorer.banks]
 
 
 def fit_camera_scorer(
@@ -22,11 +22,11 @@ def fit_camera_scorer(
     features: list[Tensor],
     generator: torch.Generator,
     progress: Callable[[str], None] | None = None,
-    bank_size: int | None = None,
-) -> MemoryBank:
-    """Fit the scorer a camera spec names on normal features, one (N, C_s, h_s, w_s) a stage."""
-    size = bank_size or spec.scorer.bank_size
-    return fit_memory_bank(features, bank_plans(spec), size, spec.scorer.coreset_share, generator, progress)
+    largest: int | None = None,
+) -> FittedBanks:
+    """Fit the scorer a camera spec names on normal features, one (N, C_s, h_s, w_s) a stage; no bank over `largest`."""
+    plans = [BankPlan(p.stage, p.metric, min(p.size, largest or p.size)) for p in bank_plans(spec)]
+    return fit_memory_bank(features, plans, spec.scorer.coreset_share, generator, progress)
 
 
 def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryBank:
@@ -34,7 +34,7 @@ def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryB
     plans = bank_plans(spec)
     banks = []
     for index, plan in enumerate(plans):
-        part = {key: state[f"banks.{index}.{key}"] for key in ("patches", "center", "spread", "scale")}
+        part = {key: state[f"banks.{index}.{key}"] for key in ("patches", "center", "spread", "step", "usual")}
         banks.append(Bank(plan.metric, **part))
     return MemoryBank(plans, banks)
 

@@ -1,7 +1,8 @@
 """Memory banks of normal patches, PatchCore's idea (Roth et al. 2022, arXiv:2106.08265), one bank a stage and metric.
 
 Each stage is searched on its own grid; the distance maps, not the features, are brought to one grid and added. Raw
-distances and distances between unit-length features see different defects, and their sum sees more than either.
+distances and distances between unit-length features see different defects, and their sum sees more than either, once
+each is measured in what normal pictures never seen by the bank show of it.
 """
 
 from __future__ import annotations
@@ -16,42 +17,64 @@ from torch.nn import functional as F
 
 from anomaly.scorers.coreset import greedy_coreset
 
+Metric = Literal["raw", "unit"]
+
+LEVELS = 127  # patches are rounded to whole numbers in -127..127
+BLOCK = 2048  # patches a matrix product of the search: the products of one block stay in the cache
+TOP_SHARE = 0.02  # share of a picture's places, the worst ones, whose mean is the score
+
 
 @dataclass(frozen=True)
 class BankPlan:
-    """Which stage (its position in the extractor's answer) a bank holds, and how distances are measured on it."""
+    """Which stage (its position in the extractor's answer) a bank holds, how distances are measured, patches at most."""
 
     stage: int
-    metric: Literal["raw", "unit"]
+    metric: Metric
+    size: int
 
 
 class Bank(nn.Module):
-    """One bank: patches (M, D) of one stage, distance to the nearest, divided by what normals show."""
+    """One bank: patches of one stage, distance to the nearest in standard deviations of unseen normals' worst places.
+
+    Patches are kept as whole numbers in -127..127, one byte each, and queries are brought to the same unit. The export can
+    round the queries too and so search in 8-bit arithmetic (`export.integer_search`).
+    """
 
     patches: Tensor
     center: Tensor
     spread: Tensor
-    scale: Tensor
-
-    def __init__(self, metric: Literal["raw", "unit"], patches: Tensor, center: Tensor, spread: Tensor, scale: Tensor) -> None:
-        super().__init__()
-        self.metric = metric
-        self.register_buffer("patches", patches)
-        self.register_buffer("center", center)
-        self.register_buffer("spread", spread)
-        self.register_buffer("scale", scale)
-        self.register_buffer("squared", patches.square().sum(1), persistent=False)
-
+    step: Tensor
+    usual: Tensor
     squared: Tensor
 
+    def __init__(self, metric: Metric, patches: Tensor, center: Tensor, spread: Tensor, step: Tensor, usual: Tensor) -> None:
+        super().__init__()
+        self.metric = metric
+        self.register_buffer("patches", patches)  # (M, D) int8
+        self.register_buffer("center", center)  # (D,)
+        self.register_buffer("spread", spread)  # (D,)
+        self.register_buffer("step", step)  # (): the size of one whole number
+        self.register_buffer("usual", usual)  # (2,): mean and deviation of the largest distance in an unseen normal picture
+        self.register_buffer("squared", patches.to(torch.float32).square().sum(1), persistent=False)
+
     def forward(self, features: Tensor) -> Tensor:
-        """(N, C, h, w) -> distance map (N, 1, h, w) in units of the mean distance of normals."""
+        """(N, C, h, w) -> standardised distance map (N, 1, h, w)."""
         count, _, high, wide = features.shape
-        queries = embed(features, self.metric, self.center, self.spread)  # (N * h * w, C)
-        # The nearest by |q|^2 + |b|^2 - 2 q.b; |q|^2 does not change which is nearest and is added after the minimum.
-        nearest = (self.squared - 2.0 * (queries @ self.patches.T)).amin(dim=1)
-        distance = (nearest + queries.square().sum(1)).clamp(min=1e-12).sqrt()
-        return (distance / self.scale).reshape(count, 1, high, wide)
+        distance = self.distance(embed(features, self.metric, self.center, self.spread) / self.step)
+        return ((distance - self.usual[0]) / self.usual[1]).reshape(count, 1, high, wide)
+
+    def distance(self, queries: Tensor) -> Tensor:
+        """Queries (Q, D) in steps -> Euclidean distance to the nearest patch (Q,), in the features' own units.
+
+        The nearest by |b|^2 - 2 q.b, block by block; |q|^2 does not change which is nearest and is added afterwards.
+        """
+        best: Tensor | None = None
+        for start in range(0, self.patches.shape[0], BLOCK):
+            block, squared = self.patches[start : start + BLOCK], self.squared[start : start + BLOCK]
+            nearest = (squared - 2.0 * (queries @ block.to(torch.float32).T)).amin(dim=1)
+            best = nearest if best is None else torch.minimum(best, nearest)
+        assert best is not None, "a bank holds at least one patch"
+        return (best + queries.square().sum(1)).clamp(min=0.0).sqrt() * self.step
 
 
 def embed(features: Tensor, metric: str, center: Tensor, spread: Tensor) -> Tensor:
@@ -65,7 +88,7 @@ def embed(features: Tensor, metric: str, center: Tensor, spread: Tensor) -> Tens
 
 
 class MemoryBank(nn.Module):
-    """Several banks whose maps are added. The score is the map's maximum."""
+    """Several banks whose standardised maps are added. The score is the mean of the worst 2 % of places."""
 
     def __init__(self, plans: Sequence[BankPlan], banks: Sequence[Bank]) -> None:
         super().__init__()
@@ -74,56 +97,81 @@ class MemoryBank(nn.Module):
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """One map (N, C_s, h_s, w_s) a stage -> score (N,), map (N, h, w) on the finest grid among the banks."""
-        grid = max((features[plan.stage].shape[-2:] for plan in self.plans), key=lambda s: s[0])
-        total: Tensor | None = None
-        for plan, bank in zip(self.plans, self.banks, strict=True):
-            one = bank(features[plan.stage])
-            if one.shape[-2:] != grid:
-                one = F.interpolate(one, size=(int(grid[0]), int(grid[1])), mode="bilinear", align_corners=False)
-            total = one if total is None else total + one
-        assert total is not None
-        combined = total[:, 0] / len(self.plans)
-        return combined.amax(dim=(1, 2)), combined
+        return combine([bank(features[plan.stage]) for plan, bank in zip(self.plans, self.banks, strict=True)])
+
+
+def combine(maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Standardised maps (N, 1, h_b, w_b), one a bank -> score (N,), their mean (N, h, w) on the finest grid."""
+    grid = max((one.shape[-2:] for one in maps), key=lambda side: int(side[0]))
+    high, wide = int(grid[0]), int(grid[1])
+    total: Tensor | None = None
+    for one in maps:
+        fine = one if one.shape[-2:] == grid else F.interpolate(one, size=(high, wide), mode="bilinear", align_corners=False)
+        total = fine if total is None else total + fine
+    assert total is not None, "a scorer has at least one bank"
+    mean = total[:, 0] / len(maps)
+    worst = mean.flatten(1).topk(max(1, round(TOP_SHARE * high * wide)), dim=1).values
+    return worst.mean(dim=1), mean
+
+
+@dataclass(frozen=True)
+class FittedBanks:
+    """A scorer, and what it says of each of its own pictures with that picture's patches taken out of the banks."""
+
+    scorer: MemoryBank
+    held_out: Tensor  # scores (N,)
+    maps: Tensor  # (N, h, w)
 
 
 def fit_memory_bank(
     features: Sequence[Tensor],
     plans: Sequence[BankPlan],
-    bank_size: int,
     share: float,
     generator: torch.Generator,
     progress: Callable[[str], None] | None = None,
-) -> MemoryBank:
-    """Fit banks on the features of normal pictures: one (N, C_s, h_s, w_s) a stage.
+) -> FittedBanks:
+    """Fit banks on the features of at least two normal pictures: one (N, C_s, h_s, w_s) a stage.
 
-    A bank holds at most `bank_size` patches and at most `share` of all. Its scale is the mean distance of the patches it
-    did not pick. Memory: the embedded patches of one stage, twice.
+    A bank holds at most its plan's size and at most `share` of all patches. Every picture is then scored by the banks less
+    its own patches (leave-one-out): the held-out scores calibrate, and standardise each bank's distances. Memory: the
+    embedded patches of one stage, twice.
     """
-    banks = []
+    banks, maps = [], []
     for plan in plans:
-        maps = features[plan.stage]
-        raw = embed(maps, "raw", torch.zeros(maps.shape[1]), torch.ones(maps.shape[1]))
-        center, spread = raw.mean(0), raw.std(0).clamp(min=1e-6)
-        patches = embed(maps, plan.metric, center, spread)
-        count = max(1, min(bank_size, int(share * patches.shape[0])))
-        picked = greedy_coreset(patches, count, generator)
-        bank = Bank(plan.metric, patches[picked].clone(), center, spread, torch.ones(()))
-        bank.scale.copy_(_usual_distance(bank, patches, picked, generator))
+        bank, distances = _fit_bank(features[plan.stage], plan, share, generator)
         banks.append(bank)
+        maps.append(((distances - bank.usual[0]) / bank.usual[1]).unsqueeze(1))
         if progress is not None:
-            progress(f"bank {len(banks)} of {len(plans)}: {count} of {patches.shape[0]} patches")
-    return MemoryBank(plans, banks)
+            progress(f"bank {len(banks)} of {len(plans)}: {len(bank.patches)} of {distances.numel()} patches")
+    held_out, mean = combine(maps)
+    return FittedBanks(MemoryBank(plans, banks), held_out, mean)
 
 
-def _usual_distance(bank: Bank, patches: Tensor, picked: Tensor, generator: torch.Generator, sample: int = 16_384) -> Tensor:
-    """Mean distance to the bank of normal patches that are not in it; of the bank's own to each other when all are."""
-    rest = torch.ones(patches.shape[0], dtype=torch.bool)
-    rest[picked] = False
-    others = patches[rest]
-    if others.shape[0]:
-        chosen = others[torch.randperm(others.shape[0], generator=generator)[:sample]]
-        return torch.cat([torch.cdist(part, bank.patches).amin(dim=1) for part in chosen.tensor_split(32)]).mean().clamp(min=1e-6)
-    between = torch.cdist(bank.patches[:2048], bank.patches[:2048])
-    between.fill_diagonal_(torch.inf)
-    usual: Tensor = between.amin(dim=1).nan_to_num(posinf=1.0).mean().clamp(min=1e-6)
-    return usual
+def _fit_bank(maps: Tensor, plan: BankPlan, share: float, generator: torch.Generator) -> tuple[Bank, Tensor]:
+    """One bank, and the leave-one-out distances (N, h, w) of the pictures it was made from."""
+    raw = embed(maps, "raw", torch.zeros(maps.shape[1]), torch.ones(maps.shape[1]))
+    center, spread = raw.mean(0), raw.std(0).clamp(min=1e-6)
+    patches = embed(maps, plan.metric, center, spread)
+    count = max(2, min(plan.size, int(share * len(patches))))
+    picked = greedy_coreset(patches, count, generator)
+    step = (patches[picked].abs().max() / LEVELS).clamp(min=1e-12)
+    codes = torch.round(patches[picked] / step).to(torch.int8)
+    bank = Bank(plan.metric, codes, center, spread, step, torch.tensor([0.0, 1.0]))
+    distances = _leave_one_out(bank, patches, picked, maps.shape[0]).reshape(maps.shape[0], *maps.shape[-2:])
+    largest = distances.amax(dim=(1, 2))
+    bank.usual.copy_(torch.stack([largest.mean(), largest.std().clamp(min=1e-6)]))
+    return bank, distances
+
+
+def _leave_one_out(bank: Bank, patches: Tensor, picked: Tensor, pictures: int) -> Tensor:
+    """Distance (N * P,) of each picture's patches (N * P, D) to the bank's patches that came from other pictures."""
+    each = len(patches) // pictures
+    owner = picked // each  # (M,): which picture a bank's patch came from
+    block = bank.patches.to(torch.float32)
+    result = torch.empty(len(patches))
+    for index in range(pictures):
+        queries = patches[index * each : (index + 1) * each] / bank.step
+        squared = bank.squared.masked_fill(owner == index, torch.inf)
+        nearest = (squared - 2.0 * (queries @ block.T)).amin(dim=1)
+        result[index * each : (index + 1) * each] = (nearest + queries.square().sum(1)).clamp(min=0.0).sqrt() * bank.step
+    return result.nan_to_num(posinf=float(result[result.isfinite()].max()) if result.isfinite().any() else 0.0)
