@@ -43,9 +43,25 @@ class Pretrain(_Part):
     max_minutes: float = Field(4.0, gt=0, description="stop after this long, keeping the best so far")
 
 
+class Rectangle(_Part):
+    """Part of a picture, in shares of its width and height from the top left corner."""
+
+    left: float = Field(0.0, ge=0, le=1)
+    top: float = Field(0.0, ge=0, le=1)
+    right: float = Field(1.0, ge=0, le=1)
+    bottom: float = Field(1.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _has_an_area(self) -> Rectangle:
+        if self.left >= self.right or self.top >= self.bottom:
+            raise ValueError(f"a rectangle from ({self.left}, {self.top}) to ({self.right}, {self.bottom}) is empty; swap or correct them")
+        return self
+
+
 class CameraInput(_Part):
     size: int = Field(256, ge=64, le=2048, description="pixels a side after the resize in the graph")
     color: Literal["auto", "gray", "rgb"] = "auto"
+    roi: tuple[Rectangle, ...] = Field((), description="rectangles to look at, all of the picture when not given")
 
 
 class CameraExtractor(_Part):

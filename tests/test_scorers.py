@@ -13,7 +13,8 @@ from anomaly.features.preprocess import SensorPreprocess
 from anomaly.scorers import coreset
 from anomaly.scorers.coreset import greedy_coreset
 from anomaly.scorers.gaussian import fit_gaussian
-from anomaly.scorers.memory_bank import BankPlan, FittedBanks, MemoryBank, embed, fit_memory_bank
+from anomaly.scorers.memory_bank import UNSEEN, BankPlan, FittedBanks, MemoryBank, embed, fit_memory_bank
+from anomaly.scorers.suspects import fit_trimmed, stands_out
 from tests.reference import naive
 
 
@@ -96,6 +97,37 @@ def test_a_patch_that_was_learnt_is_nearly_at_distance_nought() -> None:
     bank = fit_memory_bank(features, [BankPlan(0, "raw", 1000)], 1.0, generator).scorer.banks[0]
     distance = bank(features[0]) * bank.usual[1] + bank.usual[0]
     assert float(distance.max()) <= float(bank.step) * 8**0.5 / 2 + 1e-5  # no more than what rounding to a byte costs
+
+
+def test_nothing_outside_the_region_of_interest_counts() -> None:
+    generator = torch.Generator().manual_seed(2)
+    features = [torch.randn(20, 8, 8, 8, generator=generator), torch.randn(20, 8, 4, 4, generator=generator)]
+    plans, left_half = [BankPlan(0, "raw", 100), BankPlan(1, "unit", 100)], [(0.0, 0.0, 0.5, 1.0)]
+    scorer = fit_memory_bank(features, plans, 0.5, generator, roi=left_half).scorer
+    clean = [m[:1].clone() for m in features]
+    spoilt, marked = [m.clone() for m in clean], [m.clone() for m in clean]
+    spoilt[0][:, :, 3, 6] += 50.0
+    marked[0][:, :, 3, 2] += 50.0
+    assert torch.equal(scorer(spoilt)[0], scorer(clean)[0])
+    assert float(scorer(marked)[0]) > float(scorer(clean)[0]) + 1
+    assert float(scorer(spoilt)[1][:, :, 4:].max()) == UNSEEN
+
+
+def test_defects_among_the_normals_are_listed_and_not_learnt() -> None:
+    generator = torch.Generator().manual_seed(3)
+    features = [torch.randn(60, 8, 4, 4, generator=generator)]
+    features[0][[4, 17, 33], :, 1, 2] += 9.0  # one odd place each, alike, so that each is known from the others' patches
+    plans = [BankPlan(0, "raw", 400)]
+    trimmed = fit_trimmed(lambda maps: fit_memory_bank(maps, plans, 0.5, torch.Generator().manual_seed(0)), features)
+    assert set(trimmed.suspect.nonzero()[:, 0].tolist()) >= {4, 17, 33}
+    assert int(trimmed.suspect.sum()) <= 6
+    assert trimmed.held_out[[4, 17, 33]].min() > trimmed.held_out[~trimmed.suspect].max()
+    assert trimmed.fitted.held_out.shape == (60 - int(trimmed.suspect.sum()),)
+
+
+def test_alike_normals_leave_nothing_out() -> None:
+    assert not stands_out(torch.ones(20)).any()
+    assert int(stands_out(torch.cat([torch.randn(200, generator=torch.Generator().manual_seed(0)), torch.tensor([9.0])])).sum()) == 1
 
 
 def sensor_features(z: torch.Tensor) -> list[torch.Tensor]:

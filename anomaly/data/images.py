@@ -1,4 +1,4 @@
-"""Pictures in: reading one file, and finding the pictures of a folder (MVTec AD layout or a flat folder).
+"""Pictures in: reading one file, and what a set of pictures is.
 
 Plain NumPy and Pillow: the edge reads pictures with the same function, so both sides see the same bytes.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from anomaly.errors import DataError, RecordError
+from anomaly.errors import RecordError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MAX_PIXELS = 200_000_000  # a 14k x 14k frame; more is a decompression bomb, not a camera
@@ -79,37 +79,6 @@ def _to_array(image: Image.Image, color: Color, deep: bool) -> NDArray[np.uint8]
 def read_mask(path: Path) -> NDArray[np.bool_]:
     """Decode a ground-truth mask to (H, W) bool, True on the defect."""
     return read_image(path, "gray")[:, :, 0] > 127
-
-
-def find_pictures(root: Path) -> PictureSet:
-    """Find the pictures under `root`: MVTec AD layout (train/good, test/KIND, ground_truth/KIND) or a flat folder.
-
-    Raises DataError when there is no folder or no picture, saying which layout was looked for.
-    """
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder that holds train/good, or a folder of good pictures")
-    if (root / "train" / "good").is_dir():
-        train = tuple(_pictures_of(root, root / "train" / "good", None))
-        kinds = sorted(p for p in (root / "test").iterdir() if p.is_dir()) if (root / "test").is_dir() else []
-        test = tuple(p for kind in kinds for p in _pictures_of(root, kind, None if kind.name == "good" else kind.name))
-    else:
-        train, test = tuple(_pictures_of(root, root, None)), ()
-    if not train:
-        raise DataError(
-            f"{root}: no pictures in it ({', '.join(sorted(SUFFIXES))}); put good parts in train/good, or straight into the folder"
-        )
-    return PictureSet(root, train, test)
-
-
-def _pictures_of(root: Path, folder: Path, defect: str | None) -> list[Picture]:
-    paths = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES)
-    return [Picture(p.relative_to(root).as_posix(), p, defect, _mask_of(root, p) if defect else None) for p in paths]
-
-
-def _mask_of(root: Path, path: Path) -> Path | None:
-    folder = root / "ground_truth" / path.parent.name
-    names = (f"{path.stem}_mask.png", f"{path.stem}.png")
-    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 def decide_color(paths: Sequence[Path], sample: int = 20) -> tuple[Color, bool]:

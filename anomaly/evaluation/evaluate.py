@@ -57,6 +57,16 @@ def evaluate_pictures(
     return Evaluation(figures, records, maps, rejected)
 
 
+def without_duplicates(records: pd.DataFrame, near: dict[str, str]) -> dict[str, Any]:
+    """How many test pictures nearly repeat a training picture ({test id: training id}), and the ranking without them."""
+    rest = records[~records["id"].isin(near.keys())]
+    labels = (rest["label"] != "good").to_numpy()
+    return {
+        "near_duplicates_of_training": {"n": len(near), "examples": dict(sorted(near.items())[:20])},
+        "image_auroc_without_near_duplicates": metrics.auroc(labels, rest["score"].to_numpy(dtype=np.float64)),
+    }
+
+
 def _picture_figures(records: pd.DataFrame, p: float, score_threshold: float | None) -> dict[str, Any]:
     labels = (records["label"] != "good").to_numpy()
     scores = records["score"].to_numpy(dtype=np.float64)

@@ -16,6 +16,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.metrics import precision_recall_curve, roc_curve
 
 from anomaly.atomic import write_text
 from anomaly.data.sensors import SensorTable
@@ -77,7 +78,8 @@ def plot_scores(evaluation: Evaluation, threshold: float | None) -> Plot:
     records = evaluation.records.dropna(subset=["score"])
     faulty = (records["label"] != "good") if records["label"].dtype != bool else records["label"]
     top = float(records["score"].quantile(0.995)) * 1.05
-    bins = np.linspace(0, max(top, (threshold or 0) * 1.1), 50).tolist()
+    low = min(0.0, float(records["score"].min()))
+    bins = np.linspace(low, max(top, (threshold or 0) * 1.1), 50).tolist()
     figure = Figure(figsize=(6, 3))
     axes = figure.subplots()
     for mask, name, color in ((~faulty, "normal", GOOD), (faulty, "faulty", BAD)):
@@ -88,6 +90,26 @@ def plot_scores(evaluation: Evaluation, threshold: float | None) -> Plot:
     axes.set_ylabel("records")
     axes.legend()
     return _plot("Scores", "Histogram of scores of normal and faulty records with the threshold", figure)
+
+
+def plot_curves(evaluation: Evaluation) -> Plot | None:
+    """ROC and precision-recall curves, None when only one class is there."""
+    records = evaluation.records.dropna(subset=["score"])
+    faulty = (records["label"] != "good") if records["label"].dtype != bool else records["label"]
+    if not faulty.any() or faulty.all():
+        return None
+    labels, scores = faulty.to_numpy(dtype=bool), records["score"].to_numpy(dtype=np.float64)
+    false, true, _ = roc_curve(labels, scores)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    figure = Figure(figsize=(7, 3.2))
+    left, right = figure.subplots(1, 2)
+    left.plot(false, true, color=GOOD)
+    left.plot([0, 1], [0, 1], color=LINE, linestyle="--", linewidth=0.8)
+    left.set(xlabel="false-alarm rate", ylabel="share of faults found", title="ROC")
+    right.plot(recall, precision, color=BAD)
+    right.set(xlabel="share of faults found (recall)", ylabel="precision", title="Precision and recall", ylim=(0, 1.03))
+    figure.tight_layout()
+    return _plot("Ranking", "ROC curve and precision-recall curve", figure)
 
 
 def plot_calibration(evaluation: Evaluation) -> Plot | None:

@@ -16,10 +16,11 @@ from torch import Tensor
 from anomaly.bundle.manifest import InputSchema
 from anomaly.calibration.conformal import Calibrator
 from anomaly.data.defects import inject
-from anomaly.data.images import Color, Picture, decide_color, find_pictures, read_image
+from anomaly.data.images import Color, Picture, decide_color, read_image
+from anomaly.data.layouts import find_pictures, near_duplicates
 from anomaly.data.records import fingerprint
 from anomaly.errors import DataError, RecordError
-from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_pictures
+from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_pictures, without_duplicates
 from anomaly.evaluation.injected import Ranking, gain_interval
 from anomaly.export.detector import Detector
 from anomaly.features.backbones import Source, Stages
@@ -28,6 +29,7 @@ from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.pretrain_images import pretrain_images
 from anomaly.pipeline.line import Fitted, Progress
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
+from anomaly.scorers.suspects import fit_trimmed
 from anomaly.spec import CameraSpec
 
 JUDGED = 60  # pictures that fit, and as many that are ranked, when extractors are compared
@@ -42,7 +44,7 @@ class CameraLine:
     def __init__(self, spec: CameraSpec, data: Path) -> None:
         """Find the pictures. Raises DataError for a folder that is not there or holds none."""
         self.spec: CameraSpec = spec
-        self.root = data
+        self.root = data if data.is_dir() else data.parent
         self.pictures = find_pictures(data)
         self.rejected: dict[str, str] = {}
 
@@ -188,24 +190,30 @@ class CameraLine:
         progress(f"features of {len(self.readable)} pictures")
         features = self._features(network, preprocess, self.readable, progress)
         generator = torch.Generator().manual_seed(self.spec.seed)
-        fitted = fit_camera_scorer(self.spec, features, generator, progress)
-        held_out = fitted.held_out.double().numpy()
-        reference = pd.DataFrame({"score": held_out, "map_mean": fitted.maps.mean(dim=(1, 2)).double().numpy()})
+        trimmed = fit_trimmed(lambda maps: fit_camera_scorer(self.spec, maps, generator, progress), features)
+        held_out = trimmed.held_out.double().numpy()
+        suspects = {self.readable[i].id: round(float(held_out[i]), 3) for i in trimmed.suspect.nonzero()[:, 0].tolist()}
+        if suspects:
+            progress(f"{len(suspects)} pictures stand out and are kept out of the banks: look at them, {next(iter(suspects))} is one")
+        reference = pd.DataFrame({"score": held_out, "map_mean": trimmed.maps.mean(dim=(1, 2)).double().numpy()})
         report = {
             "normals": len(held_out),
             "held_out_by": "leave one picture out",
+            "suspects": dict(sorted(suspects.items(), key=lambda item: -item[1])),
             "rejected": dict(self.rejected),
-            "injected_auroc": self._injected_auroc(network, preprocess, features, progress),
+            "injected_auroc": self._injected_auroc(network, preprocess, features, ~trimmed.suspect, progress),
             "extractor": about,
         }
-        return Fitted(fitted.scorer.state_dict(), held_out, float(len(held_out)), reference, report)
+        return Fitted(trimmed.fitted.scorer.state_dict(), held_out, float(len(held_out)), reference, report)
 
-    def _injected_auroc(self, network: Stages, preprocess: ImagePreprocess, features: list[Tensor], progress: Progress) -> float:
+    def _injected_auroc(
+        self, network: Stages, preprocess: ImagePreprocess, features: list[Tensor], good: Tensor, progress: Progress
+    ) -> float:
         """AUROC of made-up defects against normals, both on pictures that the scorer (of full size) was not fitted on."""
-        count = features[0].shape[0]
         generator = torch.Generator().manual_seed(self.spec.seed)
-        judged = torch.randperm(count, generator=generator)[: min(JUDGED, count // 5)]
-        rest = torch.ones(count, dtype=torch.bool)
+        chosen = good.nonzero()[:, 0]
+        judged = chosen[torch.randperm(len(chosen), generator=generator)[: max(1, min(JUDGED, len(chosen) // 5))]]
+        rest = good.clone()
         rest[judged] = False
         scorer = fit_camera_scorer(self.spec, [maps[rest] for maps in features], generator).scorer
         progress("made-up defects on normals not used for fitting")
@@ -225,7 +233,10 @@ class CameraLine:
         if not self.pictures.test:
             return None
         color, deep = self.format
-        return evaluate_pictures(run, self.pictures.test, color, deep, p)
+        found = evaluate_pictures(run, self.pictures.test, color, deep, p)
+        near = near_duplicates(list(self.pictures.train), list(self.pictures.test))
+        found.figures |= without_duplicates(found.records, near)
+        return found
 
     def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         deep = schema.dtype == "uint16"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anomaly.bundle.archive import Bundle
-from anomaly.data.images import SUFFIXES, Color, Picture, find_pictures, read_image
+from anomaly.data.images import SUFFIXES, Color, Picture, read_image
+from anomaly.data.layouts import GOOD_NAMES, find_pictures
 from anomaly.data.sensors import SensorTable, read_table
 from anomaly.edge.session import Session
 from anomaly.errors import DataError, RecordError
@@ -23,7 +25,6 @@ from anomaly.pipeline.sensor import TABLES, find_tables, label_of, schema_of_inp
 Layout = Literal["mvtec", "folder", "table", "skab", "nab"]
 SKAB_TRAINING_ROWS = 400
 NAB_PROBATION = 0.15  # share of a series that NAB leaves for learning
-GOOD_NAMES = {"good", "ok", "normal"}
 
 
 def bundle_color(bundle: Bundle) -> tuple[Color, bool]:
@@ -34,7 +35,8 @@ def bundle_color(bundle: Bundle) -> tuple[Color, bool]:
 def evaluate_bundle(bundle: Bundle, session: Session, data: Path, layout: Layout | None = None) -> Evaluation:
     """Figures of a bundle on labelled data. Raises DataError when layout and bundle, or layout and data, do not fit.
 
-    Layouts: mvtec (its test folder), folder (subfolders by kind, `good` the normals; flat = all good), table (labelled
+    Layouts: mvtec (the test part of an MVTec AD, MVTec AD 2, BTAD or VisA folder or of a manifest),
+    folder (subfolders by kind, `good` the normals; flat = all good), table (labelled
     CSV or Parquet), skab (rows after the first 400), nab (rows after the first 15 %, windows.json beside the CSV).
     """
     layout = layout or _guess_layout(bundle, data)
@@ -43,22 +45,46 @@ def evaluate_bundle(bundle: Bundle, session: Session, data: Path, layout: Layout
     p, score = bundle.manifest.threshold.p_value, bundle.manifest.threshold.score
     if bundle.manifest.kind == "camera":
         color, deep = bundle_color(bundle)
-        return evaluate_pictures(session.run, _labelled_pictures(data, layout), color, deep, p, score)
+        pictures = _labelled_pictures(data, layout)
+        found = evaluate_pictures(session.run, pictures, color, deep, p, score)
+        found.figures["speed"] = _speed(session, pictures, color, deep)
+        return found
     tables, label, first = _labelled_tables(bundle, data, layout)
     return evaluate_tables(session.run, tables, label, bundle.manifest.input.window or 1, p, score, first)
 
 
+def _speed(session: Session, pictures: Sequence[Picture], color: Color, deep: bool, count: int = 30) -> dict[str, float | str]:
+    """Median milliseconds a picture on this machine, to decode and to decide, over up to `count` of them."""
+    decode, decide = [], []
+    for picture in pictures[:: max(1, len(pictures) // count)][:count]:
+        started = time.perf_counter()
+        try:
+            raw = read_image(picture.path, color, deep=deep)[None]
+        except RecordError:
+            continue  # counted where the figures are made
+        read = time.perf_counter()
+        session.run(raw)
+        decode.append(read - started)
+        decide.append(time.perf_counter() - read)
+    where = f"{session.provider}, {session.variant}"
+    return {"decode_ms": 1000 * float(np.median(decode)), "decide_ms": 1000 * float(np.median(decide)), "on": where}
+
+
 def _guess_layout(bundle: Bundle, data: Path) -> Layout:
     if bundle.manifest.kind == "camera":
-        return "mvtec" if (data / "test").is_dir() else "folder"
+        return "mvtec" if _has_test(data) else "folder"
     return "nab" if data.is_dir() and (data / "windows.json").is_file() else "table"
+
+
+def _has_test(data: Path) -> bool:
+    return data.is_file() or any((data / part).is_dir() for part in ("test", "test_public", "Data/Images/Normal"))
 
 
 def _labelled_pictures(data: Path, layout: Layout) -> Sequence[Picture]:
     if layout == "mvtec":
         found = find_pictures(data).test
         if not found:
-            raise DataError(f"{data}: no test folder with pictures; MVTec AD layout has test/good and test/KIND")
+            raise DataError(f"{data}: no test pictures; MVTec AD layout has test/good and test/KIND, a manifest rows with split = test")
         return found
     if not data.is_dir():
         raise DataError(f"{data}: no such folder")
@@ -117,10 +143,16 @@ def _nab_labels(table: SensorTable) -> NDArray[np.float64]:
 def report_on(bundle: Bundle, evaluation: Evaluation, data: Path, path: Path) -> None:
     """Write the HTML report of an evaluation."""
     threshold = bundle.manifest.threshold.score
-    plots: list[page.Plot | None] = [page.plot_scores(evaluation, threshold), page.plot_calibration(evaluation)]
+    plots: list[page.Plot | None] = [
+        page.plot_scores(evaluation, threshold),
+        page.plot_curves(evaluation),
+        page.plot_calibration(evaluation),
+    ]
     if bundle.manifest.kind == "camera":
         color, _ = bundle_color(bundle)
-        plots += page.plot_pictures(evaluation, lambda record: read_image(data / record, color).astype(np.uint8), threshold)
+        plots += page.plot_pictures(
+            evaluation, lambda record: read_image((data if data.is_dir() else data.parent) / record, color).astype(np.uint8), threshold
+        )
     else:
         train, test = find_tables(data)
         tables = [read_table(p, schema_of_input(bundle.manifest.input)) for p in (test or train)[:4]]

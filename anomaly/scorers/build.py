@@ -8,13 +8,18 @@ import torch
 from torch import Tensor
 
 from anomaly.scorers.gaussian import Gaussian, fit_gaussian
-from anomaly.scorers.memory_bank import Bank, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
+from anomaly.scorers.memory_bank import Bank, BankPlan, FittedBanks, MemoryBank, Roi, fit_memory_bank
 from anomaly.spec import CameraSpec
 
 
 def bank_plans(spec: CameraSpec) -> list[BankPlan]:
     """The spec's banks, stages by position in the extractor's answer."""
     return [BankPlan(spec.extractor.stages.index(bank.stage), bank.metric, bank.size) for bank in spec.scorer.banks]
+
+
+def region(spec: CameraSpec) -> Roi:
+    """The spec's region of interest."""
+    return [(r.left, r.top, r.right, r.bottom) for r in spec.input.roi]
 
 
 def fit_camera_scorer(
@@ -26,7 +31,7 @@ def fit_camera_scorer(
 ) -> FittedBanks:
     """Fit the scorer a camera spec names on normal features, one (N, C_s, h_s, w_s) a stage; no bank over `largest`."""
     plans = [BankPlan(p.stage, p.metric, min(p.size, largest or p.size)) for p in bank_plans(spec)]
-    return fit_memory_bank(features, plans, spec.scorer.coreset_share, generator, progress)
+    return fit_memory_bank(features, plans, spec.scorer.coreset_share, generator, progress, region(spec))
 
 
 def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryBank:
@@ -36,7 +41,7 @@ def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryB
     for index, plan in enumerate(plans):
         part = {key: state[f"banks.{index}.{key}"] for key in ("patches", "center", "spread", "step", "usual")}
         banks.append(Bank(plan.metric, **part))
-    return MemoryBank(plans, banks)
+    return MemoryBank(plans, banks, region(spec))
 
 
 def fit_sensor_scorer(features: list[Tensor], sensors: int) -> Gaussian:

@@ -21,6 +21,7 @@ Metric = Literal["raw", "unit"]
 
 LEVELS = 127  # patches are rounded to whole numbers in -127..127
 BLOCK = 2048  # patches a matrix product of the search: the products of one block stay in the cache
+UNSEEN = -10.0  # the map's value outside the region of interest: calmer than any normal place
 TOP_SHARE = 0.02  # share of a picture's places, the worst ones, whose mean is the score
 
 
@@ -87,20 +88,33 @@ def embed(features: Tensor, metric: str, center: Tensor, spread: Tensor) -> Tens
     return rows
 
 
-class MemoryBank(nn.Module):
-    """Several banks whose standardised maps are added. The score is the mean of the worst 2 % of places."""
+Roi = Sequence[tuple[float, float, float, float]]  # rectangles (left, top, right, bottom) in shares; none: everything
 
-    def __init__(self, plans: Sequence[BankPlan], banks: Sequence[Bank]) -> None:
+
+def places(roi: Roi, high: int, wide: int) -> Tensor:
+    """Which places (h, w) of a grid have their middle in a rectangle; all of them when there is none, or none is hit."""
+    y, x = ((torch.arange(high) + 0.5) / high)[:, None], ((torch.arange(wide) + 0.5) / wide)[None, :]
+    inside = torch.zeros(high, wide, dtype=torch.bool)
+    for left, top, right, bottom in roi:
+        inside |= (x >= left) & (x < right) & (y >= top) & (y < bottom)
+    return inside if inside.any() else torch.ones_like(inside)
+
+
+class MemoryBank(nn.Module):
+    """Several banks whose standardised maps are added. The score is the mean of the worst 2 % of places looked at."""
+
+    def __init__(self, plans: Sequence[BankPlan], banks: Sequence[Bank], roi: Roi = ()) -> None:
         super().__init__()
         self.plans = tuple(plans)
         self.banks = nn.ModuleList(banks)
+        self.roi = tuple(roi)
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """One map (N, C_s, h_s, w_s) a stage -> score (N,), map (N, h, w) on the finest grid among the banks."""
-        return combine([bank(features[plan.stage]) for plan, bank in zip(self.plans, self.banks, strict=True)])
+        return combine([bank(features[plan.stage]) for plan, bank in zip(self.plans, self.banks, strict=True)], self.roi)
 
 
-def combine(maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def combine(maps: Sequence[Tensor], roi: Roi = ()) -> tuple[Tensor, Tensor]:
     """Standardised maps (N, 1, h_b, w_b), one a bank -> score (N,), their mean (N, h, w) on the finest grid."""
     grid = max((one.shape[-2:] for one in maps), key=lambda side: int(side[0]))
     high, wide = int(grid[0]), int(grid[1])
@@ -110,7 +124,12 @@ def combine(maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         total = fine if total is None else total + fine
     assert total is not None, "a scorer has at least one bank"
     mean = total[:, 0] / len(maps)
-    worst = mean.flatten(1).topk(max(1, round(TOP_SHARE * high * wide)), dim=1).values
+    looked_at = high * wide
+    if roi:
+        inside = places(roi, high, wide)
+        looked_at = int(inside.sum())
+        mean = torch.where(inside, mean, torch.full_like(mean, UNSEEN))
+    worst = mean.flatten(1).topk(max(1, round(TOP_SHARE * looked_at)), dim=1).values
     return worst.mean(dim=1), mean
 
 
@@ -129,6 +148,7 @@ def fit_memory_bank(
     share: float,
     generator: torch.Generator,
     progress: Callable[[str], None] | None = None,
+    roi: Roi = (),
 ) -> FittedBanks:
     """Fit banks on the features of at least two normal pictures: one (N, C_s, h_s, w_s) a stage.
 
@@ -138,16 +158,16 @@ def fit_memory_bank(
     """
     banks, maps = [], []
     for plan in plans:
-        bank, distances = _fit_bank(features[plan.stage], plan, share, generator)
+        bank, distances = _fit_bank(features[plan.stage], plan, share, generator, roi)
         banks.append(bank)
         maps.append(((distances - bank.usual[0]) / bank.usual[1]).unsqueeze(1))
         if progress is not None:
             progress(f"bank {len(banks)} of {len(plans)}: {len(bank.patches)} of {distances.numel()} patches")
-    held_out, mean = combine(maps)
-    return FittedBanks(MemoryBank(plans, banks), held_out, mean)
+    held_out, mean = combine(maps, roi)
+    return FittedBanks(MemoryBank(plans, banks, roi), held_out, mean)
 
 
-def _fit_bank(maps: Tensor, plan: BankPlan, share: float, generator: torch.Generator) -> tuple[Bank, Tensor]:
+def _fit_bank(maps: Tensor, plan: BankPlan, share: float, generator: torch.Generator, roi: Roi) -> tuple[Bank, Tensor]:
     """One bank, and the leave-one-out distances (N, h, w) of the pictures it was made from."""
     raw = embed(maps, "raw", torch.zeros(maps.shape[1]), torch.ones(maps.shape[1]))
     center, spread = raw.mean(0), raw.std(0).clamp(min=1e-6)
@@ -158,7 +178,7 @@ def _fit_bank(maps: Tensor, plan: BankPlan, share: float, generator: torch.Gener
     codes = torch.round(patches[picked] / step).to(torch.int8)
     bank = Bank(plan.metric, codes, center, spread, step, torch.tensor([0.0, 1.0]))
     distances = _leave_one_out(bank, patches, picked, maps.shape[0]).reshape(maps.shape[0], *maps.shape[-2:])
-    largest = distances.amax(dim=(1, 2))
+    largest = distances[:, places(roi, *maps.shape[-2:])].amax(dim=1)
     bank.usual.copy_(torch.stack([largest.mean(), largest.std().clamp(min=1e-6)]))
     return bank, distances
 
