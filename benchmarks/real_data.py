@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from anomaly.alarms.store import Store
 from anomaly.atomic import write_text
@@ -32,7 +33,21 @@ from anomaly.pipeline.steps import Steps, open_line
 from anomaly.spec import read_spec
 
 SPECS = Path(__file__).parents[1] / "specs"
-KEPT = ("n", "image_auroc", "image_ap", "pixel_auroc", "pixel_aupro", "f1", "recall", "false_alarm_rate", "per_defect", "ci95")
+KEPT = (
+    "near_duplicates_of_training",
+    "image_auroc_without_near_duplicates",
+    "injected_auroc",
+    "n",
+    "image_auroc",
+    "image_ap",
+    "pixel_auroc",
+    "pixel_aupro",
+    "f1",
+    "recall",
+    "false_alarm_rate",
+    "per_defect",
+    "ci95",
+)
 
 
 def monitored(bundle: Path, source: Path, folder: Path) -> dict[str, int]:
@@ -43,6 +58,32 @@ def monitored(bundle: Path, source: Path, folder: Path) -> dict[str, int]:
     records = open_source(str(source), opened.manifest.input, lambda r: store.known("l", r), {})
     totals = Monitor(opened, session, records, store, "l").run(threading.Event(), once=True)
     return dict(vars(totals))
+
+
+def camera_again(data: Path, seed: int) -> dict[str, Any]:
+    """Figures of another seed, without adaptation and without the edge: the detector in PyTorch."""
+    spec = read_spec(SPECS / "camera.toml")
+    spec = spec.model_copy(update={"seed": seed, "pretrain": spec.pretrain.model_copy(update={"method": "none"})})
+    with tempfile.TemporaryDirectory() as scratch:
+        started = time.monotonic()
+        steps = Steps(open_line(spec, data), Path(scratch))
+        steps.fit()
+        seconds = time.monotonic() - started
+        figures = json.loads(steps.evaluate().read_text())
+    return {"seed": seed, **{k: figures[k] for k in KEPT if k in figures}, "fit_without_adaptation_s": round(seconds)}
+
+
+def over_seeds(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean of each figure over seeds with its 95 % interval (Student's t)."""
+    figures: dict[str, Any] = {}
+    for name in ("image_auroc", "pixel_aupro", "recall", "false_alarm_rate", "image_auroc_without_near_duplicates"):
+        values = np.array([run[name] for run in runs if run.get(name) is not None])
+        if len(values) > 1:
+            half = float(student.ppf(0.975, len(values) - 1)) * float(values.std(ddof=1)) / len(values) ** 0.5
+            figures[name] = {"mean": float(values.mean()), "ci95": [float(values.mean()) - half, float(values.mean()) + half]}
+    kinds = runs[0]["per_defect"]
+    figures["per_defect"] = {kind: float(np.mean([run["per_defect"][kind]["image_auroc"] for run in runs])) for kind in kinds}
+    return figures
 
 
 def camera(data: Path, seed: int) -> dict[str, Any]:
@@ -88,12 +129,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="tile=PATH solar=PATH skab=PATH")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--only-seeds", action="store_true", help="cameras: no adaptation, export and monitoring")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/real_data.json"))
     arguments = parser.parse_args()
     results: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     for item in arguments.data:
         name, _, path = item.partition("=")
-        results[name] = skab(Path(path)) if name == "skab" else [camera(Path(path), seed) for seed in range(arguments.seeds)]
+        if name == "skab":
+            results[name] = skab(Path(path))
+        else:
+            again = [camera_again(Path(path), seed) for seed in range(arguments.seeds)]
+            results[name] = {"seeds": again, "over_seeds": over_seeds(again) if len(again) > 1 else {}}
+            if not arguments.only_seeds:
+                results[name]["whole"] = camera(Path(path), 0)
         print(name, json.dumps(results[name], sort_keys=True), flush=True)
         write_text(arguments.out, json.dumps(results, indent=1, sort_keys=True) + "\n")
 

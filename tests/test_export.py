@@ -51,7 +51,7 @@ def test_signatures_are_the_contract(camera: Fitted, sensor: Fitted) -> None:
 def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted) -> None:
     """The variant is in the bundle, is what the CPU runs, decides alike, and equals PyTorch on rounded queries."""
     bundle = read_bundle(camera.bundle)
-    assert bundle.manifest.parity["int8"]["decisions_that_differ"] == 0
+    assert 0 < bundle.manifest.parity["int8"]["max_relative_score"] < 0.1
     small, plain = open_session(bundle, "cpu"), Session(bundle.detector, "cpu")
     assert (small.variant, plain.variant) == ("int8", "float")
     detector = camera.steps.detector()

@@ -15,7 +15,7 @@ from anomaly.errors import DataError, RecordError
 GOOD_NAMES = {"good", "ok", "normal", "0"}  # how data sets call a part without a defect
 MANIFESTS = {".csv", ".parquet"}
 SIDE = 32  # near duplicates: pixels a side of the thumbnails compared
-NEAR = 0.9  # correlation of what is particular to two pictures from which they are called near
+NEAR = 0.97  # correlation of what is particular to two pictures from which they are called near
 
 Floats = NDArray[np.float64]
 
@@ -110,7 +110,7 @@ def near_duplicates(train: list[Picture], test: list[Picture]) -> dict[str, str]
     """Test pictures that show what a training picture shows: {test id: training id}. Unreadable ones are left out.
 
     Gray thumbnails of 32 x 32, each of zero mean and unit deviation so that exposure does not matter, less their mean over
-    the training pictures so that what all parts of a line share does not either; near is a correlation of at least 0.9.
+    the training pictures so that what all parts of a line share does not either; near is a correlation of at least 0.97.
     """
     known = {p.id: one for p in train if (one := _thumbnail(p.path)) is not None}
     if not known:

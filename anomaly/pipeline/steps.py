@@ -32,7 +32,7 @@ from anomaly.edge.session import Session
 from anomaly.evaluation.evaluate import Evaluation
 from anomaly.export.detector import Detector
 from anomaly.export.integer_search import integer_search
-from anomaly.export.onnx_graph import check_parity, compare_variant, export_onnx
+from anomaly.export.onnx_graph import VARIANT_RELATIVE, check_parity, compare_variant, export_onnx
 from anomaly.features.build import load_tensors, save_tensors
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.line import Line, Progress, silent
@@ -166,7 +166,7 @@ class Steps:
         if small is not None:
             sessions["_int8"] = Session(small, provider="cpu")
             parity["int8"] = compare_variant(session.run, sessions["_int8"].run, [*noise, *real], threshold.p_value)
-            if parity["int8"]["decisions_that_differ"] == 0:
+            if parity["int8"]["max_relative_score"] <= VARIANT_RELATIVE:
                 members[INT8] = small
         members |= {f"examples/{i}.npz": _example(sessions, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
         manifest = Manifest(
