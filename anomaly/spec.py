@@ -88,6 +88,7 @@ class MemoryBankSpec(_Part):
         ),
         min_length=1,
     )
+    suspects: Literal["list", "leave_out"] = Field("list", description="what becomes of normals that stand out")
     coreset_share: float = Field(0.25, gt=0, le=1, description="no bank holds more than this share of all patches")
 
 

@@ -190,18 +190,22 @@ class CameraLine:
         progress(f"features of {len(self.readable)} pictures")
         features = self._features(network, preprocess, self.readable, progress)
         generator = torch.Generator().manual_seed(self.spec.seed)
-        trimmed = fit_trimmed(lambda maps: fit_camera_scorer(self.spec, maps, generator, progress), features)
+        leave_out = self.spec.scorer.suspects == "leave_out"
+        trimmed = fit_trimmed(lambda maps: fit_camera_scorer(self.spec, maps, generator, progress), features, leave_out)
         held_out = trimmed.held_out.double().numpy()
         suspects = {self.readable[i].id: round(float(held_out[i]), 3) for i in trimmed.suspect.nonzero()[:, 0].tolist()}
         if suspects:
-            progress(f"{len(suspects)} pictures stand out and are kept out of the banks: look at them, {next(iter(suspects))} is one")
+            progress(f"{len(suspects)} pictures of good parts stand out from the others: look at them, {next(iter(suspects))} is one")
         reference = pd.DataFrame({"score": held_out, "map_mean": trimmed.maps.mean(dim=(1, 2)).double().numpy()})
         report = {
             "normals": len(held_out),
             "held_out_by": "leave one picture out",
+            "suspects_left_out": leave_out,
             "suspects": dict(sorted(suspects.items(), key=lambda item: -item[1])),
             "rejected": dict(self.rejected),
-            "injected_auroc": self._injected_auroc(network, preprocess, features, ~trimmed.suspect, progress),
+            "injected_auroc": self._injected_auroc(
+                network, preprocess, features, ~trimmed.suspect if leave_out else torch.ones_like(trimmed.suspect), progress
+            ),
             "extractor": about,
         }
         return Fitted(trimmed.fitted.scorer.state_dict(), held_out, float(len(held_out)), reference, report)

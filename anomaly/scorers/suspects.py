@@ -1,8 +1,9 @@
 """Dirty normals: a folder of good parts holds defects that nobody marked. They are found, kept out of the scorer, and listed.
 
 A scorer that has learnt a defect calls its like normal. So pictures that stand out from all others, each judged by a scorer
-without it, are left out and the scorer is fitted again, which lets their likes stand out in turn. What to do with them is for a
-person to say: until then they count as normal when the threshold is set, so that the alarm budget holds if they are.
+without it, are listed and, where asked for, left out and the scorer is fitted again, which lets their likes stand out in turn.
+What they are is for a person to say: until then they count as normal when the threshold is set, so that the alarm budget
+holds if they are.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Trimmed:
-    """A scorer fitted without suspects: `fitted` is over the kept pictures, scores and maps over all of them."""
+    """A scorer with its suspects: `fitted` is over the pictures kept, scores and maps are over all of them."""
 
     fitted: FittedBanks
     held_out: Tensor  # (N,)
@@ -36,14 +37,16 @@ def stands_out(scores: Tensor) -> Tensor:
     return mask
 
 
-def fit_trimmed(fit: Callable[[list[Tensor]], FittedBanks], features: list[Tensor]) -> Trimmed:
+def fit_trimmed(fit: Callable[[list[Tensor]], FittedBanks], features: list[Tensor], leave_out: bool = True) -> Trimmed:
     """Fit on maps (N, C_s, h_s, w_s) a stage; leave out what stands out and fit again, three times at most.
 
-    No more than a third of the pictures is ever left out.
+    No more than a third of the pictures is ever left out; with `leave_out` off none is, and those of the one fit are named.
     """
     count = features[0].shape[0]
     kept = torch.ones(count, dtype=torch.bool)
     fitted = fit(features)
+    if not leave_out:
+        return Trimmed(fitted, fitted.held_out, fitted.maps, stands_out(fitted.held_out))
     for _ in range(ROUNDS):
         found = stands_out(fitted.held_out)
         if not found.any() or int(kept.sum() - found.sum()) < count * 2 / 3:

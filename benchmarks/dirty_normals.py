@@ -1,0 +1,97 @@
+"""What defects hidden among the normals cost: 5, 10 and 20 % of the training pictures replaced by defects from the test part.
+
+    python benchmarks/dirty_normals.py NAME=DATA... [--seeds 3] [--out FILE.json]
+
+DATA is in MVTec AD layout. The defects used are taken out of the test part. Reported for each share: image AUROC of a clean fit, of a
+fit that learns them all, and of the trimmed fit that the pipeline makes, on the same test pictures, and how many suspects are right.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from anomaly.atomic import write_text
+from anomaly.data.images import Picture, decide_color, read_image
+from anomaly.data.layouts import find_pictures
+from anomaly.features.build import build_camera_extractor
+from anomaly.features.preprocess import ImagePreprocess
+from anomaly.scorers.build import fit_camera_scorer
+from anomaly.scorers.memory_bank import FittedBanks
+from anomaly.scorers.suspects import fit_trimmed
+from anomaly.spec import CameraSpec
+
+SHARES = (0.05, 0.1, 0.2)
+SPEC = CameraSpec(kind="camera")
+
+
+def features_of(pictures: list[Picture]) -> list[Tensor]:
+    """Feature maps of all pictures, one tensor a stage."""
+    extractor, source = build_camera_extractor(SPEC)
+    color, _ = decide_color([p.path for p in pictures])
+    preprocess = ImagePreprocess(SPEC.input.size, source.mean, source.std)
+    parts = []
+    with torch.inference_mode():
+        for picture in pictures:
+            parts.append(extractor(preprocess(torch.from_numpy(read_image(picture.path, color).copy()).unsqueeze(0))))
+    return [torch.cat(maps) for maps in zip(*parts, strict=True)]
+
+
+def fit(features: list[Tensor]) -> FittedBanks:
+    return fit_camera_scorer(SPEC, features, torch.Generator().manual_seed(0))
+
+
+def scores(fitted: FittedBanks, features: list[Tensor], rows: np.ndarray) -> np.ndarray:
+    with torch.inference_mode():
+        parts = [fitted.scorer([maps[chunk] for maps in features])[0] for chunk in torch.from_numpy(rows).split(32)]
+    return torch.cat(parts).numpy()
+
+
+def measure(root: Path, seeds: int) -> list[dict[str, Any]]:
+    """One row a share and seed."""
+    found = find_pictures(root)
+    train, test = features_of(list(found.train)), features_of(list(found.test))
+    faulty = np.array([p.defect is not None for p in found.test])
+    clean, count = fit(train), len(found.train)
+    rows = []
+    for share in SHARES:
+        for seed in range(seeds):
+            rng = np.random.default_rng(seed)
+            hidden = rng.choice(np.flatnonzero(faulty), min(round(share * count), int(faulty.sum()) - 20), replace=False)
+            kept = np.sort(rng.permutation(count)[: count - len(hidden)])
+            mixed = [torch.cat([a[kept], b[hidden]]) for a, b in zip(train, test, strict=True)]
+            dirty = np.arange(count) >= len(kept)
+            rest = np.setdiff1d(np.arange(len(faulty)), hidden)
+            trimmed = fit_trimmed(fit, mixed)
+            suspect = trimmed.suspect.numpy()
+            auroc = {
+                name: float(roc_auc_score(faulty[rest], scores(one, test, rest)))
+                for name, one in (("clean", clean), ("all_learnt", fit(mixed)), ("trimmed", trimmed.fitted))
+            }
+            right = int((suspect & dirty).sum())
+            found_share = {"suspects": int(suspect.sum()), "precision": right / max(1, int(suspect.sum())), "recall": right / len(hidden)}
+            rows.append({"share": len(hidden) / count, "seed": seed, **auroc, **found_share})
+            print(root.name, json.dumps(rows[-1]), flush=True)
+    return rows
+
+
+def main() -> None:
+    """Measure each data set and write all rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", nargs="+", help="NAME=PATH")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/dirty_normals.json"))
+    arguments = parser.parse_args()
+    results = {name: measure(Path(path), arguments.seeds) for name, _, path in (item.partition("=") for item in arguments.data)}
+    write_text(arguments.out, json.dumps(results, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()
