@@ -3,7 +3,7 @@
     PEER_PYTHON benchmarks/peer_anomalib.py JOB.json
 
 The job names the pictures, the weights, the layers, the coreset share and an output folder. Writes result.json, embeddings.npy
-and picked.npy there. Latency is from file bytes to score: decode, resize, normalise, run.
+and bank.npy there. Latency is from file bytes to score: decode, resize, normalise, run.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted) -> 
     detector = camera.steps.detector()
     for bank in detector.scorer.banks:
         exact = bank.distance
-        bank.distance = lambda q, exact=exact: exact(torch.round(q).clamp(-127, 127))
+        bank.distance = lambda q, squared, exact=exact: exact(torch.round(q).clamp(-127, 127), squared)
     _, real = camera.steps.line.examples(bundle.manifest.input, 12, np.random.default_rng(5))
     for raw in real:
         with torch.inference_mode():

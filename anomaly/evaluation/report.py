@@ -73,10 +73,16 @@ def _plot(title: str, alt: str, figure: Figure) -> Plot:
     return Plot(title, base64.b64encode(buffer.getvalue()).decode(), alt)
 
 
+def _faulty(records: pd.DataFrame) -> pd.Series[bool]:
+    """Which records are faulty: pictures are labelled by kind, rows of a table by True."""
+    label = records["label"]
+    return label if label.dtype == bool else label != "good"
+
+
 def plot_scores(evaluation: Evaluation, threshold: float | None) -> Plot:
     """Histogram of scores, good against faulty, with the threshold."""
     records = evaluation.records.dropna(subset=["score"])
-    faulty = (records["label"] != "good") if records["label"].dtype != bool else records["label"]
+    faulty = _faulty(records)
     top = float(records["score"].quantile(0.995)) * 1.05
     low = min(0.0, float(records["score"].min()))
     bins = np.linspace(low, max(top, (threshold or 0) * 1.1), 50).tolist()
@@ -95,7 +101,7 @@ def plot_scores(evaluation: Evaluation, threshold: float | None) -> Plot:
 def plot_curves(evaluation: Evaluation) -> Plot | None:
     """ROC and precision-recall curves, None when only one class is there."""
     records = evaluation.records.dropna(subset=["score"])
-    faulty = (records["label"] != "good") if records["label"].dtype != bool else records["label"]
+    faulty = _faulty(records)
     if not faulty.any() or faulty.all():
         return None
     labels, scores = faulty.to_numpy(dtype=bool), records["score"].to_numpy(dtype=np.float64)
@@ -115,7 +121,7 @@ def plot_curves(evaluation: Evaluation) -> Plot | None:
 def plot_calibration(evaluation: Evaluation) -> Plot | None:
     """Share of normal records at or below each p-value: on or under the diagonal means the promise is kept."""
     records = evaluation.records.dropna(subset=["p_value"])
-    normal = (records["label"] == "good") if records["label"].dtype != bool else ~records["label"]
+    normal = ~_faulty(records)
     p_values = np.sort(records.loc[normal, "p_value"].to_numpy())
     if len(p_values) < 5:
         return None

@@ -13,7 +13,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-LEVELS = 127.0
+from anomaly.scorers.memory_bank import LEVELS
+
 ZERO = 128  # unsigned queries with this zero point: signed times signed is many times slower in ONNX Runtime
 
 
@@ -25,7 +26,7 @@ def integer_search(content: bytes) -> bytes | None:
     if not searches:
         return None
     graph.initializer.append(numpy_helper.from_array(np.array(ZERO, dtype=np.uint8), "int8_zero"))
-    for name, value in (("int8_low", -LEVELS), ("int8_high", LEVELS), ("int8_offset", float(ZERO))):
+    for name, value in (("int8_low", float(-LEVELS)), ("int8_high", float(LEVELS)), ("int8_offset", float(ZERO))):
         graph.initializer.append(numpy_helper.from_array(np.array(value, dtype=np.float32), name))
     nodes: list[onnx.NodeProto] = []
     queries = {node.input[0] for node, _ in searches}

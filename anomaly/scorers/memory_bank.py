@@ -61,18 +61,19 @@ class Bank(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, h, w) -> standardised distance map (N, 1, h, w)."""
         count, _, high, wide = features.shape
-        distance = self.distance(embed(features, self.metric, self.center, self.spread) / self.step)
+        distance = self.distance(embed(features, self.metric, self.center, self.spread) / self.step, self.squared)
         return ((distance - self.usual[0]) / self.usual[1]).reshape(count, 1, high, wide)
 
-    def distance(self, queries: Tensor) -> Tensor:
+    def distance(self, queries: Tensor, squared: Tensor) -> Tensor:
         """Queries (Q, D) in steps -> Euclidean distance to the nearest patch (Q,), in the features' own units.
 
-        The nearest by |b|^2 - 2 q.b, block by block; |q|^2 does not change which is nearest and is added afterwards.
+        The nearest by |b|^2 - 2 q.b, block by block; |q|^2 does not change which is nearest and is added afterwards. `squared` (M,) is
+        the patches' |b|^2; infinity takes a patch out.
         """
         best: Tensor | None = None
         for start in range(0, self.patches.shape[0], BLOCK):
-            block, squared = self.patches[start : start + BLOCK], self.squared[start : start + BLOCK]
-            nearest = (squared - 2.0 * (queries @ block.to(torch.float32).T)).amin(dim=1)
+            part = slice(start, start + BLOCK)
+            nearest = (squared[part] - 2.0 * (queries @ self.patches[part].to(torch.float32).T)).amin(dim=1)
             best = nearest if best is None else torch.minimum(best, nearest)
         assert best is not None, "a bank holds at least one patch"
         return (best + queries.square().sum(1)).clamp(min=0.0).sqrt() * self.step
@@ -187,11 +188,8 @@ def _leave_one_out(bank: Bank, patches: Tensor, picked: Tensor, pictures: int) -
     """Distance (N * P,) of each picture's patches (N * P, D) to the bank's patches that came from other pictures."""
     each = len(patches) // pictures
     owner = picked // each  # (M,): which picture a bank's patch came from
-    block = bank.patches.to(torch.float32)
     result = torch.empty(len(patches))
     for index in range(pictures):
         queries = patches[index * each : (index + 1) * each] / bank.step
-        squared = bank.squared.masked_fill(owner == index, torch.inf)
-        nearest = (squared - 2.0 * (queries @ block.T)).amin(dim=1)
-        result[index * each : (index + 1) * each] = (nearest + queries.square().sum(1)).clamp(min=0.0).sqrt() * bank.step
+        result[index * each : (index + 1) * each] = bank.distance(queries, bank.squared.masked_fill(owner == index, torch.inf))
     return result.nan_to_num(posinf=float(result[result.isfinite()].max()) if result.isfinite().any() else 0.0)
