@@ -296,6 +296,41 @@ def elpv(
         out.print(f"{out_ / folder}: {count} pictures")
 
 
+class Protocol(StrEnum):
+    skab = "skab"
+    nab = "nab"
+
+
+@app.command()
+def benchmark(
+    protocol: Annotated[Protocol, typer.Argument(help="Whose protocol to follow.")],
+    data: Annotated[Path, typer.Option(help="Your copy of the benchmark's data folder.")],
+    json_: Annotated[Path, typer.Option("--json", help="Where the figures go.")],
+    spec: Annotated[Path | None, typer.Option(help="A sensor spec; the defaults when not given.")] = None,
+    records: Annotated[Path | None, typer.Option(help="Normal records of the machine's kind: [calibration] records.")] = None,
+    extractor: Annotated[Path | None, typer.Option(help="An extractor from `anomaly pretrain`, for every series.")] = None,
+    rate: Annotated[float | None, typer.Option(help="False-alarm rate: [budget] false_alarm_rate.")] = None,
+) -> None:
+    """Run a published protocol on your copy of its data: one spec for every series, no label seen."""
+    from anomaly.atomic import write_text
+    from anomaly.pipeline.benchmark import PROTOCOLS
+    from anomaly.spec import Budget, SensorSpec, read_spec
+
+    parsed = read_spec(spec) if spec else SensorSpec(kind="sensor")
+    if not isinstance(parsed, SensorSpec):
+        raise typer.BadParameter(f"{spec}: a camera spec; these benchmarks are of sensors", param_hint="--spec")
+    if records is not None:
+        parsed = parsed.model_copy(update={"calibration": parsed.calibration.model_copy(update={"records": records})})
+    if rate is not None:
+        parsed = parsed.model_copy(update={"budget": Budget(false_alarm_rate=rate)})
+    with _progress(f"benchmark {protocol.value}") as progress:
+        figures = PROTOCOLS[protocol.value](parsed, data, extractor, progress)
+    write_text(json_, json.dumps(figures | {"spec": parsed.model_dump(mode="json")}, indent=1, sort_keys=True) + "\n")
+    for name, value in figures.items():
+        if not name.startswith("by_"):
+            out.print(f"{name}: {json.dumps(value)}", markup=False)
+
+
 @bundle_app.command()
 def inspect(bundle: BundlePath) -> None:
     """Print a bundle's manifest and hash."""

@@ -93,9 +93,14 @@ class MemoryBankSpec(_Part):
 
 
 class Calibration(_Part):
-    """Cross-conformal: every normal window is scored once by a scorer that has not seen it. Cameras leave one picture out."""
+    """Cross-conformal: every normal window is scored once by a scorer that has not seen it. Cameras leave one picture out.
+
+    With `records`, normal tables of other machines of the kind, the threshold comes from how far normal scores wander there after
+    as many rows of learning as there are here.
+    """
 
     folds: int = Field(5, ge=2, le=50)
+    records: Path | None = Field(None, description="a normal table, or a folder of them, of the same kind of machine")
 
 
 class CameraSpec(_Part):
@@ -155,6 +160,7 @@ class SensorInput(_Part):
     period_s: float | None = Field(None, gt=0, description="seconds between rows; found when not given")
     max_gap_s: float | None = Field(None, gt=0, description="no window spans a longer gap; ten periods when not given")
     window: int = Field(30, ge=4, le=4096, description="rows a window")
+    context: int = Field(200, ge=0, le=4096, multiple_of=5, description="rows before it: a fault coming back to normal is over")
     sensors: tuple[Sensor, ...] = Field((), description="columns; all numeric ones but labels when not given")
     labels: tuple[str, ...] = ("anomaly", "label", "changepoint", "fault", "is_anomaly")
     train_rows: int | None = Field(None, ge=1, description="only the first rows of a table are normal running to learn from")
@@ -168,8 +174,13 @@ class SensorExtractor(_Part):
     dilations: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1)
 
 
-class GaussianSpec(_Part):
-    method: Literal["gaussian"] = "gaussian"
+SensorMethod = Literal["deviation", "gaussian", "pca", "memory_bank"]
+
+
+class SensorScorerSpec(_Part):
+    """How windows are scored; "auto" takes "deviation" unless another ranks made-up faults clearly better."""
+
+    method: SensorMethod | Literal["auto"] = "auto"
 
 
 class SensorSpec(_Part):
@@ -180,7 +191,7 @@ class SensorSpec(_Part):
     input: SensorInput = SensorInput()
     extractor: SensorExtractor = SensorExtractor()
     pretrain: Pretrain = Pretrain(epochs=20, batch=64)
-    scorer: GaussianSpec = GaussianSpec()
+    scorer: SensorScorerSpec = SensorScorerSpec()
     calibration: Calibration = Calibration()
     budget: Budget = Budget()
     alarm: Alarm = Alarm(on_delay_s=0.0, off_delay_s=0.0)

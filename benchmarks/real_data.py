@@ -1,9 +1,8 @@
 """Figures on real data: fit on normals alone, threshold from them, evaluate and monitor; one JSON line a data set.
 
-    python benchmarks/real_data.py tile=DATA/magnetic_tile solar=SOLAR skab=DATA/skab [--seeds 1] [--out FILE.json]
+    python benchmarks/real_data.py tile=DATA/magnetic_tile solar=SOLAR [--seeds 1] [--out FILE.json]
 
-`tile` and `solar` are folders in MVTec AD layout (`anomaly elpv --out SOLAR` makes the second), `skab` the folder of SKAB's runs: each
-run alone, its first 400 rows are training, the rest is test, row decisions of all runs put together (SKAB's own protocol).
+`tile` and `solar` are folders in MVTec AD layout (`anomaly elpv --out SOLAR` makes the second). SKAB and NAB: `anomaly benchmark`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy.stats import t as student
 
 from anomaly.alarms.store import Store
@@ -27,7 +25,6 @@ from anomaly.bundle.archive import read_bundle
 from anomaly.edge.monitor import Monitor, self_test
 from anomaly.edge.session import open_session
 from anomaly.edge.sources import open_source
-from anomaly.evaluation import metrics
 from anomaly.pipeline.evaluation import evaluate_bundle
 from anomaly.pipeline.steps import Steps, open_line
 from anomaly.spec import read_spec
@@ -102,32 +99,10 @@ def camera(data: Path, seed: int) -> dict[str, Any]:
     return {"seed": seed, **{k: figures[k] for k in KEPT if k in figures}, **fit, "adaptation": adaptation, "monitor": watched}
 
 
-def skab(root: Path) -> dict[str, Any]:
-    """SKAB's protocol with the default spec; each run's first 400 rows in a file of their own, as a user would have them."""
-    spec = read_spec(SPECS / "sensor.toml")
-    records, by_run, watched = [], {}, {}
-    for path in sorted([*root.glob("other/*.csv"), *root.glob("valve2/*.csv")]):
-        with tempfile.TemporaryDirectory() as scratch:
-            train = Path(scratch) / "train.csv"
-            pd.read_csv(path, sep=";").head(400).drop(columns=["anomaly", "changepoint"]).to_csv(train, index=False)
-            bundle = Steps(open_line(spec, train), Path(scratch) / "work").export()
-            opened = read_bundle(bundle)
-            evaluation = evaluate_bundle(opened, open_session(opened), path, "skab")
-            name = f"{path.parent.name}/{path.stem}"
-            if not watched:
-                watched = {"run": name, **monitored(bundle, path, Path(scratch))}
-            records.append(evaluation.records)
-            by_run[name] = {k: evaluation.figures.get(k) for k in ("roc_auc", "vus_pr", "f1", "false_alarm_rate", "missed_alarm_rate")}
-    every = pd.concat(records, ignore_index=True)
-    pooled = metrics.decisions(every["label"].to_numpy(bool), every["flagged"].to_numpy(bool))
-    means = {f"mean_{k}": float(np.mean([r[k] for r in by_run.values() if r[k] is not None])) for k in ("roc_auc", "vus_pr")}
-    return {"runs": len(by_run), **pooled, **means, "by_run": by_run, "monitor": watched}
-
-
 def main() -> None:
     """Run what is asked for, print each result, and write all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", nargs="+", help="tile=PATH solar=PATH skab=PATH")
+    parser.add_argument("data", nargs="+", help="tile=PATH solar=PATH")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only-seeds", action="store_true", help="cameras: no adaptation, export and monitoring")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/real_data.json"))
@@ -135,13 +110,10 @@ def main() -> None:
     results: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     for item in arguments.data:
         name, _, path = item.partition("=")
-        if name == "skab":
-            results[name] = skab(Path(path))
-        else:
-            again = [camera_again(Path(path), seed) for seed in range(arguments.seeds)]
-            results[name] = {"seeds": again, "over_seeds": over_seeds(again) if len(again) > 1 else {}}
-            if not arguments.only_seeds:
-                results[name]["whole"] = camera(Path(path), 0)
+        again = [camera_again(Path(path), seed) for seed in range(arguments.seeds)]
+        results[name] = {"seeds": again, "over_seeds": over_seeds(again) if len(again) > 1 else {}}
+        if not arguments.only_seeds:
+            results[name]["whole"] = camera(Path(path), 0)
         print(name, json.dumps(results[name], sort_keys=True), flush=True)
         write_text(arguments.out, json.dumps(results, indent=1, sort_keys=True) + "\n")
 

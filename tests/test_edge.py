@@ -77,14 +77,29 @@ def test_no_window_spans_a_gap(feed: Path) -> None:
     assert [r.id for r in poll.records] == ["feed.csv:4", "feed.csv:5", "feed.csv:8"]
 
 
-@pytest.mark.parametrize("limit", [1, 2, 5])
-def test_restart_anywhere_gives_the_same_windows(feed: Path, limit: int) -> None:
+def test_context_is_what_there_is_before_a_window(feed: Path) -> None:
     with feed.open("a") as stream:
-        stream.write(rows(4, 20) + "bad\n" + rows(20, 30))
-    whole = [(r.id, r.payload.tobytes()) for r in CsvSource(feed, SCHEMA, {}).poll(1000).records]
+        stream.write(rows(100, 104))
+    schema = SCHEMA.model_copy(update={"context": 5})
+    records = CsvSource(feed, schema, {}).poll(100).records
+    assert [r.id for r in records] == ["feed.csv:4", "feed.csv:5", "feed.csv:8", "feed.csv:9"]
+    assert all(r.payload.shape == (8, 2) for r in records)
+    np.testing.assert_array_equal(records[1].payload[4:, 0], [0, 1, 2, 3])
+    assert np.isnan(records[1].payload[:4]).all()
+    np.testing.assert_array_equal(records[3].payload[4:, 0], [100, 101, 102, 103])
+    assert np.isnan(records[3].payload[:4]).all()  # nothing from before the gap
+
+
+@pytest.mark.parametrize("context", [0, 5, 40])
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_restart_anywhere_gives_the_same_windows(feed: Path, limit: int, context: int) -> None:
+    schema = SCHEMA.model_copy(update={"context": context})
+    with feed.open("a") as stream:
+        stream.write(rows(4, 20) + "bad\n" + rows(20, 30) + rows(80, 86))
+    whole = [(r.id, r.payload.tobytes()) for r in CsvSource(feed, schema, {}).poll(1000).records]
     found, position = [], {}
     for _ in range(60):  # a new process for every poll
-        poll = CsvSource(feed, SCHEMA, position).poll(limit)
+        poll = CsvSource(feed, schema, position).poll(limit)
         found += [(r.id, r.payload.tobytes()) for r in poll.records]
         position = poll.position
     assert found == whole

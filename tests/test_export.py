@@ -43,7 +43,7 @@ def test_signatures_are_the_contract(camera: Fitted, sensor: Fitted) -> None:
     assert answer.score.shape == answer.p_value.shape == (3,)
     assert answer.detail.shape == (3, 8, 8)
     assert {part.dtype for part in answer} == {np.dtype(np.float32)}
-    answer = Session(read_bundle(sensor.bundle).detector, "cpu").run(np.full((2, 30, 8), np.nan, np.float32))
+    answer = Session(read_bundle(sensor.bundle).detector, "cpu").run(np.full((2, 230, 8), np.nan, np.float32))
     assert answer.detail.shape == (2, 8)
     assert all(np.isfinite(part).all() for part in answer)
 
@@ -79,7 +79,7 @@ def test_a_graph_that_decides_otherwise_is_refused(sensor: Fitted) -> None:
     session = Session(bundle.detector, "cpu")
     _, real = sensor.steps.line.examples(bundle.manifest.input, 50, np.random.default_rng(0))
     with torch.no_grad():
-        detector.scorer.mean += 0.01
+        detector.preprocess.center += 0.01 * detector.preprocess.scale
     with pytest.raises(ExportError, match=r"does not decide as the PyTorch detector.*nothing was written"):
         check_parity(detector, lambda raw: session.run(raw)[:2], real, 0.01)
 
@@ -98,10 +98,10 @@ def test_scaling_a_unit_changes_nothing(sensor: Fitted, tmp_path) -> None:
         frame[sensors] = frame[sensors] * factor
         frame.to_csv(tmp_path / name, index=False)
     other = Steps(open_line(source.spec, tmp_path), tmp_path / "work")
-    windows, _ = source.windows
+    _, (windows,) = source.examples(source.input_schema(sensor.steps.scorer_tensors()[0]), 100, np.random.default_rng(0))
     scaled = (windows * factor).astype(np.float32)
     one, two = sensor.steps.detector(), other.detector()
     with torch.inference_mode():
-        ours = one(torch.from_numpy(windows[::20].copy()))[1].numpy()
-        theirs = two(torch.from_numpy(scaled[::20].copy()))[1].numpy()
+        ours = one(torch.from_numpy(windows))[1].numpy()
+        theirs = two(torch.from_numpy(scaled))[1].numpy()
     np.testing.assert_allclose(np.log(ours), np.log(theirs), atol=0.05)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomaly.evaluation import metrics
+from anomaly.evaluation import metrics, ranges
 from anomaly.evaluation.injected import Ranking, gain_interval
 from anomaly.evaluation.vus import vus
 from tests.reference import naive
@@ -82,3 +82,47 @@ def test_gain_is_paired() -> None:
     assert gain_interval(same, same, rng) == (0.0, 0.0, 0.0)
     gain, low, _ = gain_interval(Ranking(clean, faulty + 2), same, rng)
     assert gain > low > 0
+
+
+FAULTS = np.array([0] * 5 + [1] * 4 + [0] * 8 + [1] * 3 + [0] * 4, dtype=bool)
+FLAGS = np.array([0] * 3 + [1] * 3 + [0] * 9 + [1] + [0] * 7 + [1], dtype=bool)
+
+
+def test_affiliation_equals_the_authors_figures() -> None:
+    """Computed with the authors' own package (Huet et al. 2022) on the same labels and flags."""
+    assert ranges.affiliation(FAULTS, FLAGS) == pytest.approx((0.48251748251748244, 0.6937645687645688))
+    one = FAULTS.copy()
+    one[10:] = False
+    assert ranges.affiliation(one, FLAGS) == pytest.approx((0.575, 0.90625))
+    assert ranges.affiliation(FAULTS, np.zeros(24, bool)) == (None, 0.0)
+    assert ranges.affiliation(np.zeros(24, bool), FLAGS) is None
+    assert ranges.affiliation(FAULTS, FAULTS) == pytest.approx((1.0, 1.0))
+
+
+def test_nab_score_equals_numentas() -> None:
+    """Computed with NAB's own sweeper on the same detections and windows."""
+    flagged = np.zeros(400, bool)
+    flagged[[30, 70, 120, 125, 150, 390]] = True
+    expected = {"standard": 39.68087896944433, "reward_low_fp": 32.655838249847186, "reward_low_fn": 43.120585979629546}
+    for profile, value in expected.items():
+        assert ranges.nab_score(flagged, [(100, 140), (200, 260)], profile) == pytest.approx(value, rel=1e-6)
+    assert ranges.nab_score(np.zeros(400, bool), [(100, 140)]) == 0.0
+    assert ranges.nab_score(flagged, [(10, 20)]) is None  # nothing but probation
+
+
+def test_skab_change_points_equal_skabs_own() -> None:
+    """Computed with SKAB's own chp_score, windows of 60 s to the right."""
+    changes, flagged = np.zeros(400, bool), np.zeros(400, bool)
+    changes[[100, 130, 300]] = True
+    flagged[40:50] = flagged[110:140] = flagged[310:] = True
+    for profile, value in {"standard": 60.26, "reward_low_fp": 56.32, "reward_low_fn": 62.4}.items():
+        score, missed, false = ranges.skab_nab([(np.arange(400.0), changes, flagged)], profile)  # type: ignore[misc]
+        assert (round(score, 2), missed, false) == (value, 1, 2)
+    assert ranges.skab_nab([(np.arange(5.0), np.zeros(5, bool), np.zeros(5, bool))]) is None
+
+
+def test_point_adjustment_inflates() -> None:
+    adjusted = ranges.point_adjusted(FAULTS, FLAGS)
+    assert adjusted["recall"] == pytest.approx(4 / 7)  # the first fault whole for one flag in it, the second not found
+    assert adjusted["f1"] > metrics.decisions(FAULTS, FLAGS)["f1"]
+    assert ranges.onsets(FLAGS).nonzero()[0].tolist() == [3, 15, 23]

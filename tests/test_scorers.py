@@ -1,4 +1,4 @@
-"""Coreset, memory bank and Gaussian against their obvious twins, and what they promise."""
+"""Coreset and memory bank against their obvious twins, and what they promise."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomaly.features.encoder import SensorEncoder
-from anomaly.features.preprocess import SensorPreprocess
 from anomaly.scorers import coreset
 from anomaly.scorers.coreset import greedy_coreset
-from anomaly.scorers.gaussian import fit_gaussian
 from anomaly.scorers.memory_bank import UNSEEN, BankPlan, FittedBanks, MemoryBank, embed, fit_memory_bank
 from anomaly.scorers.suspects import fit_trimmed, stands_out
 from tests.reference import naive
@@ -130,64 +127,3 @@ def test_only_what_lies_far_above_the_bulk_stands_out() -> None:
     bell = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.005, 0.995, 199))
     found = stands_out(torch.cat([bell, torch.tensor([4.0, -9.0])]))
     assert found.nonzero()[:, 0].tolist() == [199]
-
-
-def sensor_features(z: torch.Tensor) -> list[torch.Tensor]:
-    with torch.inference_mode():
-        torch.manual_seed(0)
-        return SensorEncoder(3).eval()(z)
-
-
-def test_gaussian_equals_mahalanobis_by_hand() -> None:
-    z = torch.randn(300, 4, 16, generator=torch.Generator().manual_seed(0))
-    features = sensor_features(z)
-    scorer = fit_gaussian(features, 4)
-    rows = torch.cat([m.reshape(300, 4, -1, 16).mean(-1) for m in features], dim=2).reshape(300, -1).double().numpy()
-    precision = scorer.root.double().numpy() @ scorer.root.double().numpy().T
-    difference = rows - scorer.mean.double().reshape(-1).numpy()
-    expected = np.sqrt(np.einsum("ni,ij,nj->n", difference, precision, difference) / rows.shape[1])
-    score, share = scorer(features)
-    np.testing.assert_allclose(score.numpy(), expected, rtol=1e-3)
-    np.testing.assert_allclose(share.sum(1).numpy(), score.numpy(), rtol=1e-5)
-    assert float(share.min()) >= 0
-
-
-@given(st.permutations(range(5)), st.integers(0, 100))
-@settings(max_examples=10, deadline=None)
-def test_permuting_sensors_permutes_contributions(order: list[int], seed: int) -> None:
-    z = torch.randn(200, 5, 16, generator=torch.Generator().manual_seed(seed))
-    one, other = sensor_features(z), sensor_features(z[:, order])
-    score, share = fit_gaussian(one, 5)(one)
-    score2, share2 = fit_gaussian(other, 5)(other)
-    np.testing.assert_allclose(score.numpy(), score2.numpy(), rtol=2e-3)
-    np.testing.assert_allclose(share[:, order].numpy(), share2.numpy(), rtol=2e-2, atol=1e-3)
-
-
-def test_a_large_fault_on_one_sensor_is_laid_at_its_door() -> None:
-    z = torch.randn(400, 6, 16, generator=torch.Generator().manual_seed(2))
-    z[:, 1] = 0.9 * z[:, 0] + 0.3 * z[:, 1]  # two that hang together
-    scorer = fit_gaussian(sensor_features(z), 6)
-    for sensor in range(6):
-        faulty = z[:20].clone()
-        faulty[:, sensor] += 4.0
-        _, share = scorer(sensor_features(faulty))
-        assert (share.argmax(1) == sensor).all()
-
-
-@given(st.integers(0, 1000))
-@settings(max_examples=20, deadline=None)
-def test_no_nan_and_no_infinity_comes_out_of_preprocessing(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    window = rng.normal(size=(3, 10, 4)).astype(np.float32)
-    window[rng.random(window.shape) < 0.4] = np.nan
-    window[0, :, 0] = np.nan
-    window[1, 0, 1] = rng.choice([np.inf, -np.inf, 3e38])
-    out = SensorPreprocess(torch.zeros(4), torch.ones(4))(torch.from_numpy(window))
-    assert torch.isfinite(out).all()
-    assert (out[0, 0] == 0).all()
-
-
-def test_missing_readings_take_the_mean_of_the_others() -> None:
-    window = torch.tensor([[[1.0], [3.0], [float("nan")]]])
-    out = SensorPreprocess(torch.zeros(1), torch.ones(1))(window)
-    np.testing.assert_allclose(out[0, 0].numpy(), [1.0, 3.0, 2.0])

@@ -21,12 +21,16 @@ class SensorColumn(_Part):
 
 
 class InputSchema(_Part):
-    """What the graph takes. Pictures: channels and bit depth. Windows: rows, sensors, period and how to read a table."""
+    """What the graph takes. Pictures: channels and bit depth. Windows: rows, sensors, period and how to read a table.
+
+    A window is `context` rows, NaN where there are none, followed by `window` rows that must be there.
+    """
 
     name: Literal["image", "window"]
     dtype: Literal["uint8", "uint16", "float32"]
     channels: int = Field(ge=1, le=100_000)
     window: int | None = Field(None, ge=1, le=1_000_000)
+    context: int = Field(0, ge=0, le=1_000_000)
     period_s: float | None = None
     max_gap_s: float | None = None
     time: str | None = None

@@ -7,25 +7,33 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 
+def stretch_lengths(times: NDArray[np.float64], usable: NDArray[np.bool_], max_gap_s: float) -> NDArray[np.int64]:
+    """How many rows (n,) without a gap longer than `max_gap_s` end at each row, itself included; 0 where a row is not usable."""
+    begins = ~usable
+    begins[1:] |= (np.diff(times) > max_gap_s) | ~usable[:-1]
+    begins[:1] = True
+    rows = np.arange(len(times))
+    return np.where(usable, rows - np.maximum.accumulate(np.where(begins, rows, 0)) + 1, 0)
+
+
 def window_ends(times: NDArray[np.float64], usable: NDArray[np.bool_], rows: int, max_gap_s: float) -> NDArray[np.int64]:
     """Indices (n,) of rows that end a full window: `rows` consecutive usable rows with no gap longer than `max_gap_s`."""
-    if len(times) < rows:
-        return np.empty(0, dtype=np.int64)
-    breaks = np.zeros(len(times), dtype=bool)
-    breaks[1:] = np.diff(times) > max_gap_s
-    breaks |= ~usable
-    breaks[1:] |= ~usable[:-1]
-    # Row i ends a window when none of the rows after its first one starts a new stretch, and all are usable.
-    stretch = np.cumsum(breaks)
-    ends = np.arange(rows - 1, len(times))
-    whole: NDArray[np.int64] = ends[(stretch[ends] == stretch[ends - rows + 1]) & usable[ends]]
-    return whole
+    return np.flatnonzero(stretch_lengths(times, usable, max_gap_s) >= rows)
 
 
-def windows_at(values: NDArray[np.float32], ends: NDArray[np.int64], rows: int) -> NDArray[np.float32]:
-    """Windows (n, rows, C) ending at the given rows of `values` (len, C). A copy, contiguous."""
-    view = sliding_window_view(values, rows, axis=0)  # (len - rows + 1, C, rows)
-    return np.ascontiguousarray(view[ends - rows + 1].transpose(0, 2, 1))
+def windows_at(
+    values: NDArray[np.float32], ends: NDArray[np.int64], rows: int, known: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
+    """Windows (n, rows, C) ending at the given rows of `values` (len, C). A copy, contiguous.
+
+    `known` (n,) tells how many of a window's last rows belong to its stretch; those before are NaN. Without it all do.
+    """
+    if known is None:
+        return np.ascontiguousarray(sliding_window_view(values, rows, axis=0)[ends - rows + 1].transpose(0, 2, 1))
+    padded = np.concatenate([np.full((rows - 1, values.shape[1]), np.nan, dtype=np.float32), values])
+    windows = np.ascontiguousarray(sliding_window_view(padded, rows, axis=0)[ends].transpose(0, 2, 1))
+    windows[np.arange(rows)[None, :] < rows - known[:, None]] = np.nan
+    return windows
 
 
 def block_folds(ends: NDArray[np.int64], folds: int, rows: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -106,8 +106,9 @@ class FolderSource:
 class CsvSource:
     """A CSV that grows at its end. A row is read once its line end is there; a shrunk or replaced file is begun anew.
 
-    Each record is the window that ends at a row. Windows do not span gaps, rows out of their time order or rows in other
-    operating modes. The position holds the byte to go on from and the byte its window's oldest row begins at.
+    Each record is the window that ends at a row, with as much context before it as there is (NaN where there is none). Neither spans
+    gaps, rows out of their time order or rows in other operating modes. The position holds the byte to go on from and the byte its
+    oldest row begins at.
     """
 
     def __init__(self, path: Path, schema: InputSchema, position: dict[str, Any]) -> None:
@@ -116,6 +117,7 @@ class CsvSource:
         self._schema = schema
         self._channels = [Channel(s.name, s.unit, s.low, s.high) for s in schema.sensors]
         self._rows = schema.window or 1
+        self._whole = self._rows + schema.context
         self._begin(position)
 
     def _begin(self, position: dict[str, Any]) -> None:
@@ -164,7 +166,7 @@ class CsvSource:
                 self._inode, self._offset = stat.st_ino, stat.st_size
                 return found
         self._take(found, limit)
-        context = self._recent[-(self._rows - 1) :] if self._rows > 1 else []
+        context = self._recent[-(self._whole - 1) :] if self._whole > 1 else []
         start, start_row = (context[0][0], context[0][1] - 1) if context else (self._offset, self._row)
         found.position = {"inode": self._inode, "offset": self._offset, "row": self._row, "start": start, "start_row": start_row}
         return found
@@ -205,9 +207,11 @@ class CsvSource:
             self._recent.clear()
             return
         self._recent.append((at, self._row, readings))
-        del self._recent[: -self._rows]
-        if len(self._recent) == self._rows:
-            found.records.append(Record(record, moment, np.stack([row[2] for row in self._recent])))
+        del self._recent[: -self._whole]
+        if len(self._recent) >= self._rows:
+            payload = np.full((self._whole, len(self._channels)), np.nan, dtype=np.float32)
+            payload[-len(self._recent) :] = [row[2] for row in self._recent]
+            found.records.append(Record(record, moment, payload))
 
 
 def _parse_time(text: str, record: str) -> float:

@@ -13,12 +13,13 @@ from PIL import Image
 
 from anomaly.data.images import Color, Picture, read_image, read_mask
 from anomaly.data.sensors import SensorTable
-from anomaly.data.windows import window_ends, windows_at
+from anomaly.data.windows import stretch_lengths, windows_at
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation import metrics
 from anomaly.evaluation.vus import vus
 
 Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
+BATCH_VALUES = 1 << 22  # readings scored at a time
 MAP_SIDE = 256  # pixel figures are taken at this size, masks and maps alike
 
 
@@ -129,13 +130,23 @@ def _resized(one: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(Image.fromarray(one).resize((MAP_SIDE, MAP_SIDE), Image.Resampling.BILINEAR))
 
 
-def score_table(run: Run, table: SensorTable, window: int, first_row: int = 0, batch: int = 2048) -> pd.DataFrame:
-    """Score every full window of a table that ends at or after `first_row`: row, time, score, p_value and one share a sensor."""
-    ends = window_ends(table.times, table.usable, window, table.max_gap_s)
+def score_table(run: Run, table: SensorTable, rows: int, context: int = 0, first_row: int = 0) -> pd.DataFrame:
+    """Score every window of `rows` rows, with the context there is, that ends at or after `first_row`.
+
+    Returns a frame of row, time, score, p_value and one share a sensor.
+    """
+    whole = rows + context
+    known = stretch_lengths(table.times, table.usable, table.max_gap_s)
+    ends = np.flatnonzero(known >= rows)
     ends = ends[ends >= first_row]
-    parts = [run(windows_at(table.values, chunk, window)) for chunk in np.array_split(ends, max(1, -(-len(ends) // batch))) if len(chunk)]
+    batch = max(1, BATCH_VALUES // (whole * table.values.shape[1]))
+    parts = [
+        run(windows_at(table.values, chunk, whole, np.minimum(known[chunk], whole)))
+        for chunk in np.array_split(ends, max(1, -(-len(ends) // batch)))
+        if len(chunk)
+    ]
     if not parts:
-        raise DataError(f"{table.path}: no stretch of {window} rows without a gap; check the period and [input] max_gap_s")
+        raise DataError(f"{table.path}: no stretch of {rows} rows without a gap; check the period and [input] max_gap_s")
     score, p_value, share = (np.concatenate(column) for column in zip(*parts, strict=True))
     frame = pd.DataFrame({"row": ends, "time": table.times[ends], "score": score.astype(np.float64), "p_value": p_value.astype(np.float64)})
     names = [f"share:{channel.name}" for channel in table.channels]
@@ -143,25 +154,32 @@ def score_table(run: Run, table: SensorTable, window: int, first_row: int = 0, b
 
 
 def evaluate_tables(
-    run: Run, tables: Sequence[SensorTable], label: str, window: int, p: float, score_threshold: float | None = None, first_row: int = 0
+    run: Run,
+    tables: Sequence[SensorTable],
+    label: str,
+    rows: int,
+    context: int,
+    p: float,
+    score_threshold: float | None = None,
+    first_row: int = 0,
 ) -> Evaluation:
     """Score labelled tables and compute row and range figures over all rows from `first_row` on, put together.
 
     A row that ends no full window is not flagged and ranks lowest.
     """
-    rows = []
+    parts = []
     for table in tables:
         if label not in table.labels:
             raise DataError(f"{table.path}: no label column {label!r} to evaluate against; name it in [input] labels")
-        scored = score_table(run, table, window, first_row)
+        scored = score_table(run, table, rows, context, first_row)
         every = pd.DataFrame({"row": np.arange(first_row, len(table.times))})
         every["time"] = table.times[first_row:]
         every["label"] = table.labels[label][first_row:] > 0
         every["run"] = f"{table.path.parent.name}/{table.path.stem}"
-        rows.append(every.merge(scored.drop(columns="time"), on="row", how="left"))
-    records = pd.concat(rows, ignore_index=True)
+        parts.append(every.merge(scored.drop(columns="time"), on="row", how="left"))
+    records = pd.concat(parts, ignore_index=True)
     records["flagged"] = records["p_value"].fillna(1.0) <= p
-    return Evaluation(_table_figures(records, tables, window, p, score_threshold), records)
+    return Evaluation(_table_figures(records, tables, rows, p, score_threshold), records)
 
 
 def _table_figures(

@@ -16,7 +16,7 @@ from torch import nn
 from anomaly.atomic import replacing
 from anomaly.errors import WeightsError
 from anomaly.features.backbones import Source, Stages, load_backbone
-from anomaly.features.encoder import SensorEncoder
+from anomaly.features.encoder import SensorEncoder, SensorExtractor
 from anomaly.spec import CameraSpec, SensorSpec
 
 _META = "anomaly"  # the safetensors metadata entry that holds our JSON
@@ -27,7 +27,7 @@ def build_camera_extractor(spec: CameraSpec) -> tuple[Stages, Source]:
     return load_backbone(spec.extractor.backbone, spec.extractor.stages, spec.extractor.weights)
 
 
-def build_sensor_extractor(spec: SensorSpec) -> SensorEncoder:
+def build_sensor_encoder(spec: SensorSpec) -> SensorEncoder:
     """The encoder a sensor spec names, weights random from the spec's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
@@ -71,14 +71,16 @@ def load_camera_extractor(spec: CameraSpec, path: Path) -> tuple[Stages, Source,
     return extractor, source, about
 
 
-def load_sensor_extractor(spec: SensorSpec, path: Path) -> tuple[SensorEncoder, dict[str, Any]]:
-    """Read an encoder file. Raises WeightsError when it does not fit the spec."""
+def load_sensor_extractor(spec: SensorSpec, path: Path) -> tuple[SensorExtractor, dict[str, Any]]:
+    """Read an extractor file: with its encoder if that was kept. Raises WeightsError when it does not fit the spec."""
     tensors, about = load_tensors(path)
-    wanted = {"kind": "sensor", "channels": spec.extractor.channels, "dilations": list(spec.extractor.dilations)}
-    _require(path, about, wanted)
-    encoder = build_sensor_extractor(spec)
+    _require(path, about, {"kind": "sensor"})
+    if not about["adaptation"]["kept"]:
+        return SensorExtractor(spec.input.window).eval(), about
+    _require(path, about, {"channels": spec.extractor.channels, "dilations": list(spec.extractor.dilations)})
+    encoder = build_sensor_encoder(spec)
     encoder.load_state_dict(tensors)
-    return encoder.requires_grad_(False).eval(), about
+    return SensorExtractor(spec.input.window, encoder).requires_grad_(False).eval(), about
 
 
 def describe_source(source: Source) -> dict[str, Any]:

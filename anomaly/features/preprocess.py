@@ -31,12 +31,15 @@ class ImagePreprocess(nn.Module):
         return (x - self.mean) / self.std  # (N, 1, h, w) spreads to three channels here
 
 
-class SensorPreprocess(nn.Module):
-    """Raw windows (N, T, C) float32 in engineering units, NaN = missing -> (N, C, T) in units of normal spread.
+LIMIT = 1000.0  # spreads that a reading is held within
 
-    Each sensor is centred on its normal median and divided by its normal spread. A missing reading takes the mean of the
-    sensor's other readings in the window, or the normal centre when there are none, so no NaN ever comes out. Values are
-    held within 100 spreads so that no reading, however wild, overflows.
+
+class SensorPreprocess(nn.Module):
+    """Raw windows (N, T, C) float32 in engineering units, NaN = missing -> (N, 2, C, T): units of normal spread, and what is known.
+
+    Each sensor is centred on its normal median and divided by its normal spread. The second plane is 1 where there is a reading and
+    0 where there is none. In the first, a missing reading takes the mean of the sensor's other readings in the window, or the normal
+    centre when there are none, so no NaN ever comes out. Values are held within 1,000 spreads so that no reading, however wild, overflows.
     """
 
     center: Tensor
@@ -48,9 +51,9 @@ class SensorPreprocess(nn.Module):
         self.register_buffer("scale", scale.to(torch.float32))
 
     def forward(self, window: Tensor) -> Tensor:
-        """(N, T, C) float32 with NaN -> (N, C, T) float32 without."""
+        """(N, T, C) float32 with NaN -> (N, 2, C, T) float32 without."""
         # Comparisons with NaN are False, so this also drops infinities without an isnan that exporters treat unevenly.
         known = (window.abs() < 1e30).to(torch.float32)
-        z = torch.where(known > 0, (window - self.center) / self.scale, torch.zeros_like(window)).clamp(-100.0, 100.0)
+        z = torch.where(known > 0, (window - self.center) / self.scale, torch.zeros_like(window)).clamp(-LIMIT, LIMIT)
         mean = (z * known).sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1.0)  # (N, 1, C)
-        return (z * known + mean * (1.0 - known)).transpose(1, 2)
+        return torch.stack([z * known + mean * (1.0 - known), known], dim=1).transpose(2, 3)

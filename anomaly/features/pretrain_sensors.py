@@ -70,7 +70,7 @@ def _masked_error(encoder: SensorEncoder, decoder: nn.Module, z: Tensor, generat
     count, sensors, rows = z.shape
     starts = torch.rand(count, sensors, rows // STRETCH + 1, generator=generator) < HIDDEN_SHARE
     hidden = starts.repeat_interleave(STRETCH, dim=2)[:, :, :rows]
-    _, shape = encoder(torch.where(hidden, torch.zeros_like(z), z))
+    shape = encoder(torch.where(hidden, torch.zeros_like(z), z))
     told = decoder(shape.reshape(count * sensors, encoder.channels, rows)).reshape(count, sensors, rows)
     error: Tensor = ((told - z).square() * hidden).sum() / hidden.sum().clamp(min=1)
     return error

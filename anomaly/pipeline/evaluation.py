@@ -20,7 +20,7 @@ from anomaly.edge.session import Session
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation import report as page
 from anomaly.evaluation.evaluate import Evaluation, evaluate_pictures, evaluate_tables, score_table
-from anomaly.pipeline.sensor import TABLES, find_tables, label_of, schema_of_input
+from anomaly.pipeline.sensor_tables import TABLES, find_tables, label_of, schema_of_input, window_of
 
 Layout = Literal["mvtec", "folder", "table", "skab", "nab"]
 SKAB_TRAINING_ROWS = 400
@@ -37,7 +37,7 @@ def evaluate_bundle(bundle: Bundle, session: Session, data: Path, layout: Layout
 
     Layouts: mvtec (the test part of an MVTec AD, MVTec AD 2, BTAD or VisA folder or of a manifest),
     folder (subfolders by kind, `good` the normals; flat = all good), table (labelled
-    CSV or Parquet), skab (rows after the first 400), nab (rows after the first 15 %, windows.json beside the CSV).
+    CSV or Parquet), skab (rows after the first 400), nab (rows after the first 15 %, at most 750, windows.json beside the CSV).
     """
     layout = layout or _guess_layout(bundle, data)
     if (layout in ("mvtec", "folder")) != (bundle.manifest.kind == "camera"):
@@ -50,7 +50,7 @@ def evaluate_bundle(bundle: Bundle, session: Session, data: Path, layout: Layout
         found.figures["speed"] = _speed(session, pictures, color, deep)
         return found
     tables, label, first = _labelled_tables(bundle, data, layout)
-    return evaluate_tables(session.run, tables, label, bundle.manifest.input.window or 1, p, score, first)
+    return evaluate_tables(session.run, tables, label, *window_of(bundle.manifest.input), p, score, first)
 
 
 def _speed(session: Session, pictures: Sequence[Picture], color: Color, deep: bool, count: int = 30) -> dict[str, float | str]:
@@ -105,7 +105,7 @@ def _labelled_tables(bundle: Bundle, data: Path, layout: Layout) -> tuple[list[S
         tables = [read_table(path, schema) for path in _tables_under(data)]
         for table in tables:
             table.labels["anomaly"] = _nab_labels(table)
-        return tables, "anomaly", int(NAB_PROBATION * min(len(t.times) for t in tables))
+        return tables, "anomaly", min(750, int(NAB_PROBATION * min(len(t.times) for t in tables)))
     if layout == "skab":
         return [read_table(path, schema) for path in _tables_under(data)], "anomaly", SKAB_TRAINING_ROWS
     train, test = find_tables(data)
@@ -125,7 +125,8 @@ def _tables_under(data: Path) -> list[Path]:
     return found
 
 
-def _nab_labels(table: SensorTable) -> NDArray[np.float64]:
+def nab_windows(table: SensorTable) -> list[tuple[float, float]]:
+    """A NAB series' label windows (first, last), seconds since 1970 UTC, from windows.json beside it, which must be there."""
     path = table.path.parent / "windows.json"
     if not path.is_file():
         raise DataError(f"{path}: not there; NAB's label windows are expected beside the CSV")
@@ -133,9 +134,12 @@ def _nab_labels(table: SensorTable) -> NDArray[np.float64]:
     spans = windows if isinstance(windows, list) else next((v for k, v in windows.items() if Path(k).name == table.path.name), None)
     if spans is None:
         raise DataError(f"{path}: has no windows for {table.path.name}")
+    return [(pd.Timestamp(start, tz="UTC").timestamp(), pd.Timestamp(stop, tz="UTC").timestamp()) for start, stop in spans]
+
+
+def _nab_labels(table: SensorTable) -> NDArray[np.float64]:
     labels = np.zeros(len(table.times))
-    for start, stop in spans:
-        low, high = (pd.Timestamp(t, tz="UTC").timestamp() for t in (start, stop))
+    for low, high in nab_windows(table):
         labels[(table.times >= low) & (table.times <= high)] = 1.0
     return labels
 
@@ -201,7 +205,7 @@ def _score_picture(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame
 
 def _score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
     table = read_table(path, schema_of_input(bundle.manifest.input))
-    scored: pd.DataFrame = score_table(session.run, table, bundle.manifest.input.window or 1)
+    scored: pd.DataFrame = score_table(session.run, table, *window_of(bundle.manifest.input))
     shares = scored.filter(like="share:")
     scored.insert(0, "record", [f"{path.name}:{row + 2}" for row in scored["row"]])
     scored["top_sensor"] = [str(name).removeprefix("share:") for name in shares.idxmax(axis=1)]

@@ -106,7 +106,12 @@ class Steps:
         tensors = {f"scorer.{k}": v for k, v in fitted.tensors.items()}
         tensors["held_out"] = torch.from_numpy(fitted.held_out)
         tensors |= {f"reference.{c}": torch.tensor(fitted.reference[c].to_numpy(dtype=np.float64)) for c in fitted.reference}
-        about = {"effective": fitted.effective, "report": fitted.report, "columns": list(fitted.reference)}
+        about = {
+            "effective": fitted.effective,
+            "scores": len(fitted.held_out),
+            "report": fitted.report,
+            "columns": list(fitted.reference),
+        }
         save_tensors(path, tensors, about)
 
     def calibrate(self) -> Path:
@@ -218,7 +223,7 @@ class Steps:
         """The p-value the budget asks for, and the score it stands for."""
         budget = self.line.spec.budget
         _, about = self.scorer_tensors()
-        p = p_threshold(budget, self.line.decisions_per_day(about["effective"], about["report"]["normals"]))
+        p = p_threshold(budget, self.line.decisions_per_day(about["effective"], about["scores"]))
         score = score_threshold(self.calibrator(), p)
         chosen = {k: v for k, v in budget.model_dump().items() if v is not None}
         return Threshold(p_value=p, score=score, budget=chosen)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly.scorers.gaussian import Gaussian, fit_gaussian
+from anomaly.errors import WeightsError
+from anomaly.scorers.deviation import Deviation, fit_deviation
 from anomaly.scorers.memory_bank import Bank, BankPlan, FittedBanks, MemoryBank, Roi, fit_memory_bank
-from anomaly.spec import CameraSpec
+from anomaly.scorers.neighbour import Neighbour, fit_neighbour
+from anomaly.scorers.quadratic import Quadratic, fit_gaussian, fit_pca
+from anomaly.spec import CameraSpec, SensorMethod
 
 
 def bank_plans(spec: CameraSpec) -> list[BankPlan]:
@@ -44,11 +50,24 @@ def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryB
     return MemoryBank(plans, banks, region(spec))
 
 
-def fit_sensor_scorer(features: list[Tensor], sensors: int) -> Gaussian:
-    """Fit the scorer a sensor spec names on normal features [(N, C * k_s, T)]."""
-    return fit_gaussian(features, sensors)
+SensorScorer = Deviation | Quadratic | Neighbour
 
 
-def load_sensor_scorer(state: Mapping[str, Tensor]) -> Gaussian:
-    """The fitted scorer again, from its saved tensors."""
-    return Gaussian(state["mean"], state["root"], state["blocks"])
+def fit_sensor_scorer(
+    method: SensorMethod, features: list[Tensor], sensors: int, places: NDArray[np.int64], window: int, seed: int
+) -> SensorScorer:
+    """Fit the named scorer on the features of normal windows [(N, C * k, 1)] of `window` rows that end at rows `places` (N,)."""
+    if method == "deviation":
+        return fit_deviation(features, sensors, places, window)
+    if method == "memory_bank":
+        return fit_neighbour(features, sensors, torch.Generator().manual_seed(seed))
+    return fit_gaussian(features, sensors) if method == "gaussian" else fit_pca(features, sensors)
+
+
+def load_sensor_scorer(state: Mapping[str, Tensor]) -> SensorScorer:
+    """The fitted scorer again, from its saved tensors: their names tell which it is."""
+    for kind in (Deviation, Quadratic, Neighbour):
+        names = list(inspect.signature(kind).parameters)
+        if set(names) <= set(state):
+            return kind(*(state[name] for name in names))
+    raise WeightsError(f"no sensor scorer has the tensors {sorted(state)}; fit it again")
