@@ -71,5 +71,4 @@ class SensorExtractor(nn.Module):
     def _mean(self, series: Tensor, rows: int) -> Tensor:
         """Means (N, K, P) over the `rows` rows that end at each position, by running sums in double precision."""
         sums = F.pad(series.double().cumsum(dim=2), (1, 0))
-        means = (sums[:, :, self.rows :: STRIDE] - sums[:, :, self.rows - rows : sums.shape[2] - rows : STRIDE]) / rows
-        return means
+        return (sums[:, :, self.rows :: STRIDE] - sums[:, :, self.rows - rows : sums.shape[2] - rows : STRIDE]) / rows

@@ -38,9 +38,9 @@ def benchmark_skab(spec: SensorSpec, data: Path, extractor: Path | None, progres
         if not set(SKAB_LABELS) <= set(frame):
             raise DataError(f"{path}: no columns {', '.join(SKAB_LABELS)}; SKAB's files have them (v0.9, folders other, valve1, valve2)")
         name = f"{path.parent.name}/{path.stem}"
-        scored, table, p = _learn_and_score(spec, path, frame.drop(columns=list(SKAB_LABELS)), SKAB_TRAINING_ROWS, extractor)
+        scored, table, p = learn_and_score(spec, path, frame.drop(columns=list(SKAB_LABELS)), SKAB_TRAINING_ROWS, extractor)
         label = frame["anomaly"].to_numpy()[SKAB_TRAINING_ROWS:] > 0
-        flagged, score = _by_row(scored, SKAB_TRAINING_ROWS, len(frame), p)
+        flagged, score = by_row(scored, SKAB_TRAINING_ROWS, len(frame), p)
         changes.append((table.times[SKAB_TRAINING_ROWS:], frame["changepoint"].to_numpy()[SKAB_TRAINING_ROWS:] > 0, flagged))
         rows.append(Frame({"label": label, "flagged": flagged}))
         runs[name] = _run_figures(table.times[SKAB_TRAINING_ROWS:], label, flagged, score)
@@ -65,8 +65,8 @@ def benchmark_nab(spec: SensorSpec, data: Path, extractor: Path | None, progress
     for path in _series(data):
         frame = pd.read_csv(path)
         learnt = min(int(0.15 * len(frame)), 750)
-        scored, table, p = _learn_and_score(spec, path, frame, learnt, extractor)
-        flagged, _ = _by_row(scored, 0, len(table.times), p)
+        scored, table, p = learn_and_score(spec, path, frame, learnt, extractor)
+        flagged, _ = by_row(scored, 0, len(table.times), p)
         opened = onsets(flagged)
         windows = nab_windows(table)
         spans = [(int(np.flatnonzero(table.times >= low)[0]), int(np.flatnonzero(table.times <= high)[-1])) for low, high in windows]
@@ -90,7 +90,7 @@ def _series(data: Path) -> list[Path]:
     return found
 
 
-def _learn_and_score(spec: SensorSpec, path: Path, frame: Frame, learnt: int, extractor: Path | None) -> tuple[Frame, SensorTable, float]:
+def learn_and_score(spec: SensorSpec, path: Path, frame: Frame, learnt: int, extractor: Path | None) -> tuple[Frame, SensorTable, float]:
     """Fit on the first rows of a series alone, in a file of their own as a user would have them, and score the whole series."""
     with tempfile.TemporaryDirectory() as scratch:
         train, whole = Path(scratch) / "train.csv", Path(scratch) / f"{path.stem}.csv"
@@ -108,7 +108,7 @@ def _learn_and_score(spec: SensorSpec, path: Path, frame: Frame, learnt: int, ex
         return scored, SensorTable(**{**vars(table), "path": path}), steps.threshold().p_value
 
 
-def _by_row(scored: Frame, first: int, rows: int, p: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+def by_row(scored: Frame, first: int, rows: int, p: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     """(flagged, score) of rows `first` to `rows`; a row that ends no window is not flagged and ranks lowest."""
     flagged, score = np.zeros(rows, dtype=bool), np.full(rows, float(scored["score"].min()))
     at = scored["row"].to_numpy()
