@@ -29,7 +29,7 @@ class Alarm(_Part):
     """When a run of flagged records becomes an alarm (IEC 62682 / ISA-18.2: on-delay, off-delay, deadband)."""
 
     on_delay_s: float = Field(0.0, ge=0, description="flagged for this long before the alarm opens")
-    off_delay_s: float = Field(0.0, ge=0, description="calm for this long before the alarm closes")
+    off_delay_s: float | None = Field(None, ge=0, description="calm for this long before the alarm closes")
     deadband: float = Field(1.0, ge=1, description="calm means p-value above threshold times this")
 
 
@@ -99,7 +99,7 @@ class Calibration(_Part):
     as many rows of learning as there are here.
     """
 
-    folds: int = Field(5, ge=2, le=50)
+    folds: int = Field(3, ge=2, le=50)
     records: Path | None = Field(None, description="a normal table, or a folder of them, of the same kind of machine")
 
 
@@ -114,6 +114,12 @@ class CameraSpec(_Part):
     scorer: MemoryBankSpec = MemoryBankSpec()
     budget: Budget = Budget()
     alarm: Alarm = Alarm()
+
+    @model_validator(mode="after")
+    def _filters_fit_the_picture(self) -> CameraSpec:
+        if self.extractor.backbone == "oriented_filters" and self.input.size % 128:
+            raise ValueError(f"oriented_filters need an input.size that is a multiple of 128, not {self.input.size}; take 256")
+        return self
 
     @model_validator(mode="after")
     def _banks_name_known_stages(self) -> CameraSpec:
@@ -194,7 +200,7 @@ class SensorSpec(_Part):
     scorer: SensorScorerSpec = SensorScorerSpec()
     calibration: Calibration = Calibration()
     budget: Budget = Budget()
-    alarm: Alarm = Alarm(on_delay_s=0.0, off_delay_s=0.0)
+    alarm: Alarm = Alarm()
 
 
 Spec = Annotated[CameraSpec | SensorSpec, Field(discriminator="kind")]

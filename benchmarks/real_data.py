@@ -1,6 +1,6 @@
 """Figures on real data: fit on normals alone, threshold from them, evaluate and monitor; one JSON line a data set.
 
-    python benchmarks/real_data.py tile=DATA/magnetic_tile solar=SOLAR [--seeds 1] [--out FILE.json]
+    python benchmarks/real_data.py tile=DATA/magnetic_tile solar=SOLAR [--spec SPEC] [--rate RATE] [--seeds 1] [--out FILE.json]
 
 `tile` and `solar` are folders in MVTec AD layout (`anomaly elpv --out SOLAR` makes the second). SKAB and NAB: `anomaly benchmark`.
 """
@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import binom
 from scipy.stats import t as student
 
 from anomaly.alarms.store import Store
@@ -27,7 +28,7 @@ from anomaly.edge.session import open_session
 from anomaly.edge.sources import open_source
 from anomaly.pipeline.evaluation import evaluate_bundle
 from anomaly.pipeline.steps import Steps, open_line
-from anomaly.spec import read_spec
+from anomaly.spec import Budget, CameraSpec, read_spec
 
 SPECS = Path(__file__).parents[1] / "specs"
 KEPT = (
@@ -57,17 +58,21 @@ def monitored(bundle: Path, source: Path, folder: Path) -> dict[str, int]:
     return dict(vars(totals))
 
 
-def camera_again(data: Path, seed: int) -> dict[str, Any]:
+def camera_again(data: Path, seed: int, asked: CameraSpec) -> dict[str, Any]:
     """Figures of another seed, without adaptation and without the edge: the detector in PyTorch."""
-    spec = read_spec(SPECS / "camera.toml")
-    spec = spec.model_copy(update={"seed": seed, "pretrain": spec.pretrain.model_copy(update={"method": "none"})})
+    spec = asked.model_copy(update={"seed": seed, "pretrain": asked.pretrain.model_copy(update={"method": "none"})})
     with tempfile.TemporaryDirectory() as scratch:
         started = time.monotonic()
         steps = Steps(open_line(spec, data), Path(scratch))
         steps.fit()
         seconds = time.monotonic() - started
         figures = json.loads(steps.evaluate().read_text())
-    return {"seed": seed, **{k: figures[k] for k in KEPT if k in figures}, "fit_without_adaptation_s": round(seconds)}
+    good = figures["n"] - figures["n_defect"]
+    low, high = (int(v) for v in binom.interval(0.95, good, spec.budget.false_alarm_rate))
+    flagged = round(good * figures["false_alarm_rate"])
+    alarms = {"flagged": flagged, "good": good, "asked": spec.budget.false_alarm_rate, "binomial95": [low, high]}
+    kept = {k: figures[k] for k in KEPT if k in figures}
+    return {"seed": seed, **kept, "false_alarms": alarms, "fit_without_adaptation_s": round(seconds)}
 
 
 def over_seeds(runs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -83,9 +88,9 @@ def over_seeds(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return figures
 
 
-def camera(data: Path, seed: int) -> dict[str, Any]:
-    """One camera line with the default spec."""
-    spec = read_spec(SPECS / "camera.toml").model_copy(update={"seed": seed})
+def camera(data: Path, seed: int, asked: CameraSpec) -> dict[str, Any]:
+    """One camera line, adapted, exported and monitored."""
+    spec = asked.model_copy(update={"seed": seed})
     with tempfile.TemporaryDirectory() as scratch:
         started = time.monotonic()
         steps = Steps(open_line(spec, data), Path(scratch))
@@ -103,17 +108,23 @@ def main() -> None:
     """Run what is asked for, print each result, and write all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="tile=PATH solar=PATH")
+    parser.add_argument("--spec", type=Path, default=SPECS / "camera.toml")
+    parser.add_argument("--rate", type=float, help="false-alarm rate asked for, the spec's when not given")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only-seeds", action="store_true", help="cameras: no adaptation, export and monitoring")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/real_data.json"))
     arguments = parser.parse_args()
+    spec = read_spec(arguments.spec)
+    assert isinstance(spec, CameraSpec)
+    if arguments.rate is not None:
+        spec = spec.model_copy(update={"budget": Budget(false_alarm_rate=arguments.rate)})
     results: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     for item in arguments.data:
         name, _, path = item.partition("=")
-        again = [camera_again(Path(path), seed) for seed in range(arguments.seeds)]
+        again = [camera_again(Path(path), seed, spec) for seed in range(arguments.seeds)]
         results[name] = {"seeds": again, "over_seeds": over_seeds(again) if len(again) > 1 else {}}
         if not arguments.only_seeds:
-            results[name]["whole"] = camera(Path(path), 0)
+            results[name]["whole"] = camera(Path(path), 0, spec)
         print(name, json.dumps(results[name], sort_keys=True), flush=True)
         write_text(arguments.out, json.dumps(results, indent=1, sort_keys=True) + "\n")
 

@@ -147,7 +147,7 @@ def budget(skab: Path) -> dict[str, Any]:
         result[name] = {
             "hours": hours,
             "asked": per_day / 24 * hours,
-            "alarms": int(onsets(flagged).sum()),
+            "alarms": int(onsets(flagged, spec.input.window).sum()),
             "flagged_share": float(flagged.mean()),
             "p_value": p,
         }

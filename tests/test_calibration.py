@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.calibration.budget import p_threshold, score_threshold
-from anomaly.calibration.conformal import effective_size, fit_calibrator, fit_tail
+from anomaly.calibration.conformal import effective_size, extremal_index, fit_calibrator, fit_tail
 from anomaly.errors import DataError, SpecError
 from anomaly.spec import Budget
 
@@ -88,3 +88,10 @@ def test_too_little_or_broken_data_is_refused() -> None:
 def test_tail_of_equal_scores_is_still_a_law() -> None:
     tail = fit_tail(np.full(50, 2.0))
     assert tail.scale > 0
+
+
+def test_bursts_of_high_scores_count_once() -> None:
+    noise = np.random.default_rng(0).normal(size=20_000)
+    assert extremal_index(noise, 0) > 0.95
+    assert extremal_index(np.repeat(noise[:2000], 10), 10) == pytest.approx(0.1, rel=0.4)
+    assert extremal_index(np.ones(50), 5) == 1.0

@@ -84,6 +84,21 @@ def test_a_graph_that_decides_otherwise_is_refused(sensor: Fitted) -> None:
         check_parity(detector, lambda raw: session.run(raw)[:2], real, 0.01)
 
 
+def test_a_camera_without_weights_goes_the_whole_way(camera: Fitted, tmp_path) -> None:
+    from pathlib import Path
+
+    from anomaly.pipeline.steps import Steps, open_line
+    from anomaly.spec import read_spec
+
+    spec = read_spec(Path("specs/camera-no-weights.toml"))
+    steps = Steps(open_line(spec, camera.data), tmp_path / "work")
+    bundle = read_bundle(steps.export())
+    assert bundle.manifest.provenance["fit"]["extractor"]["source"]["weights"] == "none (fixed filters)"
+    assert bundle.manifest.provenance["fit"]["extractor"]["adaptation"]["why"] == "fixed filters have nothing to adapt"
+    assert bundle.manifest.parity["real"]["decisions_that_differ"] == 0
+    assert bundle.manifest.metrics["image_auroc"] > 0.6
+
+
 def test_scaling_a_unit_changes_nothing(sensor: Fitted, tmp_path) -> None:
     """The same readings in other units, fitted and scored, give the same p-values."""
     from anomaly.pipeline.steps import Steps, open_line

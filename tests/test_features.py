@@ -51,13 +51,30 @@ def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
     with pytest.raises(WeightsError, match=r"neither cached nor reachable .*use the packaged"):
         load_backbone("resnet18", ["layer2"])
-    with pytest.raises(WeightsError, match=r"neither packaged .* nor in timm, nor in torchvision"):
+    with pytest.raises(WeightsError, match=r"neither packaged .* nor oriented_filters, in timm or in torchvision"):
         load_backbone("resnet1800", ["layer2"])
     with pytest.raises(WeightsError, match=r"extractor\.stages \['blocks\.99'\]"):
         load_backbone("efficientnet_lite0", ["blocks.99"])
     (tmp_path / "w.pth").write_bytes(b"")
     with pytest.raises(WeightsError, match="no such weights file"):
         load_backbone("efficientnet_lite0", ["blocks.4"], tmp_path / "none.pth")
+
+
+def test_fixed_filters_see_orientation_and_not_exposure() -> None:
+    extractor, source = load_backbone("oriented_filters", ["mean", "peak"])
+    assert (source.licence, source.sha256) == ("none", "")
+    noise = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    mean, peak = extractor(noise)
+    assert mean.shape == (1, 36, 16, 16)
+    assert peak.shape == (1, 32, 16, 16)
+    for one, other in zip(extractor(noise), extractor(0.3 * noise + 0.5), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
+    waves = torch.sin(2 * torch.pi * torch.arange(256) / 5.0)  # of the filters' own wavelength, along x
+    upright = extractor(waves[None, None, None, :].expand(1, 3, 256, 256).contiguous())[0][0, :8, 8, 8]
+    lying = extractor(waves[None, None, :, None].expand(1, 3, 256, 256).contiguous())[0][0, :8, 8, 8]
+    assert (int(upright.argmax()), int(lying.argmax())) == (0, 4)
+    with pytest.raises(WeightsError, match=r"extractor\.stages \['blocks\.4'\]: oriented_filters has the stages"):
+        load_backbone("oriented_filters", ["mean", "blocks.4"])
 
 
 def test_gray_and_16_bit_are_seen_as_the_same_picture() -> None:

@@ -14,8 +14,8 @@ DAY_S = 86_400.0
 def p_threshold(budget: Budget, decisions_per_day: float | None) -> float:
     """The p-value at or below which a record is flagged.
 
-    A rate is its own threshold, by the promise of conformal p-values. A number a day is divided by the independent
-    decisions a day. Raises SpecError when a number a day is asked for and the decisions a day are not known.
+    A rate is its own threshold, by the promise of conformal p-values. A number a day is divided by the alarms a day there would be
+    if every record were flagged. Raises SpecError when a number a day is asked for and that is not known.
     """
     if budget.false_alarms_per_day is None:
         return budget.false_alarm_rate

@@ -101,3 +101,15 @@ def effective_size(scores: NDArray[np.float64]) -> float:
             break
         total += float(pair)
     return float(np.clip(n / (1 + 2 * total), 1.0, n))
+
+
+def extremal_index(scores: NDArray[np.float64], apart: int, share: float = 0.05) -> float:
+    """Into how many runs the highest scores of a series (n,) in time order gather, a score: 1 when each stands alone.
+
+    The runs estimator (Smith and Weissman 1994, doi:10.1111/j.2517-6161.1994.tb01997.x): scores above the threshold that `share` of them
+    exceed belong to one run unless more than `apart` lower ones lie between them. High scores come in bursts, and a burst is one alarm.
+    """
+    high = np.flatnonzero(scores > np.quantile(scores, 1 - share))
+    if len(high) == 0:
+        return 1.0
+    return float(1 + (np.diff(high) > apart).sum()) / len(high)

@@ -140,7 +140,9 @@ def point_adjusted(labels: Bools, flagged: Bools) -> dict[str, float]:
     return decisions(labels, adjusted)
 
 
-def onsets(flagged: Bools) -> NDArray[np.bool_]:
-    """The first row of every flagged stretch (n,): when an alarm would open."""
-    first: NDArray[np.bool_] = flagged & ~np.concatenate([[False], flagged[:-1]])
-    return first
+def onsets(flagged: Bools, calm: int = 1) -> NDArray[np.bool_]:
+    """The rows (n,) at which alarms open, when one closes after `calm` rows without a flag."""
+    rows = np.flatnonzero(flagged)
+    opened = np.zeros(len(flagged), dtype=bool)
+    opened[rows[np.concatenate([[True], np.diff(rows) > calm])[: len(rows)]]] = True
+    return opened

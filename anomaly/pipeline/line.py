@@ -76,6 +76,10 @@ class Line(Protocol):
         """(random, real) raw batches, `count` records of each, for the export's parity check."""
         ...
 
-    def decisions_per_day(self, fitted_effective: float, count: int) -> float | None:
-        """Independent decisions a day, None when the record rate is not known."""
+    def decisions_per_day(self, report: dict[str, Any]) -> float | None:
+        """How many alarms a day there would be if every record were flagged; None when the record rate is not known."""
+        ...
+
+    def calm_s(self) -> float:
+        """Seconds of calm after which an alarm is over, where the spec does not say."""
         ...

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from anomaly.bundle.manifest import InputSchema, SensorColumn
 from anomaly.calibration.budget import DAY_S
-from anomaly.calibration.conformal import Calibrator, effective_size
+from anomaly.calibration.conformal import Calibrator, effective_size, extremal_index
 from anomaly.data.faults import inject
 from anomaly.data.records import fingerprint
 from anomaly.data.sensors import SensorTable, TableSchema, read_table
@@ -165,6 +165,7 @@ class SensorLine:
         report = {
             "normals": len(normals.windows),
             "held_out_by": by,
+            "extremal_index": extremal_index(scores, window),
             "scorer": method,
             "scorers_tried": tried,
             "care": {table.path.name: table.care.summary() for table in self.tables},
@@ -234,6 +235,10 @@ class SensorLine:
         real[::4] = [np.concatenate([w[:-rows], inject(w[-rows:], rng, scale)[0]]) for w in real[::4]]
         return [noise], [np.stack(real)]
 
-    def decisions_per_day(self, fitted_effective: float, count: int) -> float | None:
-        """Rows a day over rows to one independent score."""
-        return DAY_S / self.tables[0].period_s * fitted_effective / max(1, count)
+    def decisions_per_day(self, report: dict[str, Any]) -> float | None:
+        """Rows a day over the rows of a burst: high scores come in bursts, and a burst is one alarm."""
+        return float(DAY_S / self.tables[0].period_s * report["extremal_index"])
+
+    def calm_s(self) -> float:
+        """One window: what is flagged again sooner is the same burst."""
+        return self.spec.input.window * self.tables[0].period_s

@@ -106,12 +106,7 @@ class Steps:
         tensors = {f"scorer.{k}": v for k, v in fitted.tensors.items()}
         tensors["held_out"] = torch.from_numpy(fitted.held_out)
         tensors |= {f"reference.{c}": torch.tensor(fitted.reference[c].to_numpy(dtype=np.float64)) for c in fitted.reference}
-        about = {
-            "effective": fitted.effective,
-            "scores": len(fitted.held_out),
-            "report": fitted.report,
-            "columns": list(fitted.reference),
-        }
+        about = {"effective": fitted.effective, "report": fitted.report, "columns": list(fitted.reference)}
         save_tensors(path, tensors, about)
 
     def calibrate(self) -> Path:
@@ -181,7 +176,7 @@ class Steps:
             input=schema,
             calibration=self._calibration(),
             threshold=threshold,
-            alarm=AlarmSettings(**self.line.spec.alarm.model_dump()),
+            alarm=self._alarm(),
             provenance={
                 "data_sha256": self.data_key,
                 "code": f"anomaly-pipeline {__version__}",
@@ -223,10 +218,14 @@ class Steps:
         """The p-value the budget asks for, and the score it stands for."""
         budget = self.line.spec.budget
         _, about = self.scorer_tensors()
-        p = p_threshold(budget, self.line.decisions_per_day(about["effective"], about["scores"]))
+        p = p_threshold(budget, self.line.decisions_per_day(about["report"]))
         score = score_threshold(self.calibrator(), p)
         chosen = {k: v for k, v in budget.model_dump().items() if v is not None}
         return Threshold(p_value=p, score=score, budget=chosen)
+
+    def _alarm(self) -> AlarmSettings:
+        asked = self.line.spec.alarm.model_dump()
+        return AlarmSettings(**asked | {"off_delay_s": self.line.calm_s() if asked["off_delay_s"] is None else asked["off_delay_s"]})
 
     def _calibration(self) -> dict[str, Any]:
         calibrator, (_, about) = self.calibrator(), self.scorer_tensors()

@@ -1,0 +1,142 @@
+"""Speed of sensor detectors from raw rows to p-value, one thread: windows a second, one row at a time, and by number of sensors.
+
+    python benchmarks/sensor_speed.py --table TABLE [--peer PEER_PYTHON] [--out FILE.json]
+
+TABLE is a long normal record (SKAB's anomaly-free.csv). PEER_PYTHON has PyOD and Merlion: PyOD's KNN, PCA and MCD are fitted on the
+same windows, flattened, as its users do, and score the same ones in the same run; Merlion's isolation forest takes their rows. Ours
+is the graph in ONNX Runtime with 200 rows of context.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from anomaly.atomic import write_text
+from anomaly.bundle.archive import read_bundle
+from anomaly.data.sensors import read_table
+from anomaly.data.windows import stretch_lengths, windows_at
+from anomaly.edge.session import Session
+from anomaly.pipeline.sensor import SensorLine
+from anomaly.pipeline.sensor_tables import table_schema
+from anomaly.pipeline.steps import Steps
+from anomaly.spec import Pretrain, SensorMethod, SensorScorerSpec, SensorSpec
+
+LEARNT, SCORED, BATCH = 2000, 6000, 256
+
+
+def bundle_of(frame: pd.DataFrame, method: SensorMethod) -> tuple[Session, SensorSpec]:
+    """A detector learnt from the first rows, on one thread."""
+    spec = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"), scorer=SensorScorerSpec(method=method))
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "train.csv"
+        frame.head(LEARNT).to_csv(path, index=False)
+        bundle = read_bundle(Steps(SensorLine(spec, path), Path(scratch) / "work").export())
+    return Session(bundle.detector, "cpu", threads=1), spec
+
+
+def windows_of(frame: pd.DataFrame, spec: SensorSpec) -> NDArray[np.float32]:
+    """The windows that end at the rows to be scored, with context."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "all.csv"
+        frame.to_csv(path, index=False)
+        table = read_table(path, table_schema(spec))
+    whole = spec.input.window + spec.input.context
+    known = stretch_lengths(table.times, table.usable, table.max_gap_s)
+    ends = np.flatnonzero(known >= whole)[-SCORED:]
+    return windows_at(table.values, ends, whole)
+
+
+def rate(session: Session, windows: NDArray[np.float32], rounds: int = 3) -> float:
+    """Windows a second, best of a few rounds."""
+    session.run(windows[:BATCH])
+    best = 0.0
+    for _ in range(rounds):
+        started = time.perf_counter()
+        for start in range(0, len(windows), BATCH):
+            session.run(windows[start : start + BATCH])
+        best = max(best, len(windows) / (time.perf_counter() - started))
+    return best
+
+
+def one_by_one(session: Session, windows: NDArray[np.float32]) -> dict[str, float]:
+    """Milliseconds a row when rows come one at a time."""
+    times = []
+    for window in windows[:2000]:
+        started = time.perf_counter()
+        session.run(window[None])
+        times.append(1000 * (time.perf_counter() - started))
+    return {"p50_ms": float(np.median(times)), "p99_ms": float(np.quantile(times, 0.99))}
+
+
+def wide(frame: pd.DataFrame, sensors: int) -> pd.DataFrame:
+    """The record's sensors repeated with fresh noise, to any number of them."""
+    rng = np.random.default_rng(sensors)
+    values = frame.drop(columns="datetime").to_numpy(float)
+    copies = -(-sensors // values.shape[1])
+    noise = rng.normal(0, 0.3, (len(values), copies * values.shape[1])) * np.tile(values.std(0), copies)
+    result = pd.DataFrame((np.tile(values, (1, copies)) + noise)[:, :sensors], columns=[f"s{i}" for i in range(sensors)])
+    result.insert(0, "datetime", frame["datetime"].to_numpy())
+    return result
+
+
+def peers(python: str, windows: NDArray[np.float32], learnt: NDArray[np.float32]) -> dict[str, float]:
+    """Windows a second of PyOD's detectors on flattened windows, rows a second of Merlion's isolation forest; one thread."""
+    with tempfile.TemporaryDirectory() as scratch:
+        np.savez(
+            Path(scratch) / "in.npz",
+            learnt=learnt.reshape(len(learnt), -1),
+            scored=windows.reshape(len(windows), -1),
+            learnt_rows=learnt[:, -1],
+            scored_rows=windows[:, -1],
+        )
+        script = Path(__file__).with_name("peer_pyod.py")
+        one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+        command = [python, str(script), scratch]
+        subprocess.run(command, check=True, env={"PATH": "/usr/bin:/bin", **one}, stdout=subprocess.DEVNULL)
+        result: dict[str, float] = json.loads((Path(scratch) / "out.json").read_text())
+        return result
+
+
+def main() -> None:
+    """Run all and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--peer")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sensor_speed.json"))
+    arguments = parser.parse_args()
+    frame = pd.read_csv(arguments.table, sep=None, engine="python")
+    figures: dict[str, Any] = {"cores": os.cpu_count(), "batch": BATCH, "windows": SCORED, "ours": {}, "by_sensors": {}}
+    methods: tuple[SensorMethod, ...] = ("deviation", "gaussian", "pca", "memory_bank")
+    for method in methods:
+        session, spec = bundle_of(frame, method)
+        windows = windows_of(frame, spec)
+        figures["ours"][method] = {"windows_per_s": rate(session, windows), **one_by_one(session, windows)}
+    if arguments.peer:
+        rows = spec.input.window
+        bare = windows[:, -rows:]
+        learnt = windows_of(frame.head(LEARNT + rows + spec.input.context), spec)[:, -rows:]
+        figures["peers"] = peers(arguments.peer, bare, learnt)
+        best = figures["ours"]["deviation"]["windows_per_s"]
+        figures["ratios"] = {name: best / value for name, value in figures["peers"].items()}
+    for sensors in (8, 32, 128, 512):
+        many = wide(frame, sensors)
+        session, spec = bundle_of(many, "deviation")
+        value = rate(session, windows_of(many, spec)[: 400_000 // sensors // 8])
+        figures["by_sensors"][str(sensors)] = {"windows_per_s": value, "microseconds_a_row_and_sensor": 1e6 / value / sensors}
+    write_text(arguments.out, json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    print(json.dumps(figures, indent=1, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()
