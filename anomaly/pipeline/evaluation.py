@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from anomaly.bundle.archive import Bundle
 from anomaly.data.images import SUFFIXES, Color, Picture, read_image
-from anomaly.data.layouts import GOOD_NAMES, find_pictures
+from anomaly.data.layouts import GOOD_NAMES, find_pictures, has_test
 from anomaly.data.sensors import SensorTable, read_table
 from anomaly.edge.session import Session
 from anomaly.errors import DataError, RecordError
@@ -73,12 +73,8 @@ def _speed(session: Session, pictures: Sequence[Picture], color: Color, deep: bo
 
 def _guess_layout(bundle: Bundle, data: Path) -> Layout:
     if bundle.manifest.kind == "camera":
-        return "mvtec" if _has_test(data) else "folder"
+        return "mvtec" if has_test(data) else "folder"
     return "nab" if data.is_dir() and (data / "windows.json").is_file() else "table"
-
-
-def _has_test(data: Path) -> bool:
-    return data.is_file() or any((data / part).is_dir() for part in ("test", "test_public", "Data/Images/Normal"))
 
 
 def _labelled_pictures(data: Path, layout: Layout) -> Sequence[Picture]:
