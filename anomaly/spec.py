@@ -165,8 +165,8 @@ class SensorInput(_Part):
     time: str | None = Field(None, description="time column; found when not given")
     period_s: float | None = Field(None, gt=0, description="seconds between rows; found when not given")
     max_gap_s: float | None = Field(None, gt=0, description="no window spans a longer gap; ten periods when not given")
-    window: int = Field(30, ge=4, le=4096, description="rows a window")
-    context: int = Field(200, ge=0, le=4096, multiple_of=5, description="rows before it: a fault coming back to normal is over")
+    window: int = Field(30, ge=6, le=4096, multiple_of=3, description="rows a window")
+    context: int = Field(200, ge=0, le=4096, description="rows before it: a fault coming back to normal is over")
     sensors: tuple[Sensor, ...] = Field((), description="columns; all numeric ones but labels when not given")
     labels: tuple[str, ...] = ("anomaly", "label", "changepoint", "fault", "is_anomaly")
     train_rows: int | None = Field(None, ge=1, description="only the first rows of a table are normal running to learn from")
@@ -186,7 +186,7 @@ SensorMethod = Literal["deviation", "gaussian", "pca", "memory_bank"]
 class SensorScorerSpec(_Part):
     """How windows are scored; "auto" takes "deviation" unless another ranks made-up faults clearly better."""
 
-    method: SensorMethod | Literal["auto"] = "auto"
+    method: SensorMethod | Literal["auto"] = "deviation"
 
 
 class SensorSpec(_Part):

@@ -18,6 +18,7 @@ sys.path.insert(0, sys.argv[1])
 from model import PatchEncoder
 from train import train_model
 from utils.data_preprocess import *  # noqa: F403
+from utils.evaluation import *  # noqa: F403
 from utils.utils import *  # noqa: F403
 
 ITERATIONS = 200

@@ -135,6 +135,29 @@ def test_benchmark_skab_learns_the_first_400_rows_and_judges_the_rest(like_skab:
     assert again["false_alarm_rate"] < 0.12
 
 
+def test_auto_takes_another_scorer_only_when_it_is_clearly_better(sensor: Fitted, tmp_path: Path) -> None:
+    spec = tmp_path / "s.toml"
+    spec.write_text('kind = "sensor"\n[pretrain]\nmethod = "none"\n[scorer]\nmethod = "auto"\n')
+    run("fit", spec, "--data", sensor.data / "train.csv", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
+    fit = read_bundle(tmp_path / "b.anomaly").manifest.provenance["fit"]
+    tried = fit["scorers_tried"]
+    assert set(tried) == {"deviation", "gaussian", "pca", "memory_bank"}
+    assert fit["scorer"] == "deviation" or tried[fit["scorer"]] > tried["deviation"] + 0.02
+    assert fit["injected_auroc"] == tried[fit["scorer"]]
+
+
+def test_suspects_are_told_by_table_and_rows(like_skab: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(like_skab / "other" / "1.csv", sep=";").drop(columns=["anomaly", "changepoint"])
+    frame.iloc[:540].to_csv(tmp_path / "train.csv", index=False)  # its last 40 rows are the fault
+    spec = tmp_path / "s.toml"
+    spec.write_text('kind = "sensor"\n[pretrain]\nmethod = "none"\n')
+    run("fit", spec, "--data", tmp_path / "train.csv", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
+    suspects = read_bundle(tmp_path / "b.anomaly").manifest.provenance["fit"]["suspects"]
+    where = next(iter(suspects))
+    assert where.startswith("train.csv, data rows 50")
+    assert where.endswith("to 540")
+
+
 def test_records_too_short_for_a_pseudo_run_are_refused(like_skab: Path, tmp_path: Path) -> None:
     from anomaly.errors import DataError
 

@@ -95,7 +95,7 @@ def test_encoder_file_round_trip_and_mismatch(tmp_path: Path) -> None:
     save_extractor(tmp_path / "e.safetensors", encoder, about)
     again, _ = load_sensor_extractor(spec, tmp_path / "e.safetensors")
     z = torch.randn(2, 3, 30)
-    torch.testing.assert_close(encoder(z).mean(dim=2), again(torch.stack([z, torch.ones_like(z)], dim=1))[2][:, :, 0])
+    torch.testing.assert_close(encoder(z).mean(dim=2), again(torch.stack([z, torch.ones_like(z)], dim=1).transpose(2, 3))[2][:, :, 0])
     save_extractor(tmp_path / "e.safetensors", encoder, {**about, "adaptation": {"kept": False}})
     assert load_sensor_extractor(spec, tmp_path / "e.safetensors")[0].encoder is None
     save_extractor(tmp_path / "f.safetensors", encoder, {**about, "channels": 8})

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from anomaly.features.encoder import FLOOR, STRIDE, SensorEncoder, SensorExtractor
+from anomaly.features.encoder import FLOOR, SensorEncoder, SensorExtractor, filled
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.scorers.build import fit_sensor_scorer, load_sensor_scorer
 from anomaly.scorers.deviation import LASTING, Deviation, fit_deviation, wandering
@@ -19,7 +19,7 @@ from anomaly.scorers.neighbour import fit_neighbour
 from anomaly.scorers.quadratic import fit_gaussian, fit_pca, spe_limit
 from anomaly.scorers.windows import Recovering
 
-ROWS = 12
+ROWS, STEP = 12, 2
 METHODS = ("deviation", "gaussian", "pca", "memory_bank")
 
 
@@ -27,7 +27,7 @@ def seen(z: torch.Tensor, known: torch.Tensor | None = None, encoder: SensorEnco
     """Features of windows (N, C, T)."""
     with torch.inference_mode():
         extractor = SensorExtractor(ROWS, encoder).eval()
-        return extractor(torch.stack([z, torch.ones_like(z) if known is None else known], dim=1))
+        return extractor(torch.stack([z, torch.ones_like(z) if known is None else known], dim=1).transpose(2, 3))
 
 
 def learnt(channels: int) -> SensorEncoder:
@@ -56,11 +56,11 @@ def test_level_and_spread_by_hand() -> None:
 
 
 def test_a_longer_window_is_seen_at_every_position_as_by_itself() -> None:
-    z = noise(2, 3, rows=ROWS + 4 * STRIDE)
+    z = noise(2, 3, rows=ROWS + 4 * STEP)
     encoder = learnt(2)
     for maps in (seen(z), seen(z, encoder=encoder)[:2]):
         for position in range(5):
-            alone = seen(z[:, :, position * STRIDE : position * STRIDE + ROWS])
+            alone = seen(z[:, :, position * STEP : position * STEP + ROWS])
             for one, other in zip(maps[:2], alone[:2], strict=True):
                 torch.testing.assert_close(one[:, :, position], other[:, :, 0], rtol=1e-4, atol=1e-5)
 
@@ -68,8 +68,7 @@ def test_a_longer_window_is_seen_at_every_position_as_by_itself() -> None:
 def test_only_known_readings_count() -> None:
     z, known = noise(4, 2), torch.ones(4, 2, ROWS)
     known[:, 0, ::2] = 0.0
-    filled = torch.where(known > 0, z, torch.full_like(z, 7.0))
-    level, spread, share = seen(filled, known)
+    level, spread, share = seen(z * known, known)
     kept = z[:, 0, 1::2]
     torch.testing.assert_close(level[:, 0, 0], kept[:, -2:].mean(dim=1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(spread[:, 0, 0], torch.log(kept.std(dim=1, correction=0) + FLOOR), rtol=1e-4, atol=1e-4)
@@ -86,13 +85,14 @@ def test_no_nan_and_no_infinity_comes_out_of_preprocessing(seed: int) -> None:
     window[1, 0, 1] = rng.choice([np.inf, -np.inf, 3e38])
     out = SensorPreprocess(torch.zeros(4), torch.ones(4))(torch.from_numpy(window))
     assert torch.isfinite(out).all()
-    assert (out[0, :, 0] == 0).all()
+    assert (out[0, :, :, 0] == 0).all()
 
 
 def test_missing_readings_take_the_mean_of_the_others_and_are_marked() -> None:
     window = torch.tensor([[[1.0], [3.0], [float("nan")]]])
     out = SensorPreprocess(torch.zeros(1), torch.ones(1))(window)
-    np.testing.assert_allclose(out[0, :, 0].numpy(), [[1.0, 3.0, 2.0], [1.0, 1.0, 0.0]])
+    np.testing.assert_allclose(out[0, :, :, 0].numpy(), [[1.0, 3.0, 0.0], [1.0, 1.0, 0.0]])
+    np.testing.assert_allclose(filled(out)[0, 0].numpy(), [1.0, 3.0, 2.0])
 
 
 # --- scorers ---

@@ -32,7 +32,7 @@ def test_shipped_specs_are_valid(name: str) -> None:
             r"input\.sensors\.0\.unit.*'barr' is not known; did you mean 'bar'",
         ),
         ('kind = "sensor"\n[input]\nsensors = [{name = "p", low = 3, high = 1}]', r"low 3\.0 is not below high 1\.0"),
-        ('kind = "sensor"\n[input]\nwindow = 1', r"key `input\.window`: Input should be greater than or equal to 4 \(given: 1\)"),
+        ('kind = "sensor"\n[input]\nwindow = 1', r"key `input\.window`: Input should be a multiple of 3 \(given: 1\)"),
         ('kind = "robot"', r'key `kind` is \'robot\'; set kind = "camera" or kind = "sensor"'),
         ('kind = "camera"\n[extractor]\nstages = ["blocks.5"]', r"scorer\.banks names stage 'blocks\.4'"),
         ("kind = ", r"not valid TOML"),

@@ -35,11 +35,11 @@ LIMIT = 1000.0  # spreads that a reading is held within
 
 
 class SensorPreprocess(nn.Module):
-    """Raw windows (N, T, C) float32 in engineering units, NaN = missing -> (N, 2, C, T): units of normal spread, and what is known.
+    """Raw windows (N, T, C) float32 in engineering units, NaN = missing -> (N, 2, T, C): units of normal spread, and what is known.
 
     Each sensor is centred on its normal median and divided by its normal spread. The second plane is 1 where there is a reading and
-    0 where there is none. In the first, a missing reading takes the mean of the sensor's other readings in the window, or the normal
-    centre when there are none, so no NaN ever comes out. Values are held within 1,000 spreads so that no reading, however wild, overflows.
+    0 where there is none; there the first is 0, so no NaN ever comes out. Values are held within 1,000 spreads so that no
+    reading, however wild, overflows.
     """
 
     center: Tensor
@@ -51,9 +51,8 @@ class SensorPreprocess(nn.Module):
         self.register_buffer("scale", scale.to(torch.float32))
 
     def forward(self, window: Tensor) -> Tensor:
-        """(N, T, C) float32 with NaN -> (N, 2, C, T) float32 without."""
+        """(N, T, C) float32 with NaN -> (N, 2, T, C) float32 without."""
         # Comparisons with NaN are False, so this also drops infinities without an isnan that exporters treat unevenly.
-        known = (window.abs() < 1e30).to(torch.float32)
-        z = torch.where(known > 0, (window - self.center) / self.scale, torch.zeros_like(window)).clamp(-LIMIT, LIMIT)
-        mean = (z * known).sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1.0)  # (N, 1, C)
-        return torch.stack([z * known + mean * (1.0 - known), known], dim=1).transpose(2, 3)
+        known = window.abs() < 1e30
+        z = torch.where(known, (window - self.center) / self.scale, torch.zeros_like(window)).clamp(-LIMIT, LIMIT)
+        return torch.stack([z, known.to(torch.float32)], dim=1)

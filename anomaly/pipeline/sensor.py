@@ -25,7 +25,7 @@ from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_tables
 from anomaly.evaluation.injected import gain_interval
 from anomaly.export.detector import Detector
 from anomaly.features.build import build_sensor_encoder, load_sensor_extractor, save_extractor
-from anomaly.features.encoder import SensorExtractor
+from anomaly.features.encoder import SensorExtractor, filled
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.pretrain_sensors import pretrain_sensors
 from anomaly.pipeline.line import Fitted, Progress
@@ -100,7 +100,7 @@ class SensorLine:
             "adaptation": {"kept": False, "why": "not asked for"},
         }
         if self.spec.pretrain.method != "none":
-            z = self.normals.preprocess(torch.from_numpy(self.normals.windows))[:, 0]
+            z = filled(self.normals.preprocess(torch.from_numpy(self.normals.windows)))
             generator = torch.Generator().manual_seed(self.spec.seed)
             before, after = pretrain_sensors(
                 encoder,

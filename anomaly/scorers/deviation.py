@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from anomaly.scorers.windows import by_sensor
 
-POWER = 4.0  # of the mean over deviations: near the largest one, yet several small ones add up
 QUANTILE, NORMAL_QUANTILE = 0.8, 1.2816  # the spread of a feature: its 80 % deviation over that of a standard normal law
 SMALLEST = 0.02  # the least spread of a feature, in units of normal spread
 RIDGE = 0.3  # share of the identity in the correlation of levels
@@ -20,7 +19,8 @@ Floats = NDArray[np.float64]
 
 
 class Deviation(nn.Module):
-    """Score = power mean of all standardised deviations: of each sensor's features, and of its level from what the others' levels tell.
+    """Score = mean of fourth powers, fourth root, of all standardised deviations: of each sensor's features, and of its level from what
+    the others' levels tell. It lies near the largest one, yet several small ones add up.
 
     The deviation from the others' prediction of a sensor at fault alone is the largest among all sensors' (by Cauchy-Schwarz, as in
     Alcala and Qin 2009, doi:10.1016/j.automatica.2009.02.027), so contributions name it. They are never negative and sum to the score.
@@ -47,8 +47,8 @@ class Deviation(nn.Module):
         alone = (away[:, :, 0] @ self.mix - self.mix_center) / self.mix_scale * counts
         size = torch.cat([away / self.scale, alone.unsqueeze(2)], dim=2).abs()  # (N, C, F + 1)
         largest = size.flatten(1).amax(dim=1).clamp(min=1e-6)  # taken out, so that no power overflows
-        parts = (size / largest[:, None, None]) ** POWER
-        score = largest * parts.flatten(1).mean(dim=1) ** (1.0 / POWER)
+        parts = (size / largest[:, None, None]).square().square()
+        score = largest * parts.flatten(1).mean(dim=1).sqrt().sqrt()
         share = parts.sum(dim=2)
         return score, share / share.sum(dim=1, keepdim=True).clamp(min=1e-12) * score.unsqueeze(1)
 

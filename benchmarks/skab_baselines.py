@@ -1,0 +1,94 @@
+"""SKAB's T2+Q chart, reproduced from its published settings, and a plain Mahalanobis distance, by SKAB's protocol.
+
+    python benchmarks/skab_baselines.py SKAB [--out FILE.json]
+
+T2+Q: standardised sensors, components for 85 % of the variance, limits at 0.999 (F law; Jackson and Mudholkar), median of five rows.
+Mahalanobis: Ledoit-Wolf on 30-row means, flagged above the 99 % quantile of the distances of its own training rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy import stats
+from sklearn.covariance import ledoit_wolf
+
+from anomaly.atomic import write_text
+from anomaly.evaluation import metrics
+from anomaly.evaluation.ranges import PROFILES, skab_nab
+from anomaly.scorers.quadratic import spe_limit
+
+Floats = NDArray[np.float64]
+LEARNT = 400
+
+
+def t2_q(values: Floats) -> tuple[NDArray[np.bool_], Floats]:
+    """(flagged, largest of both statistics over their limits) of the rows after those learnt from."""
+    train, test = values[:LEARNT], values[LEARNT:]
+    mean, spread = train.mean(0), train.std(0)
+    train, test = (train - mean) / spread, (test - mean) / spread
+    variances, vectors = np.linalg.eigh(np.cov(train.T))
+    variances, vectors = variances[::-1], vectors[:, ::-1]
+    kept = int(np.searchsorted(np.cumsum(variances) / variances.sum(), 0.85)) + 1
+    limit = kept * (LEARNT - 1) * (LEARNT + 1) / (LEARNT * (LEARNT - kept)) * stats.f.ppf(0.999, kept, LEARNT - kept)
+    scores = test @ vectors
+    t2 = (scores[:, :kept] ** 2 / variances[:kept]).sum(1)
+    q = (scores[:, kept:] ** 2).sum(1)
+    smooth = pd.DataFrame({"t2": t2 / limit, "q": q / spe_limit(variances[kept:], 0.999)}).rolling(5).median().fillna(0).max(axis=1)
+    return smooth.to_numpy() > 1, smooth.to_numpy()
+
+
+def mahalanobis(values: Floats) -> tuple[NDArray[np.bool_], Floats]:
+    """(flagged, distance) of the rows after those learnt from."""
+    means = pd.DataFrame(values).rolling(30).mean().to_numpy()
+    train, test = means[29:LEARNT], means[LEARNT:]
+    mean, spread = train.mean(0), train.std(0)
+    covariance, _ = ledoit_wolf((train - mean) / spread)
+    inverse = np.linalg.inv(covariance)
+
+    def distance(rows: Floats) -> Floats:
+        z = (rows - mean) / spread
+        return np.sqrt(np.einsum("ni,ij,nj->n", z, inverse, z))
+
+    score = distance(test)
+    return score > np.quantile(distance(train), 0.99), score
+
+
+def main() -> None:
+    """Run both on every run and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("skab", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/skab_baselines.json"))
+    arguments = parser.parse_args()
+    figures: dict[str, Any] = {}
+    for name, method in {"T2+Q": t2_q, "Mahalanobis": mahalanobis}.items():
+        labels, flags, areas, changes = [], [], [], []
+        for path in sorted(p for p in arguments.skab.rglob("*.csv") if p.parent.name != "anomaly-free"):
+            frame = pd.read_csv(path, sep=";", parse_dates=["datetime"])
+            values = frame.drop(columns=["datetime", "anomaly", "changepoint"]).to_numpy(float)
+            flagged, score = method(values)
+            label = frame["anomaly"].to_numpy()[LEARNT:] > 0
+            times = (frame["datetime"] - frame["datetime"].iloc[0]).dt.total_seconds().to_numpy()[LEARNT:]
+            changes.append((times, frame["changepoint"].to_numpy()[LEARNT:] > 0, flagged))
+            labels.append(label)
+            flags.append(flagged)
+            areas.append(metrics.auroc(label, score))
+        nab = skab_nab(changes, next(iter(PROFILES)))
+        pooled = metrics.decisions(np.concatenate(labels), np.concatenate(flags))
+        figures[name] = {
+            **pooled,
+            "mean_roc_auc": float(np.mean([a for a in areas if a is not None])),
+            "nab_standard": nab[0] if nab else None,
+        }
+    write_text(arguments.out, json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    print(json.dumps(figures, indent=1, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()
