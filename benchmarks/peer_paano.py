@@ -2,7 +2,7 @@
 
     PEER_PYTHON benchmarks/peer_paano.py CLONE JOB
 
-JOB/in.npz holds values (n, C), how many rows are learnt from, whether patches are normalised and their length; JOB/out.npz gets scores
+JOB/in.npz holds values (n, C), how many rows are learnt from and the patch length; JOB/out.npz gets scores
 (n,) and seconds. The steps are those of CLONE/main.py.
 """
 
@@ -27,19 +27,15 @@ ITERATIONS = 200
 def main() -> None:
     job = Path(sys.argv[2])
     given = np.load(job / "in.npz")
-    values, learnt, normalise, patch = given["values"], int(given["learnt"]), bool(given["normalise"]), int(given["patch"])
+    values, learnt, patch = given["values"], int(given["learnt"]), int(given["patch"])
     for seed in (random.seed, np.random.seed, torch.manual_seed):
         seed(2000)
     train, test = values[:learnt], values[learnt:]
-    if not normalise:
-        mean, spread = train.mean(0, keepdims=True), train.std(0, keepdims=True)
-        spread = np.where(spread == 0.0, 1e-8, spread)
-        train, test = (train - mean) / spread, (test - mean) / spread
     full = np.concatenate([train, test]).astype(np.float32)
     started = time.time()
     creator = PatchCreator(L=patch, s=1, random_seed=2000)  # noqa: F405
     loader, test_loader, _ = creator.create_dataloaders(train.astype(np.float32), full, np.zeros(len(full)), batch_size=512)
-    model = PatchEncoder(in_channels=next(iter(loader))[0].shape[1], use_revin=normalise)
+    model = PatchEncoder(in_channels=next(iter(loader))[0].shape[1], use_revin=True)
     patches = preprocess_to_patches(train.astype(np.float32), patch_size=patch, stride=1)  # noqa: F405
     train_model(model, loader, patches, torch.device("cpu"), num_iter=ITERATIONS, pretext_step=patch, lr=1e-4, see_loss=False)
     bank, _ = create_memory_bank(model, loader, torch.device("cpu"), num_cores=0.1)  # noqa: F405

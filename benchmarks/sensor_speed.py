@@ -32,7 +32,7 @@ from anomaly.pipeline.sensor_tables import table_schema
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import Pretrain, SensorMethod, SensorScorerSpec, SensorSpec
 
-LEARNT, SCORED, BATCH = 2000, 6000, 256
+LEARNT, SCORED, BATCH = 2000, 6000, 64
 
 
 def bundle_of(frame: pd.DataFrame, method: SensorMethod) -> tuple[Session, SensorSpec]:

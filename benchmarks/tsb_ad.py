@@ -5,7 +5,7 @@
 FOLDER of TSB-AD holds files in its form (last column `Label`, `tr_N` in the name: the first N rows are learnt from). SKAB runs are
 learnt from their first 400 rows. As TSB-AD does, all rows are judged, those learnt from too; VUS up to a width of 100 rows. PaAno is run
 from a clone of its own code (github.com/jinnnju/PaAno) by a Python of its own, as its scripts do (instance normalisation, patch 96; 32 on
-SKAB), and once without the normalisation.
+SKAB), on TSB-AD's files and on four SKAB runs.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from anomaly.evaluation.vus import vus
 from anomaly.pipeline.benchmark import by_row, learn_and_score
 from anomaly.spec import Pretrain, SensorSpec
 
+PEER_RUNS = ("skab_other_1", "skab_other_11", "skab_other_6", "skab_valve2_1")  # SKAB runs that PaAno is run on: minutes each
 SPEC = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
 Floats = NDArray[np.float64]
 
@@ -71,11 +72,11 @@ def pca(values: Floats, learnt: int, window: int = 1) -> Floats:
     return np.pad(score, (ahead, window - 1 - ahead), mode="edge")
 
 
-def paano(python: str, clone: Path, values: Floats, learnt: int, normalise: bool, patch: int) -> tuple[Floats, float]:
+def paano(python: str, clone: Path, values: Floats, learnt: int, patch: int) -> tuple[Floats, float]:
     """PaAno's scores of every row, and its own seconds."""
     with tempfile.TemporaryDirectory() as scratch:
         job = Path(scratch)
-        np.savez(job / "in.npz", values=values.astype(np.float32), learnt=learnt, normalise=normalise, patch=patch)
+        np.savez(job / "in.npz", values=values.astype(np.float32), learnt=learnt, patch=patch)
         script = Path(__file__).with_name("peer_paano.py").resolve()
         subprocess.run([python, str(script), str(clone.resolve()), str(job)], check=True, capture_output=True, cwd=scratch)
         out = np.load(job / "out.npz")
@@ -107,21 +108,24 @@ def main() -> None:
             started = time.perf_counter()
             scores = run()
             row[method] = figures(labels, scores, time.perf_counter() - started)
-        if arguments.peer and arguments.paano:
-            for method, normalise in (("paano_normalised", True), ("paano_level", False)):
-                patch = 32 if name.startswith("skab_") else 96
-                scores, seconds = paano(arguments.peer, arguments.paano, values, learnt, normalise, patch)
-                row[method] = figures(labels, scores, seconds)
+        if arguments.peer and arguments.paano and (not name.startswith("skab_") or name in PEER_RUNS):
+            patch = 32 if name.startswith("skab_") else 96
+            scores, seconds = paano(arguments.peer, arguments.paano, values, learnt, patch)
+            row["paano"] = figures(labels, scores, seconds)
         results[name] = row
         print(name, json.dumps(row), flush=True)
     groups = {
         "tsb_ad": [r for n, r in results.items() if not n.startswith("skab_")],
         "skab": [r for n, r in results.items() if n.startswith("skab_")],
+        "beside_paano": [r for r in results.values() if "paano" in r],
     }
-    methods = [m for m in next(iter(results.values())) if m not in ("rows", "sensors")]
     means = {
-        group: {m: {k: float(np.mean([r[m][k] for r in rows])) for k in ("auc_roc", "vus_pr", "seconds")} for m in methods}
-        for group, rows in (groups | {"all": list(results.values())}).items()
+        group: {
+            m: {k: float(np.mean([r[m][k] for r in rows])) for k in ("auc_roc", "vus_pr", "seconds")}
+            for m in ("ours", "pca", "sub_pca", "paano")
+            if rows and all(m in r for r in rows)
+        }
+        for group, rows in groups.items()
     }
     write_text(arguments.out, json.dumps({"means": means, "series": results}, indent=1, sort_keys=True) + "\n")
     print(json.dumps(means, indent=1))

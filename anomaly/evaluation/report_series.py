@@ -40,7 +40,6 @@ def plot_series(evaluation: Evaluation, table: SensorTable) -> Plot:
         extent=(hours[at[0]], hours[at[-1]], shown, 0),
     )
     axes[1].set_yticks(np.arange(shown) + 0.5, names[:shown], fontsize=7)
-    axes[1].set_title("share of the score", fontsize=8, loc="left")
     for index in range(shown):
         _draw_sensor(axes[index + 2], hours, table, index)
     for start, stop in runs(run["label"].to_numpy(dtype=bool)):
