@@ -35,11 +35,10 @@ class Recovering(nn.Module):
             score, share = self.scorer(features)
             return score, share
         every = [m.transpose(1, 2).reshape(-1, m.shape[1], 1) for m in features]  # (N * P, K, 1)
-        scores, shares = self.scorer(every)
-        scores = scores.reshape(-1, positions)
+        scores = self.scorer(every)[0].reshape(-1, positions)
+        _, share = self.scorer([m[:, :, -1:] for m in features])  # apart, so that the graph shares out no other position's score
         whole = features[-1].amax(dim=1) >= WHOLE  # (N, P)
         score = scores[:, -1]
         highest = torch.where(whole, scores, torch.zeros_like(scores)).amax(dim=1)
         factor = (score / (RECOVERED * highest).clamp(min=1e-12)).clamp(max=1.0)
-        last = shares.reshape(-1, positions, shares.shape[1])[:, -1]
-        return score * factor, last * factor.unsqueeze(1)
+        return score * factor, share * factor.unsqueeze(1)
