@@ -349,7 +349,9 @@ def benchmark(
         parsed = parsed.model_copy(update={"budget": Budget(false_alarm_rate=rate)})
     with _progress(f"benchmark {protocol.value}") as progress:
         figures = PROTOCOLS[protocol.value](parsed, data, extractor, progress)
-    write_text(json_, json.dumps(figures | {"spec": parsed.model_dump(mode="json")}, indent=1, sort_keys=True) + "\n")
+    used = parsed.model_dump(mode="json")
+    used["calibration"]["records"] = records.name if records else None  # where it lies is this machine's affair
+    write_text(json_, json.dumps(figures | {"spec": used}, indent=1, sort_keys=True) + "\n")
     for name, value in figures.items():
         if not name.startswith("by_"):
             out.print(f"{name}: {json.dumps(value)}", markup=False)

@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from anomaly.errors import SpecError
 
+ORIENTED_FILTERS = "oriented_filters"  # the backbone that needs no weights
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -117,8 +119,8 @@ class CameraSpec(_Part):
 
     @model_validator(mode="after")
     def _filters_fit_the_picture(self) -> CameraSpec:
-        if self.extractor.backbone == "oriented_filters" and self.input.size % 128:
-            raise ValueError(f"oriented_filters need an input.size that is a multiple of 128, not {self.input.size}; take 256")
+        if self.extractor.backbone == ORIENTED_FILTERS and self.input.size % 128:
+            raise ValueError(f"{ORIENTED_FILTERS} need an input.size that is a multiple of 128, not {self.input.size}; take 256")
         return self
 
     @model_validator(mode="after")

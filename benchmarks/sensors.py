@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from scipy.stats import t as student
 from sklearn.metrics import roc_auc_score
@@ -30,10 +29,13 @@ from anomaly.data.synthetic import PLANT_SENSORS, plant
 from anomaly.data.windows import stretch_lengths, windows_at
 from anomaly.evaluation.evaluate import score_table
 from anomaly.evaluation.ranges import onsets
-from anomaly.pipeline.benchmark import by_row, learn_and_score
+from anomaly.features.build import load_tensors
+from anomaly.pipeline.benchmark import SKAB_LABELS, by_row, learn_and_score, skab_runs
+from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor import SensorLine
 from anomaly.pipeline.sensor_tables import table_schema
 from anomaly.pipeline.steps import Steps
+from anomaly.scorers.suspects import stands_out
 from anomaly.spec import Budget, Pretrain, SensorSpec
 
 SPEC = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
@@ -49,22 +51,12 @@ def fitted(spec: SensorSpec, tables: dict[str, Frame], scratch: Path) -> Steps:
     return Steps(SensorLine(spec, data), scratch / "work")
 
 
-def scores(steps: Steps, frame: Frame, scratch: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(score, p-value) of every row of a table; rows that end no window rank lowest."""
+def scores(steps: Steps, frame: Frame, scratch: Path) -> NDArray[np.float64]:
+    """The score of every row of a table; rows that end no window rank lowest."""
     path = scratch / "test.csv"
     frame.to_csv(path, index=False)
-    detector = steps.detector()
-
-    def run(raw: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        with torch.inference_mode():
-            return tuple(t.numpy() for t in detector(torch.from_numpy(raw)))
-
-    spec = steps.line.spec
-    assert isinstance(spec, SensorSpec)
-    found = score_table(run, read_table(path, table_schema(spec)), spec.input.window, spec.input.context)  # type: ignore[arg-type]
-    score, p = np.full(len(frame), found["score"].min()), np.ones(len(frame))
-    score[found["row"]], p[found["row"]] = found["score"], found["p_value"]
-    return score, p
+    found = score_table(steps.detector().run, read_table(path, table_schema(SPEC)), SPEC.input.window, SPEC.input.context)
+    return by_row(found, 0, len(frame), 0.0)[1]
 
 
 def one_contamination(train: Frame, test: Frame, label: NDArray[np.bool_], share: float, start: int) -> dict[str, float]:
@@ -80,7 +72,7 @@ def one_contamination(train: Frame, test: Frame, label: NDArray[np.bool_], share
     for name, tables in {"clean": {"train1": train}, "dirty": {"train1": train, "train2": dirty}}.items():
         with tempfile.TemporaryDirectory() as scratch:
             steps = fitted(SPEC, tables, Path(scratch))
-            score, _ = scores(steps, test, Path(scratch))
+            score = scores(steps, test, Path(scratch))
             results[f"roc_auc_{name}"] = float(roc_auc_score(label[kept], score[kept]))
             if name == "dirty":
                 results |= suspects(steps, len(train) - window + 1)
@@ -89,9 +81,6 @@ def one_contamination(train: Frame, test: Frame, label: NDArray[np.bool_], share
 
 def suspects(steps: Steps, clean: int) -> dict[str, float]:
     """Precision and recall of the windows that stand out; the first `clean` windows are normal, the rest faulty."""
-    from anomaly.features.build import load_tensors
-    from anomaly.scorers.suspects import stands_out
-
     held_out = load_tensors(steps.fit())[0]["held_out"]
     found = stands_out(held_out).numpy()
     right = int(found[clean:].sum())
@@ -103,15 +92,14 @@ def contamination(skab: Path, seeds: int) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for share in (0.05, 0.1):
         runs = []
-        for path in sorted([*skab.glob("other/*.csv"), *skab.glob("valve2/*.csv")]):
+        for path in skab_runs(skab):
             frame = pd.read_csv(path, sep=";")
-            label = frame["anomaly"].to_numpy()[400:] > 0
-            if frame["anomaly"][:400].any():
+            label = frame["anomaly"].to_numpy()[SKAB_TRAINING_ROWS:] > 0
+            if frame["anomaly"][:SKAB_TRAINING_ROWS].any():
                 continue
-            sensors = frame.drop(columns=["anomaly", "changepoint"])
-            runs.append(
-                one_contamination(sensors[:400], sensors[400:].reset_index(drop=True), label, share, int(np.flatnonzero(label)[0]) + 40)
-            )
+            sensors = frame.drop(columns=list(SKAB_LABELS))
+            train, test = sensors[:SKAB_TRAINING_ROWS], sensors[SKAB_TRAINING_ROWS:].reset_index(drop=True)
+            runs.append(one_contamination(train, test, label, share, int(np.flatnonzero(label)[0]) + 40))
         result[f"skab_{share}"] = summary(runs)
         runs = []
         for seed in range(seeds):
@@ -174,10 +162,9 @@ def contribution(seeds: int, each: int = 400) -> dict[str, Any]:
         for window in windows:
             kind = KINDS[len(kinds) % len(KINDS)]
             last, sensor = inject(window[-SPEC.input.window :], rng, spread.astype(np.float32), kind)
-            with torch.inference_mode():
-                _, p_value, share = detector(torch.from_numpy(np.concatenate([window[: -SPEC.input.window], last])[None]))
+            _, p_value, share = detector.run(np.concatenate([window[: -SPEC.input.window], last])[None])
             ranks.append(int((share[0] > share[0, sensor]).sum()))
-            flags.append(float(p_value) <= p)
+            flags.append(float(p_value[0]) <= p)
             kinds.append(kind)
     rank, flag, kind_of = np.array(ranks), np.array(flags), np.array(kinds)
     figures: dict[str, Any] = {"faults": len(rank), "sensors": len(PLANT_SENSORS), "all": _ranked(rank), "flagged": _ranked(rank[flag])}

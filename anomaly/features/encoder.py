@@ -81,12 +81,13 @@ class SensorExtractor(nn.Module):
         chunks = x.reshape(count, 2, whole // self.step, self.step, sensors)
         z, known = chunks[:, 0], chunks[:, 1]
         counted = _total(known)  # (N, K, C)
-        mean = _total(z) / counted.clamp(min=1.0)  # values are 0 where there is no reading
+        sums = _total(z)  # values are 0 where there is no reading
+        mean = sums / counted.clamp(min=1.0)
         apart = _total(((z - mean.unsqueeze(2)) * known).square())
         # Chan, Golub and LeVeque 1979: variances of parts make that of the whole without squares of far-away levels cancelling.
         rows, level_rows = self._over(counted, self.parts), self._over(counted, self.parts // 3)
-        overall = self._over(counted * mean, self.parts) / rows.clamp(min=1.0)
-        recent = self._over(counted * mean, self.parts // 3) / level_rows.clamp(min=1.0)
+        overall = self._over(sums, self.parts) / rows.clamp(min=1.0)
+        recent = self._over(sums, self.parts // 3) / level_rows.clamp(min=1.0)
         between = sum(self._at(counted, i) * (self._at(mean, i) - overall).square() for i in range(self.parts))
         variance = (self._over(apart, self.parts) + between) / rows.clamp(min=1.0)
         maps = [torch.where(level_rows > 0, recent, overall), torch.log(variance.sqrt() + FLOOR)]

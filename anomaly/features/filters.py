@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly.errors import WeightsError
-from anomaly.features.backbones import FIXED, Stages
+from anomaly.features.backbones import Stages
+from anomaly.spec import ORIENTED_FILTERS
 
 STAGES = ("mean", "peak")
 ORIENTATIONS = 8
@@ -51,7 +52,7 @@ class OrientedFilters(Stages):
         nn.Module.__init__(self)
         unknown = [name for name in stages if name not in STAGES]
         if unknown:
-            raise WeightsError(f"extractor.stages {unknown}: {FIXED} has the stages {list(STAGES)}")
+            raise WeightsError(f"extractor.stages {unknown}: {ORIENTED_FILTERS} has the stages {list(STAGES)}")
         self.stages = tuple(stages)
         self.register_buffer("filters", oriented_filters())
 

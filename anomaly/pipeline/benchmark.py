@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from anomaly.data.sensors import SensorTable, read_table
 from anomaly.errors import DataError
 from anomaly.evaluation import metrics
 from anomaly.evaluation.evaluate import score_table
-from anomaly.evaluation.ranges import PROFILES, affiliation, nab_score, onsets, point_adjusted, skab_nab
+from anomaly.evaluation.ranges import PROFILES, affiliation, nab_probation, nab_score, onsets, point_adjusted, skab_nab
 from anomaly.evaluation.vus import vus
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS, nab_windows
 from anomaly.pipeline.line import Progress
@@ -31,9 +31,8 @@ Frame = pd.DataFrame
 
 def benchmark_skab(spec: SensorSpec, data: Path, extractor: Path | None, progress: Progress) -> dict[str, Any]:
     """SKAB (github.com/waico/SKAB): each run's first 400 rows are learnt from, unlabelled, and all later rows of all runs are judged."""
-    paths = [p for p in _series(data) if p.parent.name != "anomaly-free"]
     rows, runs, changes = [], {}, []
-    for path in paths:
+    for path in skab_runs(data):
         frame = pd.read_csv(path, sep=";")
         if not set(SKAB_LABELS) <= set(frame):
             raise DataError(f"{path}: no columns {', '.join(SKAB_LABELS)}; SKAB's files have them (v0.9, folders other, valve1, valve2)")
@@ -64,7 +63,7 @@ def benchmark_nab(spec: SensorSpec, data: Path, extractor: Path | None, progress
     series: dict[str, Any] = {}
     for path in _series(data):
         frame = pd.read_csv(path)
-        learnt = min(int(0.15 * len(frame)), 750)
+        learnt = nab_probation(len(frame))
         scored, table, p = learn_and_score(spec, path, frame, learnt, extractor)
         flagged, _ = by_row(scored, 0, len(table.times), p)
         opened = onsets(flagged, spec.input.window)
@@ -83,6 +82,11 @@ def benchmark_nab(spec: SensorSpec, data: Path, extractor: Path | None, progress
     return {"series": len(series), "mean_nab": means, "by_series": series}
 
 
+def skab_runs(data: Path) -> list[Path]:
+    """SKAB's labelled runs under its data folder, without the normal record."""
+    return [p for p in _series(data) if p.parent.name != "anomaly-free"]
+
+
 def _series(data: Path) -> list[Path]:
     found = sorted(p for p in data.rglob("*") if p.suffix.lower() in TABLES) if data.is_dir() else []
     if not found:
@@ -97,15 +101,9 @@ def learn_and_score(spec: SensorSpec, path: Path, frame: Frame, learnt: int, ext
         frame.head(learnt).to_csv(train, index=False)
         frame.to_csv(whole, index=False)
         steps = Steps(SensorLine(spec, train), Path(scratch) / "work", extractor)
-        detector = steps.detector()
-
-        def run(raw: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-            with torch.inference_mode():
-                return tuple(t.numpy() for t in detector(torch.from_numpy(raw)))
-
         table = read_table(whole, table_schema(spec))
-        scored = score_table(run, table, spec.input.window, spec.input.context)  # type: ignore[arg-type]
-        return scored, SensorTable(**{**vars(table), "path": path}), steps.threshold().p_value
+        scored = score_table(steps.detector().run, table, spec.input.window, spec.input.context)
+        return scored, replace(table, path=path), steps.threshold().p_value
 
 
 def by_row(scored: Frame, first: int, rows: int, p: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

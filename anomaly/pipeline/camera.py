@@ -90,7 +90,7 @@ class CameraLine:
             "source": describe_source(source),
             "adaptation": {"kept": False, "why": "not asked for"},
         }
-        if not any(True for _ in extractor.parameters()):
+        if next(extractor.parameters(), None) is None:
             about["adaptation"]["why"] = "fixed filters have nothing to adapt"
         elif self.spec.pretrain.method != "none":
             extractor, about["adaptation"] = self._adapt(extractor, source, progress)

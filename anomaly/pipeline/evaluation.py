@@ -20,12 +20,12 @@ from anomaly.edge.session import Session
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation import report as page
 from anomaly.evaluation.evaluate import Evaluation, evaluate_pictures, evaluate_tables, score_table
+from anomaly.evaluation.ranges import nab_probation
 from anomaly.evaluation.report_series import plot_events, plot_series
 from anomaly.pipeline.sensor_tables import TABLES, find_tables, label_of, schema_of_input, window_of
 
 Layout = Literal["mvtec", "folder", "table", "skab", "nab"]
 SKAB_TRAINING_ROWS = 400
-NAB_PROBATION = 0.15  # share of a series that NAB leaves for learning
 
 
 def bundle_color(bundle: Bundle) -> tuple[Color, bool]:
@@ -102,7 +102,7 @@ def _labelled_tables(bundle: Bundle, data: Path, layout: Layout) -> tuple[list[S
         tables = [read_table(path, schema) for path in _tables_under(data)]
         for table in tables:
             table.labels["anomaly"] = _nab_labels(table)
-        return tables, "anomaly", min(750, int(NAB_PROBATION * min(len(t.times) for t in tables)))
+        return tables, "anomaly", min(nab_probation(len(t.times)) for t in tables)
     if layout == "skab":
         return [read_table(path, schema) for path in _tables_under(data)], "anomaly", SKAB_TRAINING_ROWS
     train, test = find_tables(data)

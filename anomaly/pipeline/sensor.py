@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -18,7 +19,7 @@ from anomaly.calibration.budget import DAY_S
 from anomaly.calibration.conformal import Calibrator, effective_size, extremal_index
 from anomaly.data.faults import inject
 from anomaly.data.records import fingerprint
-from anomaly.data.sensors import SensorTable, TableSchema, read_table
+from anomaly.data.sensors import SensorTable, read_table
 from anomaly.data.windows import stretch_lengths, window_ends, windows_at
 from anomaly.errors import DataError
 from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_tables
@@ -120,7 +121,10 @@ class SensorLine:
     def _judge(self, learnt: SensorExtractor) -> dict[str, Any]:
         """Is the encoder worth its place? Only if made-up faults on normals not fitted on rank better with it beyond the interval."""
         method = self._first_method()
-        ours, theirs = (held_out_scores(self.spec, method, self.normals, e) for e in (learnt, SensorExtractor(self.spec.input.window)))
+        ours, theirs = (
+            held_out_scores(self.spec, method, self.normals, extractor, self.normals.features(extractor))
+            for extractor in (learnt, SensorExtractor(self.spec.input.window))
+        )
         gain, low, high = gain_interval(ours.ranking, theirs.ranking, np.random.default_rng(self.spec.seed))
         why = f"AUROC on made-up faults {gain:+.4f} (95 % interval {low:+.4f} to {high:+.4f}) over level and spread alone"
         return {"kept": low > 0, "gain": gain, "gain_ci95": [low, high], "why": why}
@@ -130,15 +134,17 @@ class SensorLine:
     def _first_method(self) -> SensorMethod:
         return "deviation" if self.spec.scorer.method == "auto" else self.spec.scorer.method
 
-    def _choose(self, extractor: SensorExtractor, progress: Progress) -> tuple[SensorMethod, HeldOut, dict[str, float]]:
+    def _choose(
+        self, extractor: SensorExtractor, features: list[Tensor], progress: Progress
+    ) -> tuple[SensorMethod, HeldOut, dict[str, float]]:
         """The scorer the spec names; for "auto" the default, unless another ranks made-up faults better beyond the interval."""
         first = self._first_method()
-        best, held_out = first, held_out_scores(self.spec, first, self.normals, extractor)
+        best, held_out = first, held_out_scores(self.spec, first, self.normals, extractor, features)
         tried: dict[str, float] = {first: held_out.ranking.auroc()}
         progress(f"{first}: made-up faults AUROC {tried[first]:.4f}")
         others: list[SensorMethod] = [m for m in get_args(SensorMethod) if m != first] if self.spec.scorer.method == "auto" else []
         for other in others:
-            found = held_out_scores(self.spec, other, self.normals, extractor)
+            found = held_out_scores(self.spec, other, self.normals, extractor, features)
             tried[other] = found.ranking.auroc()
             progress(f"{other}: made-up faults AUROC {tried[other]:.4f}")
             if gain_interval(found.ranking, held_out.ranking, np.random.default_rng(self.spec.seed))[1] > CLEARLY:
@@ -149,14 +155,15 @@ class SensorLine:
         network, about = load_sensor_extractor(self.spec, extractor)
         normals, window = self.normals, self.spec.input.window
         sensors = normals.windows.shape[2]
-        method, held_out, tried = self._choose(network, progress)
-        final = fit_sensor_scorer(method, normals.features(network), sensors, normals.places, window, self.spec.seed)
+        features = normals.features(network)
+        method, held_out, tried = self._choose(network, features, progress)
+        final = fit_sensor_scorer(method, features, sensors, normals.places, window, self.spec.seed)
         tensors = {**final.state_dict(), "input.center": normals.preprocess.center, "input.scale": normals.preprocess.scale}
         names = [f"share:{c.name}" for c in self.tables[0].channels]
         reference = pd.concat([pd.DataFrame({"score": held_out.scores}), pd.DataFrame(held_out.shares, columns=names)], axis=1)
         scores, effective, by = held_out.scores, effective_size(held_out.scores), f"{self.spec.calibration.folds} blocks"
         if self.record_paths:
-            schema = TableSchema(**{**vars(table_schema(self.spec)), "channels": self.tables[0].channels})
+            schema = replace(table_schema(self.spec), channels=self.tables[0].channels)
             learnt = int(sum(table.usable.sum() for table in self.tables))
             others = read_normals(self.record_paths, schema, None)
             scores, effective, runs = wandering_scores(self.spec, method, others, learnt, network)

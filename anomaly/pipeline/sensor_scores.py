@@ -65,18 +65,22 @@ def fit_preprocess(values: NDArray[np.float32], names: Sequence[str], where: str
     return SensorPreprocess(torch.from_numpy(center), torch.from_numpy(spread))
 
 
-def held_out_scores(spec: SensorSpec, method: SensorMethod, normals: Normals, extractor: SensorExtractor) -> HeldOut:
-    """Cross-conformal: contiguous blocks, each scored by a scorer fitted on the others less a purged gap."""
-    features = normals.features(extractor)
+def held_out_scores(
+    spec: SensorSpec, method: SensorMethod, normals: Normals, extractor: SensorExtractor, features: list[Tensor]
+) -> HeldOut:
+    """Cross-conformal: contiguous blocks, each scored by a scorer fitted on the others less a purged gap.
+
+    `features` are those of the normals' own windows.
+    """
     sensors = normals.windows.shape[2]
     scores, shares = np.empty(len(normals.windows)), np.empty((len(normals.windows), sensors))
+    scale = normals.preprocess.scale.numpy()
     rankings = []
     for index, (fit, held) in enumerate(block_folds(normals.places, spec.calibration.folds, spec.input.window)):
         chosen = [m[torch.from_numpy(fit)] for m in features]
         scorer = fit_sensor_scorer(method, chosen, sensors, normals.places[fit], spec.input.window, spec.seed)
         rng = np.random.default_rng([spec.seed, index])
         judged = np.sort(rng.choice(len(held), size=min(JUDGED, len(held)), replace=False))
-        scale = normals.preprocess.scale.numpy()
         faulty = np.stack([inject(normals.windows[held[i]], rng, scale)[0] for i in judged])
         with torch.inference_mode():
             score, share = scorer([m[torch.from_numpy(held)] for m in features])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from anomaly.bundle.manifest import InputSchema
@@ -32,7 +33,7 @@ def read_normals(paths: list[Path], schema: TableSchema, train_rows: int | None)
     tables = []
     for path in paths:
         table = read_table(path, schema)
-        schema = TableSchema(**{**vars(schema), "channels": table.channels, "period_s": table.period_s, "max_gap_s": table.max_gap_s})
+        schema = replace(schema, channels=table.channels, period_s=table.period_s, max_gap_s=table.max_gap_s)
         label = label_of(table)
         if label is not None:
             table.usable[table.labels[label] > 0] = False

@@ -127,14 +127,8 @@ class Steps:
         return self._once("evaluate", path, lambda: self._evaluate(path))
 
     def _evaluate(self, path: Path) -> None:
-        detector = self.detector()
-
-        def run(raw: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
-            with torch.inference_mode():
-                return tuple(t.numpy() for t in detector(torch.from_numpy(np.ascontiguousarray(raw).copy())))
-
         schema = self.line.input_schema(self.scorer_tensors()[0])
-        found: Evaluation | None = self.line.evaluate(run, schema, self.threshold().p_value)  # type: ignore[arg-type]
+        found: Evaluation | None = self.line.evaluate(self.detector().run, schema, self.threshold().p_value)
         figures: dict[str, Any] = found.figures if found else {"n": 0, "why": "no labelled records in the data"}
         figures["injected_auroc"] = self.scorer_tensors()[1]["report"]["injected_auroc"]
         if found is not None:
