@@ -6,16 +6,17 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from anomaly import __version__
+from anomaly.cli_transfer import transfer_app
+from anomaly.console import err, out
+from anomaly.console import progress as progress_of
 from anomaly.errors import AnomalyError
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ app = typer.Typer(
 )
 bundle_app = typer.Typer(no_args_is_help=True, help="Look into, verify and sign bundles.")
 app.add_typer(bundle_app, name="bundle")
-out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+app.add_typer(transfer_app)
 
 Work = Annotated[Path, typer.Option(help="Folder for intermediate results; safe to delete.")]
 Data = Annotated[Path, typer.Option(help="Folder of pictures, or a table or folder of tables.")]
@@ -75,16 +76,6 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
         raise typer.Exit
 
 
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[str], None]]:
-    """A spinner with the current step on a terminal; plain lines elsewhere."""
-    if not err.is_terminal:
-        yield lambda text: err.print(f"{title}: {text}", markup=False)
-        return
-    with err.status(title) as status:
-        yield lambda text: status.update(f"{title}: {text}")
-
-
 def _steps(spec: Path, data: Path, work: Path, extractor: Path | None, progress: Callable[[str], None]) -> Steps:
     from anomaly.pipeline.steps import Steps, open_line
     from anomaly.spec import read_spec
@@ -113,7 +104,7 @@ def pretrain(
     work: Work = Path(".anomaly"),
 ) -> None:
     """Adapt or train the feature extractor on normal data."""
-    with _progress("pretrain") as progress:
+    with progress_of("pretrain") as progress:
         steps = _steps(spec, data, work, None, progress)
         from anomaly.pipeline.steps import copy_file
 
@@ -135,7 +126,7 @@ def fit(
     work: Work = Path(".anomaly"),
 ) -> None:
     """Fit a detector on normal data and export it as one bundle."""
-    with _progress("fit") as progress:
+    with progress_of("fit") as progress:
         steps = _steps(spec, data, work, extractor, progress)
         from anomaly.pipeline.steps import copy_file
 
@@ -347,7 +338,7 @@ def benchmark(
         parsed = parsed.model_copy(update={"calibration": parsed.calibration.model_copy(update={"records": records})})
     if rate is not None:
         parsed = parsed.model_copy(update={"budget": Budget(false_alarm_rate=rate)})
-    with _progress(f"benchmark {protocol.value}") as progress:
+    with progress_of(f"benchmark {protocol.value}") as progress:
         figures = PROTOCOLS[protocol.value](parsed, data, extractor, progress)
     used = parsed.model_dump(mode="json")
     used["calibration"]["records"] = records.name if records else None  # where it lies is this machine's affair

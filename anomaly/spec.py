@@ -45,6 +45,37 @@ class Pretrain(_Part):
     max_minutes: float = Field(4.0, gt=0, description="stop after this long, keeping the best so far")
 
 
+TransferMethod = Literal["frozen", "finetune", "coral", "batch-norm", "deep-coral", "dann", "tradaboost"]
+NEEDS_NORMALS = ("coral", "batch-norm", "deep-coral", "dann")  # ways that look at the source's own normals
+
+
+class Transfer(_Part):
+    """Another line's detector to start from. Every way is judged on this line's own normals against doing without it.
+
+    "auto" tries every way that what is given allows, but for "tradaboost", and takes the best if it is clearly better than none. A way
+    that is named is taken whatever the judgement; the manifest then says what it cost.
+    """
+
+    source: Path | None = Field(None, description="a bundle, or an extractor from `anomaly pretrain`; the spec's own when not given")
+    normals: Path | None = Field(None, description="the source line's normal data")
+    faults: Path | None = Field(None, description="cameras, tradaboost: a folder of labelled faults of this line, in folders by kind")
+    source_faults: Path | None = Field(None, description="cameras, tradaboost: the same of the source line")
+    method: TransferMethod | Literal["auto"] = "auto"
+
+    @property
+    def given(self) -> bool:
+        """Whether there is anything to transfer."""
+        return any(path is not None for path in (self.source, self.normals, self.faults))
+
+    @model_validator(mode="after")
+    def _has_what_it_needs(self) -> Transfer:
+        if self.method in NEEDS_NORMALS and self.normals is None:
+            raise ValueError(f"transfer.method {self.method!r} needs the source line's normal data: give transfer.normals")
+        if self.method == "tradaboost" and self.faults is None:
+            raise ValueError("transfer.method 'tradaboost' needs labelled faults of this line: give transfer.faults")
+        return self
+
+
 class Rectangle(_Part):
     """Part of a picture, in shares of its width and height from the top left corner."""
 
@@ -113,6 +144,7 @@ class CameraSpec(_Part):
     input: CameraInput = CameraInput()
     extractor: CameraExtractor = CameraExtractor()
     pretrain: Pretrain = Pretrain()
+    transfer: Transfer = Transfer()
     scorer: MemoryBankSpec = MemoryBankSpec()
     budget: Budget = Budget()
     alarm: Alarm = Alarm()
@@ -199,6 +231,7 @@ class SensorSpec(_Part):
     input: SensorInput = SensorInput()
     extractor: SensorExtractor = SensorExtractor()
     pretrain: Pretrain = Pretrain(epochs=20, batch=64)
+    transfer: Transfer = Transfer()
     scorer: SensorScorerSpec = SensorScorerSpec()
     calibration: Calibration = Calibration()
     budget: Budget = Budget()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
@@ -16,8 +17,9 @@ from prefect.cache_policies import NO_CACHE
 
 from anomaly.bundle.archive import read_bundle
 from anomaly.edge.session import open_session
-from anomaly.errors import AnomalyError
+from anomaly.errors import AnomalyError, SpecError
 from anomaly.evaluation.report import plot_scores
+from anomaly.features.build import load_tensors
 from anomaly.pipeline.evaluation import evaluate_bundle, report_on
 from anomaly.pipeline.steps import Steps, open_line
 from anomaly.spec import read_spec
@@ -46,8 +48,26 @@ def _told(steps: Steps, step: str) -> Path:
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
 def pretrain(spec: Path, data: Path, work: Path) -> Path:
-    """The extractor file."""
-    return _told(_steps(spec, data, work), "pretrain")
+    """The extractor file; where it starts from another line, the guard's verdict as an artifact."""
+    steps = _steps(spec, data, work)
+    path = _told(steps, "pretrain")
+    found = load_tensors(path)[1].get("transfer")
+    if found is not None:
+        create_markdown_artifact(key=f"{_key(steps)}-transfer", markdown=_verdict(found), description="What the transfer was worth")
+    return path
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    """The guard's findings as markdown: what was taken and why, and a line a way."""
+    lines = [f"**{found.get('method', 'target only')}**: {found.get('why', 'only labelled faults were given')}", ""]
+    if found.get("negative_transfer"):
+        lines += [f"**Negative transfer:** {', '.join(found['negative_transfer'])}", ""]
+    if found.get("ways"):
+        lines += ["| way | AUROC on made-up faults | gain over the target alone | 95 % interval | verdict |", "|---|---|---|---|---|"]
+    for way, figures in found.get("ways", {}).items():
+        low, high = figures["gain_ci95"]
+        lines.append(f"| {way} | {figures['auroc']:.4f} | {figures['gain']:+.4f} | {low:+.4f} to {high:+.4f} | {figures['verdict']} |")
+    return "\n".join(lines) + "\n"
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
@@ -131,6 +151,15 @@ def fit_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
     """From data to a bundle in the work folder, not published."""
     calibrated = calibrate(spec, data, work, fit(spec, data, work, pretrain(spec, data, work)))
     return export(spec, data, work, evaluate(spec, data, work, calibrated))
+
+
+@flow(name="transfer")
+def transfer_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
+    """A bundle that starts from the line the spec names under [transfer], not published; the guard's verdict as an artifact."""
+    named = read_spec(spec).transfer
+    if not named.given:
+        raise SpecError(f"{spec}: names no source; give [transfer] source, normals or faults")
+    return fit_flow(spec, data, work)
 
 
 @flow(name="publish")

@@ -20,10 +20,13 @@ from anomaly.errors import BundleError
 
 MANIFEST, SIGNATURE, DETECTOR = "manifest.json", "manifest.sig", "detector.onnx"
 INT8 = "detector.int8.onnx"  # the same detector, its memory banks searched in 8-bit arithmetic
+CARRIED = "extractor.safetensors"  # for another line to start from; the edge does not read it
 TRUSTED_KEY = "ANOMALY_TRUSTED_KEY"  # path of a PEM public key; where set, unsigned bundles are refused
 MAX_BYTES = 2 << 30  # ONNX's own limit for one file
 MAX_MANIFEST = 4 << 20
-_ALLOWED = re.compile(r"detector(\.[a-z0-9]{1,16})?\.onnx|manifest\.(json|sig)|reference\.parquet|examples/[0-9]{1,4}\.npz")
+_ALLOWED = re.compile(
+    r"detector(\.[a-z0-9]{1,16})?\.onnx|manifest\.(json|sig)|reference\.parquet|extractor\.safetensors|examples/[0-9]{1,4}\.npz"
+)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # zip's own zero, so that equal content gives equal bytes
 
 

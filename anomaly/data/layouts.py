@@ -46,6 +46,20 @@ def find_pictures(root: Path) -> PictureSet:
     return found
 
 
+def find_faults(root: Path) -> list[Picture]:
+    """Pictures of faults: a folder with a folder a kind (those named as good parts are passed over), or just a folder of one kind.
+
+    Raises DataError when there are none.
+    """
+    folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name.lower() not in GOOD_NAMES) if root.is_dir() else []
+    found = [q for folder in [root, *folders] for q in _pictures_of(root, folder, folder.name, None)]
+    if not found:
+        raise DataError(
+            f"{root}: no pictures of faults; give a folder with a folder a kind, each with pictures ({', '.join(sorted(SUFFIXES))})"
+        )
+    return found
+
+
 def has_test(root: Path) -> bool:
     """Whether a path has a part to test on: a manifest, or a folder in one of the layouts."""
     return root.is_file() or any((root / part).is_dir() for part in ("test", "test_public", "Data/Images/Normal"))

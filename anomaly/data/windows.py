@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
@@ -34,6 +36,25 @@ def windows_at(
     windows = np.ascontiguousarray(sliding_window_view(padded, rows, axis=0)[ends].transpose(0, 2, 1))
     windows[np.arange(rows)[None, :] < rows - known[:, None]] = np.nan
     return windows
+
+
+def stack_windows(
+    series: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], rows: int, most: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Windows (n, rows, C) of several tables, [(values (len, C), rows that end a window)], thinned evenly to about `most`.
+
+    Beside them the place (n,) each ends at, counted over all tables with a gap between them.
+    """
+    parts, ends, offset = [], [], 0
+    for values, found in series:
+        if len(found):
+            parts.append(windows_at(values, found, rows))
+            ends.append(found + offset)
+        offset += len(values) + 2 * rows
+    if not parts:
+        return np.empty((0, rows, series[0][0].shape[1]), np.float32), np.empty(0, np.int64)
+    step = -(-sum(len(found) for found in ends) // most)
+    return np.concatenate(parts)[::step], np.concatenate(ends)[::step]
 
 
 def block_folds(ends: NDArray[np.int64], folds: int, rows: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

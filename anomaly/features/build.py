@@ -20,6 +20,8 @@ from anomaly.features.encoder import SensorEncoder, SensorExtractor
 from anomaly.spec import CameraSpec, SensorSpec
 
 _META = "anomaly"  # the safetensors metadata entry that holds our JSON
+_BORROWED = "borrowed."  # tensors of an extractor file that are another line's features or windows
+_VOTE = "vote."  # tensors of an extractor file that are the vote of labelled faults
 
 
 def build_camera_extractor(spec: CameraSpec) -> tuple[Stages, Source]:
@@ -64,22 +66,76 @@ def save_extractor(path: Path, extractor: nn.Module, about: Mapping[str, Any]) -
 def load_camera_extractor(spec: CameraSpec, path: Path) -> tuple[Stages, Source, dict[str, Any]]:
     """Read an extractor file into the network the spec names. Raises WeightsError when the two do not fit."""
     tensors, about = load_tensors(path)
-    wanted = {"kind": "camera", "backbone": spec.extractor.backbone, "stages": list(spec.extractor.stages)}
-    _require(path, about, wanted)
+    _require(path, about, _camera_make(spec))
     extractor, source = build_camera_extractor(spec)
-    extractor.load_state_dict(tensors)
+    _load(path, extractor, tensors)
     return extractor, source, about
+
+
+def load_borrowed(path: Path) -> list[torch.Tensor]:
+    """What an extractor file lends of another line: features a stage (cameras), or windows and their places (sensors); [] if nothing."""
+    tensors, _ = load_tensors(path)
+    return [tensors[f"{_BORROWED}{i}"] for i in range(sum(name.startswith(_BORROWED) for name in tensors))]
+
+
+def camera_extractor_again(spec: CameraSpec, path: Path, about: Mapping[str, Any], weights: bytes | None) -> Stages:
+    """The extractor of the bundle at `path`, from its description and the weights it carries (None: those that the spec names).
+
+    Raises WeightsError when it is of another make than the spec's.
+    """
+    _require(path, about, _camera_make(spec))
+    extractor, _ = build_camera_extractor(spec)
+    if weights is not None:
+        _load(path, extractor, safetensors.torch.load(weights))
+    return extractor
+
+
+def load_vote(path: Path) -> dict[str, torch.Tensor]:
+    """The vote of labelled faults that an extractor file holds, {} when it holds none."""
+    tensors, _ = load_tensors(path)
+    return {name.removeprefix(_VOTE): tensor for name, tensor in tensors.items() if name.startswith(_VOTE)}
+
+
+def sensor_encoder_again(spec: SensorSpec, path: Path, about: Mapping[str, Any], weights: bytes) -> SensorEncoder:
+    """The encoder of the bundle at `path`, from its description and the weights it carries. Raises WeightsError as above."""
+    _require(path, about, {"kind": "sensor", "channels": spec.extractor.channels, "dilations": list(spec.extractor.dilations)})
+    encoder = build_sensor_encoder(spec)
+    _load(path, encoder, safetensors.torch.load(weights))
+    return encoder.requires_grad_(False).eval()
+
+
+def _camera_make(spec: CameraSpec) -> dict[str, Any]:
+    return {"kind": "camera", "backbone": spec.extractor.backbone, "stages": list(spec.extractor.stages)}
+
+
+def is_changed(about: Mapping[str, Any]) -> bool:
+    """Whether an extractor so described is no longer as its package or hub gave it."""
+    return bool(about["adaptation"]["kept"] or about.get("changed", False))
+
+
+def carried_weights(path: Path) -> bytes | None:
+    """What a bundle must carry so that its extractor can be made again: nothing when it is as its package or hub gave it."""
+    tensors, about = load_tensors(path)
+    own = {name: tensor for name, tensor in tensors.items() if not name.startswith((_BORROWED, _VOTE))}
+    return safetensors.torch.save(own) if is_changed(about) else None
+
+
+def _load(path: Path, extractor: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    try:
+        extractor.load_state_dict({name: tensor for name, tensor in tensors.items() if not name.startswith((_BORROWED, _VOTE))})
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: its weights do not fit the extractor that the spec names: {str(error)[:300]}") from error
 
 
 def load_sensor_extractor(spec: SensorSpec, path: Path) -> tuple[SensorExtractor, dict[str, Any]]:
     """Read an extractor file: with its encoder if that was kept. Raises WeightsError when it does not fit the spec."""
     tensors, about = load_tensors(path)
     _require(path, about, {"kind": "sensor"})
-    if not about["adaptation"]["kept"]:
+    if not is_changed(about):
         return SensorExtractor(spec.input.window).eval(), about
     _require(path, about, {"channels": spec.extractor.channels, "dilations": list(spec.extractor.dilations)})
     encoder = build_sensor_encoder(spec)
-    encoder.load_state_dict(tensors)
+    _load(path, encoder, tensors)
     return SensorExtractor(spec.input.window, encoder).requires_grad_(False).eval(), about
 
 

@@ -24,10 +24,12 @@ from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_pictures, with
 from anomaly.evaluation.injected import Ranking, gain_interval
 from anomaly.export.detector import Detector
 from anomaly.features.backbones import Source, Stages
-from anomaly.features.build import build_camera_extractor, describe_source, load_camera_extractor, save_extractor
+from anomaly.features.build import build_camera_extractor, describe_source, load_borrowed, load_camera_extractor, load_vote, save_extractor
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.pretrain_images import pretrain_images
-from anomaly.pipeline.line import Fitted, Progress
+from anomaly.pipeline.line import Fitted, Progress, with_transfer
+from anomaly.pipeline.transfer_camera import CameraTransfer
+from anomaly.scorers.boosted import raised, with_vote
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
 from anomaly.scorers.suspects import fit_trimmed
 from anomaly.spec import CameraSpec
@@ -35,6 +37,7 @@ from anomaly.spec import CameraSpec
 JUDGED = 60  # pictures that fit, and as many that are ranked, when extractors are compared
 JUDGE_BANK = 1000
 MADE_UP = 2  # defects a judged picture
+MARKED = 0.2  # share of a place that a made-up defect covers from which it counts as one
 BATCH = 8  # pictures through the extractor at a time
 
 
@@ -55,7 +58,7 @@ class CameraLine:
         return (found if self.spec.input.color == "auto" else self.spec.input.color), deep
 
     def fingerprint(self) -> str:
-        return fingerprint((p.path for p in self.pictures.train), self.root)
+        return with_transfer(fingerprint((p.path for p in self.pictures.train), self.root), self.spec.transfer)
 
     def test_fingerprint(self) -> str:
         files = [p for q in self.pictures.test for p in (q.path, q.mask) if p is not None]
@@ -82,14 +85,10 @@ class CameraLine:
     # --- pretrain ---
 
     def pretrain(self, out: Path, progress: Progress) -> dict[str, Any]:
+        if self.spec.transfer.given:
+            return CameraTransfer(self, progress).run(out)
         extractor, source = build_camera_extractor(self.spec)
-        about: dict[str, Any] = {
-            "kind": "camera",
-            "backbone": self.spec.extractor.backbone,
-            "stages": list(self.spec.extractor.stages),
-            "source": describe_source(source),
-            "adaptation": {"kept": False, "why": "not asked for"},
-        }
+        about = self.describe(source)
         if next(extractor.parameters(), None) is None:
             about["adaptation"]["why"] = "fixed filters have nothing to adapt"
         elif self.spec.pretrain.method != "none":
@@ -97,15 +96,25 @@ class CameraLine:
         save_extractor(out, extractor, about)
         return about
 
+    def describe(self, source: Source) -> dict[str, Any]:
+        """The description of the spec's extractor with weights from `source`, as it travels in its file."""
+        return {
+            "kind": "camera",
+            "backbone": self.spec.extractor.backbone,
+            "stages": list(self.spec.extractor.stages),
+            "source": describe_source(source),
+            "adaptation": {"kept": False, "why": "not asked for"},
+        }
+
     def _adapt(self, frozen: Stages, source: Source, progress: Progress) -> tuple[Stages, dict[str, Any]]:
         """Adapt a copy; keep it only when a fresh half of the normals confirms the gain beyond its interval."""
         adapted, _ = build_camera_extractor(self.spec)
-        preprocess = self._preprocess(source)
+        preprocess = self.preprocess(source)
         generator = torch.Generator().manual_seed(self.spec.seed)
-        first, second = self._halves()
+        first, second = self.halves()
 
         def pictures(indices: Sequence[int]) -> Tensor:
-            return self._crops([self.readable[i] for i in indices], preprocess, generator)
+            return self.crops([self.readable[i] for i in indices], preprocess, generator)
 
         result = pretrain_images(
             adapted,
@@ -113,33 +122,33 @@ class CameraLine:
             len(self.readable),
             self.spec.pretrain,
             generator,
-            lambda e: self._rank(e, preprocess, first, second, seed=1).auroc(),
+            lambda e: self.rank(e, preprocess, first, second, seed=1).auroc(),
             lambda epoch, loss, rating: progress(f"adaptation, epoch {epoch}: loss {loss:.2f}, made-up defects AUROC {rating:.4f}"),
         )
         report: dict[str, Any] = {"method": "dense VICReg", "epochs": result.epochs, "before": result.before, "best": result.best}
         if result.best <= result.before:
             return frozen, report | {"kept": False, "why": "no epoch ranked made-up defects better than the frozen weights"}
-        ours = self._rank(adapted, preprocess, second, first, seed=2)
-        theirs = self._rank(frozen, preprocess, second, first, seed=2)
+        ours = self.rank(adapted, preprocess, second, first, seed=2)
+        theirs = self.rank(frozen, preprocess, second, first, seed=2)
         gain, low, high = gain_interval(ours, theirs, np.random.default_rng(self.spec.seed))
         kept = low > 0
         why = f"AUROC on made-up defects {gain:+.4f} (95 % interval {low:+.4f} to {high:+.4f}) on the other half of the normals"
         return (adapted if kept else frozen), report | {"kept": kept, "gain": gain, "gain_ci95": [low, high], "why": why}
 
-    def _halves(self) -> tuple[list[Picture], list[Picture]]:
+    def halves(self) -> tuple[list[Picture], list[Picture]]:
+        """Two sets of normals without a picture in common, at most 60 each."""
         order = np.random.default_rng(self.spec.seed).permutation(len(self.readable))
         half = min(JUDGED, len(order) // 2)
         return [self.readable[i] for i in order[:half]], [self.readable[i] for i in order[half : 2 * half]]
 
-    def _rank(self, extractor: Stages, preprocess: ImagePreprocess, fit: list[Picture], judged: list[Picture], seed: int) -> Ranking:
+    def rank(self, extractor: Stages, preprocess: ImagePreprocess, fit: list[Picture], judged: list[Picture], seed: int) -> Ranking:
         """Fit a small bank on some normals; score others as they are and with made-up defects."""
-        features = self._features(extractor, preprocess, fit)
+        features = self.features_of(extractor, preprocess, fit)
         scorer = fit_camera_scorer(self.spec, features, torch.Generator().manual_seed(seed), largest=JUDGE_BANK).scorer
-        return self._made_up(scorer, extractor, preprocess, judged, seed)
+        return self.made_up(scorer, extractor, preprocess, judged, seed)
 
-    def _made_up(
-        self, scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreprocess, judged: list[Picture], seed: int
-    ) -> Ranking:
+    def made_up(self, scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreprocess, judged: list[Picture], seed: int) -> Ranking:
+        """Scores of pictures as they are, and with two made-up defects each."""
         rng = np.random.default_rng([self.spec.seed, seed])
         clean, faulty = [], []
         deep = self.format[1]
@@ -155,12 +164,35 @@ class CameraLine:
             faulty.append(scores[1:])
         return Ranking(np.array(clean), np.array(faulty))
 
+    def marked_places(
+        self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Features (n, C) of places of the finest stage with and without a made-up defect (n,), as many of either."""
+        rng = np.random.default_rng([self.spec.seed, 4])
+        rows, labels = [], []
+        for picture in pictures:
+            raw = self.read(picture)
+            if raw is None:
+                continue
+            marked, mask = inject((raw // 257).astype(np.uint8) if self.format[1] else raw.astype(np.uint8), rng)
+            wide = marked.astype(np.uint16) * 257 if self.format[1] else marked
+            with torch.inference_mode():
+                maps = extractor(preprocess(torch.from_numpy(wide[None])))[0]
+            seen = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(mask[None, None].astype(np.float32)), maps.shape[-2:])
+            bad = (seen.flatten() > MARKED).numpy()
+            flat = maps[0].flatten(1).T.double().numpy()
+            others = rng.permutation(np.flatnonzero(~bad))[: max(1, int(bad.sum()))]
+            rows += [flat[bad], flat[others]]
+            labels += [np.ones(int(bad.sum()), bool), np.zeros(len(others), bool)]
+        return np.concatenate(rows), np.concatenate(labels)
+
     # --- fit ---
 
-    def _preprocess(self, source: Source) -> ImagePreprocess:
+    def preprocess(self, source: Source) -> ImagePreprocess:
+        """The first layers, for a backbone of this origin."""
         return ImagePreprocess(self.spec.input.size, source.mean, source.std, deep=self.format[1])
 
-    def _crops(self, pictures: list[Picture], preprocess: ImagePreprocess, generator: torch.Generator) -> Tensor:
+    def crops(self, pictures: list[Picture], preprocess: ImagePreprocess, generator: torch.Generator) -> Tensor:
         """Preprocessed pictures (n, 3, s, s), each cropped to a random half a side: local features need no more."""
         side = self.spec.input.size // 2
         crops = []
@@ -172,8 +204,8 @@ class CameraLine:
             crops.append(x[:, :, y0 : y0 + side, x0 : x0 + side])
         return torch.cat(crops)
 
-    def _features(
-        self, extractor: Stages, preprocess: ImagePreprocess, pictures: list[Picture], progress: Progress | None = None
+    def features_of(
+        self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress | None = None
     ) -> list[Tensor]:
         """Feature maps of many pictures, one (n, C_s, h_s, w_s) a stage."""
         parts: list[list[Tensor]] = []
@@ -188,13 +220,20 @@ class CameraLine:
 
     def fit(self, extractor: Path, progress: Progress) -> Fitted:
         network, source, about = load_camera_extractor(self.spec, extractor)
-        preprocess = self._preprocess(source)
+        borrowed = load_borrowed(extractor)
+        preprocess = self.preprocess(source)
         progress(f"features of {len(self.readable)} pictures")
-        features = self._features(network, preprocess, self.readable, progress)
+        features = self.features_of(network, preprocess, self.readable, progress)
         generator = torch.Generator().manual_seed(self.spec.seed)
         leave_out = self.spec.scorer.suspects == "leave_out"
-        trimmed = fit_trimmed(lambda maps: fit_camera_scorer(self.spec, maps, generator, progress), features, leave_out)
+        trimmed = fit_trimmed(lambda maps: fit_camera_scorer(self.spec, maps, generator, progress, borrowed=borrowed), features, leave_out)
         held_out = trimmed.held_out.double().numpy()
+        scorer: torch.nn.Module = trimmed.fitted.scorer
+        vote = load_vote(extractor)
+        if vote:
+            boosted = with_vote(scorer, vote, float(held_out.std()))
+            held_out = raised(held_out, vote["held_out"].numpy(), float(boosted.step))
+            scorer = boosted
         suspects = {self.readable[i].id: round(float(held_out[i]), 3) for i in trimmed.suspect.nonzero()[:, 0].tolist()}
         if suspects:
             progress(f"{len(suspects)} pictures of good parts stand out from the others: look at them, {next(iter(suspects))} is one")
@@ -206,14 +245,20 @@ class CameraLine:
             "suspects": dict(sorted(suspects.items(), key=lambda item: -item[1])),
             "rejected": dict(self.rejected),
             "injected_auroc": self._injected_auroc(
-                network, preprocess, features, ~trimmed.suspect if leave_out else torch.ones_like(trimmed.suspect), progress
+                network, preprocess, features, borrowed, ~trimmed.suspect if leave_out else torch.ones_like(trimmed.suspect), progress
             ),
             "extractor": about,
         }
-        return Fitted(trimmed.fitted.scorer.state_dict(), held_out, float(len(held_out)), reference, report)
+        return Fitted(scorer.state_dict(), held_out, float(len(held_out)), reference, report)
 
     def _injected_auroc(
-        self, network: Stages, preprocess: ImagePreprocess, features: list[Tensor], good: Tensor, progress: Progress
+        self,
+        network: Stages,
+        preprocess: ImagePreprocess,
+        features: list[Tensor],
+        borrowed: list[Tensor],
+        good: Tensor,
+        progress: Progress,
     ) -> float:
         """AUROC of made-up defects against normals, both on pictures that the scorer (of full size) was not fitted on."""
         generator = torch.Generator().manual_seed(self.spec.seed)
@@ -221,15 +266,15 @@ class CameraLine:
         judged = chosen[torch.randperm(len(chosen), generator=generator)[: max(1, min(JUDGED, len(chosen) // 5))]]
         rest = good.clone()
         rest[judged] = False
-        scorer = fit_camera_scorer(self.spec, [maps[rest] for maps in features], generator).scorer
+        scorer = fit_camera_scorer(self.spec, [maps[rest] for maps in features], generator, borrowed=borrowed).scorer
         progress("made-up defects on normals not used for fitting")
-        return self._made_up(scorer, network, preprocess, [self.readable[int(i)] for i in judged], seed=3).auroc()
+        return self.made_up(scorer, network, preprocess, [self.readable[int(i)] for i in judged], seed=3).auroc()
 
     # --- compose, describe, evaluate ---
 
     def detector(self, extractor: Path, tensors: dict[str, Tensor], calibrator: Calibrator) -> Detector:
         network, source, _ = load_camera_extractor(self.spec, extractor)
-        return Detector(self._preprocess(source), network, load_camera_scorer(self.spec, tensors), calibrator).eval()
+        return Detector(self.preprocess(source), network, load_camera_scorer(self.spec, tensors), calibrator).eval()
 
     def input_schema(self, tensors: dict[str, Tensor]) -> InputSchema:
         color, deep = self.format

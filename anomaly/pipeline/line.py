@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,26 @@ from torch import Tensor
 
 from anomaly.bundle.manifest import InputSchema
 from anomaly.calibration.conformal import Calibrator
+from anomaly.data.records import fingerprint
+from anomaly.errors import DataError
 from anomaly.evaluation.evaluate import Evaluation, Run
 from anomaly.export.detector import Detector
-from anomaly.spec import CameraSpec, SensorSpec
+from anomaly.spec import CameraSpec, SensorSpec, Transfer
 
 Progress = Callable[[str], None]
+
+
+def with_transfer(own: str, transfer: Transfer) -> str:
+    """A data set's fingerprint, with that of whatever the spec's [transfer] names."""
+    named = [path for path in (transfer.source, transfer.normals, transfer.faults, transfer.source_faults) if path is not None]
+    if not named:
+        return own
+    digests = []
+    for path in named:
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder; it is named under [transfer]")
+        digests.append(fingerprint((p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path], path))
+    return hashlib.sha256(" ".join([own, *digests]).encode()).hexdigest()
 
 
 def silent(_: str) -> None:

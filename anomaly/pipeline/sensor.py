@@ -20,23 +20,26 @@ from anomaly.calibration.conformal import Calibrator, effective_size, extremal_i
 from anomaly.data.faults import inject
 from anomaly.data.records import fingerprint
 from anomaly.data.sensors import SensorTable, read_table
-from anomaly.data.windows import stretch_lengths, window_ends, windows_at
+from anomaly.data.windows import stack_windows, stretch_lengths, window_ends, windows_at
 from anomaly.errors import DataError
 from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_tables
 from anomaly.evaluation.injected import gain_interval
 from anomaly.export.detector import Detector
-from anomaly.features.build import build_sensor_encoder, load_sensor_extractor, save_extractor
+from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sensor_extractor, save_extractor
 from anomaly.features.encoder import SensorExtractor, filled
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.pretrain_sensors import pretrain_sensors
-from anomaly.pipeline.line import Fitted, Progress
-from anomaly.pipeline.sensor_scores import HeldOut, Normals, fit_preprocess, held_out_scores, wandering_scores
+from anomaly.pipeline.line import Fitted, Progress, with_transfer
+from anomaly.pipeline.sensor_lending import LendingWay, Lent
+from anomaly.pipeline.sensor_scores import HeldOut, Normals, fit_preprocess, fit_scorer, held_out_scores, wandering_scores
 from anomaly.pipeline.sensor_tables import find_tables, label_of, read_normals, schema_of_input, table_schema, window_of
-from anomaly.scorers.build import fit_sensor_scorer, load_sensor_scorer
+from anomaly.pipeline.transfer_sensor import SensorTransfer
+from anomaly.scorers.build import load_sensor_scorer
 from anomaly.scorers.suspects import stands_out
 from anomaly.scorers.windows import Recovering
 from anomaly.spec import SensorMethod, SensorSpec
 
+FEWEST = 8  # windows, or windows a fold, to fit on
 MAX_WINDOWS = 20_000  # windows used for fitting; more are thinned evenly
 CLEARLY = 0.02  # AUROC on made-up faults by which another scorer must be better, for those have no part that wanders for hours
 SHOWN = 20  # suspects named in the report
@@ -54,7 +57,7 @@ class SensorLine:
         self.record_paths = find_tables(records)[0] if records else []
 
     def fingerprint(self) -> str:
-        own = fingerprint(self.train_paths, self.root)
+        own = with_transfer(fingerprint(self.train_paths, self.root), self.spec.transfer)
         if not self.record_paths:
             return own
         assert self.spec.calibration.records is not None
@@ -71,35 +74,47 @@ class SensorLine:
     @cached_property
     def normals(self) -> Normals:
         """Normal windows, their places counted over all tables with a gap between them. Raises DataError when there are too few."""
+        return self.normals_with(None)
+
+    def normals_with(self, lent: Lent | None) -> Normals:
+        """The same with what another machine lends; then a few windows are enough."""
         rows = self.spec.input.window
-        parts, ends, offset = [], [], 0
-        for table in self.tables:
-            found = window_ends(table.times, table.usable, rows, table.max_gap_s)
-            parts.append(windows_at(table.values, found, rows) if len(found) else np.empty((0, rows, len(table.channels)), np.float32))
-            ends.append(found + offset)
-            offset += len(table.times) + 2 * rows
-        windows, places = np.concatenate(parts), np.concatenate(ends)
-        if len(windows) < 8 * self.spec.calibration.folds:
+        ends = [window_ends(table.times, table.usable, rows, table.max_gap_s) for table in self.tables]
+        windows, places = stack_windows([(table.values, found) for table, found in zip(self.tables, ends, strict=True)], rows, MAX_WINDOWS)
+        fewest = FEWEST if lent is not None else FEWEST * self.spec.calibration.folds
+        if len(windows) < fewest:
             raise DataError(
-                f"{self.root}: {len(windows)} normal windows of {rows} rows without a gap; at least {8 * self.spec.calibration.folds} are "
-                "needed; give more rows, or lower [input] window, or raise [input] max_gap_s"
+                f"{self.root}: {len(windows)} normal windows of {rows} rows without a gap; at least {fewest} are needed; give more "
+                "rows, or lower [input] window, or raise [input] max_gap_s"
             )
-        values = np.concatenate([table.values[table.usable] for table in self.tables])
         names = [c.name for c in self.tables[0].channels]
-        step = -(-len(windows) // MAX_WINDOWS)
-        return Normals(windows[::step], places[::step], fit_preprocess(values, names, str(self.root)))
+        return Normals(windows, places, fit_preprocess(self.values, names, str(self.root), lent), lent)
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """All normal rows (n, C)."""
+        return np.concatenate([table.values[table.usable] for table in self.tables])
+
+    def others(self, paths: list[Path]) -> list[SensorTable]:
+        """Normal tables of other machines, read by this machine's sensors."""
+        return read_normals(paths, replace(table_schema(self.spec), channels=self.tables[0].channels), None)
 
     # --- pretrain ---
 
-    def pretrain(self, out: Path, progress: Progress) -> dict[str, Any]:
-        encoder = build_sensor_encoder(self.spec)
-        about: dict[str, Any] = {
+    def describe(self) -> dict[str, Any]:
+        """The description of the spec's encoder before any training, as it travels in its file."""
+        return {
             "kind": "sensor",
             "channels": self.spec.extractor.channels,
             "dilations": list(self.spec.extractor.dilations),
             "source": {"weights": "none", "licence": "none"},
             "adaptation": {"kept": False, "why": "not asked for"},
         }
+
+    def pretrain(self, out: Path, progress: Progress) -> dict[str, Any]:
+        if self.spec.transfer.given:
+            return SensorTransfer(self, progress).run(out)
+        encoder, about = build_sensor_encoder(self.spec), self.describe()
         if self.spec.pretrain.method != "none":
             z = filled(self.normals.preprocess(torch.from_numpy(self.normals.windows)))
             generator = torch.Generator().manual_seed(self.spec.seed)
@@ -120,7 +135,7 @@ class SensorLine:
 
     def _judge(self, learnt: SensorExtractor) -> dict[str, Any]:
         """Is the encoder worth its place? Only if made-up faults on normals not fitted on rank better with it beyond the interval."""
-        method = self._first_method()
+        method = self.first_method()
         ours, theirs = (
             held_out_scores(self.spec, method, self.normals, extractor, self.normals.features(extractor))
             for extractor in (learnt, SensorExtractor(self.spec.input.window))
@@ -131,20 +146,21 @@ class SensorLine:
 
     # --- fit ---
 
-    def _first_method(self) -> SensorMethod:
+    def first_method(self) -> SensorMethod:
+        """The scorer the spec names, the default for "auto"."""
         return "deviation" if self.spec.scorer.method == "auto" else self.spec.scorer.method
 
     def _choose(
-        self, extractor: SensorExtractor, features: list[Tensor], progress: Progress
+        self, extractor: SensorExtractor, normals: Normals, features: list[Tensor], progress: Progress
     ) -> tuple[SensorMethod, HeldOut, dict[str, float]]:
         """The scorer the spec names; for "auto" the default, unless another ranks made-up faults better beyond the interval."""
-        first = self._first_method()
-        best, held_out = first, held_out_scores(self.spec, first, self.normals, extractor, features)
+        first = self.first_method()
+        best, held_out = first, held_out_scores(self.spec, first, normals, extractor, features)
         tried: dict[str, float] = {first: held_out.ranking.auroc()}
         progress(f"{first}: made-up faults AUROC {tried[first]:.4f}")
         others: list[SensorMethod] = [m for m in get_args(SensorMethod) if m != first] if self.spec.scorer.method == "auto" else []
         for other in others:
-            found = held_out_scores(self.spec, other, self.normals, extractor, features)
+            found = held_out_scores(self.spec, other, normals, extractor, features)
             tried[other] = found.ranking.auroc()
             progress(f"{other}: made-up faults AUROC {tried[other]:.4f}")
             if gain_interval(found.ranking, held_out.ranking, np.random.default_rng(self.spec.seed))[1] > CLEARLY:
@@ -153,45 +169,58 @@ class SensorLine:
 
     def fit(self, extractor: Path, progress: Progress) -> Fitted:
         network, about = load_sensor_extractor(self.spec, extractor)
-        normals, window = self.normals, self.spec.input.window
-        sensors = normals.windows.shape[2]
+        borrowed = load_borrowed(extractor)
+        normals = self.normals_with(Lent(borrowed[0].numpy(), borrowed[1].numpy())) if borrowed else self.normals
         features = normals.features(network)
-        method, held_out, tried = self._choose(network, features, progress)
-        final = fit_sensor_scorer(method, features, sensors, normals.places, window, self.spec.seed)
+        method, held_out, tried = self._choose(network, normals, features, progress)
+        final = fit_scorer(self.spec, method, normals, network, features)
         tensors = {**final.state_dict(), "input.center": normals.preprocess.center, "input.scale": normals.preprocess.scale}
         names = [f"share:{c.name}" for c in self.tables[0].channels]
         reference = pd.concat([pd.DataFrame({"score": held_out.scores}), pd.DataFrame(held_out.shares, columns=names)], axis=1)
-        scores, effective, by = held_out.scores, effective_size(held_out.scores), f"{self.spec.calibration.folds} blocks"
-        if self.record_paths:
-            schema = replace(table_schema(self.spec), channels=self.tables[0].channels)
-            learnt = int(sum(table.usable.sum() for table in self.tables))
-            others = read_normals(self.record_paths, schema, None)
-            scores, effective, runs = wandering_scores(self.spec, method, others, learnt, network)
-            by = f"{runs} pseudo-runs of {learnt} rows learnt and the rows after them, from {self.spec.calibration.records}"
-            progress(f"threshold from {by}")
+        scores, effective, by = self._calibration(method, network, held_out, about, progress)
         report = {
             "normals": len(normals.windows),
             "held_out_by": by,
-            "extremal_index": extremal_index(scores, window),
+            "extremal_index": extremal_index(scores, self.spec.input.window),
             "scorer": method,
             "scorers_tried": tried,
             "care": {table.path.name: table.care.summary() for table in self.tables},
-            "suspects": self._suspects(held_out.scores),
+            "suspects": self._suspects(held_out.scores, normals.places),
             "injected_auroc": held_out.ranking.auroc(),
             "extractor": about,
         }
         return Fitted(tensors, scores, effective, reference, report)
 
-    def _suspects(self, scores: NDArray[np.float64]) -> dict[str, float]:
+    def _calibration(
+        self, method: SensorMethod, network: SensorExtractor, held_out: HeldOut, about: dict[str, Any], progress: Progress
+    ) -> tuple[NDArray[np.float64], float, str]:
+        """(normal scores to calibrate by, how many of them are independent, where they came from).
+
+        From pseudo-runs of other machines' normal records, where the spec names some or such a record was lent; else from blocks.
+        """
+        way, paths, named = None, self.record_paths, self.spec.calibration.records
+        if about.get("transfer", {}).get("method") in get_args(LendingWay):
+            way = about["transfer"]["method"]
+            if not paths and self.spec.transfer.normals is not None:
+                paths, named = find_tables(self.spec.transfer.normals)[0], self.spec.transfer.normals
+        if not paths:
+            return held_out.scores, effective_size(held_out.scores), f"{self.spec.calibration.folds} blocks"
+        learnt = len(self.values)
+        scores, effective, runs = wandering_scores(self.spec, method, self.others(paths), learnt, network, way)
+        by = f"{runs} pseudo-runs of {learnt} rows learnt and the rows after them, from {named}"
+        progress(f"threshold from {by}")
+        return scores, effective, by
+
+    def _suspects(self, scores: NDArray[np.float64], places: NDArray[np.int64]) -> dict[str, float]:
         """Normal windows that stand out from the others, by the table and row their worst one ends at: {where: score}."""
         found = stands_out(torch.from_numpy(scores)).numpy()
         rows, offset = self.spec.input.window, 0
         named: dict[str, float] = {}
         for table in self.tables:
-            own = np.flatnonzero(found & (self.normals.places >= offset) & (self.normals.places < offset + len(table.times)))
-            for stretch in np.split(own, np.flatnonzero(np.diff(self.normals.places[own]) > rows) + 1):
+            own = np.flatnonzero(found & (places >= offset) & (places < offset + len(table.times)))
+            for stretch in np.split(own, np.flatnonzero(np.diff(places[own]) > rows) + 1):
                 if len(stretch):
-                    first, last = (int(self.normals.places[i]) - offset + 1 for i in (stretch[0], stretch[-1]))
+                    first, last = (int(places[i]) - offset + 1 for i in (stretch[0], stretch[-1]))
                     named[f"{table.path.name}, data rows {first} to {last}"] = round(float(scores[stretch].max()), 3)
             offset += len(table.times) + 2 * rows
         return dict(sorted(named.items(), key=lambda item: -item[1])[:SHOWN])
@@ -230,7 +259,8 @@ class SensorLine:
 
     def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         rows, whole = self.spec.input.window, self.spec.input.window + self.spec.input.context
-        center, scale = self.normals.preprocess.center.numpy(), self.normals.preprocess.scale.numpy()
+        usual = fit_preprocess(self.values, [c.name for c in self.tables[0].channels], str(self.root))
+        center, scale = usual.center.numpy(), usual.scale.numpy()
         noise = (center + 5 * scale * rng.standard_normal((count, whole, len(center)))).astype(np.float32)
         noise[rng.random(noise.shape) < 0.05] = np.nan
         lengths = [stretch_lengths(table.times, table.usable, table.max_gap_s) for table in self.tables]

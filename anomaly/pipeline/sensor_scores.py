@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,21 +18,24 @@ from anomaly.errors import DataError
 from anomaly.evaluation.injected import Ranking
 from anomaly.features.encoder import SensorExtractor
 from anomaly.features.preprocess import SensorPreprocess
-from anomaly.scorers.build import fit_sensor_scorer
+from anomaly.pipeline.sensor_lending import LendingWay, Lent, lend
+from anomaly.scorers.build import SensorScorer, fit_sensor_scorer
 from anomaly.spec import SensorMethod, SensorSpec
 
 BATCH = 2048
 JUDGED = 200  # windows a block that made-up faults are put on
-LATER = 2  # a pseudo-run is scored for this many times as long as it was learnt
+LATER = 2  # a pseudo-run is scored for this many times as long as it was learnt,
+SOON = 20  # and for this many windows at least: what wanders does not show sooner
 
 
 @dataclass(frozen=True)
 class Normals:
-    """Normal windows (n, rows, C) in time order with the row (n,) each ends at, and their preprocessing."""
+    """Normal windows (n, rows, C) in time order with the row (n,) each ends at, their preprocessing, and what another machine lends."""
 
     windows: NDArray[np.float32]
     places: NDArray[np.int64]
     preprocess: SensorPreprocess
+    lent: Lent | None = None
 
     def features(self, extractor: SensorExtractor, windows: NDArray[np.float32] | None = None) -> list[Tensor]:
         """Feature maps [(n, C * k, 1)] of windows, its own when none are given; in batches, so that memory stays bounded."""
@@ -52,9 +55,29 @@ class HeldOut:
     ranking: Ranking
 
 
-def fit_preprocess(values: NDArray[np.float32], names: Sequence[str], where: str) -> SensorPreprocess:
-    """Centre and spread of each sensor over rows (n, C): median, and the larger of MAD and half the deviation."""
+def fit_scorer(
+    spec: SensorSpec,
+    method: SensorMethod,
+    normals: Normals,
+    extractor: SensorExtractor,
+    features: list[Tensor],
+    chosen: NDArray[np.int64] | None = None,
+) -> SensorScorer:
+    """Fit the named scorer on the normals' own features (those `chosen`, all when None) and on what another machine lends."""
+    rows = np.arange(len(normals.places)) if chosen is None else chosen
+    maps, places = [m[torch.from_numpy(rows)] for m in features], normals.places[rows]
+    if normals.lent is not None:
+        maps = [torch.cat(pair) for pair in zip(maps, normals.features(extractor, normals.lent.windows), strict=True)]
+        after = int(normals.places[-1]) + 2 * spec.input.window
+        places = np.concatenate([places, normals.lent.places + after])
+    return fit_sensor_scorer(method, maps, normals.windows.shape[2], places, spec.input.window, spec.seed)
+
+
+def fit_preprocess(values: NDArray[np.float32], names: Sequence[str], where: str, lent: Lent | None = None) -> SensorPreprocess:
+    """Centre and spread of each sensor over rows (n, C), and over those lent: median, and the larger of MAD and half the deviation."""
     rows = values.astype(np.float64)
+    if lent is not None and len(lent.windows):
+        rows = np.concatenate([rows, lent.windows[:: max(1, len(lent.windows) // 200)].reshape(-1, rows.shape[1]).astype(np.float64)])
     empty = [name for name, column in zip(names, rows.T, strict=True) if np.isnan(column).all()]
     if empty:
         raise DataError(f"{where}: no readings in {empty}; leave them out of [input] sensors")
@@ -77,8 +100,7 @@ def held_out_scores(
     scale = normals.preprocess.scale.numpy()
     rankings = []
     for index, (fit, held) in enumerate(block_folds(normals.places, spec.calibration.folds, spec.input.window)):
-        chosen = [m[torch.from_numpy(fit)] for m in features]
-        scorer = fit_sensor_scorer(method, chosen, sensors, normals.places[fit], spec.input.window, spec.seed)
+        scorer = fit_scorer(spec, method, normals, extractor, features, fit)
         rng = np.random.default_rng([spec.seed, index])
         judged = np.sort(rng.choice(len(held), size=min(JUDGED, len(held)), replace=False))
         faulty = np.stack([inject(normals.windows[held[i]], rng, scale)[0] for i in judged])
@@ -91,28 +113,46 @@ def held_out_scores(
     return HeldOut(scores, shares, ranking)
 
 
+def _without(tables: Sequence[SensorTable], index: int, part: slice) -> list[SensorTable]:
+    """The tables with some rows of one of them not usable."""
+    usable = tables[index].usable.copy()
+    usable[part] = False
+    return [replace(t, usable=usable) if i == index else t for i, t in enumerate(tables)]
+
+
 def wandering_scores(
-    spec: SensorSpec, method: SensorMethod, tables: Sequence[SensorTable], rows: int, extractor: SensorExtractor
+    spec: SensorSpec,
+    method: SensorMethod,
+    tables: Sequence[SensorTable],
+    rows: int,
+    extractor: SensorExtractor,
+    way: LendingWay | None = None,
 ) -> tuple[NDArray[np.float64], float, int]:
     """Scores of normal rows after the rows learnt from, on pseudo-runs cut from other normal tables.
 
-    Each pseudo-run is learnt from for `rows` rows, as the machine itself is, and scored for twice as many after them. Returns
-    (scores (n,), how many of them are independent, pseudo-runs). Raises DataError when no table is long enough for one.
+    Each pseudo-run is learnt from for `rows` rows, as the machine itself is, and scored for twice as many after them, or twenty
+    windows where that is more. Returns
+    (scores (n,), how many of them are independent, pseudo-runs). With a `way` every pseudo-run is lent the rest of the tables, as the
+    machine itself is. Raises DataError when no table is long enough for one.
     """
     window = spec.input.window
+    after = max(LATER * rows, SOON * window)
+    least = rows + after // 2
     scores, effective, runs = [], 0.0, 0
-    for table in tables:
+    for index, table in enumerate(tables):
         names = [c.name for c in table.channels]
-        for start in range(0, len(table.times) - 2 * rows + 1, (1 + LATER) * rows):
-            part = slice(start, start + (1 + LATER) * rows)
+        for start in range(0, len(table.times) - least + 1, rows + after):
+            part = slice(start, start + rows + after)
             values, usable = table.values[part], table.usable[part]
             ends = window_ends(table.times[part], usable, window, table.max_gap_s)
             learnt, later = ends[ends < rows], ends[ends >= rows + window]
-            if len(learnt) < rows // 2 or len(later) < 8:
+            if len(learnt) < (rows - window + 1) / 2 or len(later) < 8:
                 continue
-            preprocess = fit_preprocess(values[:rows][usable[:rows]], names, str(table.path))
-            normals = Normals(windows_at(values, learnt, window), learnt, preprocess)
-            scorer = fit_sensor_scorer(method, normals.features(extractor), len(names), learnt, window, spec.seed)
+            known = values[:rows][usable[:rows]]
+            lent = lend(_without(tables, index, part), known, window, way) if way else None
+            preprocess = fit_preprocess(known, names, str(table.path), lent)
+            normals = Normals(windows_at(values, learnt, window), learnt, preprocess, lent)
+            scorer = fit_scorer(spec, method, normals, extractor, normals.features(extractor))
             with torch.inference_mode():
                 found, _ = scorer(normals.features(extractor, windows_at(values, later, window)))
             scores.append(found.double().numpy())
@@ -120,7 +160,7 @@ def wandering_scores(
             runs += 1
     if not runs:
         raise DataError(
-            f"{spec.calibration.records}: no table of at least {2 * rows} normal rows in one piece, twice what is learnt from here; "
-            "give a longer record or leave [calibration] records out"
+            f"{tables[0].path}: no table of at least {least} normal rows in one piece, for {rows} are learnt from here; give a longer "
+            "record, or leave [calibration] records or [transfer] normals out"
         )
     return np.concatenate(scores), effective, runs

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from anomaly import __version__
 from anomaly.atomic import replacing, sha256_file, write_text
-from anomaly.bundle.archive import DETECTOR, INT8, read_bundle, write_bundle
+from anomaly.bundle.archive import CARRIED, DETECTOR, INT8, read_bundle, write_bundle
 from anomaly.bundle.manifest import AlarmSettings, Manifest, Threshold
 from anomaly.calibration.budget import p_threshold, score_threshold
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
@@ -33,7 +33,7 @@ from anomaly.evaluation.evaluate import Evaluation
 from anomaly.export.detector import Detector
 from anomaly.export.integer_search import integer_search
 from anomaly.export.onnx_graph import VARIANT_RELATIVE, check_parity, compare_variant, export_onnx
-from anomaly.features.build import load_tensors, save_tensors
+from anomaly.features.build import carried_weights, load_tensors, save_tensors
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.line import Line, Progress, silent
 from anomaly.pipeline.sensor import SensorLine
@@ -92,7 +92,7 @@ class Steps:
         """The extractor file: the one given, or made from the pretrained weights and the normals."""
         if self.extractor is not None:
             return self.extractor
-        path = self._path("pretrain", ".safetensors", self.data_key, self._spec_part("pretrain", "scorer"))
+        path = self._path("pretrain", ".safetensors", self.data_key, self._spec_part("pretrain", "transfer", "scorer"))
         return self._once("pretrain", path, lambda: self.line.pretrain(path, self.progress))
 
     def fit(self) -> Path:
@@ -155,6 +155,9 @@ class Steps:
             name: check_parity(detector, run, batches, threshold.p_value).as_dict() for name, batches in (("random", noise), ("real", real))
         }
         members = {DETECTOR: model, "reference.parquet": self._reference()}
+        carried = carried_weights(self.pretrain())
+        if carried is not None:
+            members[CARRIED] = carried
         sessions = {"": session}
         small = integer_search(model)
         if small is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.errors import WeightsError
+from anomaly.scorers.boosted import PARTS, Boosted
 from anomaly.scorers.deviation import Deviation, fit_deviation
 from anomaly.scorers.memory_bank import Bank, BankPlan, FittedBanks, MemoryBank, Roi, fit_memory_bank
 from anomaly.scorers.neighbour import Neighbour, fit_neighbour
@@ -34,14 +35,21 @@ def fit_camera_scorer(
     generator: torch.Generator,
     progress: Callable[[str], None] | None = None,
     largest: int | None = None,
+    borrowed: Sequence[Tensor] = (),
 ) -> FittedBanks:
-    """Fit the scorer a camera spec names on normal features, one (N, C_s, h_s, w_s) a stage; no bank over `largest`."""
+    """Fit the scorer a camera spec names on normal features, one (N, C_s, h_s, w_s) a stage; no bank over `largest`.
+
+    `borrowed` are another line's features, see `fit_memory_bank`.
+    """
     plans = [BankPlan(p.stage, p.metric, min(p.size, largest or p.size)) for p in bank_plans(spec)]
-    return fit_memory_bank(features, plans, spec.scorer.coreset_share, generator, progress, region(spec))
+    return fit_memory_bank(features, plans, spec.scorer.coreset_share, generator, progress, region(spec), borrowed)
 
 
-def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryBank:
+def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryBank | Boosted:
     """The fitted scorer again, from its saved tensors."""
+    if "step" in state:
+        inner = {key.removeprefix("scorer."): tensor for key, tensor in state.items() if key.startswith("scorer.")}
+        return Boosted(load_camera_scorer(spec, inner), *(state[name] for name in (*PARTS, "step")))
     plans = bank_plans(spec)
     banks = []
     for index, plan in enumerate(plans):

@@ -150,8 +150,11 @@ def fit_memory_bank(
     generator: torch.Generator,
     progress: Callable[[str], None] | None = None,
     roi: Roi = (),
+    borrowed: Sequence[Tensor] = (),
 ) -> FittedBanks:
     """Fit banks on the features of at least two normal pictures: one (N, C_s, h_s, w_s) a stage.
+
+    `borrowed`, one (M, C_s, h_s, w_s) a stage, are normal pictures of another line: they join the banks, but are not scored.
 
     A bank holds at most its plan's size and at most `share` of all patches. Every picture is then scored by the banks less
     its own patches (leave-one-out): the held-out scores calibrate, and standardise each bank's distances. Memory: the
@@ -159,7 +162,8 @@ def fit_memory_bank(
     """
     banks, maps = [], []
     for plan in plans:
-        bank, distances = _fit_bank(features[plan.stage], plan, share, generator, roi)
+        joined = [maps[plan.stage] for maps in (features, borrowed) if maps]
+        bank, distances = _fit_bank(torch.cat(joined), len(features[plan.stage]), plan, share, generator, roi)
         banks.append(bank)
         maps.append(((distances - bank.usual[0]) / bank.usual[1]).unsqueeze(1))
         if progress is not None:
@@ -168,8 +172,8 @@ def fit_memory_bank(
     return FittedBanks(MemoryBank(plans, banks, roi), held_out, mean)
 
 
-def _fit_bank(maps: Tensor, plan: BankPlan, share: float, generator: torch.Generator, roi: Roi) -> tuple[Bank, Tensor]:
-    """One bank, and the leave-one-out distances (N, h, w) of the pictures it was made from."""
+def _fit_bank(maps: Tensor, own: int, plan: BankPlan, share: float, generator: torch.Generator, roi: Roi) -> tuple[Bank, Tensor]:
+    """One bank, and the leave-one-out distances (own, h, w) of the first `own` of the pictures it was made from."""
     raw = embed(maps, "raw", torch.zeros(maps.shape[1]), torch.ones(maps.shape[1]))
     center, spread = raw.mean(0), raw.std(0).clamp(min=1e-6)
     patches = embed(maps, plan.metric, center, spread)
@@ -178,7 +182,8 @@ def _fit_bank(maps: Tensor, plan: BankPlan, share: float, generator: torch.Gener
     step = (patches[picked].abs().max() / LEVELS).clamp(min=1e-12)
     codes = torch.round(patches[picked] / step).to(torch.int8)
     bank = Bank(plan.metric, codes, center, spread, step, torch.tensor([0.0, 1.0]))
-    distances = _leave_one_out(bank, patches, picked, maps.shape[0]).reshape(maps.shape[0], *maps.shape[-2:])
+    each = maps.shape[-2] * maps.shape[-1]
+    distances = _leave_one_out(bank, patches[: own * each], picked, own).reshape(own, *maps.shape[-2:])
     largest = distances[:, places(roi, *maps.shape[-2:])].amax(dim=1)
     bank.usual.copy_(torch.stack([largest.mean(), largest.std().clamp(min=1e-6)]))
     return bank, distances

@@ -1,0 +1,91 @@
+"""The guard: every way of transfer against doing without it, on the same normals, and the verdict in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.evaluation.injected import Ranking, gain_interval
+from anomaly.evaluation.metrics import auroc
+
+Floats = NDArray[np.float64]
+
+ALONE = "target only"
+
+Verdict = Literal["helps", "no clear difference", "negative transfer"]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One way: its AUROC on made-up faults, and its gain over the target alone with the paired 95 % interval."""
+
+    auroc: float
+    gain: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> Verdict:
+        if self.low > 0:
+            return "helps"
+        return "negative transfer" if self.high < 0 else "no clear difference"
+
+    def words(self, way: str) -> str:
+        """The verdict as a sentence."""
+        gain = f"{self.gain:+.4f} ({self.low:+.4f} to {self.high:+.4f}) over {ALONE}"
+        return f"{way}: {self.verdict}, AUROC on made-up faults {self.auroc:.4f}, {gain}"
+
+
+def label_gain(
+    labels: NDArray[np.int64], ours: Floats, theirs: Floats, rng: np.random.Generator, rounds: int = 500
+) -> tuple[float, float, float]:
+    """AUROC of scores `ours` (n,) minus `theirs` on labelled records, with its paired 95 % bootstrap interval (gain, low, high).
+
+    Normals and faults are drawn apart, so that a handful of faults is never none.
+    """
+    kinds = [np.flatnonzero(labels == label) for label in (0, 1)]
+    gains = []
+    for _ in range(rounds):
+        rows = np.concatenate([rng.choice(kind, size=len(kind)) for kind in kinds])
+        gains.append((auroc(labels[rows] == 1, ours[rows]) or 0.0) - (auroc(labels[rows] == 1, theirs[rows]) or 0.0))
+    low, high = np.percentile(gains, [2.5, 97.5])
+    return (auroc(labels == 1, ours) or 0.0) - (auroc(labels == 1, theirs) or 0.0), float(low), float(high)
+
+
+def judge(rankings: Mapping[str, Ranking], seed: int) -> dict[str, Judged]:
+    """Every way but `ALONE` against it, on the same records."""
+    alone = rankings[ALONE]
+    found = {}
+    for way, ranking in rankings.items():
+        if way != ALONE:
+            found[way] = Judged(ranking.auroc(), *gain_interval(ranking, alone, np.random.default_rng(seed)))
+    return found
+
+
+def choose(judged: Mapping[str, Judged], asked: str) -> tuple[str, str]:
+    """(way taken, why). "auto" takes the best way whose gain is beyond doubt, else `ALONE`; a way that is named is taken all the same."""
+    if asked != "auto":
+        verdict = judged[asked].verdict
+        if verdict == "negative transfer":
+            return asked, f"asked for, though it is negative transfer: {judged[asked].words(asked)}"
+        return asked, f"asked for; {judged[asked].words(asked)}"
+    best = max(judged, key=lambda way: judged[way].auroc)
+    if judged[best].verdict == "helps":
+        return best, judged[best].words(best)
+    return ALONE, f"no way is clearly better; the best, {judged[best].words(best)}"
+
+
+def summary(asked: str, taken: str, why: str, alone: Ranking, judged: Mapping[str, Judged]) -> dict[str, Any]:
+    """The guard's findings as the manifest keeps them."""
+    return {
+        "method": taken,
+        "asked": asked,
+        "why": why,
+        "target_only_auroc": alone.auroc(),
+        "ways": {way: {"auroc": j.auroc, "gain": j.gain, "gain_ci95": [j.low, j.high], "verdict": j.verdict} for way, j in judged.items()},
+        "negative_transfer": sorted(way for way, j in judged.items() if j.verdict == "negative transfer"),
+    }

@@ -1,0 +1,97 @@
+"""Which of several sources to start from: ranked before any training, by how far they are and by what their features tell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from anomaly.data.images import Picture
+from anomaly.errors import DataError
+from anomaly.evaluation.domains import coral_distance, kernel_distance, logme, proxy_a_distance
+from anomaly.features.backbones import Stages
+from anomaly.features.build import build_camera_extractor
+from anomaly.features.preprocess import ImagePreprocess
+from anomaly.pipeline.camera import CameraLine
+from anomaly.pipeline.line import Line, Progress
+from anomaly.pipeline.sensor import SensorLine
+from anomaly.pipeline.sensor_lending import align_rows, alignment
+from anomaly.pipeline.sensor_tables import find_tables
+from anomaly.pipeline.transfer_camera import camera_source, source_normals
+
+EXTRACTORS = (".anomaly", ".safetensors")
+LOOKED_AT = 60  # pictures a side
+Rows = NDArray[np.float64]
+
+
+def rank_sources(line: Line, sources: Sequence[Path], progress: Progress) -> list[dict[str, Any]]:
+    """Sources of a line, the most promising first, with the figures they were ranked by.
+
+    A source is another line's detector (a bundle or an extractor) or its normal data. Detectors are ranked by `logme`: the evidence that
+    their features tell made-up faults from this line's normals. Data is ranked by distance from this line's normals, as the
+    spec's own extractor (cameras) or the rows themselves (sensors) show it: `proxy_a_distance`, then `kernel_distance`. Detectors come
+    before data. Nothing is trained.
+    """
+    if not sources:
+        raise DataError("no sources given; name bundles, extractors or folders of normal data of other lines")
+    rows = [_camera(line, path) if isinstance(line, CameraLine) else _sensor(line, path) for path in sources]  # type: ignore[arg-type]
+    for path, row in zip(sources, rows, strict=True):
+        progress(f"{path}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float)))
+    return sorted(rows, key=lambda row: (-row.get("logme", -np.inf), row.get("proxy_a_distance", 0.0), row.get("kernel_distance", 0.0)))
+
+
+def _camera(line: CameraLine, path: Path) -> dict[str, Any]:
+    own, origin = build_camera_extractor(line.spec)
+    preprocess = line.preprocess(origin)
+    pictures = line.readable[:: max(1, len(line.readable) // LOOKED_AT)][:LOOKED_AT]
+    if path.suffix in EXTRACTORS:
+        extractor, _ = camera_source(line.spec, path)
+        return {"source": str(path), "logme": _evidence(line, extractor, preprocess, pictures)}
+    others = source_normals(path)[:LOOKED_AT]
+    a, b = (_means(line, own, preprocess, side) for side in (others, pictures))
+    return {"source": str(path), **_distances(a, b, None)}
+
+
+def _means(line: CameraLine, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture]) -> Rows:
+    """Mean of every channel of every stage, a row a picture."""
+    maps = line.features_of(extractor, preprocess, pictures)
+    return torch.cat([m.flatten(2).mean(dim=2) for m in maps], dim=1).double().numpy()
+
+
+def _evidence(line: CameraLine, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture]) -> float:
+    """LogME of each place's features: is there a made-up defect at it?"""
+    rows, labels = line.marked_places(extractor, preprocess, pictures)
+    return logme(rows, labels)
+
+
+def _sensor(line: SensorLine, path: Path) -> dict[str, Any]:
+    if path.suffix in EXTRACTORS:
+        raise DataError(f"{path}: sources of sensors are ranked by their normal data; give a table or a folder of them")
+    tables = line.others(find_tables(path)[0])
+    source = np.concatenate([table.values[table.usable] for table in tables])
+    # Levels and gains differ between machines and are brought over by any transfer: how sensors hang together is what counts.
+    moved = align_rows(alignment(source, line.values, "batch-norm"), source)
+    a, b = (np.nan_to_num(side - np.nanmedian(side, axis=0)).astype(np.float64) for side in (moved, line.values))
+    step = max(1, len(a) // (4 * len(b)))
+    block = max(1, len(b) // 10)
+    a = a[::step]
+    return {"source": str(path), **_distances(_pairs(a), _pairs(b), (list(np.arange(len(a)) // block), list(np.arange(len(b)) // block)))}
+
+
+def _pairs(rows: Rows) -> Rows:
+    """Products of every two sensors' standardised readings: their means are the correlations."""
+    z = np.clip(rows / np.maximum(rows.std(axis=0), 1e-9), -4, 4)
+    first, second = np.triu_indices(z.shape[1], 1)
+    return np.asarray(z[:, first] * z[:, second]) if len(first) else z
+
+
+def _distances(a: Rows, b: Rows, groups: tuple[list[int], list[int]] | None) -> dict[str, float]:
+    return {
+        "proxy_a_distance": proxy_a_distance(a, b, groups),
+        "kernel_distance": kernel_distance(a, b, np.random.default_rng(0)),
+        "coral_distance": coral_distance(a, b),
+    }

@@ -1,0 +1,86 @@
+"""CORAL, TrAdaBoost and the adversary against public implementations on shared toy problems.
+
+    python benchmarks/adapt_reference.py --peer PEER_PYTHON [--out FILE.json]
+
+PEER_PYTHON is the Python of an environment of its own with `adapt` (CORAL, TrAdaBoost) and `skada` with torch (gradient reversal, Deep
+CORAL's loss). Reported: the largest relative difference of CORAL's aligned source, agreement of TrAdaBoost's decisions and both
+accuracies, the largest difference of the reversed gradients, and of Deep CORAL's second-moment loss.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anomaly.atomic import write_text
+from anomaly.features.adapt_domains import coral_loss, reverse_gradient
+from anomaly.features.alignment import coral
+from anomaly.scorers.boosted import fit_tradaboost
+
+ROUNDS = 20
+
+
+def toy(seed: int) -> dict[str, Any]:
+    """Two shifted Gaussians with a linear rule that the target has slightly turned; twelve labelled target rows."""
+    rng = np.random.default_rng(seed)
+    mix = rng.normal(size=(6, 6))
+    source, target, fresh = (rng.normal(size=(n, 6)) for n in (300, 12, 2000))
+    return {
+        "source": source,
+        "source_y": (source[:, 0] + source[:, 1] > 0).astype(int),
+        "target": target,
+        "target_y": (target[:, 0] + 0.5 * target[:, 1] > 0).astype(int),
+        "fresh": fresh,
+        "fresh_y": (fresh[:, 0] + 0.5 * fresh[:, 1] > 0).astype(int),
+        "shifted": rng.normal(size=(400, 6)) @ mix + 3,
+        "rounds": ROUNDS,
+    }
+
+
+def main() -> None:
+    """Ours and theirs on ten toy problems."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peer", required=True)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/adapt_reference.json"))
+    arguments = parser.parse_args()
+    rows = []
+    for seed in range(10):
+        given = toy(seed)
+        with tempfile.TemporaryDirectory() as scratch:
+            np.savez(Path(scratch) / "in.npz", **given)
+            script = str(Path(__file__).with_name("peer_adapt.py"))
+            subprocess.run([arguments.peer, script, scratch], check=True, capture_output=True)
+            theirs = np.load(Path(scratch) / "out.npz")
+        source, shifted = torch.from_numpy(given["source"]), torch.from_numpy(given["shifted"])
+        found = coral(source, shifted, ridge=1e-9)
+        moved = (source @ found.matrix.double()).numpy()  # theirs aligns second moments and leaves the means alone
+        vote = fit_tradaboost(given["source"], given["source_y"], given["target"], given["target_y"], ROUNDS, balanced=False)
+        decided = vote.share(given["fresh"]) >= 0.5
+        x = source.float().requires_grad_(True)
+        (reverse_gradient(x, 0.7) ** 2).sum().backward()
+        second = coral_loss(source - source.mean(0), shifted - shifted.mean(0))
+        assert x.grad is not None
+        rows.append(
+            {
+                "coral_relative": float(np.abs(moved - theirs["coral"]).max() / np.abs(theirs["coral"]).max()),
+                "tradaboost_agreement": float((decided == theirs["tradaboost"]).mean()),
+                "tradaboost_ours": float((decided == given["fresh_y"]).mean()),
+                "tradaboost_theirs": float((theirs["tradaboost"] == given["fresh_y"]).mean()),
+                "reversed_gradient": float(np.abs(x.grad.numpy() - theirs["reversed"]).max()),
+                "deep_coral_relative": float(abs(float(second) - float(theirs["deep_coral"])) / float(theirs["deep_coral"])),
+            }
+        )
+    result = {"runs": rows, "mean": {k: float(np.mean([r[k] for r in rows])) for k in rows[0]}}
+    write_text(arguments.out, json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result["mean"], indent=1))
+
+
+if __name__ == "__main__":
+    main()

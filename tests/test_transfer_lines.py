@@ -1,0 +1,213 @@
+"""From another line to this one, as a user would: cameras and sensors, through bundles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from anomaly.bundle.archive import CARRIED, read_bundle
+from anomaly.cli import app
+from anomaly.data.generated import generated, write_generated
+from anomaly.data.synthetic import plant
+from anomaly.edge.monitor import self_test
+from anomaly.edge.session import open_session
+from anomaly.errors import AnomalyError, DataError, SpecError, WeightsError
+from anomaly.pipeline.camera import CameraLine
+from anomaly.pipeline.curve import camera_curve
+from anomaly.pipeline.sensor import SensorLine
+from anomaly.pipeline.steps import Steps
+from anomaly.spec import Transfer, read_spec
+from tests.conftest import Fitted
+
+runner = CliRunner()
+
+
+def run(*arguments: object) -> str:
+    result = runner.invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.fixture(scope="module")
+def darker(camera: Fitted, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same parts seen by a darker camera."""
+    root = tmp_path_factory.mktemp("darker")
+    for path in (camera.data / "train" / "good").iterdir():
+        Image.fromarray((np.asarray(Image.open(path)) * 0.6).astype(np.uint8)).save(root / path.name)
+    return root
+
+
+def test_batch_norm_from_a_brighter_camera_and_on_to_a_third_line(camera: Fitted, darker: Path, tmp_path: Path) -> None:
+    out, spec = tmp_path / "b.anomaly", camera.spec
+    normals = camera.data / "train" / "good"
+    arguments = (
+        "transfer",
+        camera.bundle,
+        spec,
+        "--data",
+        darker,
+        "--normals",
+        normals,
+        "--method",
+        "batch-norm",
+        "--work",
+        tmp_path / "w",
+    )
+    said = run(*arguments, "--out", out)
+    assert "taken: batch-norm; asked for" in said
+    bundle = read_bundle(out)
+    found = bundle.manifest.provenance["fit"]["extractor"]["transfer"]
+    assert set(found["ways"]) == {"batch-norm"}
+    assert found["ways"]["batch-norm"]["verdict"] in said
+    assert CARRIED in bundle.members
+    assert self_test(bundle, open_session(bundle, "cpu")) > 0
+    run(*arguments, "--out", tmp_path / "again.anomaly")
+    assert read_bundle(tmp_path / "again.anomaly").hash == bundle.hash
+    third = Steps(
+        CameraLine(read_spec(spec).model_copy(update={"transfer": Transfer(source=out, method="frozen")}), normals), tmp_path / "w3"
+    )  # type: ignore[arg-type]
+    about = third.line.pretrain(tmp_path / "e.safetensors", lambda _: None)
+    assert about["changed"]  # frozen, but no longer as packaged: the next bundle must carry it too
+
+
+def test_auto_from_normals_alone_judges_every_way(camera: Fitted, darker: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "s.toml"
+    spec.write_text(camera.spec.read_text().replace('method = "none"', 'method = "auto"\nepochs = 1\nmax_minutes = 0.2'))
+    said = run("transfer", darker, spec, "--data", camera.data, "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
+    found = read_bundle(tmp_path / "b.anomaly").manifest.provenance["fit"]["extractor"]["transfer"]
+    assert set(found["ways"]) == {"finetune", "coral", "batch-norm", "deep-coral", "dann"}
+    assert f"taken: {found['method']}" in said
+    best = max(found["ways"].values(), key=lambda way: way["auroc"])
+    assert (found["method"] == "target only") == (best["verdict"] != "helps")
+
+
+def test_labelled_faults_become_a_vote_in_the_graph_or_are_refused(camera: Fitted, tmp_path: Path) -> None:
+    faults = camera.data / "test"
+    out = tmp_path / "b.anomaly"
+    said = run(
+        "transfer", camera.bundle, camera.spec, "--data", camera.data / "train" / "good", "--method", "tradaboost",
+        "--faults", faults, "--source-faults", faults, "--out", out, "--work", tmp_path / "w",
+    )  # fmt: skip
+    bundle = read_bundle(out)
+    labels = bundle.manifest.provenance["fit"]["extractor"]["transfer"]["few_labels"]
+    assert labels["faults"] == 10
+    assert f"vote {labels['vote']}" in said
+    assert bundle.manifest.parity["real"]["decisions_that_differ"] == 0
+    assert {"adaboost", "tradaboost", "over_normal_only"} <= set(labels)
+
+
+def test_sources_are_ranked_and_a_curve_is_drawn(camera: Fitted, darker: Path, tmp_path: Path) -> None:
+    noise = tmp_path / "noise"
+    noise.mkdir()
+    for i in range(16):
+        Image.fromarray(np.random.default_rng(i).integers(255, size=(96, 96)).astype(np.uint8)).save(noise / f"{i}.png")
+    run("sources", camera.spec, "--data", camera.data, "--source", noise, "--source", darker, "--json", tmp_path / "s.json")
+    ranked = json.loads((tmp_path / "s.json").read_text())
+    assert [Path(row["source"]).name for row in ranked] == [darker.name, "noise"]
+    spec = read_spec(camera.spec).model_copy(update={"transfer": Transfer(normals=darker, method="coral")})
+    curve = camera_curve(CameraLine(spec, camera.data), "coral", (5, 1000), 2, lambda _: None)  # type: ignore[arg-type]
+    assert sorted(set(curve["normals"])) == [5, 24]
+    assert curve["auroc"].between(0, 1).all()
+    assert len(curve[(curve["way"] == "coral") & (curve["normals"] == 5)]) == 2
+    run("curve", darker, camera.spec, "--data", camera.data, "--method", "coral", "--seeds", 1, "--out", tmp_path / "c.html")
+    assert "the target alone" in (tmp_path / "c.html").read_text()
+    assert len(pd.read_csv(tmp_path / "c.csv")) == 8  # 5, 10, 20 and all 24, both ways
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "coral"], "needs the source line's normal data"),
+        (["--method", "tradaboost"], "needs labelled faults of this line"),
+        (["--normals", "nowhere"], "nowhere: no such file or folder"),
+    ],
+)
+def test_what_is_missing_is_said_before_any_work(camera: Fitted, tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(SpecError, match=message):
+        run("transfer", camera.bundle, camera.spec, "--data", camera.data, "--out", tmp_path / "b.anomaly", *arguments)
+
+
+def test_a_source_of_another_make_is_refused(camera: Fitted, sensor: Fitted, tmp_path: Path) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(camera.spec.read_text().replace("[scorer]", '[extractor]\nstages = ["blocks.4", "blocks.5", "blocks.3"]\n[scorer]'))
+    with pytest.raises(WeightsError, match="stages"):
+        run("transfer", camera.bundle, other, "--data", camera.data, "--out", tmp_path / "b.anomaly")
+    with pytest.raises(WeightsError, match="kind"):
+        run("transfer", sensor.bundle, camera.spec, "--data", camera.data, "--out", tmp_path / "b.anomaly")
+    with pytest.raises(SpecError, match="is for cameras"):
+        run(
+            "transfer", sensor.data / "train.csv", sensor.spec, "--data", sensor.data, "--method", "dann", "--out", tmp_path / "b.anomaly"
+        )  # fmt: skip
+
+
+# --- sensors ---
+
+
+def machine(path: Path, rows: int, seed: int, gain: float, offset: float) -> Path:
+    frame = plant(rows, np.random.default_rng(seed)).drop(columns=["anomaly", "fault_kind"])
+    sensors = frame.columns[1:]
+    frame[sensors] = frame[sensors] * gain + offset
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_twenty_windows_are_enough_with_another_machines_record(sensor: Fitted, tmp_path: Path) -> None:
+    few = tmp_path / "few.csv"
+    pd.read_csv(sensor.data / "train.csv").head(49).to_csv(few, index=False)
+    normals = machine(tmp_path / "other.csv", 2000, 11, 2.0, 50.0)
+    with pytest.raises(DataError, match="at least 24"):
+        run("fit", sensor.spec, "--data", few, "--out", tmp_path / "no.anomaly", "--work", tmp_path / "w")
+    said = run("transfer", normals, sensor.spec, "--data", few, "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
+    assert "not compared with the target alone" in said
+    bundle = read_bundle(tmp_path / "b.anomaly")
+    assert "pseudo-runs of 49 rows" in bundle.manifest.calibration["held_out_by"]
+    assert self_test(bundle, open_session(bundle, "cpu")) > 0
+    run("evaluate", tmp_path / "b.anomaly", "--data", sensor.data / "test.csv", "--json", tmp_path / "f.json")
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["roc_auc"] > 0.6
+
+
+def test_a_machine_with_shuffled_channels_is_ranked_last_and_caught(sensor: Fitted, tmp_path: Path) -> None:
+    like = machine(tmp_path / "like.csv", 2000, 12, 1.5, 3.0)
+    frame = pd.read_csv(like)
+    names = list(frame.columns[1:])
+    shuffled = frame.rename(columns=dict(zip(names, np.roll(names, 3), strict=True)))
+    shuffled.to_csv(tmp_path / "shuffled.csv", index=False)
+    run(
+        "sources",
+        sensor.spec,
+        "--data",
+        sensor.data / "train.csv",
+        "--source",
+        tmp_path / "shuffled.csv",
+        "--source",
+        like,
+        "--json",
+        tmp_path / "r.json",
+    )
+    ranked = json.loads((tmp_path / "r.json").read_text())
+    assert [Path(row["source"]).name for row in ranked] == ["like.csv", "shuffled.csv"]
+
+
+def test_generated_signals_are_the_same_again_and_finite(tmp_path: Path) -> None:
+    one, two = (generated(3000, 6, np.random.default_rng(4)) for _ in range(2))
+    assert np.array_equal(one, two)
+    assert np.isfinite(one).all()
+    path = write_generated(tmp_path / "g.csv", ["a", "b"], 500, 0)
+    spec = tmp_path / "s.toml"
+    spec.write_text('kind = "sensor"\n')
+    assert SensorLine(read_spec(spec), path).normals.windows.shape == (471, 30, 2)  # type: ignore[arg-type]
+
+
+def test_a_source_without_an_encoder_says_so(sensor: Fitted, tmp_path: Path) -> None:
+    spec, weights = tmp_path / "s.toml", tmp_path / "e.safetensors"
+    spec.write_text('kind = "sensor"\n[pretrain]\nmethod = "none"\n')
+    run("pretrain", spec, "--data", sensor.data, "--out", weights, "--work", tmp_path / "w")
+    with pytest.raises(AnomalyError, match="nothing to transfer"):
+        run("transfer", weights, spec, "--data", sensor.data, "--out", tmp_path / "b.anomaly")
