@@ -2,9 +2,10 @@
 
     python benchmarks/adapt_reference.py --peer PEER_PYTHON [--out FILE.json]
 
-PEER_PYTHON is the Python of an environment of its own with `adapt` (CORAL, TrAdaBoost) and `skada` with torch (gradient reversal, Deep
-CORAL's loss). Reported: the largest relative difference of CORAL's aligned source, agreement of TrAdaBoost's decisions and both
-accuracies, the largest difference of the reversed gradients, and of Deep CORAL's second-moment loss.
+PEER_PYTHON is the Python of an environment of its own with `adapt` (CORAL, TrAdaBoost) and `skada` with torch (gradient reversal,
+Deep CORAL's loss). Reported: the largest relative difference of CORAL's aligned source; how often TrAdaBoost's decisions agree, with the
+paper's beta, error / (1 - error), and with the peer's, error / (2 - error), and both accuracies; the largest difference of the reversed
+gradients, and of Deep CORAL's second-moment loss.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ import torch
 from anomaly.atomic import write_text
 from anomaly.features.adapt_domains import coral_loss, reverse_gradient
 from anomaly.features.alignment import coral
+from anomaly.scorers import boosted
 from anomaly.scorers.boosted import fit_tradaboost
 
 ROUNDS = 20
@@ -63,6 +66,8 @@ def main() -> None:
         moved = (source @ found.matrix.double()).numpy()  # theirs aligns second moments and leaves the means alone
         vote = fit_tradaboost(given["source"], given["source_y"], given["target"], given["target_y"], ROUNDS, balanced=False)
         decided = vote.share(given["fresh"]) >= 0.5
+        with mock.patch.object(boosted, "odds", lambda error: error / (2 - error) if error > 0 else 1e-9):
+            alike = fit_tradaboost(given["source"], given["source_y"], given["target"], given["target_y"], ROUNDS, balanced=False)
         x = source.float().requires_grad_(True)
         (reverse_gradient(x, 0.7) ** 2).sum().backward()
         second = coral_loss(source - source.mean(0), shifted - shifted.mean(0))
@@ -71,6 +76,7 @@ def main() -> None:
             {
                 "coral_relative": float(np.abs(moved - theirs["coral"]).max() / np.abs(theirs["coral"]).max()),
                 "tradaboost_agreement": float((decided == theirs["tradaboost"]).mean()),
+                "tradaboost_agreement_with_their_beta": float(((alike.share(given["fresh"]) >= 0.5) == theirs["tradaboost"]).mean()),
                 "tradaboost_ours": float((decided == given["fresh_y"]).mean()),
                 "tradaboost_theirs": float((theirs["tradaboost"] == given["fresh_y"]).mean()),
                 "reversed_gradient": float(np.abs(x.grad.numpy() - theirs["reversed"]).max()),

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from anomaly.atomic import write_text
 from anomaly.data.generated import write_generated
@@ -32,6 +33,8 @@ from anomaly.errors import DataError
 from anomaly.evaluation import metrics
 from anomaly.evaluation.evaluate import score_table
 from anomaly.evaluation.report_curve import curve_table
+from anomaly.features.build import build_camera_extractor, describe_source, save_extractor
+from anomaly.features.pretrain_images import pretrain_images
 from anomaly.pipeline.benchmark import SKAB_LABELS, by_row, skab_runs
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.curve import SIZES, camera_curve
@@ -49,13 +52,7 @@ def trained(data: Path, backbone: CameraExtractor, out: Path, epochs: int) -> Pa
     """An extractor trained on a source's pictures, kept whatever the gate says: the curve is the judge here."""
     spec = CameraSpec(kind="camera", extractor=backbone, pretrain=Pretrain(epochs=epochs, max_minutes=20.0))
     line = CameraLine(spec, data)
-    from anomaly.features.build import build_camera_extractor, save_extractor
-
     extractor, origin = build_camera_extractor(spec)
-    import torch
-
-    from anomaly.features.pretrain_images import pretrain_images
-
     generator, preprocess = torch.Generator().manual_seed(0), line.preprocess(origin)
     first, second = line.halves()
     pretrain_images(
@@ -100,8 +97,6 @@ def cameras(tile: Path, sources: dict[str, Path], only: str, seeds: int, scratch
     if not only or only in "tile from nothing":
         spec = CameraSpec(kind="camera", extractor=NOTHING)
         weights = scratch / "none.safetensors"
-        from anomaly.features.build import build_camera_extractor, save_extractor
-
         extractor, origin = build_camera_extractor(spec)
         save_extractor(weights, extractor, CameraLine(spec, tile).describe(origin))
         results["tile from nothing"] = tile_curve(tile, weights, "finetune", 1, (20, 100, 1 << 30))
@@ -110,8 +105,6 @@ def cameras(tile: Path, sources: dict[str, Path], only: str, seeds: int, scratch
 
 def trained_none(out: Path) -> Path:
     """ImageNet's weights as an extractor file."""
-    from anomaly.features.build import build_camera_extractor, describe_source, save_extractor
-
     spec = CameraSpec(kind="camera")
     extractor, origin = build_camera_extractor(spec)
     about = {"kind": "camera", "backbone": spec.extractor.backbone, "stages": list(spec.extractor.stages)}

@@ -50,6 +50,12 @@ class Vote:
         return np.asarray(votes @ np.asarray(self.say) / sum(self.say), dtype=np.float64)
 
 
+def odds(error: float) -> float:
+    """A stump's beta from its error on the target, held in 0.0001..0.49: of no error it would be nothing, of half it says nothing."""
+    held = min(max(error, 1e-4), 0.49)
+    return held / (1 - held)
+
+
 def fit_stump(x: Rows, y: Labels, weights: Rows, seed: int = 0) -> Stump:
     """The split that best tells y apart under the weights, by scikit-learn's tree."""
     tree = DecisionTreeClassifier(max_depth=1, random_state=seed).fit(x, y, sample_weight=weights).tree_
@@ -90,7 +96,7 @@ def fit_tradaboost(source: Rows, source_y: Labels, target: Rows, target_y: Label
         error = float(weights[ours & wrong].sum() / weights[ours].sum())
         if error >= 0.5 and not len(source):
             break
-        beta = min(max(error, 1e-4), 0.49) / (1 - min(max(error, 1e-4), 0.49))
+        beta = odds(error)
         stumps.append(stump)
         say.append(float(np.log(1 / beta)))
         if error == 0 and not len(source):
