@@ -39,6 +39,7 @@ class Pretrain(_Part):
     """Self-supervised adaptation to the site's own normals; kept only when it ranks injected defects better."""
 
     method: Literal["auto", "none"] = "auto"
+    depth: Annotated[int, Field(ge=1)] | Literal["all"] = Field(2, description="cameras: the last blocks that are trained")
     epochs: int = Field(8, ge=1, le=1000)
     batch: int = Field(16, ge=2, le=4096)
     learning_rate: float = Field(1e-3, gt=0)

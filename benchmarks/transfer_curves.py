@@ -1,6 +1,6 @@
 """Learning curves: the target alone, weights from nothing, against three sources for tiles and two for SKAB.
 
-    python benchmarks/transfer_curves.py --tile DATA --solar SOLAR --steel STEEL --skab SKAB [--only NAME] [--seeds 5] [--out FILE.json]
+    python benchmarks/transfer_curves.py --tile DATA --solar SOLAR --steel STEEL --skab SKAB [--only NAME,NAME] [--seeds 5] [--out F.json]
 
 Cameras: the target's spec names an untrained EfficientNet-Lite0. Sources: its ImageNet weights; the same network trained from nothing on
 solar cells or on steel surfaces by dense VICReg (what a plant without public weights could bring along); and the ImageNet weights adapted
@@ -9,7 +9,7 @@ patches.
 
 SKAB: the source is the anomaly-free record, or a record of generated signals; the target's first n windows are all that it knows. Mean
 ROC-AUC of the runs' rows after their first 400, and F1 and false-alarm rate at the default budget. A seed is where in the first 400 rows
-the n windows begin. Below 24 windows the target alone cannot be fitted.
+the n windows begin. Below about 100 windows the target alone cannot be fitted.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from anomaly.errors import DataError
 from anomaly.evaluation import metrics
 from anomaly.evaluation.evaluate import score_table
 from anomaly.evaluation.report_curve import curve_table
+from anomaly.features.adapt_domains import reestimate_batch_norm
 from anomaly.features.build import build_camera_extractor, describe_source, save_extractor
 from anomaly.features.pretrain_images import pretrain_images
 from anomaly.pipeline.benchmark import SKAB_LABELS, by_row, skab_runs
@@ -41,28 +42,36 @@ from anomaly.pipeline.curve import SIZES, camera_curve
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor import SensorLine
 from anomaly.pipeline.sensor_tables import table_schema
+from anomaly.pipeline.sources import rank_sources
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import CameraExtractor, CameraSpec, Pretrain, SensorInput, SensorSpec, Transfer
 
 NOTHING = CameraExtractor(backbone="untrained:efficientnet_lite0")
-WINDOWS = (20, 50, 100, 371)
+WINDOWS = (20, 50, 120, 371)
 
 
 def trained(data: Path, backbone: CameraExtractor, out: Path, epochs: int) -> Path:
     """An extractor trained on a source's pictures, kept whatever the gate says: the curve is the judge here."""
-    spec = CameraSpec(kind="camera", extractor=backbone, pretrain=Pretrain(epochs=epochs, max_minutes=20.0))
+    new = backbone == NOTHING
+    settings = Pretrain(epochs=max(1, epochs), max_minutes=20.0, depth="all" if new else 2, learning_rate=1e-2 if new else 1e-3)
+    spec = CameraSpec(kind="camera", extractor=backbone, pretrain=settings)
     line = CameraLine(spec, data)
     extractor, origin = build_camera_extractor(spec)
     generator, preprocess = torch.Generator().manual_seed(0), line.preprocess(origin)
     first, second = line.halves()
-    pretrain_images(
-        extractor,
-        lambda indices: line.crops([line.readable[i] for i in indices], preprocess, generator),
-        len(line.readable),
-        spec.pretrain,
-        generator,
-        lambda e: line.rank(e, preprocess, first, second, seed=1).auroc(),
-    )
+    if new and epochs:
+        # Random weights leave activations of any size, and batch norm stays frozen in training: the source's pictures set it first.
+        some = [line.readable[i : i + 16] for i in range(0, 128, 16)]
+        reestimate_batch_norm(extractor, [line.crops(part, preprocess, generator) for part in some])
+    if epochs:
+        pretrain_images(
+            extractor,
+            lambda indices: line.crops([line.readable[i] for i in indices], preprocess, generator),
+            len(line.readable),
+            spec.pretrain,
+            generator,
+            lambda e: line.rank(e, preprocess, first, second, seed=1).auroc(),
+        )
     about = line.describe(origin) | {"changed": True, "adaptation": {"kept": False, "why": "trained for a learning curve"}}
     save_extractor(out, extractor, about)
     return out
@@ -83,23 +92,28 @@ def cameras(tile: Path, sources: dict[str, Path], only: str, seeds: int, scratch
     flat = {name: pictures(path, scratch / name) for name, path in sources.items()}
     makers = {
         "imagenet": trained_none,
-        "solar from nothing": lambda out: trained(flat["solar"], NOTHING, out, 6),
-        "steel from nothing": lambda out: trained(flat["steel"], NOTHING, out, 6),
+        "untrained": lambda out: trained(flat["steel"], NOTHING, out, 0),
+        "solar from nothing": lambda out: trained(flat["solar"], NOTHING, out, 3),
+        "steel from nothing": lambda out: trained(flat["steel"], NOTHING, out, 3),
         "solar from imagenet": lambda out: trained(flat["solar"], CameraExtractor(), out, 4),
         "steel from imagenet": lambda out: trained(flat["steel"], CameraExtractor(), out, 4),
     }
-    results = {}
+    results: dict[str, Any] = {}
+    line = CameraLine(CameraSpec(kind="camera", extractor=NOTHING), tile)
     for name, make in makers.items():
-        if only and only not in name:
+        if only and name not in only.split(","):
             continue
         weights = make(scratch / f"{name.replace(' ', '-')}.safetensors")
-        results[name] = tile_curve(tile, weights, "frozen", seeds, (*SIZES, 1 << 30))
-    if not only or only in "tile from nothing":
+        results.setdefault("logme", {})[name] = rank_sources(line, [weights], lambda _: None)[0]["logme"]
+        print(name, "logme", results["logme"][name], flush=True)
+        if name != "untrained":
+            results[name] = tile_curve(tile, weights, "frozen", seeds, (*SIZES, 1 << 30))
+    if not only or "tile from nothing" in only.split(","):
         spec = CameraSpec(kind="camera", extractor=NOTHING)
         weights = scratch / "none.safetensors"
         extractor, origin = build_camera_extractor(spec)
         save_extractor(weights, extractor, CameraLine(spec, tile).describe(origin))
-        results["tile from nothing"] = tile_curve(tile, weights, "finetune", 1, (20, 100, 1 << 30))
+        results["tile from nothing"] = tile_curve(tile, weights, "finetune", 1, (20, 100))
     return results
 
 
@@ -117,7 +131,10 @@ def trained_none(out: Path) -> Path:
 def tile_curve(tile: Path, weights: Path, method: Any, seeds: int, sizes: tuple[int, ...]) -> list[dict[str, Any]]:
     """One curve, mean and interval a size."""
     spec = CameraSpec(
-        kind="camera", extractor=NOTHING, transfer=Transfer(source=weights, method=method), pretrain=Pretrain(epochs=6, max_minutes=20.0)
+        kind="camera",
+        extractor=NOTHING,
+        transfer=Transfer(source=weights, method=method),
+        pretrain=Pretrain(epochs=6, max_minutes=20.0, depth="all", learning_rate=1e-2),
     )
     curve = camera_curve(CameraLine(spec, tile), method, sizes, seeds, lambda text: print(text, flush=True))
     rows = curve_table(curve).to_dict("records")
@@ -151,13 +168,13 @@ def skab(data: Path, seeds: int, scratch: Path, only: str) -> dict[str, Any]:
     generated = write_generated(scratch / "generated.csv", list(pd.read_csv(free, sep=";", nrows=2).columns[1:]), 9400, 0)
     ways = {
         "target only": Transfer(),
-        "anomaly-free, coral": Transfer(normals=free, method="coral"),
-        "anomaly-free, batch-norm": Transfer(normals=free, method="batch-norm"),
-        "generated, coral": Transfer(normals=generated, method="coral"),
+        "anomaly-free by coral": Transfer(normals=free, method="coral"),
+        "anomaly-free by batch-norm": Transfer(normals=free, method="batch-norm"),
+        "generated by coral": Transfer(normals=generated, method="coral"),
     }
     results: dict[str, Any] = {}
     for name, transfer in ways.items():
-        if only and only not in name:
+        if only and name not in only.split(","):
             continue
         for windows in WINDOWS:
             aucs, labels, flags = [], [], []

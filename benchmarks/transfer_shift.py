@@ -127,7 +127,10 @@ def main() -> None:
                 drop = row["unshifted"] - row["source only"]
                 row["recovered"] = {m: (row[m] - row["source only"]) / drop if drop > 0.002 else None for m in WAYS}
                 if seed == 0:
-                    row["guard"] = {m: j.verdict for m, j in judge(transfer.rankings(WAYS), seed).items()}
+                    row["guard"] = {
+                        m: {"verdict": j.verdict, "gain": j.gain, "ci95": [j.low, j.high]}
+                        for m, j in judge(transfer.rankings(WAYS), seed).items()
+                    }
                 results.setdefault(shift, []).append(row)
                 print(shift, seed, json.dumps(row), flush=True)
     write_text(arguments.out, json.dumps({"shifts": results, "means": means(results)}, indent=1, sort_keys=True) + "\n")

@@ -15,11 +15,13 @@ from torch import nn
 from anomaly.evaluation.domains import coral_distance, kernel_distance, logme, proxy_a_distance
 from anomaly.evaluation.injected import Ranking
 from anomaly.evaluation.transfer import ALONE, choose, judge, label_gain, summary
-from anomaly.features.adapt_domains import coral_loss, reestimate_batch_norm, reverse_gradient, schedule
+from anomaly.features.adapt_domains import adapt_domains, coral_loss, reestimate_batch_norm, reverse_gradient, schedule
 from anomaly.features.alignment import coral, covariance
-from anomaly.features.backbones import Stages
+from anomaly.features.backbones import Stages, blocks_from_the_end
+from anomaly.features.pretrain_images import pretrain_images
 from anomaly.pipeline.sensor_lending import align_rows, alignment
 from anomaly.scorers.boosted import fit_adaboost, fit_tradaboost, pooled, raised, vote_tensors, with_vote
+from anomaly.spec import Pretrain
 
 
 def correlated(rows: int, seed: int, width: int = 4) -> torch.Tensor:
@@ -240,3 +242,52 @@ def test_gain_on_a_handful_of_labels_draws_both_kinds() -> None:
     assert low == pytest.approx(1.0)
     assert high == pytest.approx(1.0)
     assert label_gain(labels, good, good, np.random.default_rng(0)) == (0.0, 0.0, 0.0)
+
+
+def test_depth_counts_blocks_from_the_end_and_only_they_are_trained() -> None:
+    network = nn.Sequential()
+    for name in ("stem", "middle", "last"):
+        network.add_module(name, nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)))
+    stages = Stages(network, ["last"]).eval().requires_grad_(False)
+    blocks = blocks_from_the_end(stages)
+    assert [len(block) for block in blocks] == [4, 4, 4]
+    before = {name: p.clone() for name, p in stages.named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn(16, 3, 8, 8, generator=generator)
+    ratings = iter([0.1, 0.2, 0.3])
+    adapted = pretrain_images(
+        stages, lambda i: pictures[list(i)], 16, Pretrain(epochs=1, batch=8, depth=1), generator, lambda _: next(ratings)
+    )  # fmt: skip
+    assert adapted.best > adapted.before
+    moved = {name.split(".")[1] for name, p in stages.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"last"}
+    assert not any(p.requires_grad for p in stages.parameters())
+
+
+def test_a_domain_is_drawn_to_the_other_while_the_source_holds() -> None:
+    def network() -> Stages:
+        torch.manual_seed(3)
+        layers = nn.Sequential()
+        layers.add_module("stem", nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()))
+        layers.add_module("last", nn.Sequential(nn.Conv2d(8, 4, 3, padding=1)))
+        return Stages(layers, ["last"]).eval().requires_grad_(False)
+
+    generator = torch.Generator().manual_seed(0)
+    source, target = torch.randn(32, 3, 8, 8, generator=generator), 1.5 + 0.5 * torch.randn(32, 3, 8, 8, generator=generator)
+    for method in ("deep-coral", "dann"):
+        adapted, before = network(), network()
+        seen: list[tuple[float, float]] = []
+        adapt_domains(
+            adapted, before, lambda i: source[list(i)], lambda i: target[list(i)], (32, 32), method,  # type: ignore[arg-type]
+            Pretrain(epochs=60, batch=16, depth="all", max_minutes=1), generator, lambda _, held, apart: seen.append((held, apart)),
+        )  # fmt: skip
+
+        def apart(stages: Stages) -> float:
+            a, b = (stages(x)[0].transpose(0, 1).flatten(1).T.detach() for x in (source, target))
+            return float(coral_loss(a, b))
+
+        if method == "deep-coral":  # an adversary has no loss that must fall
+            assert apart(adapted) < 0.9 * apart(before)
+        assert apart(adapted) != apart(before)
+        assert seen[-1][0] < 0.2, method  # of the source's features, in squared spreads
+        assert not any(p.requires_grad for p in adapted.parameters())

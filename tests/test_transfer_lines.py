@@ -161,7 +161,7 @@ def test_twenty_windows_are_enough_with_another_machines_record(sensor: Fitted, 
     few = tmp_path / "few.csv"
     pd.read_csv(sensor.data / "train.csv").head(49).to_csv(few, index=False)
     normals = machine(tmp_path / "other.csv", 2000, 11, 2.0, 50.0)
-    with pytest.raises(DataError, match="at least 24"):
+    with pytest.raises(DataError, match="at least 102"):
         run("fit", sensor.spec, "--data", few, "--out", tmp_path / "no.anomaly", "--work", tmp_path / "w")
     said = run("transfer", normals, sensor.spec, "--data", few, "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
     assert "not compared with the target alone" in said
@@ -211,3 +211,25 @@ def test_a_source_without_an_encoder_says_so(sensor: Fitted, tmp_path: Path) -> 
     run("pretrain", spec, "--data", sensor.data, "--out", weights, "--work", tmp_path / "w")
     with pytest.raises(AnomalyError, match="nothing to transfer"):
         run("transfer", weights, spec, "--data", sensor.data, "--out", tmp_path / "b.anomaly")
+
+
+@pytest.mark.timeout(300)
+def test_the_flow_leaves_the_guards_verdict_as_an_artifact(sensor: Fitted, tmp_path: Path) -> None:
+    from prefect.artifacts import Artifact
+    from prefect.testing.utilities import prefect_test_harness
+
+    from flows.pipeline import transfer_flow  # first, for it sets Prefect up offline
+
+    normals = machine(tmp_path / "other.csv", 1500, 12, 1.5, 3.0)
+    spec = tmp_path / "s.toml"
+    spec.write_text(f'{sensor.spec.read_text()}[transfer]\nnormals = "{normals}"\nmethod = "batch-norm"\n')
+    with prefect_test_harness(server_startup_timeout=120):
+        bundle = transfer_flow(spec, sensor.data, tmp_path / "w")
+        artifact = Artifact.get("pump-transfer")
+        assert artifact is not None
+        assert "| batch-norm |" in str(artifact.data)
+        with pytest.raises(SpecError, match="names no source"):
+            transfer_flow(sensor.spec, sensor.data, tmp_path / "w")
+    found = read_bundle(bundle).manifest.provenance["fit"]["extractor"]["transfer"]
+    assert found["method"] == "batch-norm"
+    assert found["ways"]["batch-norm"]["verdict"] in str(artifact.data)

@@ -16,19 +16,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly.features.alignment import covariance
-from anomaly.features.backbones import Stages
+from anomaly.features.backbones import Stages, blocks_from_the_end
 from anomaly.spec import Pretrain
 
 Pictures = Callable[[Sequence[int]], Tensor]
 PLACES = 512  # places a side of a batch's maps that enter one loss
 RATE = 1e-4  # learning rate of the pretrained blocks
 PRIOR = 16  # pictures that the batch-norm statistics an extractor came with count for
-WEIGHT = {"deep-coral": 1.0, "dann": 0.1}  # of the domains' loss beside the one that holds the source's features
-
-
-def trained_parameters(extractor: Stages) -> list[nn.Parameter]:
-    """The blocks that end in the named stages: what adaptation may change."""
-    return [p for name, p in extractor.named_parameters() if any(name.startswith(f"body.{s}.") for s in extractor.stages)]
+WEIGHT = {"deep-coral": 10.0, "dann": 1.0}  # of the domains' loss beside the one that holds the source's features
 
 
 def reestimate_batch_norm(extractor: Stages, batches: Sequence[Tensor]) -> None:
@@ -87,6 +82,7 @@ def coral_loss(a: Tensor, b: Tensor) -> Tensor:
 
 def adapt_domains(
     extractor: Stages,
+    before: Stages,
     source: Pictures,
     target: Pictures,
     counts: tuple[int, int],
@@ -95,13 +91,14 @@ def adapt_domains(
     generator: torch.Generator,
     on_epoch: Callable[[int, float, float], None] | None = None,
 ) -> None:
-    """Train the blocks that end in the named stages, in place, so that target features come to lie where the source's do.
+    """Train the last `settings.depth` blocks, in place, so that target features come to lie where the source's do.
 
+    `before` is a network of its own with the same weights, frozen: what it says of the source's pictures is held to.
     `source(indices)` and `target(indices)` give preprocessed pictures (n, 3, H, W); `counts` is how many there are of each. Batch-norm
     statistics stay as they came. Stops after `settings.epochs` epochs of the source or `settings.max_minutes`.
     `on_epoch(epoch, loss that holds the source, loss of the domains)`.
     """
-    trained = trained_parameters(extractor)
+    trained = [p for block in blocks_from_the_end(extractor)[: None if settings.depth == "all" else settings.depth] for p in block]
     with torch.no_grad():
         reference = [maps.detach() for maps in extractor(source(list(range(min(8, counts[0])))))]
     scales = [_spread(maps) for maps in reference]
@@ -111,7 +108,6 @@ def adapt_domains(
         groups.append({"params": list(critics.parameters()), "lr": settings.learning_rate})
     optimizer = torch.optim.AdamW(groups, weight_decay=1e-4)
     frozen = {k: v.clone() for k, v in extractor.state_dict().items()}
-    twin = _twin(extractor)
     for parameter in trained:
         parameter.requires_grad_(True)
     deadline = time.monotonic() + 60 * settings.max_minutes
@@ -125,7 +121,7 @@ def adapt_domains(
             others = torch.randint(counts[1], (len(chosen),), generator=generator).tolist()
             pictures = source(chosen.tolist())
             with torch.no_grad():
-                wanted = twin(pictures)
+                wanted = before(pictures)
             ours, theirs = extractor(pictures), extractor(target(others))
             hold = torch.stack([F.mse_loss(o / s, w / s) for o, w, s in zip(ours, wanted, scales, strict=True)]).mean()
             rows = [(_sample(o / s, generator), _sample(t / s, generator)) for o, t, s in zip(ours, theirs, scales, strict=True)]
@@ -149,13 +145,6 @@ def adapt_domains(
         parameter.requires_grad_(False)
     if not all(bool(v.isfinite().all()) for v in extractor.state_dict().values() if v.is_floating_point()):
         extractor.load_state_dict(frozen)  # an adversary can run away; then nothing was adapted
-
-
-def _twin(extractor: Stages) -> Stages:
-    """A frozen copy: what the extractor said before."""
-    import copy
-
-    return copy.deepcopy(extractor).requires_grad_(False).eval()
 
 
 def _spread(maps: Tensor) -> Tensor:

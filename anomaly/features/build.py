@@ -15,7 +15,7 @@ from torch import nn
 
 from anomaly.atomic import replacing
 from anomaly.errors import WeightsError
-from anomaly.features.backbones import Source, Stages, load_backbone
+from anomaly.features.backbones import UNTRAINED, Source, Stages, load_backbone
 from anomaly.features.encoder import SensorEncoder, SensorExtractor
 from anomaly.spec import CameraSpec, SensorSpec
 
@@ -105,7 +105,7 @@ def sensor_encoder_again(spec: SensorSpec, path: Path, about: Mapping[str, Any],
 
 
 def _camera_make(spec: CameraSpec) -> dict[str, Any]:
-    return {"kind": "camera", "backbone": spec.extractor.backbone, "stages": list(spec.extractor.stages)}
+    return {"kind": "camera", "backbone": spec.extractor.backbone.removeprefix(UNTRAINED), "stages": list(spec.extractor.stages)}
 
 
 def is_changed(about: Mapping[str, Any]) -> bool:
@@ -146,7 +146,8 @@ def describe_source(source: Source) -> dict[str, Any]:
 
 def _require(path: Path, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     for key, value in wanted.items():
-        if about.get(key) != value:
+        found = about.get(key)
+        if (found.removeprefix(UNTRAINED) if isinstance(found, str) else found) != value:
             raise WeightsError(
                 f"{path}: made with {key} = {about.get(key)!r}, the spec asks for {value!r}; pretrain again or change the spec"
             )

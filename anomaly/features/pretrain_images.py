@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly.features.backbones import Stages
+from anomaly.features.backbones import Stages, blocks_from_the_end
 from anomaly.spec import Pretrain
 
 PLACES = 1024  # places of a batch's maps that enter one loss
+SLOWER = 0.7  # learning rate of a block, as a share of the next one's
 PATIENCE = 2  # epochs without a gain before training stops
 
 
@@ -74,7 +75,7 @@ def pretrain_images(
     judge: Callable[[Stages], float],
     on_epoch: Callable[[int, float, float], None] | None = None,
 ) -> Adapted:
-    """Adapt the blocks that end in the named stages, in place, on `count` normals.
+    """Adapt the last `settings.depth` blocks, in place, on `count` normals.
 
     `pictures(indices)` gives preprocessed pictures (n, 3, H, W). `judge` rates an extractor (higher is better) before
     the first and after every epoch; the best weights are kept, the frozen ones if nothing beat them. Batch-norm
@@ -82,11 +83,14 @@ def pretrain_images(
     """
     started = time.monotonic()
     deadline = started + 60 * settings.max_minutes
-    trained = [p for name, p in extractor.named_parameters() if any(name.startswith(f"body.{s}.") for s in extractor.stages)]
+    blocks = blocks_from_the_end(extractor)[: None if settings.depth == "all" else settings.depth]
+    trained = [parameter for block in blocks for parameter in block]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
         heads = _heads(extractor, pictures([0]))
-    groups: list[dict[str, Any]] = [{"params": trained, "lr": settings.learning_rate / 10}, {"params": list(heads.parameters())}]
+    # Lower blocks hold what is most general: each is trained more slowly than the one above it (Howard and Ruder 2018, arXiv:1801.06146).
+    groups: list[dict[str, Any]] = [{"params": b, "lr": settings.learning_rate / 10 * SLOWER**i} for i, b in enumerate(blocks)]
+    groups.append({"params": list(heads.parameters())})
     optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=1e-4)
     before = best = judge(extractor)
     state = {k: v.clone() for k, v in extractor.state_dict().items()}

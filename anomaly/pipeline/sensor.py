@@ -20,7 +20,7 @@ from anomaly.calibration.conformal import Calibrator, effective_size, extremal_i
 from anomaly.data.faults import inject
 from anomaly.data.records import fingerprint
 from anomaly.data.sensors import SensorTable, read_table
-from anomaly.data.windows import stack_windows, stretch_lengths, window_ends, windows_at
+from anomaly.data.windows import block_folds, stack_windows, stretch_lengths, window_ends, windows_at
 from anomaly.errors import DataError
 from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_tables
 from anomaly.evaluation.injected import gain_interval
@@ -81,11 +81,12 @@ class SensorLine:
         rows = self.spec.input.window
         ends = [window_ends(table.times, table.usable, rows, table.max_gap_s) for table in self.tables]
         windows, places = stack_windows([(table.values, found) for table, found in zip(self.tables, ends, strict=True)], rows, MAX_WINDOWS)
-        fewest = FEWEST if lent is not None else FEWEST * self.spec.calibration.folds
-        if len(windows) < fewest:
+        folds = self.spec.calibration.folds
+        fewest = FEWEST if lent is not None else -(-(FEWEST + 2 * rows) * folds // (folds - 1))  # what a fold and the gaps beside it leave
+        if len(windows) < fewest and (lent is not None or _smallest_fit(places, folds, rows) < FEWEST):
             raise DataError(
                 f"{self.root}: {len(windows)} normal windows of {rows} rows without a gap; at least {fewest} are needed; give more "
-                "rows, or lower [input] window, or raise [input] max_gap_s"
+                "rows, or lower [input] window, or raise [input] max_gap_s, or start from another machine (`anomaly transfer`)"
             )
         names = [c.name for c in self.tables[0].channels]
         return Normals(windows, places, fit_preprocess(self.values, names, str(self.root), lent), lent)
@@ -279,3 +280,8 @@ class SensorLine:
     def calm_s(self) -> float:
         """One window: what is flagged again sooner is the same burst."""
         return self.spec.input.window * self.tables[0].period_s
+
+
+def _smallest_fit(places: NDArray[np.int64], folds: int, rows: int) -> int:
+    """How many windows are left to fit on in the fold that has fewest."""
+    return min((len(fit) for fit, _ in block_folds(places, folds, rows)), default=0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -17,7 +18,7 @@ from anomaly.features.alignment import Alignment, coral
 
 Rows = NDArray[np.float32]
 LendingWay = Literal["coral", "batch-norm"]
-LENT = 2000  # windows lent at most
+LENT = 400
 HELD = 6.0  # robust deviations that rows are held within when moments are taken
 
 
@@ -38,8 +39,22 @@ def lend(tables: Sequence[SensorTable], target: Rows, window: int, way: LendingW
     source = np.concatenate([table.values[table.usable] for table in tables])
     align = alignment(source, target, way)
     ends = [window_ends(table.times, table.usable, window, table.max_gap_s) for table in tables]
-    moved = [(align_rows(align, table.values), found) for table, found in zip(tables, ends, strict=True)]
+    moved = [(_by_stretch(align, table.values, len(target), window), found) for table, found in zip(tables, ends, strict=True)]
     return Lent(*stack_windows(moved, window, LENT))
+
+
+def _by_stretch(align: Alignment, rows: Rows, learnt: int, window: int) -> Rows:
+    """Rows (n, C) through an alignment stretch by stretch, each brought to the target's level by its first `learnt` rows."""
+    long = learnt + max(2 * learnt, 20 * window)
+    parts = []
+    for start in range(0, len(rows), long):
+        part = rows[start : start + long]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a sensor without readings in the stretch: it has none to bring over
+            middle = np.nanmedian(part[:learnt], axis=0).astype(np.float64)
+        usual = np.where(np.isfinite(middle), middle, align.source_mean.numpy())
+        parts.append(align_rows(replace(align, source_mean=torch.from_numpy(usual)), part))
+    return np.concatenate(parts)
 
 
 def alignment(source: Rows, target: Rows, way: LendingWay) -> Alignment:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -82,18 +81,17 @@ class CameraTransfer:
             return Way(self.source)
         if method == "coral":
             return Way(self.source, align_maps(self.borrowed, self.line.features_of(self.source, self.preprocess, target)))
-        extractor = copy.deepcopy(self.source)
-        if method == "batch-norm":
-            reestimate_batch_norm(
-                extractor, [self._whole(target, range(i, min(i + BATCH, len(target)))) for i in range(0, len(target), BATCH)]
-            )
-            return Way(extractor, self.borrowed)
+        if method == "batch-norm":  # each side by its own statistics, over as many pictures, so that both are shrunk alike
+            theirs = self._renormalised(self.normals[:: max(1, len(self.normals) // len(target))][: len(target)])
+            return Way(self._renormalised(target), self.line.features_of(theirs, self.preprocess, self.normals))
+        extractor = self._copy()
         generator = torch.Generator().manual_seed(self.line.spec.seed)
         if method == "finetune":
             self._finetune(extractor, target, generator)
             return Way(extractor)
         adapt_domains(
             extractor,
+            self.source,
             lambda indices: self._crops(self.normals, indices, generator),
             lambda indices: self._crops(target, indices, generator),
             (len(self.normals), len(target)),
@@ -103,6 +101,19 @@ class CameraTransfer:
             lambda epoch, held, apart: self.progress(f"{method}, epoch {epoch}: source {held:.4f}, domains {apart:.4f}"),
         )
         return Way(extractor, self.line.features_of(extractor, self.preprocess, self.normals))
+
+    def _copy(self) -> Stages:
+        """The source's extractor anew. Not by deepcopy: a traced network's copy comes back in training mode."""
+        extractor, _ = build_camera_extractor(self.line.spec)
+        extractor.load_state_dict(self.source.state_dict())
+        return extractor
+
+    def _renormalised(self, pictures: Sequence[Picture]) -> Stages:
+        """The source's extractor with batch-norm statistics of these pictures."""
+        extractor = self._copy()
+        batches = [self._whole(pictures, range(i, min(i + BATCH, len(pictures)))) for i in range(0, len(pictures), BATCH)]
+        reestimate_batch_norm(extractor, batches)
+        return extractor
 
     def _finetune(self, extractor: Stages, target: list[Picture], generator: torch.Generator) -> None:
         """Dense VICReg on the target's normals from the source's weights; half of them judge when to stop."""
