@@ -123,7 +123,8 @@ def skab(data: Path, scratch: Path) -> dict[str, Any]:
         "shuffled": scratch / "shuffled.csv",
         "generated": write_generated(scratch / "generated.csv", names, 9400, 0),
     }
-    first, last, verdicts, aucs, agreement = Counter[str](), Counter[str](), Counter[str](), [], []
+    first, last, verdicts, harm = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
+    aucs, agreement = [], []
     for path in skab_runs(data):
         whole = pd.read_csv(path, sep=";")
         label = whole["anomaly"].to_numpy()[SKAB_TRAINING_ROWS:] > 0
@@ -144,7 +145,9 @@ def skab(data: Path, scratch: Path) -> dict[str, Any]:
             _, score = by_row(scored, SKAB_TRAINING_ROWS, len(whole), 0.01)
             row[name] = metrics.auroc(label, score) or 0.0
             if name != ALONE:
-                verdicts[f"{name}: {load_tensors(steps.pretrain())[1]['transfer']['ways']['coral']['verdict']}"] += 1
+                verdict = load_tensors(steps.pretrain())[1]["transfer"]["ways"]["coral"]["verdict"]
+                verdicts[f"{name}: {verdict}"] += 1
+                harm[name] += int(verdict == "helps" and row[name] < row[ALONE] - 0.02)
         aucs.append(row)
         agreement.append(float(spearmanr([-order.index(n) for n in sources], [row[n] for n in sources]).statistic))
         print(path.stem, order, json.dumps(row), flush=True)
@@ -153,6 +156,7 @@ def skab(data: Path, scratch: Path) -> dict[str, Any]:
         "first": dict(first),
         "last": dict(last),
         "guard": dict(verdicts),
+        "said to help and lost more than 0.02": dict(harm),
         "mean_roc_auc": means,
         "mean_rank_correlation": float(np.nanmean(agreement)),
     }

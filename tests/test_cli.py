@@ -168,7 +168,7 @@ def test_records_too_short_for_a_pseudo_run_are_refused(like_skab: Path, tmp_pat
     pd.read_csv(like_skab / "other" / "1.csv", sep=";").head(400).drop(columns=["anomaly", "changepoint"]).to_csv(train, index=False)
     spec = tmp_path / "s.toml"
     spec.write_text(f'kind = "sensor"\n[pretrain]\nmethod = "none"\n[calibration]\nrecords = "{short}"\n')
-    with pytest.raises(DataError, match="no table of at least 800 normal rows in one piece, twice what is learnt from here"):
+    with pytest.raises(DataError, match="no table of at least 800 normal rows in one piece, for 400 are learnt from here"):
         run("fit", spec, "--data", train, "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
 
 

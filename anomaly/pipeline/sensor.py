@@ -24,6 +24,7 @@ from anomaly.data.windows import block_folds, stack_windows, stretch_lengths, wi
 from anomaly.errors import DataError
 from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_tables
 from anomaly.evaluation.injected import gain_interval
+from anomaly.evaluation.transfer import CLEARLY
 from anomaly.export.detector import Detector
 from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sensor_extractor, save_extractor
 from anomaly.features.encoder import SensorExtractor, filled
@@ -31,7 +32,7 @@ from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.pretrain_sensors import pretrain_sensors
 from anomaly.pipeline.line import Fitted, Progress, with_transfer
 from anomaly.pipeline.sensor_lending import LendingWay, Lent
-from anomaly.pipeline.sensor_scores import HeldOut, Normals, fit_preprocess, fit_scorer, held_out_scores, wandering_scores
+from anomaly.pipeline.sensor_scores import HeldOut, Normals, fit_preprocess, fit_scorer, held_out_scores, shortest_record, wandering_scores
 from anomaly.pipeline.sensor_tables import find_tables, label_of, read_normals, schema_of_input, table_schema, window_of
 from anomaly.pipeline.transfer_sensor import SensorTransfer
 from anomaly.scorers.build import load_sensor_scorer
@@ -41,7 +42,6 @@ from anomaly.spec import SensorMethod, SensorSpec
 
 FEWEST = 8  # windows, or windows a fold, to fit on
 MAX_WINDOWS = 20_000  # windows used for fitting; more are thinned evenly
-CLEARLY = 0.02  # AUROC on made-up faults by which another scorer must be better, for those have no part that wanders for hours
 SHOWN = 20  # suspects named in the report
 
 
@@ -203,7 +203,9 @@ class SensorLine:
         if about.get("transfer", {}).get("method") in get_args(LendingWay):
             way = about["transfer"]["method"]
             if not paths and self.spec.transfer.normals is not None:
-                paths, named = find_tables(self.spec.transfer.normals)[0], self.spec.transfer.normals
+                found, least = find_tables(self.spec.transfer.normals)[0], shortest_record(len(self.values), self.spec.input.window)
+                if any(len(table.times) >= least for table in self.others(found)):
+                    paths, named = found, self.spec.transfer.normals
         if not paths:
             return held_out.scores, effective_size(held_out.scores), f"{self.spec.calibration.folds} blocks"
         learnt = len(self.values)

@@ -120,6 +120,11 @@ def _without(tables: Sequence[SensorTable], index: int, part: slice) -> list[Sen
     return [replace(t, usable=usable) if i == index else t for i, t in enumerate(tables)]
 
 
+def shortest_record(rows: int, window: int) -> int:
+    """Rows that a table must have to make a pseudo-run that learns from `rows` of them."""
+    return rows + max(LATER * rows, SOON * window) // 2
+
+
 def wandering_scores(
     spec: SensorSpec,
     method: SensorMethod,
@@ -137,7 +142,7 @@ def wandering_scores(
     """
     window = spec.input.window
     after = max(LATER * rows, SOON * window)
-    least = rows + after // 2
+    least = shortest_record(rows, window)
     scores, effective, runs = [], 0.0, 0
     for index, table in enumerate(tables):
         names = [c.name for c in table.channels]
