@@ -12,7 +12,6 @@ import typer
 from anomaly.console import err, out, progress
 
 transfer_app = typer.Typer()
-EXTRACTORS = (".anomaly", ".safetensors")
 
 
 class Method(StrEnum):
@@ -42,7 +41,7 @@ def transfer_spec(
     from pydantic import ValidationError
 
     from anomaly.errors import SpecError
-    from anomaly.spec import Transfer, read_spec
+    from anomaly.spec import EXTRACTORS, Transfer, read_spec
 
     is_extractor = source.suffix in EXTRACTORS
     if not is_extractor and normals is not None:

@@ -50,6 +50,9 @@ TransferMethod = Literal["frozen", "finetune", "coral", "batch-norm", "deep-cora
 NEEDS_NORMALS = ("coral", "batch-norm", "deep-coral", "dann")  # ways that look at the source's own normals
 
 
+EXTRACTORS = (".anomaly", ".safetensors")  # a source with another suffix is normal data
+
+
 class Transfer(_Part):
     """Another line's detector to start from. Every way is judged on this line's own normals against doing without it.
 

@@ -98,7 +98,7 @@ def adapt_domains(
     statistics stay as they came. Stops after `settings.epochs` epochs of the source or `settings.max_minutes`.
     `on_epoch(epoch, loss that holds the source, loss of the domains)`.
     """
-    trained = [p for block in blocks_from_the_end(extractor)[: None if settings.depth == "all" else settings.depth] for p in block]
+    trained = [p for block in blocks_from_the_end(extractor, settings.depth) for p in block]
     with torch.no_grad():
         reference = [maps.detach() for maps in extractor(source(list(range(min(8, counts[0])))))]
     scales = [_spread(maps) for maps in reference]

@@ -6,7 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors.torch
 import torch
@@ -52,13 +52,16 @@ class Stages(nn.Module):
         return [maps[name] for name in self.stages]
 
 
-def blocks_from_the_end(extractor: nn.Module) -> list[list[nn.Parameter]]:
-    """An extractor's parameters block by block, the last block first. A block is what lies one below `blocks`, or at the top."""
+def blocks_from_the_end(extractor: nn.Module, depth: int | Literal["all"] = "all") -> list[list[nn.Parameter]]:
+    """The parameters of an extractor's last `depth` blocks, block by block, the last one first.
+
+    A block is what lies one below `blocks`, or at the top.
+    """
     found: dict[str, list[nn.Parameter]] = {}
     for name, parameter in extractor.named_parameters():
         parts = name.split(".")  # body.blocks.5.2.conv_pw.weight -> body.blocks.5; body.layer3.0.conv1.weight -> body.layer3
         found.setdefault(".".join(parts[: 3 if len(parts) > 3 and parts[2].isdigit() and len(parts) > 4 else 2]), []).append(parameter)
-    return list(found.values())[::-1]
+    return list(found.values())[::-1][: None if depth == "all" else depth]
 
 
 def load_backbone(name: str, stages: Sequence[str], weights: Path | None = None) -> tuple[Stages, Source]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,22 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     return tensors, json.loads(metadata[_META])
 
 
-def save_extractor(path: Path, extractor: nn.Module, about: Mapping[str, Any]) -> None:
-    """Write an extractor's weights with what they are and where they came from."""
-    save_tensors(path, extractor.state_dict(), about)
+def save_extractor(
+    path: Path,
+    extractor: nn.Module | None,
+    about: Mapping[str, Any],
+    borrowed: Sequence[torch.Tensor] = (),
+    vote: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Write an extractor's weights (none for None) with what they are and where they came from, and with what another line lends.
+
+    `load_borrowed` and `load_vote` read the latter again.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    if extractor is not None:
+        tensors.update(extractor.state_dict())
+    tensors |= {f"{_BORROWED}{i}": tensor for i, tensor in enumerate(borrowed)}
+    save_tensors(path, tensors | {f"{_VOTE}{name}": tensor for name, tensor in (vote or {}).items()}, about)
 
 
 def load_camera_extractor(spec: CameraSpec, path: Path) -> tuple[Stages, Source, dict[str, Any]]:

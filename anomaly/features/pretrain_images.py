@@ -83,7 +83,7 @@ def pretrain_images(
     """
     started = time.monotonic()
     deadline = started + 60 * settings.max_minutes
-    blocks = blocks_from_the_end(extractor)[: None if settings.depth == "all" else settings.depth]
+    blocks = blocks_from_the_end(extractor, settings.depth)
     trained = [parameter for block in blocks for parameter in block]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())

@@ -141,10 +141,19 @@ class CameraLine:
         half = min(JUDGED, len(order) // 2)
         return [self.readable[i] for i in order[:half]], [self.readable[i] for i in order[half : 2 * half]]
 
-    def rank(self, extractor: Stages, preprocess: ImagePreprocess, fit: list[Picture], judged: list[Picture], seed: int) -> Ranking:
-        """Fit a small bank on some normals; score others as they are and with made-up defects."""
+    def rank(
+        self,
+        extractor: Stages,
+        preprocess: ImagePreprocess,
+        fit: list[Picture],
+        judged: list[Picture],
+        seed: int,
+        borrowed: Sequence[Tensor] = (),
+    ) -> Ranking:
+        """Fit a small bank on some normals (and on another line's features); score others as they are and with made-up defects."""
         features = self.features_of(extractor, preprocess, fit)
-        scorer = fit_camera_scorer(self.spec, features, torch.Generator().manual_seed(seed), largest=JUDGE_BANK).scorer
+        generator = torch.Generator().manual_seed(seed)
+        scorer = fit_camera_scorer(self.spec, features, generator, largest=JUDGE_BANK, borrowed=borrowed).scorer
         return self.made_up(scorer, extractor, preprocess, judged, seed)
 
     def made_up(self, scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreprocess, judged: list[Picture], seed: int) -> Ranking:
@@ -156,10 +165,10 @@ class CameraLine:
             raw = self.read(picture)
             if raw is None:
                 continue
-            narrow = (raw // 257).astype(np.uint8) if deep else raw.astype(np.uint8)
+            narrow = _narrow(raw, deep)
             marked = [inject(narrow, rng)[0] for _ in range(MADE_UP)]
             batch = np.stack([narrow, *marked])
-            scores = _scores(scorer, extractor, preprocess, batch.astype(np.uint16) * 257 if deep else batch)
+            scores = _scores(scorer, extractor, preprocess, _widen(batch, deep))
             clean.append(scores[0])
             faulty.append(scores[1:])
         return Ranking(np.array(clean), np.array(faulty))
@@ -174,8 +183,8 @@ class CameraLine:
             raw = self.read(picture)
             if raw is None:
                 continue
-            marked, mask = inject((raw // 257).astype(np.uint8) if self.format[1] else raw.astype(np.uint8), rng)
-            wide = marked.astype(np.uint16) * 257 if self.format[1] else marked
+            marked, mask = inject(_narrow(raw, self.format[1]), rng)
+            wide = _widen(marked, self.format[1])
             with torch.inference_mode():
                 maps = extractor(preprocess(torch.from_numpy(wide[None])))[0]
             seen = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(mask[None, None].astype(np.float32)), maps.shape[-2:])
@@ -298,9 +307,9 @@ class CameraLine:
         ]
         chosen = rng.choice(len(self.readable), size=min(count, len(self.readable)), replace=False)
         real = [raw for i in sorted(chosen.tolist()) if (raw := self.read(self.readable[i])) is not None]
-        narrow = [(raw // 257).astype(np.uint8) if deep else raw.astype(np.uint8) for raw in real]
+        narrow = [_narrow(raw, deep) for raw in real]
         marked = [inject(narrow[int(i)], rng)[0] for i in rng.integers(len(narrow), size=max(0, count - len(real)))]
-        wide = [m.astype(np.uint16) * 257 if deep else m for m in marked]
+        wide = [_widen(m, deep) for m in marked]
         return noise, [picture[None] for picture in [*real, *wide]]
 
     def decisions_per_day(self, report: dict[str, Any]) -> float | None:
@@ -314,3 +323,13 @@ def _scores(scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreproc
     with torch.inference_mode():
         score, _ = scorer(extractor(preprocess(torch.from_numpy(batch))))
     return score.double().numpy()  # type: ignore[no-any-return]
+
+
+def _narrow(raw: NDArray[Any], deep: bool) -> NDArray[np.uint8]:
+    """A picture in 8 bits, as made-up defects are drawn on it."""
+    return (raw // 257 if deep else raw).astype(np.uint8)
+
+
+def _widen(narrow: NDArray[np.uint8], deep: bool) -> NDArray[Any]:
+    """Back to the camera's own depth."""
+    return narrow.astype(np.uint16) * 257 if deep else narrow

@@ -199,17 +199,17 @@ class SensorLine:
 
         From pseudo-runs of other machines' normal records, where the spec names some or such a record was lent; else from blocks.
         """
-        way, paths, named = None, self.record_paths, self.spec.calibration.records
+        way, named = None, self.spec.calibration.records
+        tables, learnt = self.others(self.record_paths), len(self.values)
         if about.get("transfer", {}).get("method") in get_args(LendingWay):
             way = about["transfer"]["method"]
-            if not paths and self.spec.transfer.normals is not None:
-                found, least = find_tables(self.spec.transfer.normals)[0], shortest_record(len(self.values), self.spec.input.window)
-                if any(len(table.times) >= least for table in self.others(found)):
-                    paths, named = found, self.spec.transfer.normals
-        if not paths:
+            if not tables and self.spec.transfer.normals is not None:
+                lenders, least = self.others(find_tables(self.spec.transfer.normals)[0]), shortest_record(learnt, self.spec.input.window)
+                if any(len(table.times) >= least for table in lenders):
+                    tables, named = lenders, self.spec.transfer.normals
+        if not tables:
             return held_out.scores, effective_size(held_out.scores), f"{self.spec.calibration.folds} blocks"
-        learnt = len(self.values)
-        scores, effective, runs = wandering_scores(self.spec, method, self.others(paths), learnt, network, way)
+        scores, effective, runs = wandering_scores(self.spec, method, tables, learnt, network, way)
         by = f"{runs} pseudo-runs of {learnt} rows learnt and the rows after them, from {named}"
         progress(f"threshold from {by}")
         return scores, effective, by

@@ -22,8 +22,8 @@ from anomaly.pipeline.sensor import SensorLine
 from anomaly.pipeline.sensor_lending import align_rows, alignment
 from anomaly.pipeline.sensor_tables import find_tables
 from anomaly.pipeline.transfer_camera import camera_source, source_normals
+from anomaly.spec import EXTRACTORS
 
-EXTRACTORS = (".anomaly", ".safetensors")
 LOOKED_AT = 60  # pictures a side
 Rows = NDArray[np.float64]
 

@@ -21,11 +21,10 @@ from anomaly.evaluation.transfer import ALONE, choose, judge, summary
 from anomaly.features.adapt_domains import adapt_domains, reestimate_batch_norm
 from anomaly.features.alignment import align_maps
 from anomaly.features.backbones import Stages
-from anomaly.features.build import build_camera_extractor, camera_extractor_again, is_changed, load_camera_extractor, save_tensors
+from anomaly.features.build import build_camera_extractor, camera_extractor_again, is_changed, load_camera_extractor, save_extractor
 from anomaly.features.pretrain_images import pretrain_images
 from anomaly.pipeline.few_labels import fit_vote
 from anomaly.pipeline.line import Progress
-from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import NEEDS_NORMALS, CameraSpec, TransferMethod
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ BORROWED = 100  # pictures of the source line that join a bank at most
 FEWEST = 8  # pictures a half, from which ways can be compared
 BATCH = 16
 CHANGES = ("batch-norm", "finetune", "deep-coral", "dann")  # ways after which the weights are no longer the source's
-JUDGE_BANK = 1000  # patches a bank at most while ways are compared
 
 
 @dataclass(frozen=True)
@@ -152,10 +150,7 @@ class CameraTransfer:
             parts = []
             for seed, (fit, judged) in enumerate(((first, second), (second, first))):
                 made = make(fit)
-                features = self.line.features_of(made.extractor, self.preprocess, fit)
-                generator = torch.Generator().manual_seed(seed)
-                scorer = fit_camera_scorer(self.line.spec, features, generator, largest=JUDGE_BANK, borrowed=made.borrowed).scorer
-                parts.append(self.line.made_up(scorer, made.extractor, self.preprocess, judged, seed))
+                parts.append(self.line.rank(made.extractor, self.preprocess, fit, judged, seed, made.borrowed))
             found[name] = Ranking(np.concatenate([p.clean for p in parts]), np.concatenate([p.faulty for p in parts]))
             self.progress(f"{name}: made-up defects AUROC {found[name].auroc():.4f}")
         return found
@@ -183,8 +178,7 @@ class CameraTransfer:
             "transfer": report,
             "changed": taken in CHANGES or (taken != ALONE and is_changed(self.about)),
         }
-        tensors = {**made.extractor.state_dict(), **{f"borrowed.{i}": maps for i, maps in enumerate(made.borrowed)}}
-        save_tensors(out, tensors | {f"vote.{name}": tensor for name, tensor in vote.items()}, about)
+        save_extractor(out, made.extractor, about, made.borrowed, vote)
         return about
 
 

@@ -16,7 +16,7 @@ from anomaly.data.sensors import SensorTable
 from anomaly.errors import DataError, SpecError
 from anomaly.evaluation.injected import Ranking
 from anomaly.evaluation.transfer import ALONE, choose, judge, summary
-from anomaly.features.build import is_changed, load_sensor_extractor, save_tensors, sensor_encoder_again
+from anomaly.features.build import is_changed, load_sensor_extractor, save_extractor, sensor_encoder_again
 from anomaly.features.encoder import SensorEncoder, SensorExtractor, filled
 from anomaly.features.pretrain_sensors import pretrain_sensors
 from anomaly.pipeline.line import Progress
@@ -107,7 +107,8 @@ class SensorTransfer:
         described = self.about if way.encoder is not None else self.line.describe()
         kept: dict[str, Any] = {"kept": False, "why": "starts from another machine" if taken != ALONE else "the transfer was not taken"}
         about = {**described, "adaptation": kept, "transfer": report, "changed": way.encoder is not None}
-        save_transfer(out, way, about)
+        lent = [] if way.lent is None else [torch.from_numpy(part.copy()) for part in (way.lent.windows, way.lent.places)]
+        save_extractor(out, way.encoder, about, lent)
         return about
 
     def _unjudged(self, methods: Sequence[TransferMethod], reason: str) -> tuple[str, dict[str, Any]]:
@@ -131,13 +132,3 @@ def sensor_source(spec: SensorSpec, path: Path) -> tuple[SensorEncoder | None, d
     if not is_changed(described):
         return None, described
     return sensor_encoder_again(spec, path, described, bundle.members[CARRIED]), described
-
-
-def save_transfer(out: Path, way: Way, about: dict[str, Any]) -> None:
-    """Write a way's encoder with the windows that are lent."""
-    tensors: dict[str, torch.Tensor] = {}
-    if way.encoder is not None:
-        tensors.update(way.encoder.state_dict())
-    if way.lent is not None:
-        tensors |= {"borrowed.0": torch.from_numpy(way.lent.windows.copy()), "borrowed.1": torch.from_numpy(way.lent.places.copy())}
-    save_tensors(out, tensors, about)
