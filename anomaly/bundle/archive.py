@@ -19,7 +19,7 @@ from anomaly.bundle.manifest import Manifest, Member, parse_manifest
 from anomaly.errors import BundleError
 
 MANIFEST, SIGNATURE, DETECTOR = "manifest.json", "manifest.sig", "detector.onnx"
-INT8 = "detector.int8.onnx"  # the same detector, its memory banks searched in 8-bit arithmetic
+VARIANTS = {"float": DETECTOR, "fp16": "detector.fp16.onnx", "int8": "detector.int8.onnx"}  # the same detector in other arithmetic
 CARRIED = "extractor.safetensors"  # for another line to start from; the edge does not read it
 TRUSTED_KEY = "ANOMALY_TRUSTED_KEY"  # path of a PEM public key; where set, unsigned bundles are refused
 MAX_BYTES = 2 << 30  # ONNX's own limit for one file

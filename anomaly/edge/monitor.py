@@ -185,7 +185,7 @@ def self_test(bundle: Bundle, session: Session) -> int:
     for name in names:
         try:
             with np.load(io.BytesIO(bundle.members[name]), allow_pickle=False) as example:
-                suffix = "_int8" if session.variant == "int8" else ""
+                suffix = "" if session.variant == "float" else f"_{session.variant}"
                 raw, score, p_value = example["raw"], example[f"score{suffix}"], example[f"p_value{suffix}"]
         except (ValueError, KeyError, OSError, EOFError) as error:
             raise BundleError(f"{bundle.path}: {name} cannot be read: {error}") from error

@@ -1,20 +1,29 @@
-"""ONNX Runtime around one detector: which provider runs it is chosen openly, never silently."""
+"""ONNX Runtime around one detector: which provider runs which variant is chosen openly, never silently."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from anomaly.bundle.archive import INT8, Bundle
+from anomaly.bundle.archive import VARIANTS, Bundle
+from anomaly.edge.bound import Bound
+from anomaly.edge.choice import cache_folder, read_choice
 from anomaly.errors import BundleError, ProviderError
 
-Provider = Literal["auto", "cuda", "cpu"]
-_NAMES = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
+NAMES = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+ORDER = ("tensorrt", "cuda", "cpu")
+SAME_SHAPE = 4  # runs of one shape after which it gets a graph of its own
+MOST_BOUND = 4  # such graphs at most
+PREFERRED = {"tensorrt": ("fp16", "float"), "cuda": ("fp16", "float"), "cpu": ("int8", "float")}  # until `anomaly bench` has measured
 
 
 class Answer(NamedTuple):
@@ -25,32 +34,63 @@ class Answer(NamedTuple):
     detail: NDArray[np.float32]
 
 
-def open_session(bundle: Bundle, provider: Provider = "auto", threads: int | None = None) -> Session:
-    """A bundle's graph on a provider, in the variant that suits it. Raises ProviderError and BundleError as Session does."""
-    return Session(bundle.detector, provider, threads, bundle.members.get(INT8))
+@dataclass(frozen=True)
+class Device:
+    """How a graph is run: threads on a CPU (None: all cores), memory on a GPU (None: what it needs), where built engines are kept."""
+
+    threads: int | None = None
+    memory: int | None = None
+    cache: Path | None = None
+
+
+def open_session(
+    bundle: Bundle, provider: Provider = "auto", threads: int | None = None, memory: int | None = None, variant: str | None = None
+) -> Session:
+    """A bundle's graph on a provider, in the variant that `anomaly bench` found quickest there, else in the one preferred for it.
+
+    `memory`: bytes of GPU memory at most. Raises ProviderError and BundleError as Session does.
+    """
+    graphs = {name: bundle.members[member] for name, member in VARIANTS.items() if member in bundle.members}
+    if variant is not None and variant not in graphs:
+        raise BundleError(f"{bundle.path}: has no variant {variant!r}; it has {', '.join(graphs)}")
+    chosen = dict.fromkeys(ORDER, variant) if variant is not None else read_choice(bundle.hash)
+    return Session(graphs, provider, Device(threads, memory, cache_folder() / bundle.hash[:16]), chosen)
 
 
 class Session:
-    """One detector graph on one provider. `provider` tells which is really in use: "cuda" or "cpu"."""
+    """One detector on one provider. `provider` and `variant` tell what is really in use, `refused` why not what was wanted first.
 
-    def __init__(self, model: bytes, provider: Provider = "auto", threads: int | None = None, on_cpu: bytes | None = None) -> None:
-        """Load a graph; `on_cpu` is its 8-bit variant, taken instead where the CPU runs it (`variant` says "int8" then).
+    On a GPU whose memory runs out, a batch is halved until it fits, and what does not fit at all goes to the CPU for good; `degraded`
+    then says so.
+    """
 
-        "auto" tries CUDA, then the CPU; "cuda" or "cpu" is an order: ProviderError when it cannot be met.
+    def __init__(
+        self,
+        model: bytes | Mapping[str, bytes],
+        provider: Provider = "auto",
+        device: Device | None = None,
+        chosen: Mapping[str, str] | None = None,
+    ) -> None:
+        """Load a graph, or one of several variants of it (`float`, `fp16`, `int8`); `chosen`: the variant to take on a provider.
+
+        "auto" tries TensorRT, CUDA, then the CPU; a provider's name is an order: ProviderError when it cannot be met.
 
         Raises BundleError when the bytes are not a graph that ONNX Runtime can load.
         """
-        ort.set_default_logger_severity(4)  # a failed CUDA try is told by our own line, not by a page of its log
-        wanted: list[str] = ["cuda", "cpu"] if provider == "auto" else [provider]
-        if "cuda" in wanted and hasattr(ort, "preload_dlls"):
-            _preload()
-        graphs = {"cuda": model, "cpu": on_cpu or model}
-        self._session, self.provider, self.refused = _open(graphs, wanted, threads)
-        self.variant = "int8" if self.provider == "cpu" and on_cpu is not None else "float"
-        self._input = self._session.get_inputs()[0]
-        outputs = [output.name for output in self._session.get_outputs()]
-        if outputs[:2] != ["score", "p_value"] or outputs[2:] not in (["map"], ["contribution"]):
-            raise BundleError(f"the graph's outputs are {outputs}; a detector has score, p_value and map or contribution")
+        ort.set_default_logger_severity(4)  # a failed GPU try is told by our own line, not by a page of its log
+        self._graphs = dict(model) if isinstance(model, Mapping) else {"float": model}
+        self._device = device or Device()
+        self._chosen = chosen or {}
+        wanted = list(ORDER) if provider == "auto" else [provider]
+        if wanted != ["cpu"]:
+            preload()
+        self.refused = ""
+        self.degraded = ""
+        self.unbound = ""  # why a shape got no graph of its own
+        self._batch = 1 << 30  # records that are run at once
+        self._seen: dict[tuple[int, ...], int] = {}
+        self._bound: dict[tuple[int, ...], Bound | None] = {}
+        self._open(wanted)
 
     @property
     def input_name(self) -> str:
@@ -59,47 +99,167 @@ class Session:
 
     def run(self, raw: NDArray[Any]) -> Answer:
         """Score one raw batch: (N, H, W, C) uint8 or uint16 pictures, or (N, T, C) float32 windows."""
-        score, p_value, detail = self._session.run(None, {self._input.name: raw})
-        return Answer(score, p_value, detail)
+        parts: list[Answer] = []
+        start = 0
+        while start < len(raw) or not parts:
+            part = raw[start : start + self._batch]
+            try:
+                parts.append(Answer(*self._once(part)))
+            except Exception as error:  # ONNX Runtime raises many types, without a common root
+                self._shrink(len(part), error)
+                continue
+            start += len(part)
+            if not len(part):
+                break
+        return parts[0] if len(parts) == 1 else Answer(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _once(self, raw: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
+        """One run; on a GPU a shape that comes again and again gets a graph of its own with fixed buffers."""
+        bound = self._bound.get(raw.shape)
+        if bound is not None:
+            return bound.run(raw)
+        answers: Sequence[NDArray[np.float32]] = self._session.run(None, {self._input.name: raw})
+        if self.provider != "cpu" and raw.shape not in self._bound:
+            self._seen[raw.shape] = self._seen.get(raw.shape, 0) + 1
+            if self._seen[raw.shape] >= SAME_SHAPE and len(self._bound) < MOST_BOUND:
+                self._bound[raw.shape] = self._bind(raw, answers)
+        return answers
+
+    def _bind(self, raw: NDArray[Any], answers: Sequence[NDArray[np.float32]]) -> Bound | None:
+        try:
+            session = open_fixed(self._graphs[self.variant], self.provider, self._device, raw.shape)
+            return Bound(session, raw, answers, "cuda")
+        except Exception as error:  # the graph as it is goes on working
+            self.unbound = str(error).splitlines()[0][:200]
+            return None
+
+    def warm(self, raw: NDArray[Any], times: int = 2) -> None:
+        """Run a batch a few times: kernels are chosen, memory is laid out, engines are built before the first record counts."""
+        for _ in range(times):
+            self.run(raw)
 
     def line(self) -> str:
         """One clear line on what runs where."""
-        if self.provider == "cuda":
-            return "provider: CUDA (NVIDIA GPU)"
-        return "provider: CPU" + (f" (CUDA not used: {self.refused})" if self.refused else "")
+        name = {"tensorrt": "TensorRT (NVIDIA GPU)", "cuda": "CUDA (NVIDIA GPU)", "cpu": "CPU"}[self.provider]
+        why = self.degraded or (f"{_first(self.refused)} not used: {self.refused.partition(': ')[2]}" if self.refused else "")
+        return f"provider: {name}, {self.variant}" + (f" ({why})" if why else "")
+
+    def _open(self, wanted: Sequence[str]) -> None:
+        self._session, self.provider, self.variant, refused = _open(self._graphs, wanted, self._device, self._chosen)
+        self.refused = self.refused or refused
+        self._input = self._session.get_inputs()[0]
+        outputs = [output.name for output in self._session.get_outputs()]
+        if outputs[:2] != ["score", "p_value"] or outputs[2:] not in (["map"], ["contribution"]):
+            raise BundleError(f"the graph's outputs are {outputs}; a detector has score, p_value and map or contribution")
+
+    def _shrink(self, size: int, error: Exception) -> None:
+        """After a batch of `size` failed on a GPU for want of memory: half of it, or the CPU. Raises what is no such failure."""
+        if self.provider == "cpu" or not out_of_memory(error):
+            raise error
+        if size > 1:
+            self._batch = size // 2
+            self.degraded = f"GPU memory ran out: batches of {self._batch} at most"
+            return
+        self._open(["cpu"])
+        self._batch = 1 << 30
+        self.degraded = "GPU memory ran out even for a single record: moved to the CPU; free GPU memory and start again"
 
 
-def _open(graphs: Mapping[str, bytes], wanted: list[str], threads: int | None) -> tuple[ort.InferenceSession, str, str]:
+def out_of_memory(error: Exception) -> bool:
+    """Whether a provider's error is for want of memory."""
+    text = str(error).lower()
+    return any(sign in text for sign in ("failed to allocate memory", "out of memory", "cuda failure 2", "outofmemory"))
+
+
+def _first(refused: str) -> str:
+    return {"tensorrt": "TensorRT", "cuda": "CUDA"}.get(refused.partition(": ")[0], "GPU")
+
+
+def _open(
+    graphs: Mapping[str, bytes], wanted: Sequence[str], device: Device, chosen: Mapping[str, str]
+) -> tuple[ort.InferenceSession, str, str, str]:
+    """(session, provider, variant, why the providers before it were not taken)."""
     refused = ""
     for name in wanted:
-        if _NAMES[name] not in ort.get_available_providers():
-            refused = "this onnxruntime has no CUDA build"
+        if NAMES[name] not in ort.get_available_providers():
+            refused = f"{name}: this onnxruntime is built without it"
             continue
+        variant = next(v for v in (chosen.get(name), *PREFERRED[name], *graphs) if v in graphs)
+        assert variant is not None
         try:
-            session = ort.InferenceSession(graphs[name], _options(threads), providers=[_NAMES[name]])
+            session = ort.InferenceSession(graphs[variant], _options(device), providers=_providers(name, device), enable_fallback=0)
         except Exception as error:  # ONNX Runtime raises many types, without a common root
             if name == "cpu":
                 raise BundleError(f"the graph cannot be loaded: {str(error).splitlines()[0][:300]}") from error
-            refused = str(error).splitlines()[0][:200]
+            refused = f"{name}: {str(error).splitlines()[0][:200]}"
             continue
         # ONNX Runtime falls back to the CPU without a word: what it says afterwards is what counts.
-        if session.get_providers()[0] == _NAMES[name]:
-            return session, name, refused
-        refused = "no usable NVIDIA GPU, driver or CUDA library was found"
-    raise ProviderError(f"provider {wanted[-1]!r} was asked for but cannot be used: {refused}; use --provider auto or cpu")
-
-
-def _options(threads: int | None) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = (
-        threads if threads is not None else len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+        if session.get_providers()[0] == NAMES[name]:
+            return session, name, variant, refused
+        refused = f"{name}: no usable NVIDIA GPU, driver or library was found"
+    raise ProviderError(
+        f"provider {wanted[-1]!r} was asked for but cannot be used: {refused.partition(': ')[2]}; `anomaly doctor` tells what is missing; "
+        "use --provider auto or cpu to go on without"
     )
+
+
+def open_fixed(graph: bytes, provider: str, device: Device, shape: Sequence[int]) -> ort.InferenceSession:
+    """The graph for raw batches of one shape, whole on the provider: a node that it cannot run is an error, not a detour over the bus.
+
+    (With free sizes ONNX Runtime computes shapes on the CPU, as it should, and that must be allowed.)
+    """
+    options = _options(device)
+    for name, size in zip("NHW", shape, strict=False):
+        options.add_free_dimension_override_by_name(name, size)
+    if provider != "cpu":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    providers = _providers(provider, device)
+    if provider == "cuda":
+        providers[0][1]["enable_cuda_graph"] = "1"
+    return ort.InferenceSession(graph, options, providers=providers)
+
+
+def _providers(name: str, device: Device) -> list[tuple[str, dict[str, str]]]:
+    """The provider; behind TensorRT stands CUDA for the nodes it does not take."""
+    named = [name, "cuda"] if name == "tensorrt" else [name]
+    return [(NAMES[each], provider_options(each, device)) for each in named]
+
+
+def _options(device: Device) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = device.threads if device.threads is not None else cores()
     options.log_severity_level = 4
     return options
 
 
-def _preload() -> None:
+def provider_options(name: str, device: Device) -> dict[str, str]:
+    """What a provider is told: its memory, kernels fixed by measuring once, engines kept between starts."""
+    if name == "cpu":
+        return {}
+    if name == "cuda":
+        found = {"cudnn_conv_algo_search": "EXHAUSTIVE", "arena_extend_strategy": "kSameAsRequested"}
+        return found | ({"gpu_mem_limit": str(device.memory)} if device.memory else {})
+    found = {"trt_fp16_enable": "1", "trt_int8_enable": "0"}
+    if device.cache is not None:
+        device.cache.mkdir(parents=True, exist_ok=True)
+        where = {"trt_engine_cache_path": str(device.cache), "trt_timing_cache_path": str(device.cache)}
+        found |= {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1"} | where
+    return found | ({"trt_max_workspace_size": str(device.memory)} if device.memory else {})
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def preload(load: Callable[..., None] | None = None) -> str:
+    """Load the CUDA and cuDNN libraries that came with pip; returns what went wrong, "" for nothing."""
+    load = load or getattr(ort, "preload_dlls", None)
+    if load is None:
+        return "this onnxruntime cannot load CUDA libraries from pip packages"
     try:
-        ort.preload_dlls()  # CUDA libraries that came with pip
-    except Exception:
-        return
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123 - it prints what it misses
+            load()
+    except Exception as error:
+        return str(error)
+    return ""

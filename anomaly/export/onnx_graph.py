@@ -18,7 +18,6 @@ from anomaly.export.detector import Detector
 
 OPSET = 18
 MAX_RELATIVE = 1e-4
-VARIANT_RELATIVE = 0.1
 
 
 def export_onnx(detector: Detector, example: NDArray[Any]) -> bytes:
@@ -46,16 +45,34 @@ def export_onnx(detector: Detector, example: NDArray[Any]) -> bytes:
         )
     assert program is not None
     model = program.model_proto
-    _strip(model)
+    strip(model)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ExportError(f"the exported graph is not valid ONNX: {error}") from error
+    return serialized(model)
+
+
+def serialized(model: onnx.ModelProto) -> bytes:
+    """The model's bytes: the same for the same model."""
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
-def _strip(model: onnx.ModelProto) -> None:
+def keep_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Put these nodes in, less what leads to no output, with the initializers they need."""
+    kept, needed = [], {output.name for output in graph.output}
+    for node in reversed(nodes):
+        if needed & set(node.output):
+            kept.append(node)
+            needed |= set(node.input)
+    left = [item for item in graph.initializer if item.name in needed]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(kept[::-1])
+    graph.initializer.extend(left)
+
+
+def strip(model: onnx.ModelProto) -> None:
     """Remove what names this machine (source paths, stack traces), so that bytes depend on the detector alone."""
     del model.metadata_props[:]
     model.doc_string = ""
@@ -83,7 +100,6 @@ class Parity:
 
 
 Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
-RunAll = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
 
 
 def check_parity(detector: Detector, run: Run, inputs: Sequence[NDArray[Any]], p: float) -> Parity:
@@ -108,24 +124,3 @@ def check_parity(detector: Detector, run: Run, inputs: Sequence[NDArray[Any]], p
             f"(allowed {MAX_RELATIVE:.0e}), {differ} of {count} decisions differ; nothing was written"
         )
     return parity
-
-
-def compare_variant(run: RunAll, other: RunAll, inputs: Sequence[NDArray[Any]], p: float) -> dict[str, float]:
-    """A graph's variant against the graph on raw batches: relative score differences (scores below one in size: absolute),
-    and decisions that differ. `run` and `other` are graphs in ONNX Runtime.
-
-    A variant is fit for use up to a difference of VARIANT_RELATIVE: a decision can then differ only for a score that close to
-    the threshold, a tenth of the deviation of normal scores.
-    """
-    differences: list[float] = []
-    differ = 0
-    for batch in inputs:
-        (score, p_value, _), (their_score, their_p, _) = run(batch), other(batch)
-        differences += (np.abs(their_score - score) / np.maximum(np.abs(score), 1.0)).tolist()
-        differ += int(((their_p <= p) != (p_value <= p)).sum())
-    return {
-        "inputs": len(differences),
-        "max_relative_score": max(differences),
-        "mean_relative_score": float(np.mean(differences)),
-        "decisions_that_differ": differ,
-    }

@@ -31,6 +31,20 @@ class ImagePreprocess(nn.Module):
         return (x - self.mean) / self.std  # (N, 1, h, w) spreads to three channels here
 
 
+def share_gray(preprocess: ImagePreprocess, extractor: nn.Module) -> None:
+    """Let one gray channel stay one: the first convolution, in place, takes the sum of its weights over the three equal channels.
+
+    Nothing is done where the channels are not equal (a mean or deviation for each) or the extractor has no such convolution.
+    """
+    first = next((module for module in extractor.modules() if isinstance(module, nn.Conv2d)), None)
+    same = all(bool((value == value[:, :1]).all()) for value in (preprocess.mean, preprocess.std))
+    if not same or first is None or first.in_channels != 3 or first.groups != 1:
+        return
+    preprocess.mean, preprocess.std = preprocess.mean[:, :1], preprocess.std[:, :1]
+    first.weight = nn.Parameter(first.weight.sum(dim=1, keepdim=True), requires_grad=False)
+    first.in_channels = 1
+
+
 LIMIT = 1000.0  # spreads that a reading is held within
 
 

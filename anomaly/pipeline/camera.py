@@ -25,7 +25,7 @@ from anomaly.evaluation.injected import Ranking, gain_interval
 from anomaly.export.detector import Detector
 from anomaly.features.backbones import Source, Stages
 from anomaly.features.build import build_camera_extractor, describe_source, load_borrowed, load_camera_extractor, load_vote, save_extractor
-from anomaly.features.preprocess import ImagePreprocess
+from anomaly.features.preprocess import ImagePreprocess, share_gray
 from anomaly.features.pretrain_images import pretrain_images
 from anomaly.pipeline.line import Fitted, Progress, with_transfer
 from anomaly.pipeline.transfer_camera import CameraTransfer
@@ -165,10 +165,9 @@ class CameraLine:
             raw = self.read(picture)
             if raw is None:
                 continue
-            narrow = _narrow(raw, deep)
-            marked = [inject(narrow, rng)[0] for _ in range(MADE_UP)]
-            batch = np.stack([narrow, *marked])
-            scores = _scores(scorer, extractor, preprocess, _widen(batch, deep))
+            own = narrow(raw, deep)
+            batch = np.stack([own, *(inject(own, rng)[0] for _ in range(MADE_UP))])
+            scores = _scores(scorer, extractor, preprocess, widen(batch, deep))
             clean.append(scores[0])
             faulty.append(scores[1:])
         return Ranking(np.array(clean), np.array(faulty))
@@ -183,8 +182,8 @@ class CameraLine:
             raw = self.read(picture)
             if raw is None:
                 continue
-            marked, mask = inject(_narrow(raw, self.format[1]), rng)
-            wide = _widen(marked, self.format[1])
+            marked, mask = inject(narrow(raw, self.format[1]), rng)
+            wide = widen(marked, self.format[1])
             with torch.inference_mode():
                 maps = extractor(preprocess(torch.from_numpy(wide[None])))[0]
             seen = torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(mask[None, None].astype(np.float32)), maps.shape[-2:])
@@ -283,7 +282,10 @@ class CameraLine:
 
     def detector(self, extractor: Path, tensors: dict[str, Tensor], calibrator: Calibrator) -> Detector:
         network, source, _ = load_camera_extractor(self.spec, extractor)
-        return Detector(self.preprocess(source), network, load_camera_scorer(self.spec, tensors), calibrator).eval()
+        preprocess = self.preprocess(source)
+        if self.format[0] == "gray":
+            share_gray(preprocess, network)
+        return Detector(preprocess, network, load_camera_scorer(self.spec, tensors), calibrator).eval()
 
     def input_schema(self, tensors: dict[str, Tensor]) -> InputSchema:
         color, deep = self.format
@@ -307,10 +309,8 @@ class CameraLine:
         ]
         chosen = rng.choice(len(self.readable), size=min(count, len(self.readable)), replace=False)
         real = [raw for i in sorted(chosen.tolist()) if (raw := self.read(self.readable[i])) is not None]
-        narrow = [_narrow(raw, deep) for raw in real]
-        marked = [inject(narrow[int(i)], rng)[0] for i in rng.integers(len(narrow), size=max(0, count - len(real)))]
-        wide = [_widen(m, deep) for m in marked]
-        return noise, [picture[None] for picture in [*real, *wide]]
+        marked = [inject(narrow(real[int(i)], deep), rng)[0] for i in rng.integers(len(real), size=max(0, count - len(real)))]
+        return noise, [picture[None] for picture in [*real, *(widen(m, deep) for m in marked)]]
 
     def decisions_per_day(self, report: dict[str, Any]) -> float | None:
         return self.spec.budget.records_per_day
@@ -325,11 +325,11 @@ def _scores(scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreproc
     return score.double().numpy()  # type: ignore[no-any-return]
 
 
-def _narrow(raw: NDArray[Any], deep: bool) -> NDArray[np.uint8]:
+def narrow(raw: NDArray[Any], deep: bool) -> NDArray[np.uint8]:
     """A picture in 8 bits, as made-up defects are drawn on it."""
     return (raw // 257 if deep else raw).astype(np.uint8)
 
 
-def _widen(narrow: NDArray[np.uint8], deep: bool) -> NDArray[Any]:
+def widen(picture: NDArray[np.uint8], deep: bool) -> NDArray[Any]:
     """Back to the camera's own depth."""
-    return narrow.astype(np.uint16) * 257 if deep else narrow
+    return picture.astype(np.uint16) * 257 if deep else picture

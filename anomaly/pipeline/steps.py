@@ -24,19 +24,19 @@ from numpy.typing import NDArray
 
 from anomaly import __version__
 from anomaly.atomic import replacing, sha256_file, write_text
-from anomaly.bundle.archive import CARRIED, DETECTOR, INT8, read_bundle, write_bundle
+from anomaly.bundle.archive import CARRIED, DETECTOR, VARIANTS, read_bundle, write_bundle
 from anomaly.bundle.manifest import AlarmSettings, Manifest, Threshold
 from anomaly.calibration.budget import p_threshold, score_threshold
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
 from anomaly.edge.session import Session
 from anomaly.evaluation.evaluate import Evaluation
 from anomaly.export.detector import Detector
-from anomaly.export.integer_search import integer_search
-from anomaly.export.onnx_graph import VARIANT_RELATIVE, check_parity, compare_variant, export_onnx
+from anomaly.export.onnx_graph import check_parity, export_onnx
 from anomaly.features.build import carried_weights, load_tensors, save_tensors
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.line import Line, Progress, silent
 from anomaly.pipeline.sensor import SensorLine
+from anomaly.pipeline.variants import make_variants
 from anomaly.spec import CameraSpec, SensorSpec
 
 PARITY_INPUTS = 200
@@ -159,12 +159,12 @@ class Steps:
         if carried is not None:
             members[CARRIED] = carried
         sessions = {"": session}
-        small = integer_search(model)
-        if small is not None:
-            sessions["_int8"] = Session(small, provider="cpu")
-            parity["int8"] = compare_variant(session.run, sessions["_int8"].run, [*noise, *real], threshold.p_value)
-            if parity["int8"]["max_relative_score"] <= VARIANT_RELATIVE:
-                members[INT8] = small
+        if isinstance(self.line, CameraLine):
+            held_out = load_tensors(self.fit())[0]["held_out"].double().numpy()
+            graphs, found = make_variants(self.line, detector, model, held_out, threshold.p_value, self.progress)
+            parity |= found
+            members |= {VARIANTS[variant]: graph for variant, graph in graphs.items()}
+            sessions |= {f"_{variant}": Session(graph, provider="cpu") for variant, graph in graphs.items()}
         members |= {f"examples/{i}.npz": _example(sessions, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
         manifest = Manifest(
             name=self.line.spec.name,

@@ -53,7 +53,7 @@ def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryB
     plans = bank_plans(spec)
     banks = []
     for index, plan in enumerate(plans):
-        part = {key: state[f"banks.{index}.{key}"] for key in ("patches", "center", "spread", "step", "usual")}
+        part = {key: state[f"banks.{index}.{key}"] for key in ("patches", "center", "spread", "step", "usual", "owner")}
         banks.append(Bank(plan.metric, **part))
     return MemoryBank(plans, banks, region(spec))
 

@@ -46,9 +46,10 @@ class Bank(nn.Module):
     spread: Tensor
     step: Tensor
     usual: Tensor
+    owner: Tensor
     squared: Tensor
 
-    def __init__(self, metric: Metric, patches: Tensor, center: Tensor, spread: Tensor, step: Tensor, usual: Tensor) -> None:
+    def __init__(self, metric: Metric, patches: Tensor, center: Tensor, spread: Tensor, step: Tensor, usual: Tensor, owner: Tensor) -> None:
         super().__init__()
         self.metric = metric
         self.register_buffer("patches", patches)  # (M, D) int8
@@ -56,6 +57,7 @@ class Bank(nn.Module):
         self.register_buffer("spread", spread)  # (D,)
         self.register_buffer("step", step)  # (): the size of one whole number
         self.register_buffer("usual", usual)  # (2,): mean and deviation of the largest distance in an unseen normal picture
+        self.register_buffer("owner", owner)  # (M,) int32: the picture of the fit that a patch came from
         self.register_buffer("squared", patches.to(torch.float32).square().sum(1), persistent=False)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -181,20 +183,42 @@ def _fit_bank(maps: Tensor, own: int, plan: BankPlan, share: float, generator: t
     picked = greedy_coreset(patches, count, generator)
     step = (patches[picked].abs().max() / LEVELS).clamp(min=1e-12)
     codes = torch.round(patches[picked] / step).to(torch.int8)
-    bank = Bank(plan.metric, codes, center, spread, step, torch.tensor([0.0, 1.0]))
     each = maps.shape[-2] * maps.shape[-1]
-    distances = _leave_one_out(bank, patches[: own * each], picked, own).reshape(own, *maps.shape[-2:])
-    largest = distances[:, places(roi, *maps.shape[-2:])].amax(dim=1)
-    bank.usual.copy_(torch.stack([largest.mean(), largest.std().clamp(min=1e-6)]))
+    bank = Bank(plan.metric, codes, center, spread, step, torch.tensor([0.0, 1.0]), (picked // each).to(torch.int32))
+    distances = _leave_one_out(bank, patches[: own * each], own).reshape(own, *maps.shape[-2:])
+    bank.usual.copy_(_usual(distances, roi))
     return bank, distances
 
 
-def _leave_one_out(bank: Bank, patches: Tensor, picked: Tensor, pictures: int) -> Tensor:
+def _usual(distances: Tensor, roi: Roi) -> Tensor:
+    """Mean and deviation (2,) of the largest distance in a picture, of leave-one-out distances (N, h, w)."""
+    largest = distances[:, places(roi, *distances.shape[-2:])].amax(dim=1)
+    return torch.stack([largest.mean(), largest.std().clamp(min=1e-6)])
+
+
+def measured_again(scorer: MemoryBank, features: Sequence[Tensor]) -> FittedBanks:
+    """The same banks for features that moved a little (an extractor in 8-bit arithmetic): what is usual is measured on them anew.
+
+    `features` are of the very pictures that the banks were fitted on, in their order: one (N, C_s, h_s, w_s) a stage.
+    """
+    banks, maps = [], []
+    for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
+        assert isinstance(bank, Bank)
+        found = features[plan.stage]
+        count, _, high, wide = found.shape
+        distances = _leave_one_out(bank, embed(found, plan.metric, bank.center, bank.spread), count).reshape(count, high, wide)
+        usual = _usual(distances, scorer.roi)
+        banks.append(Bank(plan.metric, bank.patches, bank.center, bank.spread, bank.step, usual, bank.owner))
+        maps.append(((distances - usual[0]) / usual[1]).unsqueeze(1))
+    held_out, mean = combine(maps, scorer.roi)
+    return FittedBanks(MemoryBank(scorer.plans, banks, scorer.roi), held_out, mean)
+
+
+def _leave_one_out(bank: Bank, patches: Tensor, pictures: int) -> Tensor:
     """Distance (N * P,) of each picture's patches (N * P, D) to the bank's patches that came from other pictures."""
     each = len(patches) // pictures
-    owner = picked // each  # (M,): which picture a bank's patch came from
     result = torch.empty(len(patches))
     for index in range(pictures):
         queries = patches[index * each : (index + 1) * each] / bank.step
-        result[index * each : (index + 1) * each] = bank.distance(queries, bank.squared.masked_fill(owner == index, torch.inf))
+        result[index * each : (index + 1) * each] = bank.distance(queries, bank.squared.masked_fill(bank.owner == index, torch.inf))
     return result.nan_to_num(posinf=float(result[result.isfinite()].max()) if result.isfinite().any() else 0.0)

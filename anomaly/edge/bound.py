@@ -1,0 +1,56 @@
+"""A graph with its input and outputs bound to memory that stays where it is: for pictures of one size on a GPU.
+
+Frames go through pinned host memory, buffers are made once, and CUDA replays the whole graph as one launch (CUDA graphs).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+LIBRARIES = ("libcudart.so.13", "libcudart.so.12")
+
+
+class Bound:
+    """One graph for raw batches of one shape and dtype. Not for use by two threads at once."""
+
+    def __init__(self, session: ort.InferenceSession, raw: NDArray[Any], answers: Sequence[NDArray[np.float32]], where: str) -> None:
+        """`answers` are what the graph says of `raw`: their shapes are those of the outputs. `where`: "cuda" or "cpu"."""
+        self._session = session
+        self._host = np.ascontiguousarray(raw).copy()
+        self._unpin = pin(self._host) if where == "cuda" else None
+        self._input = ort.OrtValue.ortvalue_from_numpy(self._host, where, 0)
+        self._outputs = [ort.OrtValue.ortvalue_from_shape_and_type(a.shape, np.float32, where, 0) for a in answers]
+        self._binding = session.io_binding()
+        self._binding.bind_ortvalue_input(session.get_inputs()[0].name, self._input)
+        for output, value in zip(session.get_outputs(), self._outputs, strict=True):
+            self._binding.bind_ortvalue_output(output.name, value)
+
+    def run(self, raw: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """The outputs for a batch of the shape it was made for; the arrays are the caller's."""
+        np.copyto(self._host, raw, casting="no")
+        self._input.update_inplace(self._host)
+        self._session.run_with_iobinding(self._binding)
+        return [np.array(value.numpy()) for value in self._outputs]
+
+    def close(self) -> None:
+        """Let the pinned memory go."""
+        if self._unpin is not None:
+            self._unpin()
+
+
+def pin(array: NDArray[Any]) -> Any:
+    """Page-lock an array for copies at full speed; returns what undoes it, None where CUDA's runtime is not to be had."""
+    for name in LIBRARIES:
+        with contextlib.suppress(OSError, AttributeError):
+            runtime = ctypes.CDLL(name)
+            address = ctypes.c_void_p(array.ctypes.data)
+            if runtime.cudaHostRegister(address, ctypes.c_size_t(array.nbytes), ctypes.c_uint(0)) == 0:
+                return lambda: runtime.cudaHostUnregister(address)
+    return None

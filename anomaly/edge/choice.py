@@ -1,0 +1,34 @@
+"""Which variant of a bundle's graph is the quickest on this machine: measured by `anomaly bench`, kept for every later start."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from anomaly.atomic import write_text
+
+CACHE = "ANOMALY_CACHE"  # folder for what is kept between starts: choices, built engines; safe to delete
+
+
+def cache_folder() -> Path:
+    """Where this machine keeps what it measured and built."""
+    named = os.environ.get(CACHE)
+    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anomaly"
+
+
+def read_choice(bundle_hash: str) -> dict[str, str]:
+    """Provider -> variant as measured here for a bundle; {} when nothing was, or the file is damaged."""
+    try:
+        found = json.loads((cache_folder() / f"{bundle_hash[:16]}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
+
+
+def write_choice(bundle_hash: str, choice: Mapping[str, str]) -> Path:
+    """Keep a choice beside earlier ones for other providers."""
+    path = cache_folder() / f"{bundle_hash[:16]}.json"
+    write_text(path, json.dumps({**read_choice(bundle_hash), **choice}, indent=1, sort_keys=True) + "\n")
+    return path
