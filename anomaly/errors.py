@@ -33,6 +33,10 @@ class ProviderError(AnomalyError):
     """The execution provider that was forced is not there."""
 
 
+class SourceError(AnomalyError):
+    """A live source is away, with the reason in words; it is tried again."""
+
+
 class StoreError(AnomalyError):
     """The event store cannot be opened or written."""
 

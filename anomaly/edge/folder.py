@@ -1,0 +1,80 @@
+"""A folder that pictures are dropped into."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from anomaly.bundle.manifest import InputSchema
+from anomaly.data.images import SUFFIXES, Color, read_image
+from anomaly.data.records import Record, Rejected
+from anomaly.edge.sources import Poll
+from anomaly.errors import DataError, RecordError
+
+SETTLED_S = 2.0  # a file not touched for this long is complete, whatever its size did
+
+
+class FolderSource:
+    """A folder that pictures are dropped into, also in subfolders. Oldest first; a file still being written waits.
+
+    A record's id is its name and time of change, so a picture written again under its old name is a new record.
+    """
+
+    def __init__(self, folder: Path, schema: InputSchema, known: Callable[[str], bool], clock: Callable[[], float] = time.time) -> None:
+        """Raises DataError when the folder is not there. `known(id)` tells records handled before a restart."""
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder to watch; create it or correct --source")
+        self._folder = folder
+        self._color: Color = "gray" if schema.channels == 1 else "rgb"
+        self._deep = schema.dtype == "uint16"
+        self._known = known
+        self._clock = clock
+        self._handled: set[str] = set()
+        self._sizes: dict[str, int] = {}
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def poll(self, limit: int) -> Poll:
+        """Up to `limit` pictures, decoded."""
+        found = Poll()
+        if not self._folder.is_dir():
+            found.trouble = f"{self._folder}: the folder is gone (a share that is not mounted?)"
+            return found
+        new, present = self._scan(found)
+        self._handled &= present  # forget files that are gone
+        for record, path, when in sorted(new, key=lambda item: (item[2], item[0]))[:limit]:
+            self._handled.add(record)
+            if self._known(record):
+                continue
+            try:
+                found.records.append(Record(record, when, read_image(path, self._color, deep=self._deep)))
+            except RecordError as error:
+                found.rejected.append(Rejected(record, when, str(error), path))
+        found.waiting = found.waiting or len(new) > limit
+        return found
+
+    def _scan(self, found: Poll) -> tuple[list[tuple[str, Path, float]], set[str]]:
+        new, present, sizes = [], set(), {}
+        for root, _, names in os.walk(self._folder):
+            for name in names:
+                path = Path(root) / name
+                if path.suffix.lower() not in SUFFIXES or name.startswith("."):
+                    continue
+                try:
+                    stat = path.stat()
+                except OSError:
+                    continue  # gone between listing and looking
+                record = f"{path.relative_to(self._folder).as_posix()}@{stat.st_mtime_ns // 1_000_000}"
+                present.add(record)
+                if record in self._handled:
+                    continue
+                sizes[record] = stat.st_size
+                if self._sizes.get(record) == stat.st_size or self._clock() - stat.st_mtime >= SETTLED_S:
+                    new.append((record, path, stat.st_mtime))
+                else:
+                    found.waiting = True
+        self._sizes = sizes
+        return new, present

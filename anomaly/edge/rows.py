@@ -1,0 +1,115 @@
+"""Rows of readings into windows, wherever the rows come from; and readings that come one sensor at a time into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.bundle.manifest import InputSchema
+from anomaly.data.records import Record
+from anomaly.data.windows import stretch_lengths, windows_at
+
+
+class Rolling:
+    """The last rows of a record, from which each new one becomes a window with as much context as there is (NaN where there is none).
+
+    A window spans no gap and no row in another operating mode.
+    """
+
+    def __init__(self, schema: InputSchema) -> None:
+        self._rows = schema.window or 1
+        self._whole = self._rows + schema.context
+        self._gap = schema.max_gap_s or np.inf
+        self._columns = len(schema.sensors)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all rows: what comes is another record."""
+        self._times = np.empty(0)
+        self._values = np.empty((0, self._columns), np.float32)
+        self._usable = np.empty(0, bool)
+
+    @property
+    def last_time(self) -> float:
+        """Time of the last row, minus infinity before the first."""
+        return float(self._times[-1]) if len(self._times) else -np.inf
+
+    @property
+    def kept(self) -> int:
+        """How many rows are kept as context for those to come."""
+        return len(self._times)
+
+    def extend(
+        self, ids: Sequence[str], times: NDArray[np.float64], values: NDArray[np.float32], usable: NDArray[np.bool_] | None = None
+    ) -> list[Record[NDArray[Any]]]:
+        """New rows (n,), (n, C) in rising order of time -> the records that end at them.
+
+        `usable` (n,) tells which are in an operating mode to be scored; all are without it.
+        """
+        before = self.kept
+        if usable is None:
+            usable = np.ones(len(times), bool)
+        times = np.concatenate([self._times, times])
+        values = np.concatenate([self._values, values])
+        usable = np.concatenate([self._usable, usable])
+        known = stretch_lengths(times, usable, self._gap)
+        ends = before + np.flatnonzero(known[before:] >= self._rows)
+        windows = windows_at(values, ends, self._whole, np.minimum(known[ends], self._whole)) if len(ends) else values[:0]
+        keep = max(0, len(times) - (self._whole - 1)) if self._whole > 1 else len(times)
+        self._times, self._values, self._usable = times[keep:].copy(), values[keep:].copy(), usable[keep:].copy()
+        if self._whole == 1 and len(times):
+            self._times, self._values, self._usable = times[-1:].copy(), values[-1:].copy(), usable[-1:].copy()
+        return [Record(ids[end - before], float(times[end]), window) for end, window in zip(ends.tolist(), windows, strict=True)]
+
+
+class Held:
+    """Readings that come one sensor at a time, by exception: the last of each is held, and a row is cut every period.
+
+    A reading older than `max_age_s` counts as missing.
+    """
+
+    def __init__(self, schema: InputSchema) -> None:
+        self._at = {sensor.name: index for index, sensor in enumerate(schema.sensors)}
+        self._low = np.array([-np.inf if s.low is None else s.low for s in schema.sensors])
+        self._high = np.array([np.inf if s.high is None else s.high for s in schema.sensors])
+        self.period_s = schema.period_s or 1.0
+        self._max_age_s = schema.max_gap_s or 10 * self.period_s
+        self._values = np.full(len(schema.sensors), np.nan)
+        self._since = np.full(len(schema.sensors), -np.inf)
+        self._next: float | None = None
+
+    def known(self, sensor: str) -> bool:
+        """Whether a sensor of this name is looked at."""
+        return sensor in self._at
+
+    def take(self, time: float, readings: Mapping[str, float]) -> list[tuple[float, NDArray[np.float32]]]:
+        """Readings of one moment -> the rows (time, (C,)) that are complete by now: one for every period that has passed.
+
+        After a silence longer than a reading's age the clock is begun anew: no rows are made up for it.
+        """
+        rows: list[tuple[float, NDArray[np.float32]]] = []
+        if self._next is None or time - self._next > self._max_age_s:
+            self._next = (time // self.period_s + 1) * self.period_s
+        while time >= self._next:
+            fresh = self._next - self._since <= self._max_age_s
+            if fresh.any():
+                rows.append((self._next, np.where(fresh, self._values, np.nan).astype(np.float32)))
+            self._next += self.period_s
+        for sensor, value in readings.items():
+            index = self._at.get(sensor)
+            if index is not None:
+                inside = self._low[index] <= value <= self._high[index] and np.isfinite(value)
+                self._values[index], self._since[index] = (value if inside else np.nan), max(time, self._since[index])
+        return rows
+
+
+def within_limits(values: NDArray[np.float64], schema: InputSchema) -> NDArray[np.float32]:
+    """Readings (n, C) with those beyond a sensor's limits, and infinities, made missing."""
+    low = np.array([-np.inf if s.low is None else s.low for s in schema.sensors])
+    high = np.array([np.inf if s.high is None else s.high for s in schema.sensors])
+    with np.errstate(invalid="ignore", over="ignore"):
+        inside = (values >= low) & (values <= high) & np.isfinite(values)
+        return np.where(inside, values, np.nan).astype(np.float32)
