@@ -239,8 +239,9 @@ def monitor(
     from anomaly.alarms.delivery import DeliveryThread
     from anomaly.alarms.sinks import read_sinks
     from anomaly.alarms.store import Store
-    from anomaly.edge.monitor import Monitor, self_test
+    from anomaly.edge.monitor import Monitor
     from anomaly.edge.sources import open_source
+    from anomaly.edge.testing import self_test
 
     sinks = read_sinks(alerts) if alerts is not None else []
     opened, session = _open(bundle, provider)
@@ -365,8 +366,8 @@ def verify(
 ) -> None:
     """Check every member's hash, the signature if a key is given, and the self-test."""
     from anomaly.bundle.archive import read_bundle
-    from anomaly.edge.monitor import self_test
     from anomaly.edge.session import open_session
+    from anomaly.edge.testing import self_test
 
     opened = read_bundle(bundle, key)
     tested = self_test(opened, open_session(opened, "cpu"))

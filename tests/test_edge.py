@@ -20,10 +20,11 @@ from anomaly.alarms.store import Store
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.bundle.manifest import InputSchema, SensorColumn
 from anomaly.edge.folder import FolderSource
-from anomaly.edge.monitor import Monitor, self_test
+from anomaly.edge.monitor import Monitor
 from anomaly.edge.session import Session
 from anomaly.edge.sources import open_source
 from anomaly.edge.table import CsvSource
+from anomaly.edge.testing import self_test
 from anomaly.errors import BundleError, DataError, ProviderError, StoreError
 from tests.conftest import Fitted
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-EventKind = Literal["opened", "closed", "rejected"]
+EventKind = Literal["opened", "closed", "rejected", "swapped", "refused", "rolled_back"]
+_SUBJECT = {"opened": "alarm", "closed": "alarm", "rejected": "record"}  # of all others: the bundle
 _NAMESPACE = uuid.UUID("6f1c3a52-7d0a-4d1f-9f39-0d6f4c6f0a11")  # ours, so that the same fact has the same id everywhere
 
 
@@ -30,7 +31,7 @@ class Event:
                 "specversion": "1.0",
                 "id": self.id,
                 "source": f"/anomaly/{self.line}",
-                "type": f"anomaly.alarm.{self.kind}" if self.kind in ("opened", "closed") else f"anomaly.record.{self.kind}",
+                "type": f"anomaly.{_SUBJECT.get(self.kind, 'bundle')}.{self.kind}",
                 "subject": self.alarm,
                 "time": iso(self.time),
                 "datacontenttype": "application/json",

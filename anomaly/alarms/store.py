@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from anomaly.alarms.events import Event
 from anomaly.alarms.life import State
 from anomaly.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_SHADOW = """CREATE TABLE shadow (line TEXT, record TEXT, time REAL NOT NULL, score REAL NOT NULL, p_value REAL NOT NULL,
+  bundle TEXT NOT NULL, PRIMARY KEY (line, record, bundle)) WITHOUT ROWID"""
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE lines (line TEXT PRIMARY KEY, position TEXT NOT NULL, state TEXT NOT NULL, alarm TEXT) WITHOUT ROWID;
@@ -44,6 +47,28 @@ class Scored:
     p_value: float
 
 
+@dataclass
+class Batch:
+    """What one turn of a line leaves: all of it is committed, or none.
+
+    `shadow` are the same records as a challenger, `shadow_bundle`, scores them. `quality`: state and open alarm of each data-quality
+    condition. `position` is where the source is read on from.
+    """
+
+    line: str
+    bundle: str
+    position: dict[str, Any]
+    state: State
+    alarm: str | None
+    scored: Sequence[Scored] = ()
+    rejected: Sequence[tuple[str, float, str]] = ()
+    events: Sequence[Event] = ()
+    sinks: Sequence[str] = ()
+    shadow: Sequence[Scored] = ()
+    shadow_bundle: str = ""
+    quality: Mapping[str, tuple[State, str | None]] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """An event that a sink has yet to take."""
@@ -57,14 +82,16 @@ class Waiting:
 
 
 class Store:
-    """One connection to the store. Each thread opens its own."""
+    """One connection to the store, for one thread at a time. Writers of one process take turns by a lock, others by SQLite's own."""
+
+    _turn = threading.Lock()
 
     def __init__(self, path: Path) -> None:
         """Open or create. Raises StoreError when the file is no store, is from a newer version, or cannot be written."""
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             self._db.execute("PRAGMA foreign_keys = ON")
@@ -75,23 +102,28 @@ class Store:
     def _create(self) -> None:
         with self._transaction():
             if not self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
-                for statement in _SCHEMA.split(";"):
+                for statement in (*_SCHEMA.split(";"), _SHADOW):
                     self._db.execute(statement)
                 self._db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
-        version = int(self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
+            version = int(self._db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
+            if version == 1:
+                self._db.execute(_SHADOW)
+                self._db.execute("UPDATE meta SET value = ? WHERE key = 'schema'", (str(SCHEMA_VERSION),))
+                version = SCHEMA_VERSION
         if version != SCHEMA_VERSION:
             raise StoreError(f"{self.path}: store of schema {version}, this version reads {SCHEMA_VERSION}; use the matching version")
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+        with self._turn:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
     def close(self) -> None:
         self._db.close()
@@ -105,44 +137,50 @@ class Store:
             return {}, State(), None
         return json.loads(row[0]), State(**json.loads(row[1])), row[2]
 
+    def quality(self, line: str) -> dict[str, tuple[State, str | None]]:
+        """State and open alarm of a line's data-quality conditions, as of the last commit."""
+        rows = self._db.execute("SELECT line, state, alarm FROM lines WHERE line LIKE ? ESCAPE '\\'", (_like(f"{line}\n"),))
+        return {name.partition("\n")[2]: (State(**json.loads(state)), alarm) for name, state, alarm in rows}
+
+    def setting(self, key: str) -> str:
+        """A remembered value, "" when there is none."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else ""
+
+    def set(self, key: str, value: str) -> None:
+        """Remember a value."""
+        with self._transaction():
+            self._db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
+
     def known(self, line: str, record: str) -> bool:
         """Whether a record has been scored or rejected before."""
         query = "SELECT 1 FROM scores WHERE line = ?1 AND record = ?2 UNION ALL SELECT 1 FROM rejected WHERE line = ?1 AND record = ?2"
         return self._db.execute(query, (line, record)).fetchone() is not None
 
-    def commit(
-        self,
-        line: str,
-        bundle: str,
-        scored: Sequence[Scored],
-        rejected: Sequence[tuple[str, float, str]],
-        events: Sequence[Event],
-        sinks: Sequence[str],
-        position: dict[str, Any],
-        state: State,
-        alarm: str | None,
-    ) -> None:
-        """Commit a batch: records, events with one outbox row a sink, alarm state and source position, all or nothing.
+    def commit(self, batch: Batch) -> None:
+        """Commit a batch: records, events with one outbox row a sink, alarm states and source position, all or nothing.
 
         Raises StoreError (a full disk, say); nothing of the batch is then in the store.
         """
+        line = batch.line
+        states = [(line, json.dumps(batch.position), json.dumps(asdict(batch.state)), batch.alarm)]
+        states += [(f"{line}\n{name}", "{}", json.dumps(asdict(state)), alarm) for name, (state, alarm) in batch.quality.items()]
         try:
             with self._transaction():
-                self._db.executemany(
-                    "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?, ?, ?)",
-                    ((line, s.record, s.time, s.score, s.p_value, bundle) for s in scored),
-                )
-                self._db.executemany("INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?)", ((line, *r) for r in rejected))
-                for event in events:
-                    self._add(event, sinks)
-                self._db.execute(
-                    "INSERT OR REPLACE INTO lines VALUES (?, ?, ?, ?)",
-                    (line, json.dumps(position), json.dumps(asdict(state)), alarm),
-                )
+                self._put("scores", line, batch.scored, batch.bundle)
+                self._put("shadow", line, batch.shadow, batch.shadow_bundle)
+                self._db.executemany("INSERT OR REPLACE INTO rejected VALUES (?, ?, ?, ?)", ((line, *r) for r in batch.rejected))
+                for event in batch.events:
+                    self._add(event, batch.sinks)
+                self._db.executemany("INSERT OR REPLACE INTO lines VALUES (?, ?, ?, ?)", states)
         except sqlite3.Error as error:
             raise StoreError(
                 f"{self.path}: batch not stored ({error}); free space or check the disk; records will be read again"
             ) from error
+
+    def _put(self, table: str, line: str, scored: Sequence[Scored], bundle: str) -> None:
+        rows = [(line, s.record, s.time, s.score, s.p_value, bundle) for s in scored]
+        self._db.executemany(f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?)", rows)  # noqa: S608 - fixed names
 
     def _add(self, event: Event, sinks: Sequence[str]) -> None:
         added = self._db.execute(
@@ -211,6 +249,16 @@ class Store:
             for row in self._db.execute("SELECT record, time, score, p_value FROM scores WHERE line = ? ORDER BY time, record", (line,))
         ]
 
+    def shadow(self, line: str) -> list[tuple[str, float, float, float, str]]:
+        """What challengers said of a line's records: (record, time, score, p_value, bundle hash)."""
+        query = "SELECT record, time, score, p_value, bundle FROM shadow WHERE line = ? ORDER BY time, record"
+        return list(self._db.execute(query, (line,)))
+
     def rejections(self, line: str) -> list[tuple[str, float, str]]:
         """A line's rejected records: (record, time, reason)."""
         return list(self._db.execute("SELECT record, time, reason FROM rejected WHERE line = ? ORDER BY time, record", (line,)))
+
+
+def _like(prefix: str) -> str:
+    """A LIKE pattern for texts that begin so."""
+    return prefix.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,11 +19,12 @@ LIBRARIES = ("libcudart.so.13", "libcudart.so.12")
 
 
 class Bound:
-    """One graph for raw batches of one shape and dtype. Not for use by two threads at once."""
+    """One graph for raw batches of one shape and dtype. Threads take turns."""
 
     def __init__(self, session: ort.InferenceSession, raw: NDArray[Any], answers: Sequence[NDArray[np.float32]], where: str) -> None:
         """`answers` are what the graph says of `raw`: their shapes are those of the outputs. `where`: "cuda" or "cpu"."""
         self._session = session
+        self._turn = threading.Lock()
         self._host = np.ascontiguousarray(raw).copy()
         self._unpin = pin(self._host) if where == "cuda" else None
         self._input = ort.OrtValue.ortvalue_from_numpy(self._host, where, 0)
@@ -34,10 +36,11 @@ class Bound:
 
     def run(self, raw: NDArray[Any]) -> list[NDArray[np.float32]]:
         """The outputs for a batch of the shape it was made for; the arrays are the caller's."""
-        np.copyto(self._host, raw, casting="no")
-        self._input.update_inplace(self._host)
-        self._session.run_with_iobinding(self._binding)
-        return [np.array(value.numpy()) for value in self._outputs]
+        with self._turn:
+            np.copyto(self._host, raw, casting="no")
+            self._input.update_inplace(self._host)
+            self._session.run_with_iobinding(self._binding)
+            return [np.array(value.numpy()) for value in self._outputs]
 
     def close(self) -> None:
         """Let the pinned memory go."""

@@ -156,7 +156,7 @@ def _disk(store: Path) -> Finding:
 
 
 def _providers(bundle: Bundle) -> list[Finding]:
-    from anomaly.edge.monitor import self_test
+    from anomaly.edge.testing import self_test
 
     found = []
     chosen = read_choice(bundle.hash)

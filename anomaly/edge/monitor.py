@@ -1,10 +1,10 @@
-"""The monitor loop: poll, score, judge, store, wake the delivery. Safe to kill at any moment."""
+"""The monitor loop of one line: poll, score, judge, store, wake the delivery. Safe to kill at any moment."""
 
 from __future__ import annotations
 
-import io
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,16 +15,22 @@ from numpy.typing import NDArray
 
 from anomaly.alarms.events import Event, alarm_id, iso, make_event
 from anomaly.alarms.life import Settings, Transition, step
-from anomaly.alarms.store import Scored, Store
+from anomaly.alarms.quality import Quality, Seen, Turn
+from anomaly.alarms.store import Batch, Scored, Store
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record, Rejected
+from anomaly.edge.release import Change, Loaded, Release
 from anomaly.edge.session import Answer, Session
 from anomaly.edge.sources import Poll, Source
-from anomaly.errors import BundleError, StoreError
+from anomaly.edge.telling import reason, told
+from anomaly.errors import StoreError
 
-BATCH = 256
-POLL_S = 0.2
-SELF_TEST_RELATIVE = 1e-3  # a GPU may sum in another order; a wrong graph is off by far more
+AT_ONCE = {"image": 8, "window": 1024}  # records a turn: pictures are large, and a turn is what a crash repeats
+RUN = {"image": 8, "window": 128}  # of them in one run of the graph
+POLL_S = 0.05
+FROZEN_ROWS, FROZEN_PICTURES = 30, 5  # this many equal to the last digit in a row: a frozen source
+PROBATION = 100  # records that a new champion is watched for, the one before scoring them too
+GONE_WILD = (20, 0.5, 0.1)  # rolled back when of so many records it flags over this share, and the one before under that
 
 
 @dataclass
@@ -36,13 +42,14 @@ class Totals:
     flagged: int = 0
     opened: int = 0
     closed: int = 0
+    dropped: int = 0
 
 
 @dataclass
 class Monitor:
     """One line: a verified bundle in a session, a source, a store, and the names of the sinks its events go to.
 
-    `say` gets one line of text for what a person should see.
+    `say` gets one line of text for what a person should see. `release` brings other bundles while the line runs.
     """
 
     bundle: Bundle
@@ -54,14 +61,23 @@ class Monitor:
     aside: Path | None = None
     wake: Callable[[], None] = lambda: None
     say: Callable[[str], None] = lambda _: None
+    release: Release | None = None
+    silent_after_s: float | None = None
+    clock: Callable[[], float] = time.time
     totals: Totals = field(default_factory=Totals)
 
     def __post_init__(self) -> None:
-        manifest = self.bundle.manifest
-        self._settings = Settings(
-            manifest.threshold.p_value, manifest.alarm.on_delay_s, manifest.alarm.off_delay_s, manifest.alarm.deadband
-        )
         _, self._state, self._alarm = self.store.resume(self.line)
+        kept = self.store.quality(self.line)
+        self._quality = Quality({name: state for name, (state, _) in kept.items()}, self.silent_after_s, self.clock())
+        self._quality_alarms = {name: alarm for name, (_, alarm) in kept.items()}
+        self._challenger: Loaded | None = None
+        self._before: Loaded | None = None  # the champion before, while the new one is on probation
+        self._watched: list[tuple[bool, bool]] = []  # flagged by the new one, by the one before
+        self._same = 0
+        self._last_payload: NDArray[Any] | None = None
+        self._use(self.bundle, self.session)
+        self._provider = self._worse_provider()
 
     def run(self, stop: threading.Event, once: bool = False) -> Totals:
         """Loop until `stop` is set; with `once`, until the source has nothing more. Returns what was done.
@@ -69,18 +85,31 @@ class Monitor:
         A batch that cannot be stored (disk full) is kept and tried again; with `once` StoreError is raised instead.
         """
         while not stop.is_set():
-            poll = self.source.poll(BATCH)
-            if poll.records or poll.rejected:
-                self._handle(poll, stop, once)
-            elif once and not poll.waiting:
-                break
-            else:
+            poll = self.turn(stop, once)
+            if not (poll.records or poll.rejected):
+                if once and not poll.waiting:
+                    break
                 stop.wait(POLL_S)
         return self.totals
 
-    def _handle(self, poll: Poll, stop: threading.Event, once: bool) -> None:
-        answers = self._score(poll.records)
-        scored, events = [], []
+    def turn(self, stop: threading.Event, once: bool = False) -> Poll:
+        """One look at the source, and everything that follows from it. Returns what the source gave."""
+        events: list[Event] = []
+        for change in self.release.take() if self.release is not None else ():
+            events += self._change(change)
+        poll = self.source.poll(AT_ONCE[self.bundle.manifest.input.name])
+        self.totals.dropped += poll.dropped
+        turns = [] if once else self._quality.look(self._seen(poll), self.clock())
+        events += [self._quality_event(turn) for turn in turns]
+        if poll.records or poll.rejected or events:
+            self._handle(poll, events, stop, once)
+        return poll
+
+    # --- one batch ---
+
+    def _handle(self, poll: Poll, events: list[Event], stop: threading.Event, once: bool) -> None:
+        answers = self._answers(poll.records, events)
+        scored: list[Scored] = []
         state, alarm = self._state, self._alarm
         for record, answer in zip(poll.records, answers, strict=True):
             p_value = float(answer.p_value[0])
@@ -91,65 +120,165 @@ class Monitor:
                 alarm, event = self._event(transition, record, answer, alarm)
                 events.append(event)
         events += [self._rejection(item) for item in poll.rejected]
-        rejected = [(item.id, item.time, item.reason) for item in poll.rejected]
         self._keep_aside(poll.rejected)
+        challenger = self._challenger
+        batch = Batch(
+            self.line, self.bundle.hash, poll.position, state, alarm, scored,
+            [(item.id, item.time, item.reason) for item in poll.rejected], events, self.sinks,
+            shadow=self._shadow(poll.records, challenger) if challenger else (),
+            shadow_bundle=challenger.bundle.hash if challenger else "",
+            quality={name: (s, self._quality_alarms.get(name)) for name, s in self._quality.states.items()},
+        )  # fmt: skip
+        self._commit(batch, stop, once)
+        self._state, self._alarm = state, alarm
+        self.totals.scored += len(scored)
+        self.totals.rejected += len(poll.rejected)
+        self.wake()
+        for event in events:
+            self.say(told(event))
+
+    def _commit(self, batch: Batch, stop: threading.Event, once: bool) -> None:
         while True:
             try:
-                self.store.commit(self.line, self.bundle.hash, scored, rejected, events, self.sinks, poll.position, state, alarm)
-                break
+                if not batch.position:  # a source without one: what is stored stays
+                    batch.position = self.store.resume(self.line)[0]
+                self.store.commit(batch)
+                return
             except StoreError as error:
                 if once or stop.is_set():
                     raise
                 self.say(f"{error}; trying again in 5 s")
                 stop.wait(5.0)
-        self._state, self._alarm = state, alarm
-        self.totals.scored += len(scored)
-        self.totals.rejected += len(rejected)
-        self.wake()
-        for event in events:
-            self._tell(event)
 
-    def _score(self, records: Sequence[Record[NDArray[Any]]]) -> list[Answer]:
-        """One answer of a batch of one for every record; records of the same shape run together."""
+    def _answers(self, records: Sequence[Record[NDArray[Any]]], events: list[Event]) -> list[Answer]:
+        """What the champion says; while it is on probation, what the one before says where the new one fails."""
+        before = self._before
+        if before is None or not records:
+            return score(self.session, records)
+        theirs = score(before.session, records)
+        why = ""
         answers: list[Answer] = []
-        start = 0
-        while start < len(records):
-            stop = start + 1
-            limit = start + (BATCH if records[start].payload.ndim == 2 else 8)
-            while stop < min(len(records), limit) and records[stop].payload.shape == records[start].payload.shape:
-                stop += 1
-            batch = self.session.run(np.stack([r.payload for r in records[start:stop]]))
-            answers += [Answer(*(part[i : i + 1] for part in batch)) for i in range(stop - start)]
-            start = stop
-        return answers
+        try:
+            answers = score(self.session, records)
+            why = self._wild(answers, theirs, before)
+        except Exception as error:  # the graph failed on a real record: the one before takes over
+            why = f"it failed on a record: {str(error).splitlines()[0][:200]}"
+        if not why:
+            if len(self._watched) >= PROBATION:
+                self._before = None
+                if self.release is not None:
+                    self.release.confirm(self.bundle)
+            return answers
+        bad = self.bundle
+        self._use(before.bundle, before.session)
+        self._before = None
+        if self.release is not None:
+            self.release.refuse(bad.hash, before.bundle.hash)
+        events.append(self._bundle_event("rolled_back", bad.hash, f"{why}; {name_of(before.bundle)} is in use again"))
+        return theirs
+
+    def _wild(self, answers: Sequence[Answer], theirs: Sequence[Answer], before: Loaded) -> str:
+        """Why a new champion is not to be trusted, "" while it is."""
+        if not all(np.isfinite(answer.score).all() and np.isfinite(answer.p_value).all() for answer in answers):
+            return "its scores are not finite"
+        theirs_at = before.bundle.manifest.threshold.p_value
+        self._watched += [
+            (bool(a.p_value[0] <= self._settings.threshold), bool(b.p_value[0] <= theirs_at)) for a, b in zip(answers, theirs, strict=True)
+        ]
+        least, high, low = GONE_WILD
+        new, old = (float(share) for share in np.mean(self._watched, axis=0))
+        if len(self._watched) >= least and new > high and old < low:
+            return f"it flagged {new:.0%} of {len(self._watched)} records, {name_of(before.bundle)} {old:.0%}"
+        return ""
+
+    def _shadow(self, records: Sequence[Record[NDArray[Any]]], challenger: Loaded) -> list[Scored]:
+        """What a challenger says of the same records; one that fails is let go, and nothing else happens."""
+        try:
+            answers = score(challenger.session, records)
+        except Exception as error:  # it is only watched: the line goes on
+            self.say(f"the challenger {challenger.bundle.hash[:12]} failed and is let go: {str(error).splitlines()[0][:200]}")
+            self._challenger = None
+            return []
+        return [Scored(r.id, r.time, float(a.score[0]), float(a.p_value[0])) for r, a in zip(records, answers, strict=True)]
+
+    # --- bundles ---
+
+    def _use(self, bundle: Bundle, session: Session) -> None:
+        self.bundle, self.session = bundle, session
+        alarm = bundle.manifest.alarm
+        self._settings = Settings(bundle.manifest.threshold.p_value, alarm.on_delay_s, alarm.off_delay_s, alarm.deadband)
+        self._watched = []
+
+    def _change(self, change: Change) -> list[Event]:
+        if change.refused:
+            return [self._bundle_event("refused", change.hash, change.refused)]
+        if change.role == "challenger":
+            self._challenger = change.loaded
+            return []
+        assert change.loaded is not None
+        self._before = Loaded(self.bundle, self.session)
+        self._use(change.loaded.bundle, change.loaded.session)
+        return [self._bundle_event("swapped", self.bundle.hash, f"{name_of(self.bundle)} in place of {name_of(self._before.bundle)}")]
+
+    def _bundle_event(self, kind: Any, bundle_hash: str, why: str) -> Event:
+        return make_event(kind, self.line, bundle_hash, self.clock(), {"bundle_hash": bundle_hash, "reason": why})
+
+    # --- data quality ---
+
+    def _seen(self, poll: Poll) -> Seen:
+        frozen = self._frozen(poll.records) if poll.records else None
+        return Seen(len(poll.records), len(poll.rejected), poll.trouble, frozen, self.session.degraded or self._provider)
+
+    def _frozen(self, records: Sequence[Record[NDArray[Any]]]) -> str:
+        if records[-1].payload.ndim == 2:
+            window = records[-1].payload[-max(FROZEN_ROWS, self.bundle.manifest.input.window or 1) :]
+            known = np.isfinite(window)
+            still = len(window) >= FROZEN_ROWS and known.all() and window.shape[1] > 1 and bool((window == window[-1]).all())
+            return f"every sensor has given the same reading for {len(window)} rows" if still else ""
+        for record in records:
+            last = self._last_payload
+            same = last is not None and last.shape == record.payload.shape and np.array_equal(last, record.payload)
+            self._same = self._same + 1 if same else 1
+            self._last_payload = record.payload
+        return f"the same picture came {self._same} times" if self._same >= FROZEN_PICTURES else ""
+
+    def _worse_provider(self) -> str:
+        """Words when this line ran on a GPU at its last start and does not now."""
+        key, order = f"provider {self.line}", ("tensorrt", "cuda", "cpu")
+        last = self.store.setting(key)
+        worse = last in order and order.index(self.session.provider) > order.index(last)
+        if not worse and last != self.session.provider:
+            self.store.set(key, self.session.provider)
+        return f"runs on {self.session.provider}, no longer on {last}: {self.session.refused or 'asked for'}" if worse else ""
+
+    def _quality_event(self, turn: Turn) -> Event:
+        opened = turn.kind == "opened"
+        alarm = alarm_id(self.line, turn.condition, turn.began, turn.condition) if opened else self._quality_alarms.get(turn.condition)
+        self._quality_alarms[turn.condition] = alarm if opened else None
+        data = {"class": "data quality", "condition": turn.condition, "reason": turn.reason, "began": iso(turn.began)}
+        extra = {} if opened else {"lasted_s": turn.time - turn.began}
+        return make_event("opened" if opened else "closed", self.line, alarm or turn.condition, turn.time, data | extra)
+
+    # --- events ---
 
     def _event(self, transition: Transition, record: Record[NDArray[Any]], answer: Answer, alarm: str | None) -> tuple[str | None, Event]:
         data: dict[str, Any] = {
+            "class": "process",
             "record": record.id,
             "began": iso(transition.began),
             "p_value": transition.worst,
             "score": float(answer.score[0]),
             "threshold_p": self._settings.threshold,
-            "bundle": f"{self.bundle.manifest.name}-{self.bundle.manifest.version}",
+            "bundle": name_of(self.bundle),
             "bundle_hash": self.bundle.hash,
         }
         if transition.kind == "opened":
             self.totals.opened += 1
             alarm = alarm_id(self.line, self.bundle.hash, transition.began, record.id)
-            return alarm, make_event("opened", self.line, alarm, transition.time, data | self._reason(answer))
+            return alarm, make_event("opened", self.line, alarm, transition.time, data | reason(answer, self.bundle))
         self.totals.closed += 1
         assert alarm is not None
         return None, make_event("closed", self.line, alarm, transition.time, data | {"lasted_s": transition.time - transition.began})
-
-    def _reason(self, answer: Answer) -> dict[str, Any]:
-        """Where on the picture, as shares of its width and height; or which sensors, with their share of the score."""
-        detail = answer.detail[0]
-        if detail.ndim == 2:
-            y, x = np.unravel_index(int(detail.argmax()), detail.shape)
-            return {"where": {"x": (float(x) + 0.5) / detail.shape[1], "y": (float(y) + 0.5) / detail.shape[0]}}
-        shares = detail / max(float(detail.sum()), 1e-12)
-        names = [s.name for s in self.bundle.manifest.input.sensors]
-        return {"top": [{"sensor": names[i], "share": round(float(shares[i]), 4)} for i in np.argsort(-shares)[:3]]}
 
     def _rejection(self, item: Rejected) -> Event:
         return make_event("rejected", self.line, item.id, item.time, {"record": item.id, "reason": item.reason})
@@ -164,37 +293,22 @@ class Monitor:
             except OSError as error:
                 self.say(f"{item.path}: could not be kept aside ({error.strerror}); its reason is in the store")
 
-    def _tell(self, event: Event) -> None:
-        data = event.data
-        if event.kind == "rejected":
-            self.say(f"{iso(event.time)}  set aside  {data['reason'].splitlines()[0]}")
-            return
-        reason = ", ".join(f"{t['sensor']} {t['share']:.0%}" for t in data.get("top", []))
-        if "where" in data:
-            reason = f"at {data['where']['x']:.0%} across, {data['where']['y']:.0%} down"
-        verb = "ALARM     " if event.kind == "opened" else "alarm over"
-        self.say(f"{iso(event.time)}  {verb}  {data['record']}  p {data['p_value']:.2g}  {reason}".rstrip())
+
+def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> list[Answer]:
+    """One answer of a batch of one for every record; records of the same shape run together."""
+    answers: list[Answer] = []
+    start = 0
+    while start < len(records):
+        stop = start + 1
+        limit = start + (RUN["window"] if records[start].payload.ndim == 2 else RUN["image"])
+        while stop < min(len(records), limit) and records[stop].payload.shape == records[start].payload.shape:
+            stop += 1
+        batch = session.run(np.stack([r.payload for r in records[start:stop]]))
+        answers += [Answer(*(part[i : i + 1] for part in batch)) for i in range(stop - start)]
+        start = stop
+    return answers
 
 
-def self_test(bundle: Bundle, session: Session) -> int:
-    """Run the bundle's examples and compare with the answers it brings; returns how many there were.
-
-    Raises BundleError when one is off: the graph does not compute here what it computed where it was made.
-    """
-    names = sorted(name for name in bundle.members if name.startswith("examples/"))
-    for name in names:
-        try:
-            with np.load(io.BytesIO(bundle.members[name]), allow_pickle=False) as example:
-                suffix = "" if session.variant == "float" else f"_{session.variant}"
-                raw, score, p_value = example["raw"], example[f"score{suffix}"], example[f"p_value{suffix}"]
-        except (ValueError, KeyError, OSError, EOFError) as error:
-            raise BundleError(f"{bundle.path}: {name} cannot be read: {error}") from error
-        answer = session.run(raw)
-        relative = float(np.max(np.abs(answer.score - score) / np.maximum(np.abs(score), 1.0)))
-        threshold = bundle.manifest.threshold.p_value
-        if not relative < SELF_TEST_RELATIVE or ((answer.p_value <= threshold) != (p_value <= threshold)).any():
-            raise BundleError(
-                f"{bundle.path}: self-test {name} gives {float(answer.score[0]):.6g} instead of {float(score[0]):.6g} on "
-                f"{session.provider}; do not use it on this machine; try --provider cpu"
-            )
-    return len(names)
+def name_of(bundle: Bundle) -> str:
+    """NAME-VERSION."""
+    return f"{bundle.manifest.name}-{bundle.manifest.version}"

@@ -1,0 +1,41 @@
+"""The self-test of a bundle: does this machine compute what the one that made it computed?"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+
+from anomaly.bundle.archive import Bundle
+from anomaly.edge.session import Session
+from anomaly.errors import BundleError
+
+SELF_TEST_RELATIVE = 1e-3  # a GPU may sum in another order; a wrong graph is off by far more
+SELF_TEST_LOOSE = 2e-2  # the same for float16 and int8, where processors round in different places
+
+
+def self_test(bundle: Bundle, session: Session) -> int:
+    """Run the bundle's examples and compare with the answers it brings; returns how many there were.
+
+    Raises BundleError when one is off: the graph does not compute here what it computed where it was made.
+    """
+    names = sorted(name for name in bundle.members if name.startswith("examples/"))
+    for name in names:
+        try:
+            with np.load(io.BytesIO(bundle.members[name]), allow_pickle=False) as example:
+                suffix = "" if session.variant == "float" else f"_{session.variant}"
+                raw, score, p_value = example["raw"], example[f"score{suffix}"], example[f"p_value{suffix}"]
+        except (ValueError, KeyError, OSError, EOFError) as error:
+            raise BundleError(f"{bundle.path}: {name} cannot be read: {error}") from error
+        answer = session.run(raw)
+        relative = float(np.max(np.abs(answer.score - score) / np.maximum(np.abs(score), 1.0)))
+        threshold = bundle.manifest.threshold.p_value
+        if (
+            not relative < (SELF_TEST_RELATIVE if session.variant == "float" else SELF_TEST_LOOSE)
+            or ((answer.p_value <= threshold) != (p_value <= threshold)).any()
+        ):
+            raise BundleError(
+                f"{bundle.path}: self-test {name} gives {float(answer.score[0]):.6g} instead of {float(score[0]):.6g} on "
+                f"{session.provider}; do not use it on this machine; try --provider cpu"
+            )
+    return len(names)
