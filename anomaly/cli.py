@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -14,14 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anomaly import __version__
+from anomaly.cli_edge import Provider, ProviderName, edge_app, open_bundle
 from anomaly.cli_transfer import transfer_app
 from anomaly.console import err, out
 from anomaly.console import progress as progress_of
 from anomaly.errors import AnomalyError
 
 if TYPE_CHECKING:
-    from anomaly.bundle.archive import Bundle
-    from anomaly.edge.session import Session
     from anomaly.pipeline.steps import Steps
 
 app = typer.Typer(
@@ -33,6 +30,7 @@ app = typer.Typer(
 bundle_app = typer.Typer(no_args_is_help=True, help="Look into, verify and sign bundles.")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(transfer_app)
+app.add_typer(edge_app)
 
 Work = Annotated[Path, typer.Option(help="Folder for intermediate results; safe to delete.")]
 Data = Annotated[Path, typer.Option(help="Folder of pictures, or a table or folder of tables.")]
@@ -46,15 +44,6 @@ class Layout(StrEnum):
     table = "table"
     skab = "skab"
     nab = "nab"
-
-
-class ProviderName(StrEnum):
-    auto = "auto"
-    cuda = "cuda"
-    cpu = "cpu"
-
-
-Provider = Annotated[ProviderName, typer.Option(help="Where the graph runs: CUDA then CPU, or one of them forced.")]
 
 
 def main() -> None:
@@ -84,16 +73,6 @@ def _steps(spec: Path, data: Path, work: Path, extractor: Path | None, progress:
     if extractor is not None and not extractor.is_file():
         raise typer.BadParameter(f"{extractor}: no such file", param_hint="--extractor")
     return Steps(open_line(parsed, data), work, extractor, progress)
-
-
-def _open(bundle: Path, provider: ProviderName) -> tuple[Bundle, Session]:
-    from anomaly.bundle.archive import read_bundle
-    from anomaly.edge.session import open_session
-
-    opened = read_bundle(bundle)
-    session = open_session(opened, provider.value)
-    err.print(session.line(), markup=False)
-    return opened, session
 
 
 @app.command()
@@ -175,7 +154,7 @@ def evaluate(
     from anomaly.atomic import write_text
     from anomaly.pipeline.evaluation import evaluate_bundle, report_on
 
-    opened, session = _open(bundle, provider)
+    opened, session = open_bundle(bundle, provider)
     evaluation = evaluate_bundle(opened, session, data, layout.value if layout else None)
     for reason in evaluation.rejected[:10]:
         err.print(f"set aside: {reason}", markup=False)
@@ -210,7 +189,7 @@ def score(
     from anomaly.atomic import replacing, write_text
     from anomaly.pipeline.evaluation import score_paths
 
-    opened, session = _open(bundle, provider)
+    opened, session = open_bundle(bundle, provider)
     frame, rejected = score_paths(opened, session, paths)
     for reason in rejected:
         err.print(f"set aside: {reason}", markup=False)
@@ -223,56 +202,6 @@ def score(
         for row in frame.itertuples():
             out.print(f"{row.record}  score {row.score:.4g}  p {row.p_value:.3g}{'  FLAGGED' if row.flagged else ''}", markup=False)
     err.print(f"{len(frame)} records, {int(frame['flagged'].sum())} flagged, {len(rejected)} set aside")
-
-
-@app.command()
-def monitor(
-    bundle: BundlePath,
-    source: Annotated[str, typer.Option(help="A folder of pictures to watch, or a growing CSV: folder:PATH, csv:PATH or PATH.")],
-    alerts: Annotated[Path | None, typer.Option(help="Where alarms go (TOML, see deploy/alerts.toml).")] = None,
-    once: Annotated[bool, typer.Option("--once", help="Stop when the source has nothing more.")] = False,
-    store: Annotated[Path, typer.Option(help="The event store (SQLite).")] = Path("anomaly.db"),
-    line: Annotated[str | None, typer.Option(help="The line's name; the bundle's when not given.")] = None,
-    provider: Provider = ProviderName.auto,
-) -> None:
-    """Watch a source, open and close alarms, and deliver them. Runs until stopped."""
-    from anomaly.alarms.delivery import DeliveryThread
-    from anomaly.alarms.sinks import read_sinks
-    from anomaly.alarms.store import Store
-    from anomaly.edge.monitor import Monitor
-    from anomaly.edge.sources import open_source
-    from anomaly.edge.testing import self_test
-
-    sinks = read_sinks(alerts) if alerts is not None else []
-    opened, session = _open(bundle, provider)
-    tested = self_test(opened, session)
-    name = line or opened.manifest.name
-    db = Store(store)
-    position, _, _ = db.resume(name)
-    records = open_source(source, opened.manifest.input, lambda record: db.known(name, record), position)
-    delivery = DeliveryThread(store, sinks)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    err.print(
-        f"line {name}: watching {source}; self-test passed on {tested} examples; "
-        f"store {store}; sinks: {', '.join(s.name for s in sinks) or 'none'}",
-        markup=False,
-    )
-    loop = Monitor(
-        opened, session, records, db, name, [s.name for s in sinks],
-        aside=store.with_name(store.name + ".aside"), wake=delivery.wake, say=lambda text: out.print(text, markup=False),
-    )  # fmt: skip
-    totals = loop.run(stop, once)
-    delivery.close()
-    counts = db.counts()
-    err.print(
-        f"{totals.scored} scored, {totals.flagged} flagged, {totals.opened} alarms opened, "
-        f"{totals.closed} closed, {totals.rejected} set aside; "
-        f"alerts delivered {counts['delivered']}, waiting {counts['waiting']}, dead {counts['dead']}"
-    )
-    if delivery.error is not None:
-        raise delivery.error
 
 
 @app.command()

@@ -18,7 +18,7 @@ from anomaly.alarms.delivery import MAX_ATTEMPTS, DeliveryThread, backoff, deliv
 from anomaly.alarms.events import make_event
 from anomaly.alarms.life import State
 from anomaly.alarms.sinks import JsonLines, Webhook, describe, read_sinks
-from anomaly.alarms.store import Scored, Store
+from anomaly.alarms.store import Batch, Scored, Store
 from anomaly.errors import SinkError, SpecError, StoreError
 
 
@@ -34,7 +34,8 @@ def put(store: Store, count: int, sinks: list[str], alarms: int = 3) -> list[str
         make_event("opened" if i // alarms % 2 == 0 else "closed", "l", f"alarm{i % alarms}", float(i), {"record": str(i)})
         for i in range(count)
     ]
-    store.commit("l", "b", [Scored(str(i), float(i), 1.0, 0.5) for i in range(count)], [], events, sinks, {"offset": count}, State(), None)
+    scored = [Scored(str(i), float(i), 1.0, 0.5) for i in range(count)]
+    store.commit(Batch("l", "b", {"offset": count}, State(), None, scored, [], events, sinks))
     return [e.id for e in events]
 
 
@@ -163,7 +164,7 @@ def test_full_disk_stores_nothing_by_halves(tmp_path: Path) -> None:
     store._db.execute(f"PRAGMA max_page_count = {pages + 1}")  # SQLite's own full disk
     scored = [Scored(f"x{i}" * 50, 0.0, 1.0, 0.5) for i in range(2000)]
     with pytest.raises(StoreError, match=r"batch not stored \(database or disk is full\).*records will be read again"):
-        store.commit("l", "b", scored, [], [make_event("opened", "l", "n", 9.0, {})], ["w"], {"offset": 99}, State(), None)
+        store.commit(Batch("l", "b", {"offset": 99}, State(), None, scored, [], [make_event("opened", "l", "n", 9.0, {})], ["w"]))
     assert store.counts()["events"] == 3
     assert store.resume("l")[0] == {"offset": 3}
     store._db.execute("PRAGMA max_page_count = 100000")
@@ -179,7 +180,7 @@ def test_what_is_no_store_is_named(tmp_path: Path) -> None:
     store.close()
     with sqlite3.connect(tmp_path / "n.db") as db:
         db.execute("UPDATE meta SET value = '99'")
-    with pytest.raises(StoreError, match="store of schema 99, this version reads 1"):
+    with pytest.raises(StoreError, match="store of schema 99, this version reads 2"):
         Store(tmp_path / "n.db")
 
 

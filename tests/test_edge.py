@@ -226,7 +226,7 @@ def test_a_full_disk_is_waited_out(sensor: Fitted, tmp_path: Path) -> None:
     loop.say = said.append
     stop.wait = lambda _=None: False  # type: ignore[method-assign]
     poll = loop.source.poll(100)
-    loop._handle(poll, stop, once=False)
+    loop._handle(poll, [], stop, once=False)
     assert said[:2] == ["disk full; trying again in 5 s"] * 2
     assert len(loop.store.scores("l")) == len(poll.records)
 
@@ -248,7 +248,7 @@ def test_provider_is_told_and_forced(sensor: Fitted) -> None:
     session = Session(model)
     if session.provider == "cuda":
         pytest.skip("this machine has a GPU")
-    assert session.line().startswith("provider: CPU (CUDA not used: ")
+    assert session.line().startswith("provider: CPU, float (CUDA not used: ")
     with pytest.raises(ProviderError, match="provider 'cuda' was asked for but cannot be used"):
         Session(model, provider="cuda")
     with pytest.raises(BundleError, match="the graph cannot be loaded"):

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from torch.utils.flop_counter import FlopCounterMode
 
 from anomaly import __version__
 from anomaly.atomic import replacing, sha256_file, write_text
@@ -180,6 +181,7 @@ class Steps:
                 "torch": torch.__version__,
                 "spec": self.line.spec.model_dump(mode="json"),
                 "fit": about["report"],
+                "multiply_adds": _multiply_adds(detector, real[0][:1]),
             },
             metrics=json.loads(evaluated.read_text()),
             parity=parity,
@@ -249,6 +251,13 @@ def copy_file(source: Path, target: Path) -> None:
     """Copy a file atomically."""
     with replacing(target) as part:
         shutil.copyfile(source, part)
+
+
+def _multiply_adds(detector: Detector, raw: NDArray[Any]) -> int:
+    """Of one record: what `anomaly bench` states throughput against."""
+    with FlopCounterMode(display=False) as counter:
+        detector.run(raw)
+    return int(counter.get_total_flops() // 2)
 
 
 def _singles(batches: list[NDArray[Any]], count: int) -> list[NDArray[Any]]:
