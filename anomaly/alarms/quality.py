@@ -54,6 +54,8 @@ class Quality:
         self.states = {name: states.get(name, State()) for name in CONDITIONS}
         self._silent_after_s = silent_after_s
         self._last = now
+        if silent_after_s is not None and self.states["silent"].active:
+            self._last -= silent_after_s  # silent before a restart: still so until a record comes
         self._recent: deque[bool] = deque(maxlen=RUBBISH_OF)
         self._reasons: dict[str, str] = {}
 

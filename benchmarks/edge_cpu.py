@@ -1,0 +1,268 @@
+"""The edge on a CPU, one run: pictures a second and core from JPEG bytes to stored decision, latency beside three others, what the
+loop adds, many streams, and sensor rows from file to store.
+
+    python benchmarks/edge_cpu.py --bundle CAMERA.anomaly --pictures FOLDER --table TABLE [--peer PEER_PYTHON --peer-model DIR] [--out FILE]
+
+CAMERA.anomaly is fitted with the default spec; PICTURES are JPEG files of that line; TABLE is a long normal record (SKAB's
+anomaly-free.csv), from which a detector is learnt here. One thread for everything that is stated a core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pandas as pd
+from numpy.typing import NDArray
+
+from anomaly.alarms.store import Store
+from anomaly.atomic import write_text
+from anomaly.bundle.archive import VARIANTS, Bundle, read_bundle
+from anomaly.data.images import read_image
+from anomaly.edge import monitor as loop_module
+from anomaly.edge.bench import memory_mb
+from anomaly.edge.box import Box
+from anomaly.edge.monitor import Monitor
+from anomaly.edge.session import Session, open_session
+from anomaly.edge.sources import Poll, open_source
+from anomaly.export.onnx_graph import keep_nodes
+from anomaly.pipeline.sensor import SensorLine
+from anomaly.pipeline.steps import Steps
+from anomaly.spec import Pretrain, SensorSpec
+
+PICTURES, ROWS = 600, 100_000
+
+
+def line_of(bundle: Bundle, session: Session, source: str, store: Path, name: str = "line") -> Monitor:
+    """A monitor on a fresh store."""
+    db = Store(store)
+    return Monitor(bundle, session, open_source(source, bundle.manifest.input, lambda r: db.known(name, r), {}), db, name)
+
+
+def pictures(bundle: Bundle, files: list[Path], scratch: Path) -> dict[str, Any]:
+    """JPEG files in a folder to decisions in the store, one thread: with a backlog, and one at a time."""
+    folder = scratch / "in"
+    folder.mkdir()
+    for i in range(PICTURES):
+        shutil.copyfile(files[i % len(files)], folder / f"{i:04}.jpg")
+    session = open_session(bundle, "cpu", threads=1)
+    session.warm(np.repeat(read(bundle, files[0])[None], 8, axis=0))
+    one = line_of(bundle, session, str(folder), scratch / "a.db")
+    started = time.perf_counter()
+    totals = one.run(threading.Event(), once=True)
+    backlog = time.perf_counter() - started
+    assert totals.scored == PICTURES
+    loop_module.AT_ONCE["image"] = 1
+    single = line_of(bundle, session, str(folder), scratch / "b.db")
+    times = []
+    for _ in range(200):
+        started = time.perf_counter()
+        poll = single.turn(threading.Event(), once=True)
+        times.append(time.perf_counter() - started)
+        assert len(poll.records) == 1
+    loop_module.AT_ONCE["image"] = 8
+    return {
+        "per_s_a_core": PICTURES / backlog,
+        "ms_a_picture": 1000 * backlog / PICTURES,
+        "variant": session.variant,
+        **quantiles(times, "turn_"),
+    }
+
+
+def read(bundle: Bundle, path: Path) -> NDArray[Any]:
+    """One picture as the bundle takes it."""
+    return read_image(path, "gray" if bundle.manifest.input.channels == 1 else "rgb")
+
+
+def quantiles(times: list[float], name: str = "") -> dict[str, float]:
+    """p50 and p99 in ms."""
+    return {f"{name}p{q}_ms": float(1000 * np.quantile(times, q / 100)) for q in (50, 99)}
+
+
+class Once:
+    """A source that has one picture, as bytes of a file, at a time."""
+
+    def __init__(self, bundle: Bundle, files: list[Path]) -> None:
+        self.bundle, self.files, self.at = bundle, files, 0
+
+    def poll(self, limit: int) -> Poll:
+        """The next picture, decoded."""
+        from anomaly.data.records import Record
+
+        path = self.files[self.at % len(self.files)]
+        self.at += 1
+        return Poll([Record(f"{self.at}", float(self.at), read(self.bundle, path))], position={"at": self.at})
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+def latency(bundle: Bundle, files: list[Path], scratch: Path) -> dict[str, Any]:
+    """Bytes to decision of one picture, in turns: our loop with its store, the same graphs run naively, the bare backbone; one thread."""
+    ours = open_session(bundle, "cpu", threads=1)
+    naive = {name: ort.InferenceSession(bundle.members[VARIANTS[name]], one_thread(), providers=["CPUExecutionProvider"]) for name in VARIANTS if VARIANTS[name] in bundle.members}  # fmt: skip
+    bare = {
+        name: ort.InferenceSession(backbone(bundle.members[VARIANTS[name]]), one_thread()) for name in ("float", "int8") if name in naive
+    }
+    loop = Monitor(bundle, ours, Once(bundle, files), Store(scratch / "c.db"), "line")
+    inside: list[float] = []
+    plain_run = ours.run
+
+    def timed(raw: NDArray[Any]) -> Any:
+        started = time.perf_counter()
+        answer = plain_run(raw)
+        inside.append(time.perf_counter() - started)
+        return answer
+
+    ours.run = timed  # type: ignore[method-assign]
+    times: dict[str, list[float]] = {}
+    decode: list[float] = []
+
+    def took(name: str, run: Callable[[], object]) -> None:
+        started = time.perf_counter()
+        run()
+        times.setdefault(name, []).append(time.perf_counter() - started)
+
+    for i in range(300):
+        path = files[i % len(files)]
+        took("our loop, to the store", lambda: loop.turn(threading.Event(), once=True))
+        for name, session in naive.items():
+            took(f"naive, {name}", lambda session=session, path=path: session.run(None, {"image": read(bundle, path)[None]}))
+        for name, session in bare.items():
+            took(f"bare backbone, {name}", lambda session=session, path=path: session.run(None, {"image": read(bundle, path)[None]}))
+        started = time.perf_counter()
+        read(bundle, path)
+        decode.append(time.perf_counter() - started)
+    total, run, decoding = (float(np.median(part)) for part in (times["our loop, to the store"], inside, decode))
+    added = total - run - decoding
+    return {
+        "one_thread": {name: quantiles(found) for name, found in times.items()},
+        "session_run_p50_ms": 1000 * run,
+        "decode_p50_ms": 1000 * decoding,
+        "loop_adds_ms": 1000 * added,
+        "loop_adds_share_of_run": added / run,
+    }
+
+
+def one_thread() -> ort.SessionOptions:
+    """As anyone would set it."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    return options
+
+
+def backbone(graph: bytes) -> bytes:
+    """The detector's graph cut behind its last convolution."""
+    model = onnx.load_from_string(graph)
+    last = [node for node in model.graph.node if node.op_type == "Conv"][-1].output[0]
+    del model.graph.output[:]
+    model.graph.output.append(onnx.helper.make_tensor_value_info(last, onnx.TensorProto.FLOAT, None))
+    keep_nodes(model.graph, list(model.graph.node))
+    return bytes(model.SerializeToString())
+
+
+def streams(bundle: Bundle, files: list[Path], scratch: Path) -> dict[str, Any]:
+    """1 to 64 streams of pictures that are always ready, one store, a worker a core, for five seconds each."""
+    found = {}
+    session = open_session(bundle, "cpu", threads=1)
+    session.warm(read(bundle, files[0])[None])
+    for count in (1, 4, 16, 64):
+        store = scratch / f"s{count}.db"
+        lines = [Monitor(bundle, session, Once(bundle, files), Store(store), f"l{i}") for i in range(count)]
+        box, stop = Box(lines), threading.Event()
+        threading.Timer(5.0, stop.set).start()
+        started = time.perf_counter()
+        box.run(stop)
+        took = time.perf_counter() - started
+        served = [line.totals.scored for line in lines]
+        found[str(count)] = {
+            "per_s": sum(served) / took,
+            "fairness": max(served) / max(1, min(served)),
+            "workers": box.workers,
+            "memory_mb": memory_mb(),
+        }
+    per_core = found["64"]["per_s"] / found["64"]["workers"]
+    return found | {"cores_for_64_streams_at_5_a_second": 320 / per_core}
+
+
+def sensors(table: Path, scratch: Path) -> dict[str, Any]:
+    """Rows of a growing CSV to decisions in the store: a long file at once, and one row at a time; then many lines."""
+    frame = pd.read_csv(table, sep=None, engine="python")
+    learnt = scratch / "train.csv"
+    frame.head(2000).to_csv(learnt, index=False)
+    bundle = read_bundle(Steps(SensorLine(SensorSpec(kind="sensor", pretrain=Pretrain(method="none")), learnt), scratch / "work").export())
+    session = open_session(bundle, "cpu", threads=1)
+    long = pd.concat([frame] * (ROWS // len(frame) + 1)).head(ROWS)
+    time_name = frame.columns[0]
+    long[time_name] = pd.Timestamp("2026-01-01") + pd.to_timedelta(np.arange(ROWS), unit="s")
+    feed = scratch / "feed.csv"
+    long.to_csv(feed, index=False)
+    one = line_of(bundle, session, str(feed), scratch / "rows.db")
+    started = time.perf_counter()
+    totals = one.run(threading.Event(), once=True)
+    replay = time.perf_counter() - started
+    live = scratch / "live.csv"
+    lines = feed.read_text().splitlines(keepends=True)
+    live.write_text("".join(lines[:300]))
+    slow = line_of(bundle, session, str(live), scratch / "live.db")
+    slow.run(threading.Event(), once=True)
+    times = []
+    for row in lines[300:2300]:
+        with live.open("a") as stream:
+            stream.write(row)
+        started = time.perf_counter()
+        assert len(slow.turn(threading.Event(), once=True).records) == 1
+        times.append(time.perf_counter() - started)
+    found: dict[str, Any] = {"replay_rows_per_s_one_core": totals.scored / replay, "live": quantiles(times), "lines": {}}
+    short = scratch / "short.csv"
+    short.write_text("".join(lines[:2001]))
+    for count in (1, 20, 200):
+        store = scratch / f"r{count}.db"
+        box = Box([line_of(bundle, session, str(short), store, f"l{i}") for i in range(count)])
+        started = time.perf_counter()
+        box.run(threading.Event(), once=True)
+        took = time.perf_counter() - started
+        turns = [served.turns for served in box.lines]
+        found["lines"][str(count)] = {
+            "rows_per_s": 2000 * count / took,
+            "fairness": max(turns) / max(1, min(turns)),
+            "memory_mb": memory_mb(),
+        }
+    return found
+
+
+def main() -> None:
+    """Run all and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--pictures", type=Path, required=True)
+    parser.add_argument("--table", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/edge_cpu.json"))
+    arguments = parser.parse_args()
+    bundle = read_bundle(arguments.bundle)
+    files = sorted(p for p in arguments.pictures.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+    figures: dict[str, Any] = {"cores": os.cpu_count(), "bundle_mb": arguments.bundle.stat().st_size / 1e6}
+    with tempfile.TemporaryDirectory() as name:
+        scratch = Path(name)
+        figures["latency"] = latency(bundle, files, scratch)
+        figures["pictures"] = pictures(bundle, files, scratch)
+        figures["streams"] = streams(bundle, files, scratch)
+        figures["sensors"] = sensors(arguments.table, scratch)
+    write_text(arguments.out, json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    print(json.dumps(figures, indent=1, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()
