@@ -111,10 +111,9 @@ class Once:
 def latency(bundle: Bundle, files: list[Path], scratch: Path) -> dict[str, Any]:
     """Bytes to decision of one picture, in turns: our loop with its store, the same graphs run naively, the bare backbone; one thread."""
     ours = open_session(bundle, "cpu", threads=1)
-    naive = {name: ort.InferenceSession(bundle.members[VARIANTS[name]], one_thread(), providers=["CPUExecutionProvider"]) for name in VARIANTS if VARIANTS[name] in bundle.members}  # fmt: skip
-    bare = {
-        name: ort.InferenceSession(backbone(bundle.members[VARIANTS[name]]), one_thread()) for name in ("float", "int8") if name in naive
-    }
+    members = {name: bundle.members[member] for name, member in VARIANTS.items() if member in bundle.members}
+    naive = {name: ort.InferenceSession(graph, one_thread(), providers=["CPUExecutionProvider"]) for name, graph in members.items()}
+    bare = {name: ort.InferenceSession(backbone(members[name]), one_thread()) for name in ("float", "int8") if name in naive}
     loop = Monitor(bundle, ours, Once(bundle, files), Store(scratch / "c.db"), "line")
     inside: list[float] = []
     plain_run = ours.run
@@ -226,6 +225,7 @@ def sensors(table: Path, scratch: Path) -> dict[str, Any]:
         assert len(slow.turn(threading.Event(), once=True).records) == 1
         times.append(time.perf_counter() - started)
     found: dict[str, Any] = {"replay_rows_per_s_one_core": totals.scored / replay, "live": quantiles(times), "lines": {}}
+    found["soak"] = soak(bundle, feed, 10 * ROWS, scratch)
     short = scratch / "short.csv"
     short.write_text("".join(lines[:2001]))
     for count in (1, 20, 200):
@@ -241,6 +241,31 @@ def sensors(table: Path, scratch: Path) -> dict[str, Any]:
             "memory_mb": memory_mb(),
         }
     return found
+
+
+def soak(bundle: Bundle, feed: Path, rows: int, scratch: Path) -> dict[str, Any]:
+    """A million rows through one monitor: what memory, handles and threads do after the first tenth."""
+    lines = feed.read_text().splitlines(keepends=True)
+    header, body = lines[0], lines[1:]
+    session = open_session(bundle, "cpu", threads=1)
+    growing = scratch / "soak.csv"
+    growing.write_text(header)
+    one, seen = line_of(bundle, session, str(growing), scratch / "soak.db"), []
+    for part in range(rows // len(body)):
+        start = pd.Timestamp("2026-01-01") + pd.Timedelta(seconds=part * len(body))
+        times = (start + pd.to_timedelta(np.arange(len(body)), unit="s")).astype(str)
+        with growing.open("a") as stream:
+            stream.writelines(f"{moment},{row.split(',', 1)[1]}" for moment, row in zip(times, body, strict=True))
+        one.run(threading.Event(), once=True)
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        seen.append((pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(os.listdir("/proc/self/fd")), threading.active_count()))
+    return {
+        "records": one.totals.scored,
+        "memory_mb_after_each_tenth": [round(memory, 1) for memory, _, _ in seen],
+        "growth_mb_after_warm_up": seen[-1][0] - seen[0][0],
+        "handles": [seen[0][1], seen[-1][1]],
+        "threads": [seen[0][2], seen[-1][2]],
+    }
 
 
 def main() -> None:

@@ -32,6 +32,9 @@ class State:
     worst: float = 1.0
 
 
+CALM = State()
+
+
 @dataclass(frozen=True, slots=True)
 class Transition:
     """An alarm opens (at the reading that fulfils the on-delay) or closes. `began` is its first flagged reading's time."""
@@ -56,7 +59,7 @@ def step(state: State, time: float, p_value: float, settings: Settings) -> tuple
 
 def _while_calm(state: State, time: float, p_value: float, flagged: bool, settings: Settings) -> tuple[State, Transition | None]:
     if not flagged:
-        return State(), None
+        return CALM, None
     began = time if state.since is None else state.since
     worst = min(state.worst, p_value)
     if time - began < settings.on_delay_s:
@@ -72,4 +75,4 @@ def _while_active(state: State, time: float, calm: bool, settings: Settings) -> 
     if time - began < settings.off_delay_s:
         return replace(state, since=began), None
     assert state.opened is not None
-    return State(), Transition("closed", time, state.opened, state.worst)
+    return CALM, Transition("closed", time, state.opened, state.worst)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class FolderSource:
         self._clock = clock
         self._handled: set[str] = set()
         self._sizes: dict[str, int] = {}
+        self._ready: deque[tuple[str, Path, float]] = deque()  # found by the last look at the folder, oldest first
 
     def close(self) -> None:
         """Nothing is held open."""
@@ -43,9 +45,11 @@ class FolderSource:
         if not self._folder.is_dir():
             found.trouble = f"{self._folder}: the folder is gone (a share that is not mounted?)"
             return found
-        new, present = self._scan(found)
-        self._handled &= present  # forget files that are gone
-        for record, path, when in sorted(new, key=lambda item: (item[2], item[0]))[:limit]:
+        if not self._ready:  # a look at a folder of thousands takes longer than scoring a picture
+            new, present = self._scan(found)
+            self._handled &= present  # forget files that are gone
+            self._ready.extend(sorted(new, key=lambda item: (item[2], item[0])))
+        for record, path, when in (self._ready.popleft() for _ in range(min(limit, len(self._ready)))):
             self._handled.add(record)
             if self._known(record):
                 continue
@@ -53,7 +57,7 @@ class FolderSource:
                 found.records.append(Record(record, when, read_image(path, self._color, deep=self._deep)))
             except RecordError as error:
                 found.rejected.append(Rejected(record, when, str(error), path))
-        found.waiting = found.waiting or len(new) > limit
+        found.waiting = found.waiting or bool(self._ready)
         return found
 
     def _scan(self, found: Poll) -> tuple[list[tuple[str, Path, float]], set[str]]:

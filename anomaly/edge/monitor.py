@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from anomaly.edge.telling import reason, told
 from anomaly.errors import StoreError
 
 AT_ONCE = {"image": 8, "window": 1024}  # records a turn: pictures are large, and a turn is what a crash repeats
-RUN = {"image": 8, "window": 128}  # of them in one run of the graph
+RUN = {"image": 8, "window": 64}  # of them in one run of the graph
 POLL_S = 0.05
 FROZEN_ROWS, FROZEN_PICTURES = 30, 5  # this many equal to the last digit in a row: a frozen source
 PROBATION = 100  # records that a new champion is watched for, the one before scoring them too
@@ -111,14 +111,14 @@ class Monitor:
         answers = self._answers(poll.records, events)
         scored: list[Scored] = []
         state, alarm = self._state, self._alarm
-        for record, answer in zip(poll.records, answers, strict=True):
-            p_value = float(answer.p_value[0])
-            scored.append(Scored(record.id, record.time, float(answer.score[0]), p_value))
-            state, transition = step(state, record.time, p_value, self._settings)
-            self.totals.flagged += p_value <= self._settings.threshold
+        scores, p_values = answers.score.tolist(), answers.p_value.tolist()
+        for at, record in enumerate(poll.records):
+            scored.append(Scored(record.id, record.time, scores[at], p_values[at]))
+            state, transition = step(state, record.time, p_values[at], self._settings)
             if transition is not None:
-                alarm, event = self._event(transition, record, answer, alarm)
+                alarm, event = self._event(transition, record, answers, at, alarm)
                 events.append(event)
+        self.totals.flagged += int((answers.p_value <= self._settings.threshold).sum())
         events += [self._rejection(item) for item in poll.rejected]
         self._keep_aside(poll.rejected)
         challenger = self._challenger
@@ -150,14 +150,14 @@ class Monitor:
                 self.say(f"{error}; trying again in 5 s")
                 stop.wait(5.0)
 
-    def _answers(self, records: Sequence[Record[NDArray[Any]]], events: list[Event]) -> list[Answer]:
+    def _answers(self, records: Sequence[Record[NDArray[Any]]], events: list[Event]) -> Answers:
         """What the champion says; while it is on probation, what the one before says where the new one fails."""
         before = self._before
         if before is None or not records:
             return score(self.session, records)
         theirs = score(before.session, records)
         why = ""
-        answers: list[Answer] = []
+        answers = theirs
         try:
             answers = score(self.session, records)
             why = self._wild(answers, theirs, before)
@@ -177,14 +177,13 @@ class Monitor:
         events.append(self._bundle_event("rolled_back", bad.hash, f"{why}; {name_of(before.bundle)} is in use again"))
         return theirs
 
-    def _wild(self, answers: Sequence[Answer], theirs: Sequence[Answer], before: Loaded) -> str:
+    def _wild(self, answers: Answers, theirs: Answers, before: Loaded) -> str:
         """Why a new champion is not to be trusted, "" while it is."""
-        if not all(np.isfinite(answer.score).all() and np.isfinite(answer.p_value).all() for answer in answers):
+        if not (np.isfinite(answers.score).all() and np.isfinite(answers.p_value).all()):
             return "its scores are not finite"
         theirs_at = before.bundle.manifest.threshold.p_value
-        self._watched += [
-            (bool(a.p_value[0] <= self._settings.threshold), bool(b.p_value[0] <= theirs_at)) for a, b in zip(answers, theirs, strict=True)
-        ]
+        ours = (answers.p_value <= self._settings.threshold).tolist()
+        self._watched += zip(ours, (theirs.p_value <= theirs_at).tolist(), strict=True)
         least, high, low = GONE_WILD
         new, old = (float(share) for share in np.mean(self._watched, axis=0))
         if len(self._watched) >= least and new > high and old < low:
@@ -199,7 +198,8 @@ class Monitor:
             self.say(f"the challenger {challenger.bundle.hash[:12]} failed and is let go: {str(error).splitlines()[0][:200]}")
             self._challenger = None
             return []
-        return [Scored(r.id, r.time, float(a.score[0]), float(a.p_value[0])) for r, a in zip(records, answers, strict=True)]
+        columns = zip(records, answers.score.tolist(), answers.p_value.tolist(), strict=True)
+        return [Scored(record.id, record.time, score_, p_value) for record, score_, p_value in columns]
 
     # --- bundles ---
 
@@ -261,13 +261,15 @@ class Monitor:
 
     # --- events ---
 
-    def _event(self, transition: Transition, record: Record[NDArray[Any]], answer: Answer, alarm: str | None) -> tuple[str | None, Event]:
+    def _event(
+        self, transition: Transition, record: Record[NDArray[Any]], answers: Answers, at: int, alarm: str | None
+    ) -> tuple[str | None, Event]:
         data: dict[str, Any] = {
             "class": "process",
             "record": record.id,
             "began": iso(transition.began),
             "p_value": transition.worst,
-            "score": float(answer.score[0]),
+            "score": float(answers.score[at]),
             "threshold_p": self._settings.threshold,
             "bundle": name_of(self.bundle),
             "bundle_hash": self.bundle.hash,
@@ -275,7 +277,7 @@ class Monitor:
         if transition.kind == "opened":
             self.totals.opened += 1
             alarm = alarm_id(self.line, self.bundle.hash, transition.began, record.id)
-            return alarm, make_event("opened", self.line, alarm, transition.time, data | reason(answer, self.bundle))
+            return alarm, make_event("opened", self.line, alarm, transition.time, data | reason(answers.detail[at], self.bundle))
         self.totals.closed += 1
         assert alarm is not None
         return None, make_event("closed", self.line, alarm, transition.time, data | {"lasted_s": transition.time - transition.began})
@@ -294,19 +296,28 @@ class Monitor:
                 self.say(f"{item.path}: could not be kept aside ({error.strerror}); its reason is in the store")
 
 
-def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> list[Answer]:
-    """One answer of a batch of one for every record; records of the same shape run together."""
-    answers: list[Answer] = []
+class Answers(NamedTuple):
+    """What a detector says of records: score (n,), p_value (n,), detail of each: map (h, w) or contribution (C,)."""
+
+    score: NDArray[np.float32]
+    p_value: NDArray[np.float32]
+    detail: list[NDArray[np.float32]]
+
+
+def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Answers:
+    """The answers of a batch of one for every record; records of the same shape run together."""
+    parts: list[Answer] = []
     start = 0
     while start < len(records):
         stop = start + 1
         limit = start + (RUN["window"] if records[start].payload.ndim == 2 else RUN["image"])
         while stop < min(len(records), limit) and records[stop].payload.shape == records[start].payload.shape:
             stop += 1
-        batch = session.run(np.stack([r.payload for r in records[start:stop]]))
-        answers += [Answer(*(part[i : i + 1] for part in batch)) for i in range(stop - start)]
+        parts.append(session.run(np.stack([r.payload for r in records[start:stop]])))
         start = stop
-    return answers
+    empty = np.empty(0, np.float32)
+    scores, p_values = (np.concatenate([empty, *(part[i] for part in parts)]) for i in (0, 1))
+    return Answers(scores, p_values, [detail for part in parts for detail in part.detail])
 
 
 def name_of(bundle: Bundle) -> str:

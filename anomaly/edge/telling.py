@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly.alarms.events import Event, iso
 from anomaly.bundle.archive import Bundle
-from anomaly.edge.session import Answer
 
 
-def reason(answer: Answer, bundle: Bundle) -> dict[str, Any]:
+def reason(detail: NDArray[np.float32], bundle: Bundle) -> dict[str, Any]:
     """Where on the picture, as shares of its width and height; or which sensors, with their share of the score."""
-    detail = answer.detail[0]
     if detail.ndim == 2:
         y, x = np.unravel_index(int(detail.argmax()), detail.shape)
         return {"where": {"x": (float(x) + 0.5) / detail.shape[1], "y": (float(y) + 0.5) / detail.shape[0]}}
