@@ -139,3 +139,56 @@ def test_not_a_bundle(tmp_path: Path) -> None:
     (tmp_path / "z.anomaly").write_bytes(buffer.getvalue())
     with pytest.raises(BundleError, match=r"no manifest\.json in it"):
         read_bundle(tmp_path / "z.anomaly")
+
+
+# --- hostile graphs: refused in words, before any record is scored ---
+
+
+def hostile(kind: str) -> bytes:
+    from onnx import TensorProto, helper
+
+    window = helper.make_tensor_value_info("window", TensorProto.FLOAT, ["N", 230, 8])
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("score", ["N"]), ("p_value", ["N"]), ("contribution", ["N", 8]))
+    ]
+    mean = [helper.make_node("ReduceMean", ["window", "axes"], ["score"], keepdims=0), helper.make_node("Identity", ["score"], ["p_value"])]
+    detail = [helper.make_node("ReduceMean", ["window", "rows"], ["contribution"], keepdims=0)]
+    constants = [helper.make_tensor("axes", TensorProto.INT64, [2], [1, 2]), helper.make_tensor("rows", TensorProto.INT64, [1], [1])]
+    if kind == "unknown operator":
+        mean.append(helper.make_node("LaunchMissiles", ["window"], ["unused"], domain="evil"))
+    if kind == "huge tensor":
+        constants.append(helper.make_tensor("size", TensorProto.INT64, [2], [1 << 24, 1 << 24]))
+        mean = [
+            helper.make_node("ConstantOfShape", ["size"], ["huge"]),
+            helper.make_node("ReduceSum", ["huge"], ["sum"], keepdims=0),
+            helper.make_node("ReduceMean", ["window", "axes"], ["mean"], keepdims=0),
+            helper.make_node("Add", ["mean", "sum"], ["score"]),
+            helper.make_node("Identity", ["score"], ["p_value"]),
+        ]
+    if kind == "file of this machine":
+        stolen = TensorProto(name="stolen", data_type=TensorProto.FLOAT, dims=[8], data_location=TensorProto.EXTERNAL)
+        stolen.external_data.add(key="location", value="../../../../../etc/hostname")
+        constants.append(stolen)
+        detail = [helper.make_node("ReduceMean", ["window", "rows"], ["plain"], keepdims=0), helper.make_node("Add", ["plain", "stolen"], ["contribution"])]  # fmt: skip
+    graph = helper.make_graph(mean + detail, "g", [window], outputs, constants)
+    opsets = [helper.make_opsetid("", 18)] + ([helper.make_opsetid("evil", 1)] if kind == "unknown operator" else [])
+    content: bytes = helper.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
+    return content[: len(content) // 2] if kind == "truncated" else content
+
+
+@pytest.mark.parametrize("kind", ["unknown operator", "huge tensor", "file of this machine", "truncated", "another detector"])
+def test_hostile_graphs_are_refused_in_words_and_at_once(sensor: Fitted, tmp_path: Path, kind: str) -> None:
+    import time
+
+    from anomaly.edge.session import open_session
+    from anomaly.edge.testing import self_test
+
+    good = read_bundle(sensor.bundle)
+    path = tmp_path / "hostile.anomaly"
+    write_bundle(path, good.manifest.model_copy(update={"members": {}}), {**good.members, "detector.onnx": hostile(kind)})
+    started = time.monotonic()
+    with pytest.raises(BundleError, match=r"cannot be loaded|cannot be run|self-test"):
+        bundle = read_bundle(path)
+        self_test(bundle, open_session(bundle, "cpu"))
+    assert time.monotonic() - started < 5  # under a second when the machine is at rest

@@ -27,7 +27,10 @@ def self_test(bundle: Bundle, session: Session) -> int:
                 raw, score, p_value = example["raw"], example[f"score{suffix}"], example[f"p_value{suffix}"]
         except (ValueError, KeyError, OSError, EOFError) as error:
             raise BundleError(f"{bundle.path}: {name} cannot be read: {error}") from error
-        answer = session.run(raw)
+        try:
+            answer = session.run(raw)
+        except Exception as error:  # ONNX Runtime raises many types, without a common root
+            raise BundleError(f"{bundle.path}: the graph cannot be run: {str(error).splitlines()[0][:300]}") from error
         relative = float(np.max(np.abs(answer.score - score) / np.maximum(np.abs(score), 1.0)))
         threshold = bundle.manifest.threshold.p_value
         if (
