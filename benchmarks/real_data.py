@@ -23,9 +23,10 @@ from scipy.stats import t as student
 from anomaly.alarms.store import Store
 from anomaly.atomic import write_text
 from anomaly.bundle.archive import read_bundle
-from anomaly.edge.monitor import Monitor, self_test
+from anomaly.edge.monitor import Monitor
 from anomaly.edge.session import open_session
 from anomaly.edge.sources import open_source
+from anomaly.edge.testing import self_test
 from anomaly.pipeline.evaluation import evaluate_bundle
 from anomaly.pipeline.steps import Steps, open_line
 from anomaly.spec import Budget, CameraSpec, read_spec

@@ -15,8 +15,8 @@ from anomaly.bundle.archive import CARRIED, read_bundle
 from anomaly.cli import app
 from anomaly.data.generated import generated, write_generated
 from anomaly.data.synthetic import plant
-from anomaly.edge.monitor import self_test
 from anomaly.edge.session import open_session
+from anomaly.edge.testing import self_test
 from anomaly.errors import AnomalyError, DataError, SpecError, WeightsError
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.curve import camera_curve
