@@ -285,7 +285,7 @@ def test_fixed_buffers_give_what_the_free_graph_gives(camera: Fitted) -> None:
     free = Session(bundle.detector, "cpu")
     rng = np.random.default_rng(0)
     raw = rng.integers(0, 256, (1, 90, 120, 3)).astype(np.uint8)
-    bound = Bound(open_fixed(bundle.detector, "cpu", Device(1), raw.shape), raw, free.run(raw), "cpu")
+    bound = Bound(open_fixed(bundle.detector, "cpu", "float", Device(1), raw.shape), raw, free.run(raw), "cpu")
     for _ in range(3):
         raw = rng.integers(0, 256, raw.shape).astype(np.uint8)
         for ours, theirs in zip(bound.run(raw), free.run(raw), strict=True):

@@ -85,11 +85,12 @@ class Monitor:
         A batch that cannot be stored (disk full) is kept and tried again; with `once` StoreError is raised instead.
         """
         while not stop.is_set():
+            started = time.monotonic()
             poll = self.turn(stop, once)
             if not (poll.records or poll.rejected):
                 if once and not poll.waiting:
                     break
-                stop.wait(POLL_S)
+                stop.wait(max(POLL_S, 4 * (time.monotonic() - started)))  # a folder of thousands takes its time to look at
         return self.totals
 
     def turn(self, stop: threading.Event, once: bool = False) -> Poll:
@@ -243,13 +244,14 @@ class Monitor:
         return f"the same picture came {self._same} times" if self._same >= FROZEN_PICTURES else ""
 
     def _worse_provider(self) -> str:
-        """Words when this line ran on a GPU at its last start and does not now."""
+        """Words when this line ran on a GPU at its last start and cannot now (not where the CPU was asked for)."""
         key, order = f"provider {self.line}", ("tensorrt", "cuda", "cpu")
         last = self.store.setting(key)
-        worse = last in order and order.index(self.session.provider) > order.index(last)
+        lost = bool(self.session.refused) and last in order
+        worse = lost and order.index(self.session.provider) > order.index(last)
         if not worse and last != self.session.provider:
             self.store.set(key, self.session.provider)
-        return f"runs on {self.session.provider}, no longer on {last}: {self.session.refused or 'asked for'}" if worse else ""
+        return f"runs on {self.session.provider}, no longer on {last}: {self.session.refused}" if worse else ""
 
     def _quality_event(self, turn: Turn) -> Event:
         opened = turn.kind == "opened"

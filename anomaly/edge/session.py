@@ -127,7 +127,7 @@ class Session:
 
     def _bind(self, raw: NDArray[Any], answers: Sequence[NDArray[np.float32]]) -> Bound | None:
         try:
-            session = open_fixed(self._graphs[self.variant], self.provider, self._device, raw.shape)
+            session = open_fixed(self._graphs[self.variant], self.provider, self.variant, self._device, raw.shape)
             return Bound(session, raw, answers, "cuda")
         except Exception as error:  # the graph as it is goes on working
             self.unbound = str(error).splitlines()[0][:200]
@@ -160,6 +160,10 @@ class Session:
             self._batch = size // 2
             self.degraded = f"GPU memory ran out: batches of {self._batch} at most"
             return
+        for bound in self._bound.values():
+            if bound is not None:
+                bound.close()
+        self._bound.clear()
         self._open(["cpu"])
         self._batch = 1 << 30
         self.degraded = "GPU memory ran out even for a single record: moved to the CPU; free GPU memory and start again"
@@ -187,7 +191,9 @@ def _open(
         variant = next(v for v in (chosen.get(name), *PREFERRED[name], *graphs) if v in graphs)
         assert variant is not None
         try:
-            session = ort.InferenceSession(graphs[variant], _options(device), providers=_providers(name, device), enable_fallback=0)
+            session = ort.InferenceSession(
+                graphs[variant], _options(device), providers=_providers(name, variant, device), enable_fallback=0
+            )
         except Exception as error:  # ONNX Runtime raises many types, without a common root
             if name == "cpu":
                 raise BundleError(f"the graph cannot be loaded: {str(error).splitlines()[0][:300]}") from error
@@ -203,7 +209,7 @@ def _open(
     )
 
 
-def open_fixed(graph: bytes, provider: str, device: Device, shape: Sequence[int]) -> ort.InferenceSession:
+def open_fixed(graph: bytes, provider: str, variant: str, device: Device, shape: Sequence[int]) -> ort.InferenceSession:
     """The graph for raw batches of one shape, whole on the provider: a node that it cannot run is an error, not a detour over the bus.
 
     (With free sizes ONNX Runtime computes shapes on the CPU, as it should, and that must be allowed.)
@@ -213,16 +219,16 @@ def open_fixed(graph: bytes, provider: str, device: Device, shape: Sequence[int]
         options.add_free_dimension_override_by_name(name, size)
     if provider != "cpu":
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    providers = _providers(provider, device)
+    providers = _providers(provider, variant, device)
     if provider == "cuda":
         providers[0][1]["enable_cuda_graph"] = "1"
     return ort.InferenceSession(graph, options, providers=providers)
 
 
-def _providers(name: str, device: Device) -> list[tuple[str, dict[str, str]]]:
+def _providers(name: str, variant: str, device: Device) -> list[tuple[str, dict[str, str]]]:
     """The provider; behind TensorRT stands CUDA for the nodes it does not take."""
     named = [name, "cuda"] if name == "tensorrt" else [name]
-    return [(NAMES[each], provider_options(each, device)) for each in named]
+    return [(NAMES[each], provider_options(each, device, variant)) for each in named]
 
 
 def _options(device: Device) -> ort.SessionOptions:
@@ -232,14 +238,14 @@ def _options(device: Device) -> ort.SessionOptions:
     return options
 
 
-def provider_options(name: str, device: Device) -> dict[str, str]:
+def provider_options(name: str, device: Device, variant: str = "float") -> dict[str, str]:
     """What a provider is told: its memory, kernels fixed by measuring once, engines kept between starts."""
     if name == "cpu":
         return {}
     if name == "cuda":
         found = {"cudnn_conv_algo_search": "EXHAUSTIVE", "arena_extend_strategy": "kSameAsRequested"}
         return found | ({"gpu_mem_limit": str(device.memory)} if device.memory else {})
-    found = {"trt_fp16_enable": "1", "trt_int8_enable": "0"}
+    found = {f"trt_{kind}_enable": str(int(kind == variant)) for kind in ("fp16", "int8")}  # no arithmetic that was not judged
     if device.cache is not None:
         device.cache.mkdir(parents=True, exist_ok=True)
         where = {"trt_engine_cache_path": str(device.cache), "trt_timing_cache_path": str(device.cache)}

@@ -100,10 +100,10 @@ def _inside(model: onnx.ModelProto, less: int = 0) -> list[str]:
     return [node.name for node in model.graph.node[at[0] : at[-1] + 1] if node.op_type in _WITH] if at else []
 
 
-def feature_graph(content: bytes, stages: int) -> bytes:
+def feature_graph(content: bytes, stages: int) -> bytes | None:
     """The same graph, cut where the extractor ends: its outputs are `stage0` ... in the order the extractor gives them.
 
-    Every stage is read by a 3x3 mean first, as `scorers.memory_bank.embed` begins.
+    Every stage is read by a 3x3 mean first, as `scorers.memory_bank.embed` begins; None for a network that takes such means itself.
     """
     model = onnx.load_from_string(content)
     graph = model.graph
@@ -112,7 +112,7 @@ def feature_graph(content: bytes, stages: int) -> bytes:
         if node.op_type == "AveragePool" and node.input[0] not in read:
             read.append(node.input[0])
     if len(read) != stages:
-        raise ValueError(f"the graph shows {len(read)} stages, the extractor has {stages}")
+        return None
     made_at = {name: index for index, node in enumerate(graph.node) for name in node.output}
     read.sort(key=lambda name: made_at[name])
     del graph.output[:]

@@ -108,7 +108,10 @@ def _integer_convolutions(line: CameraLine, detector: Detector, model: bytes) ->
     quantised = integer_extractor(model, ranges)
     if quantised is None:
         return None
-    features = _features(line, feature_graph(quantised, len(line.spec.extractor.stages)))
+    extractor = feature_graph(quantised, len(line.spec.extractor.stages))
+    if extractor is None:
+        return None
+    features = _features(line, extractor)
     with torch.inference_mode():
         fitted = measured_again(scorer, features)
     held_out = fitted.held_out.double().numpy()
