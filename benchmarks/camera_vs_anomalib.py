@@ -86,7 +86,7 @@ def fit_ours(data: str, queue: Any) -> None:
 def ours(data: Path, test: list[Picture]) -> dict[str, Any]:
     """Fit, scores and latency of our detector, float and 8-bit."""
     from anomaly.data.images import read_image
-    from anomaly.edge.session import Session
+    from anomaly.edge.session import Device, Session
 
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
@@ -118,7 +118,7 @@ def graph_cost(members: dict[str, bytes], raws: list[np.ndarray]) -> dict[str, f
     import onnxruntime as ort
     import torch
 
-    from anomaly.edge.session import Session
+    from anomaly.edge.session import Device, Session
     from anomaly.features.backbones import load_backbone
 
     network, _ = load_backbone("efficientnet_lite0", ["blocks.5"])
@@ -128,7 +128,7 @@ def graph_cost(members: dict[str, bytes], raws: list[np.ndarray]) -> dict[str, f
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     bare = ort.InferenceSession(buffer.getvalue(), options, providers=["CPUExecutionProvider"])
-    whole = {n: Session(members["detector.onnx"], "cpu", 1, members.get(m)) for n, m in (("int8", "detector.int8.onnx"), ("float", ""))}
+    whole = {n: Session(members[m], "cpu", Device(1)) for n, m in (("int8", "detector.int8.onnx"), ("float", "detector.onnx"))}
     runs = {"bare": lambda raw: bare.run(None, {"x": example.numpy()})} | {n: s.run for n, s in whole.items()}
     times: dict[str, list[float]] = {name: [] for name in runs}
     for raw in raws[:100]:  # taken in turns, so that a busy machine is busy for all
