@@ -86,7 +86,7 @@ def fit_ours(data: str, queue: Any) -> None:
 def ours(data: Path, test: list[Picture]) -> dict[str, Any]:
     """Fit, scores and latency of our detector, float and 8-bit."""
     from anomaly.data.images import read_image
-    from anomaly.edge.session import Device, Session
+    from anomaly.edge.session import Session
 
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
