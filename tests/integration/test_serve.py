@@ -1,0 +1,93 @@
+"""A scheduled run against a real Prefect server, its artifacts read back through the API."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from anomaly.bundle.archive import read_bundle
+from tests.conftest import Fitted
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def runs(api: str) -> list[dict]:
+    return httpx.post(f"{api}/flow_runs/filter", json={"sort": "START_TIME_DESC"}, timeout=10).json()
+
+
+@pytest.mark.timeout(400)
+def test_a_scheduled_run_fires_and_leaves_its_artifacts(sensor: Fitted, tmp_path: Path) -> None:
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")}
+    environment |= {"PREFECT_HOME": str(tmp_path / "home"), "PREFECT_RUNNER_POLL_FREQUENCY": "2"}
+    # every minute: the next full minute is at most 60 s away
+    command = [sys.executable, "-m", "flows.serve", "--port", str(port), "--cron", "* * * * *", "--spec", str(sensor.spec)]
+    command += ["--data", str(sensor.data), "--release", str(tmp_path / "release"), "--work", str(tmp_path / "work")]
+    log = (tmp_path / "serve.log").open("w")
+    served = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 300
+        found: list[dict] = []
+        while time.monotonic() < deadline and served.poll() is None:
+            try:
+                found = [r for r in runs(api) if r["state_type"] in ("COMPLETED", "FAILED", "CRASHED")]
+            except (httpx.HTTPError, ValueError):
+                found = []
+            if found:
+                break
+            time.sleep(1)
+        assert found, (tmp_path / "serve.log").read_text()
+        assert found[0]["state_type"] == "COMPLETED", (tmp_path / "serve.log").read_text()
+        assert found[0]["auto_scheduled"]
+        artifacts = httpx.post(f"{api}/artifacts/filter", json={}, timeout=10).json()
+        keys = {a["key"]: a for a in artifacts}
+        assert {"pump-metrics", "pump-summary", "pump-scores"} <= set(keys)
+        assert "roc_auc" in keys["pump-metrics"]["data"]
+        assert "flagged at p" in keys["pump-summary"]["data"]
+        bundle = next((tmp_path / "release").rglob("*.anomaly"))
+        assert read_bundle(bundle).hash == read_bundle(sensor.bundle).hash
+    finally:
+        served.send_signal(signal.SIGTERM)
+        try:
+            served.wait(60)
+        finally:
+            if served.poll() is None:
+                os.killpg(served.pid, signal.SIGKILL)
+            log.close()
+    assert "Traceback" not in (tmp_path / "serve.log").read_text()
+    with pytest.raises(httpx.HTTPError):  # the server ended with it
+        httpx.get(f"{api}/health", timeout=5)
+
+
+@pytest.mark.timeout(300)
+def test_with_no_server_the_flow_runs_quietly_and_trains_only_once(sensor: Fitted, tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PREFECT_")} | {"PREFECT_HOME": str(tmp_path / "home")}
+    script = (
+        "from pathlib import Path; from flows.pipeline import pipeline; import sys; "
+        "print('BUNDLE', pipeline(*map(Path, sys.argv[1:3]), release=Path('rel'), out=Path('o'), work=Path('w')))"
+    )
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    command = [sys.executable, "-c", script, str(sensor.spec), str(sensor.data)]
+    hashes = []
+    for attempt in range(2):
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        assert "database is locked" not in done.stderr
+        assert ("fit: nothing changed" in done.stderr + done.stdout) == (attempt == 1)
+        hashes.append(done.stdout.split("BUNDLE ")[1].strip())
+    assert hashes[0] == hashes[1]
+    assert (tmp_path / "rel" / "champion.json").is_file()
