@@ -73,8 +73,7 @@ class Held:
 
     def __init__(self, schema: InputSchema) -> None:
         self._at = {sensor.name: index for index, sensor in enumerate(schema.sensors)}
-        self._low = np.array([-np.inf if s.low is None else s.low for s in schema.sensors])
-        self._high = np.array([np.inf if s.high is None else s.high for s in schema.sensors])
+        self._low, self._high = _limits(schema)
         self.period_s = schema.period_s or 1.0
         self._max_age_s = schema.max_gap_s or 10 * self.period_s
         self._values = np.full(len(schema.sensors), np.nan)
@@ -108,8 +107,13 @@ class Held:
 
 def within_limits(values: NDArray[np.float64], schema: InputSchema) -> NDArray[np.float32]:
     """Readings (n, C) with those beyond a sensor's limits, and infinities, made missing."""
-    low = np.array([-np.inf if s.low is None else s.low for s in schema.sensors])
-    high = np.array([np.inf if s.high is None else s.high for s in schema.sensors])
+    low, high = _limits(schema)
     with np.errstate(invalid="ignore", over="ignore"):
         inside = (values >= low) & (values <= high) & np.isfinite(values)
         return np.where(inside, values, np.nan).astype(np.float32)
+
+
+def _limits(schema: InputSchema) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lowest and highest reading (C,) of each sensor that counts."""
+    low = np.array([-np.inf if s.low is None else s.low for s in schema.sensors])
+    return low, np.array([np.inf if s.high is None else s.high for s in schema.sensors])
