@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from anomaly import __version__
 from anomaly.bundle.archive import read_bundle
 from anomaly.cli import app
 from anomaly.data.synthetic import write_samples
@@ -262,4 +263,5 @@ def test_a_trivial_threshold_fails_on_the_sample_plant() -> None:
 
 
 def test_version() -> None:
-    assert run("--version").startswith("anomaly-pipeline 0.1")
+    """The command tells the package's one version, by which work folders and bundles are told apart."""
+    assert run("--version").strip() == f"anomaly-pipeline {__version__}"
