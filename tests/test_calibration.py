@@ -24,6 +24,14 @@ def test_by_hand() -> None:
     assert p_values(calibrator, [9.5])[0] < 1 / 10  # above all: the tail
 
 
+@given(st.lists(st.sampled_from([0.0, 1.0, 1.5, 2.0, 3.0]), min_size=8, max_size=300), st.sampled_from([-1.0, 0.0, 1.0, 1.2, 2.0, 2.9]))
+def test_every_calibration_score_at_or_above_counts(scores: list[float], score: float) -> None:
+    calibrator = fit_calibrator(np.array(scores), effective=len(scores))
+    if score <= max(scores):  # above them it is the tail that answers
+        above = sum(one >= score for one in scores)
+        assert float(calibrator(torch.tensor([score]))[0]) == pytest.approx((1 + above) / (1 + len(scores)), rel=1e-5)
+
+
 @given(st.integers(0, 10_000), st.integers(8, 300))
 @settings(max_examples=40, deadline=None)
 def test_never_rising_never_nought_continuous_into_the_tail(seed: int, n: int) -> None:

@@ -13,15 +13,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from anomaly.alarms.life import State
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.bundle.manifest import InputSchema, SensorColumn
+from anomaly.data.windows import stretch_lengths, windows_at
 from anomaly.edge.folder import FolderSource
-from anomaly.edge.monitor import Monitor
-from anomaly.edge.session import Session
+from anomaly.edge.monitor import Monitor, score
+from anomaly.edge.rows import Rolling
+from anomaly.edge.session import Session, open_session
 from anomaly.edge.sources import open_source
 from anomaly.edge.table import CsvSource
 from anomaly.edge.testing import self_test
@@ -108,6 +112,28 @@ def test_restart_anywhere_gives_the_same_windows(feed: Path, limit: int, context
     assert found == whole
 
 
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from([1.0] * 8 + [100.0]), min_size=40, max_size=90), st.lists(st.integers(1, 40), min_size=1, max_size=6))
+def test_windows_are_the_rows_of_their_stretch_however_they_come(sensor: Fitted, steps: list[float], sizes: list[int]) -> None:
+    """Cut in blocks of any size, with gaps anywhere, a window holds the rows of its stretch and NaN before them; scored alike."""
+    bundle = read_bundle(sensor.bundle)
+    times = np.cumsum(steps)
+    values = np.random.default_rng(len(steps)).standard_normal((len(times), 8)).astype(np.float32)
+    rolling, records, start = Rolling(bundle.manifest.input), [], 0
+    for size in [*sizes, len(times)]:
+        part = slice(start, start + size)
+        records += rolling.extend([str(i) for i in range(len(times))[part]], times[part], values[part])
+        start += size
+    known = stretch_lengths(times, np.ones(len(times), bool), 50.0)
+    ends = np.flatnonzero(known >= 30)
+    assert [record.id for record in records] == [str(end) for end in ends]
+    session = open_session(bundle, "cpu")
+    if len(ends):
+        windows = windows_at(values, ends, 230, known[ends])
+        np.testing.assert_array_equal([record.payload for record in records], windows)
+        np.testing.assert_allclose(score(session, records).score, session.run(windows).score, rtol=1e-4, atol=1e-5)
+
+
 def test_replaced_file_is_begun_anew(feed: Path) -> None:
     source = CsvSource(feed, SCHEMA, {})
     source.poll(100)
@@ -172,7 +198,7 @@ def monitor(fitted: Fitted, tmp_path: Path, source: str, bundle: Bundle | None =
     store = Store(tmp_path / "s.db")
     position, _, _ = store.resume("l")
     opened = open_source(source, bundle.manifest.input, lambda r: store.known("l", r), position)
-    return Monitor(bundle, Session(bundle.detector, "cpu"), opened, store, "l", ["w"], aside=tmp_path / "aside")
+    return Monitor(bundle, open_session(bundle, "cpu"), opened, store, "l", ["w"], aside=tmp_path / "aside")
 
 
 def test_camera_loop_scores_alarms_and_keeps_bad_files(camera: Fitted, tmp_path: Path) -> None:
@@ -200,7 +226,11 @@ def test_sensor_loop_equals_batch_scoring(sensor: Fitted, tmp_path: Path) -> Non
     bundle = read_bundle(sensor.bundle)
     path = sensor.data / "test.csv"
     loop = monitor(sensor, tmp_path, str(path))
+    at_once: list[int] = []
+    run_rows = loop.session.run_rows
+    loop.session.run_rows = lambda rows: at_once.append(len(rows)) or run_rows(rows)  # type: ignore[method-assign, func-returns-value]
     totals = loop.run(threading.Event(), once=True)
+    assert max(at_once) > 500  # a long file is scored in long stretches
     frame, _ = score_paths(bundle, Session(bundle.detector, "cpu"), [path])
     stored = loop.store.scores("l")
     assert totals.scored == len(frame) == len(stored)

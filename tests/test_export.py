@@ -9,8 +9,10 @@ import torch
 from anomaly.bundle.archive import read_bundle
 from anomaly.edge.session import Session, open_session
 from anomaly.errors import ExportError
+from anomaly.export.detector import rows_detector
 from anomaly.export.integer_search import integer_search
 from anomaly.export.onnx_graph import check_parity, export_onnx
+from anomaly.features.encoder import SensorEncoder
 from tests.conftest import Fitted
 
 
@@ -28,6 +30,25 @@ def test_200_random_and_200_real_inputs_agree(kind: str, request: pytest.Fixture
     noise, real = fitted.steps.line.examples(bundle.manifest.input, 40, np.random.default_rng(99))
     p = bundle.manifest.threshold.p_value
     assert check_parity(detector, lambda raw: session.run(raw)[:2], [*noise, *real], p).decisions_that_differ == 0
+
+
+def test_the_graph_for_rows_answers_as_the_one_for_windows(sensor: Fitted) -> None:
+    bundle = read_bundle(sensor.bundle)
+    assert bundle.manifest.parity["rows"]["inputs"] == 2000 - 229
+    session = open_session(bundle, "cpu")
+    rng = np.random.default_rng(1)
+    rows = np.cumsum(rng.standard_normal((700, 8)), axis=0).astype(np.float32)
+    rows[:150] = rows[400:405, 2] = np.nan  # the context begins within the stretch; a sensor is away for a while
+    windows = np.lib.stride_tricks.sliding_window_view(rows, 230, axis=0).transpose(0, 2, 1)
+    for ours, theirs in zip(session.run_rows(rows), session.run(np.ascontiguousarray(windows)), strict=True):
+        assert len(ours) == 700 - 229
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+def test_a_learnt_encoder_has_no_graph_for_rows(sensor: Fitted) -> None:
+    detector = sensor.steps.detector()
+    detector.extractor.encoder = SensorEncoder()  # type: ignore[assignment]
+    assert rows_detector(detector, 200) is None
 
 
 @pytest.mark.parametrize("kind", ["camera", "sensor"])

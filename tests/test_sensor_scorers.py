@@ -17,7 +17,7 @@ from anomaly.scorers.build import fit_sensor_scorer, load_sensor_scorer
 from anomaly.scorers.deviation import LASTING, Deviation, fit_deviation, wandering
 from anomaly.scorers.neighbour import fit_neighbour
 from anomaly.scorers.quadratic import fit_gaussian, fit_pca, spe_limit
-from anomaly.scorers.windows import Recovering
+from anomaly.scorers.windows import Recovering, RecoveringRows
 
 ROWS, STEP = 12, 2
 METHODS = ("deviation", "gaussian", "pca", "memory_bank")
@@ -277,3 +277,27 @@ def test_a_score_that_comes_back_from_a_peak_is_lowered_and_never_raised() -> No
     assert along([1.0, 20.0, 20.0, 5.0], ones) == pytest.approx((2.5, 2.5))  # 5 * 5 / 10
     assert along([1.0, 20.0, 1.0, 5.0], [1.0, 0.5, 1.0, 1.0]) == pytest.approx((5.0, 5.0))  # half of the peak's rows are missing
     assert along([5.0], [1.0]) == pytest.approx((5.0, 5.0))
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(METHODS), st.sampled_from([0, 1, 5, 2 * STEP, 9 * STEP + 1]), st.sampled_from([9, 12]))
+def test_all_rows_of_a_stretch_at_once_answer_as_each_window_alone(seed: int, method: str, context: int, rows: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    scorer = fit_sensor_scorer(
+        method,  # type: ignore[arg-type]
+        SensorExtractor(rows)(torch.stack([noise(60, 3, rows=rows), torch.ones(60, 3, rows)], dim=1).transpose(2, 3)),
+        3,
+        np.arange(60) * rows,
+        rows,
+        seed=0,
+    )
+    series = torch.randn(80, 3, generator=generator) * (1 + 6 * (torch.rand(80, 1, generator=generator) < 0.05))
+    series[torch.rand(80, 3, generator=generator) < 0.1] = torch.nan
+    series[30 : 30 + rows, 1] = torch.nan
+    preprocess = SensorPreprocess(torch.zeros(3), torch.ones(3))
+    windows = series.unfold(0, rows + context, 1).transpose(1, 2)  # (n, T, C)
+    alone = Recovering(scorer)(SensorExtractor(rows)(preprocess(windows)))
+    every = SensorExtractor(rows, every_row=True)
+    together = RecoveringRows(scorer, context, every.step)(every(preprocess(series[None])))
+    for ours, theirs in zip(together, alone, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from anomaly.errors import DataError
 
 MAX_KEPT = 4096  # calibration scores kept in the graph; more are thinned to quantiles
+BLOCK = 64  # of them are compared with a score at once, after the blocks' first ones
 
 
 @dataclass(frozen=True)
@@ -36,16 +37,23 @@ class Calibrator(nn.Module):
     scores: Tensor
     effective: Tensor
     tail: Tensor
+    blocks: Tensor
 
     def __init__(self, scores: Tensor, effective: Tensor, tail: Tensor) -> None:
         super().__init__()
         self.register_buffer("scores", scores)  # (n,) ascending
         self.register_buffer("effective", effective)  # ()
         self.register_buffer("tail", tail)  # (3,): start, scale, shape
+        filled = scores.new_full((-(-len(scores) // BLOCK) * BLOCK,), torch.inf)
+        filled[: len(scores)] = scores
+        self.register_buffer("blocks", filled.reshape(-1, BLOCK), persistent=False)
 
     def forward(self, score: Tensor) -> Tensor:
         """(N,) -> p-value (N,) float32 in (0, 1]."""
-        above = (self.scores.unsqueeze(0) >= score.unsqueeze(1)).to(torch.float32).mean(dim=1)
+        at = score.unsqueeze(1)
+        block = ((self.blocks[:, 0].unsqueeze(0) < at).sum(dim=1) - 1).clamp(min=0)  # where the calibration scores pass this one
+        below = block * BLOCK + (self.blocks[block] < at).sum(dim=1)
+        above = 1.0 - below.to(torch.float32) / self.scores.shape[0]
         p = (1.0 + self.effective * above) / (self.effective + 1.0)
         start, scale, shape = self.tail[0], self.tail[1], self.tail[2]
         excess = torch.log1p(shape * (score - start).clamp(min=0.0) / scale)

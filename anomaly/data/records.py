@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from anomaly.atomic import sha256_file
 
 Payload = TypeVar("Payload")
 
 
+class Cut(NamedTuple):
+    """Where a window was cut from: rows (n, C), its own ending before row `end`."""
+
+    rows: NDArray[np.float32]
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class Record(Generic[Payload]):
-    """One reading: `id` is stable over restarts, `time` is seconds since 1970 UTC."""
+    """One reading: `id` is stable over restarts, `time` is seconds since 1970 UTC. A window tells where it was cut from, if it was."""
 
     id: str
     time: float
     payload: Payload
+    cut: Cut | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from anomaly.errors import StoreError
 
 AT_ONCE = {"image": 8, "window": 1024}  # records a turn: pictures are large, and a turn is what a crash repeats
 RUN = {"image": 8, "window": 64}  # of them in one run of the graph
+STRETCH = 8  # windows in a row from which the graph for rows is the quicker one
 POLL_S = 0.05
 FROZEN_ROWS, FROZEN_PICTURES = 30, 5  # this many equal to the last digit in a row: a frozen source
 PROBATION = 100  # records that a new champion is watched for, the one before scoring them too
@@ -307,19 +308,39 @@ class Answers(NamedTuple):
 
 
 def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Answers:
-    """The answers of a batch of one for every record; records of the same shape run together."""
+    """The answers of a batch of one for every record; records of the same shape, or rows of one stretch, run together."""
     parts: list[Answer] = []
     start = 0
     while start < len(records):
-        stop = start + 1
-        limit = start + (RUN["window"] if records[start].payload.ndim == 2 else RUN["image"])
-        while stop < min(len(records), limit) and records[stop].payload.shape == records[start].payload.shape:
-            stop += 1
-        parts.append(session.run(np.stack([r.payload for r in records[start:stop]])))
+        first = records[start]
+        along = _along(records, start) if session.takes_rows else 0
+        if first.cut is not None and along >= STRETCH:
+            stop = start + along
+            parts.append(session.run_rows(first.cut.rows[first.cut.end - len(first.payload) : first.cut.end + along - 1]))
+        else:
+            stop = start + 1
+            limit = start + (RUN["window"] if first.payload.ndim == 2 else RUN["image"])
+            while stop < min(len(records), limit) and records[stop].payload.shape == first.payload.shape:
+                stop += 1
+            parts.append(session.run(np.stack([r.payload for r in records[start:stop]])))
         start = stop
     empty = np.empty(0, np.float32)
     scores, p_values = (np.concatenate([empty, *(part[i] for part in parts)]) for i in (0, 1))
     return Answers(scores, p_values, [detail for part in parts for detail in part.detail])
+
+
+def _along(records: Sequence[Record[NDArray[Any]]], start: int) -> int:
+    """How many records from `start` on are windows that end at rows of one stretch which follow each other."""
+    cut = records[start].cut
+    if cut is None:
+        return 1
+    stop = start + 1
+    while stop < len(records):
+        other = records[stop].cut
+        if other is None or other.rows is not cut.rows or other.end != cut.end + stop - start:
+            break
+        stop += 1
+    return stop - start
 
 
 def name_of(bundle: Bundle) -> str:

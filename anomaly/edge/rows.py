@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.bundle.manifest import InputSchema
-from anomaly.data.records import Record
-from anomaly.data.windows import stretch_lengths, windows_at
+from anomaly.data.records import Cut, Record
+from anomaly.data.windows import stretch_lengths
 
 
 class Rolling:
@@ -56,13 +56,31 @@ class Rolling:
         values = np.concatenate([self._values, values])
         usable = np.concatenate([self._usable, usable])
         known = stretch_lengths(times, usable, self._gap)
-        ends = before + np.flatnonzero(known[before:] >= self._rows)
-        windows = windows_at(values, ends, self._whole, np.minimum(known[ends], self._whole)) if len(ends) else values[:0]
+        records = [
+            Record(ids[end - before], float(times[end]), cut.rows[cut.end - self._whole : cut.end], cut)
+            for end, cut in self._cuts(values, known, before)
+        ]
         keep = max(0, len(times) - (self._whole - 1)) if self._whole > 1 else len(times)
         self._times, self._values, self._usable = times[keep:].copy(), values[keep:].copy(), usable[keep:].copy()
         if self._whole == 1 and len(times):
             self._times, self._values, self._usable = times[-1:].copy(), values[-1:].copy(), usable[-1:].copy()
-        return [Record(ids[end - before], float(times[end]), window) for end, window in zip(ends.tolist(), windows, strict=True)]
+        return records
+
+    def _cuts(self, values: NDArray[np.float32], known: NDArray[np.int64], before: int) -> Iterator[tuple[int, Cut]]:
+        """Each new row that ends a window, and where the window lies among the rows of its stretch, with NaN where context is missing.
+
+        `known` (n,) tells how many rows of its stretch end at a row. Windows are views: what overlaps is held once.
+        """
+        ends = before + np.flatnonzero(known[before:] >= self._rows)
+        for group in np.split(ends, np.flatnonzero(np.diff(known[ends]) != 1) + 1):
+            if not len(group):
+                continue
+            first, last = int(group[0]), int(group[-1])
+            context = min(int(known[first]), self._whole)
+            missing = np.full((self._whole - context, self._columns), np.nan, np.float32)
+            rows = np.concatenate([missing, values[first + 1 - context : last + 1]])
+            for end in group.tolist():
+                yield end, Cut(rows, self._whole + end - first)
 
 
 class Held:

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from anomaly.bundle.archive import VARIANTS, Bundle
+from anomaly.bundle.archive import ROWS, VARIANTS, Bundle
 from anomaly.edge.bound import Bound
 from anomaly.edge.choice import cache_folder, read_choice
 from anomaly.errors import BundleError, ProviderError
@@ -54,7 +54,7 @@ def open_session(
     if variant is not None and variant not in graphs:
         raise BundleError(f"{bundle.path}: has no variant {variant!r}; it has {', '.join(graphs)}")
     chosen = dict.fromkeys(ORDER, variant) if variant is not None else read_choice(bundle.hash)
-    return Session(graphs, provider, Device(threads, memory, cache_folder() / bundle.hash[:16]), chosen)
+    return Session(graphs, provider, Device(threads, memory, cache_folder() / bundle.hash[:16]), chosen, bundle.members.get(ROWS))
 
 
 class Session:
@@ -70,8 +70,11 @@ class Session:
         provider: Provider = "auto",
         device: Device | None = None,
         chosen: Mapping[str, str] | None = None,
+        rows: bytes | None = None,
     ) -> None:
         """Load a graph, or one of several variants of it (`float`, `fp16`, `int8`); `chosen`: the variant to take on a provider.
+
+        `rows`: the graph for long stretches of rows, where the bundle has one.
 
         "auto" tries TensorRT, CUDA, then the CPU; a provider's name is an order: ProviderError when it cannot be met.
 
@@ -91,6 +94,20 @@ class Session:
         self._seen: dict[tuple[int, ...], int] = {}
         self._bound: dict[tuple[int, ...], Bound | None] = {}
         self._open(wanted)
+        self._rows_graph = rows
+        self._rows: ort.InferenceSession | None = None  # opened when first needed: a live line never has more than a few rows at once
+
+    @property
+    def takes_rows(self) -> bool:
+        """Whether `run_rows` can be called."""
+        return self._rows_graph is not None
+
+    def run_rows(self, rows: NDArray[np.float32]) -> Answer:
+        """Score all windows of T rows in one stretch of rows (R, C), R > T: the answers of R - T + 1 of them, in order."""
+        assert self._rows_graph is not None, "ask `takes_rows` first"
+        if self._rows is None:  # small products over a few sensors: a GPU has nothing to win there
+            self._rows = _open({"float": self._rows_graph}, ["cpu"], self._device, {})[0]
+        return Answer(*self._rows.run(None, {"rows": rows}))
 
     @property
     def input_name(self) -> str:

@@ -23,13 +23,15 @@ MAX_RELATIVE = 1e-4
 def export_onnx(detector: Detector, example: NDArray[Any]) -> bytes:
     """The detector as one ONNX graph; the same detector gives the same bytes.
 
-    `example` is a raw batch of two: (2, H, W, C) pictures or (2, T, C) windows. Raises ExportError when the graph is
-    not valid ONNX.
+    `example` is a raw batch of two: (2, H, W, C) pictures or (2, T, C) windows; for a `RowsDetector` the rows of two windows (T + 1, C).
+    Raises ExportError when the graph is not valid ONNX.
     """
     image = example.dtype != np.float32
     dimension = torch.export.Dim
     dynamic = {0: dimension("N"), 1: dimension("H"), 2: dimension("W")} if image else {0: dimension("N")}
     names = ("image", "map") if image else ("window", "contribution")
+    if example.ndim == 2:
+        dynamic, names = {0: dimension("R", min=len(example))}, ("rows", "contribution")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # exporter chatter about its own deprecations

@@ -62,23 +62,25 @@ class SensorExtractor(nn.Module):
     `rows` (thirds, where sixths do not come out even), which is also the step between positions.
     """
 
-    def __init__(self, rows: int, encoder: SensorEncoder | None = None) -> None:
-        """`rows` must be a multiple of 3."""
+    def __init__(self, rows: int, encoder: SensorEncoder | None = None, *, every_row: bool = False) -> None:
+        """`rows` must be a multiple of 3. With `every_row` positions are a row apart instead of a step; not with an encoder."""
         super().__init__()
+        assert not (every_row and encoder), "what an encoder sees depends on where the window begins"
         self.rows = rows
         self.parts = 6 if rows % 6 == 0 else 3
         self.step = rows // self.parts
         self.encoder = encoder
+        self.every_row = every_row
+        self.hop = self.step if every_row else 1  # chunks from one part of a position to its next
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 2, T, C), T >= rows -> [level (N, C, P), spread (N, C, P), learnt (N, C * k, P), known (N, C, P)].
 
-        P positions a step apart, the last of them ending at the window's last row. `known` is the share of rows with a reading.
+        P positions a step (or a row) apart, the last of them ending at the window's last row. `known` is the share of rows with a reading.
         """
-        count, sensors = x.shape[0], x.shape[3]
-        whole = self.rows + (x.shape[2] - self.rows) // self.step * self.step
-        x = x[:, :, x.shape[2] - whole :]
-        chunks = x.reshape(count, 2, whole // self.step, self.step, sensors)
+        if not self.every_row:  # what is left over at the front belongs to no position
+            x = x[:, :, x.shape[2] - self.rows - (x.shape[2] - self.rows) // self.step * self.step :]
+        chunks = self._chunks(x)
         z, known = chunks[:, 0], chunks[:, 1]
         counted = _total(known)  # (N, K, C)
         sums = _total(z)  # values are 0 where there is no reading
@@ -95,9 +97,16 @@ class SensorExtractor(nn.Module):
             maps.append(F.avg_pool1d(self.encoder(filled(x)), self.rows, stride=self.step).transpose(1, 2))
         return [m.transpose(1, 2) for m in (*maps, rows / self.rows)]
 
+    def _chunks(self, x: Tensor) -> Tensor:
+        """(N, 2, T, C) -> chunks of a step's rows (N, 2, K, step, C): one beside the other, or one that begins at every row."""
+        count, _, rows, sensors = x.shape
+        if not self.every_row:
+            return x.reshape(count, 2, rows // self.step, self.step, sensors)
+        return torch.stack([x[:, :, row : rows - self.step + 1 + row] for row in range(self.step)], dim=3)
+
     def _at(self, chunks: Tensor, part: int) -> Tensor:
         """Each position's chunk (N, P, C) in place `part` of its rows, from chunks (N, K, C)."""
-        return chunks[:, part : chunks.shape[1] - self.parts + 1 + part]
+        return chunks[:, part * self.hop : chunks.shape[1] - (self.parts - 1 - part) * self.hop]
 
     def _over(self, chunks: Tensor, last: int) -> Tensor:
         """Sums (N, P, C) over the `last` chunks of each position's rows."""

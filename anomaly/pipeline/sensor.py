@@ -275,6 +275,12 @@ class SensorLine:
         real[::4] = [np.concatenate([w[:-rows], inject(w[-rows:], rng, scale)[0]]) for w in real[::4]]
         return [noise], [np.stack(real)]
 
+    def stretch(self, count: int) -> NDArray[np.float32]:
+        """`count` (or as many as there are) windows (n, T, C) that follow each other row by row, from the beginning of the first table."""
+        whole, values = self.spec.input.window + self.spec.input.context, self.tables[0].values
+        ends = np.arange(self.spec.input.window - 1, min(len(values), self.spec.input.window - 1 + count))
+        return windows_at(values, ends, whole, ends + 1)
+
     def decisions_per_day(self, report: dict[str, Any]) -> float | None:
         """Rows a day over the rows of a burst: high scores come in bursts, and a burst is one alarm."""
         return float(DAY_S / self.tables[0].period_s * report["extremal_index"])

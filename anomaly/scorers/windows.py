@@ -34,11 +34,55 @@ class Recovering(nn.Module):
         if positions == 1:
             score, share = self.scorer(features)
             return score, share
-        every = [m.transpose(1, 2).reshape(-1, m.shape[1], 1) for m in features]  # (N * P, K, 1)
-        scores = self.scorer(every)[0].reshape(-1, positions)
+        scores = self.scorer(_apart(features))[0].reshape(-1, positions)
         _, share = self.scorer([m[:, :, -1:] for m in features])  # apart, so that the graph shares out no other position's score
-        whole = features[-1].amax(dim=1) >= WHOLE  # (N, P)
-        score = scores[:, -1]
-        highest = torch.where(whole, scores, torch.zeros_like(scores)).amax(dim=1)
-        factor = (score / (RECOVERED * highest).clamp(min=1e-12)).clamp(max=1.0)
-        return score * factor, share * factor.unsqueeze(1)
+        return _eased(scores[:, -1], _context(scores, features[-1]).amax(dim=1), share)
+
+
+class RecoveringRows(nn.Module):
+    """`Recovering` at every row of one long stretch: the scores that neighbouring windows have in common are worked out once.
+
+    The same answer as windows of `context` rows before each position give.
+    """
+
+    def __init__(self, scorer: nn.Module, context: int, step: int) -> None:
+        """`step`: rows between the positions of a window's context that are looked at."""
+        super().__init__()
+        self.scorer = scorer
+        self.context = context
+        self.step = step
+
+    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """[(1, C * k, P)], a position for every row -> score (P - context,), contribution (P - context, C)."""
+        every = _apart(features)
+        scores = self.scorer(every)[0].unsqueeze(0)  # (1, P)
+        score, share = self.scorer([m[self.context :] for m in every])
+        before = self.context // self.step
+        seen = _context(scores, features[-1])[:, self.context - before * self.step :]
+        return _eased(score, _highest(seen, before + 1, self.step)[0], share)
+
+
+def _highest(values: Tensor, count: int, step: int) -> Tensor:
+    """(N, P) -> the largest of `count` values a step apart, (N, P - (count - 1) * step), in a number of slices logarithmic in `count`."""
+    width = 1
+    while width < count:
+        more = min(width, count - width)
+        values = torch.maximum(values[:, : values.shape[1] - more * step], values[:, more * step :])
+        width += more
+    return values
+
+
+def _apart(features: list[Tensor]) -> list[Tensor]:
+    """[(N, K, P)] -> [(N * P, K, 1)]: every position on its own."""
+    return [m.transpose(1, 2).reshape(-1, m.shape[1], 1) for m in features]
+
+
+def _context(scores: Tensor, known: Tensor) -> Tensor:
+    """Scores (N, P) of positions that are whole, 0 for others; `known` (N, C, P) is the share of rows with a reading."""
+    return torch.where(known.amax(dim=1) >= WHOLE, scores, torch.zeros_like(scores))
+
+
+def _eased(score: Tensor, highest: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (N,) and shares (N, C), lowered where a score is below half of the highest (N,) in its context."""
+    factor = (score / (RECOVERED * highest).clamp(min=1e-12)).clamp(max=1.0)
+    return score * factor, share * factor.unsqueeze(1)
