@@ -54,12 +54,10 @@ class RecoveringRows(nn.Module):
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """[(1, C * k, P)], a position for every row -> score (P - context,), contribution (P - context, C)."""
-        every = _apart(features)
-        scores = self.scorer(every)[0].unsqueeze(0)  # (1, P)
-        score, share = self.scorer([m[self.context :] for m in every])
+        scores, shares = self.scorer(_apart(features))  # (P,), (P, C)
         before = self.context // self.step
-        seen = _context(scores, features[-1])[:, self.context - before * self.step :]
-        return _eased(score, _highest(seen, before + 1, self.step)[0], share)
+        seen = _context(scores.unsqueeze(0), features[-1])[:, self.context - before * self.step :]
+        return _eased(scores[self.context :], _highest(seen, before + 1, self.step)[0], shares[self.context :])
 
 
 def _highest(values: Tensor, count: int, step: int) -> Tensor:
