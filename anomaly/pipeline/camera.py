@@ -31,6 +31,7 @@ from anomaly.pipeline.line import Fitted, Progress, with_transfer
 from anomaly.pipeline.transfer_camera import CameraTransfer
 from anomaly.scorers.boosted import raised, with_vote
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
+from anomaly.scorers.memory_bank import MemoryBank, without
 from anomaly.scorers.suspects import fit_trimmed
 from anomaly.spec import CameraSpec
 
@@ -38,7 +39,7 @@ JUDGED = 60  # pictures that fit, and as many that are ranked, when extractors a
 JUDGE_BANK = 1000
 MADE_UP = 2  # defects a judged picture
 MARKED = 0.2  # share of a place that a made-up defect covers from which it counts as one
-BATCH = 8  # pictures through the extractor at a time
+BATCH = 4  # pictures through the extractor at a time
 
 
 class CameraLine:
@@ -253,30 +254,20 @@ class CameraLine:
             "suspects": dict(sorted(suspects.items(), key=lambda item: -item[1])),
             "rejected": dict(self.rejected),
             "injected_auroc": self._injected_auroc(
-                network, preprocess, features, borrowed, ~trimmed.suspect if leave_out else torch.ones_like(trimmed.suspect), progress
+                network, preprocess, trimmed.fitted.scorer, ~trimmed.suspect if leave_out else torch.ones_like(trimmed.suspect), progress
             ),
             "extractor": about,
         }
         return Fitted(scorer.state_dict(), held_out, float(len(held_out)), reference, report)
 
-    def _injected_auroc(
-        self,
-        network: Stages,
-        preprocess: ImagePreprocess,
-        features: list[Tensor],
-        borrowed: list[Tensor],
-        good: Tensor,
-        progress: Progress,
-    ) -> float:
-        """AUROC of made-up defects against normals, both on pictures that the scorer (of full size) was not fitted on."""
+    def _injected_auroc(self, network: Stages, preprocess: ImagePreprocess, scorer: MemoryBank, good: Tensor, progress: Progress) -> float:
+        """AUROC of made-up defects against normals, each picture scored by the banks less its own patches; `scorer` is fitted on `good`."""
+        progress("made-up defects on normals, each left out of the banks")
         generator = torch.Generator().manual_seed(self.spec.seed)
-        chosen = good.nonzero()[:, 0]
-        judged = chosen[torch.randperm(len(chosen), generator=generator)[: max(1, min(JUDGED, len(chosen) // 5))]]
-        rest = good.clone()
-        rest[judged] = False
-        scorer = fit_camera_scorer(self.spec, [maps[rest] for maps in features], generator, borrowed=borrowed).scorer
-        progress("made-up defects on normals not used for fitting")
-        return self.made_up(scorer, network, preprocess, [self.readable[int(i)] for i in judged], seed=3).auroc()
+        chosen = good.nonzero()[:, 0].tolist()
+        judged = torch.randperm(len(chosen), generator=generator)[: max(1, min(JUDGED, len(chosen) // 5))].tolist()
+        found = [self.made_up(without(scorer, i), network, preprocess, [self.readable[chosen[i]]], seed=3 + i) for i in judged]
+        return Ranking(np.concatenate([r.clean for r in found]), np.concatenate([r.faulty for r in found])).auroc()
 
     # --- compose, describe, evaluate ---
 

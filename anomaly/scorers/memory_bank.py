@@ -196,6 +196,18 @@ def _usual(distances: Tensor, roi: Roi) -> Tensor:
     return torch.stack([largest.mean(), largest.std().clamp(min=1e-6)])
 
 
+def without(scorer: MemoryBank, picture: int) -> MemoryBank:
+    """The same banks less the patches that came from one picture of the fit: what they say of it as of one never seen."""
+    banks = []
+    for bank in scorer.banks:
+        assert isinstance(bank, Bank)
+        others = bank.owner != picture
+        if not others.any():
+            others = torch.ones_like(others)
+        banks.append(Bank(bank.metric, bank.patches[others], bank.center, bank.spread, bank.step, bank.usual, bank.owner[others]))
+    return MemoryBank(scorer.plans, banks, scorer.roi)
+
+
 def measured_again(scorer: MemoryBank, features: Sequence[Tensor]) -> FittedBanks:
     """The same banks for features that moved a little (an extractor in 8-bit arithmetic): what is usual is measured on them anew.
 
