@@ -29,6 +29,10 @@ class BundleError(AnomalyError):
     """A bundle is damaged, hostile, unsigned where a key is set, or not made for this use."""
 
 
+class UnreachableError(BundleError):
+    """A bundle cannot be had just now (network, share): nothing is said against the bundle, and it is tried again."""
+
+
 class ProviderError(AnomalyError):
     """The execution provider that was forced is not there."""
 

@@ -225,6 +225,7 @@ class SensorScorerSpec(_Part):
     """How windows are scored; "auto" takes "deviation" unless another ranks made-up faults clearly better."""
 
     method: SensorMethod | Literal["auto"] = "deviation"
+    suspects: Literal["list", "leave_out"] = Field("list", description="what becomes of normals that stand out")
 
 
 class SensorSpec(_Part):

@@ -1,7 +1,7 @@
 """The edge on a CPU, one run: pictures a second and core from JPEG bytes to stored decision, latency beside three others, what the
 loop adds, many streams, and sensor rows from file to store.
 
-    python benchmarks/edge_cpu.py --bundle CAMERA.anomaly --pictures FOLDER --table TABLE [--peer PEER_PYTHON --peer-model DIR] [--out FILE]
+    python benchmarks/edge_cpu.py --bundle CAMERA.anomaly --pictures FOLDER --table TABLE [--out FILE]
 
 CAMERA.anomaly is fitted with the default spec; PICTURES are JPEG files of that line; TABLE is a long normal record (SKAB's
 anomaly-free.csv), from which a detector is learnt here. One thread for everything that is stated a core.
@@ -13,6 +13,8 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -24,18 +26,18 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pandas as pd
+from edge_streams import Once, held, jpegs, read
 from numpy.typing import NDArray
 
 from anomaly.alarms.store import Store
 from anomaly.atomic import write_text
 from anomaly.bundle.archive import VARIANTS, Bundle, read_bundle
-from anomaly.data.images import read_image
 from anomaly.edge import monitor as loop_module
 from anomaly.edge.bench import memory_mb
 from anomaly.edge.box import Box
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.session import Session, open_session
-from anomaly.edge.sources import Poll, open_source
+from anomaly.edge.sources import open_source
 from anomaly.export.onnx_graph import keep_nodes
 from anomaly.pipeline.sensor import SensorLine
 from anomaly.pipeline.steps import Steps
@@ -80,32 +82,9 @@ def pictures(bundle: Bundle, files: list[Path], scratch: Path) -> dict[str, Any]
     }
 
 
-def read(bundle: Bundle, path: Path) -> NDArray[Any]:
-    """One picture as the bundle takes it."""
-    return read_image(path, "gray" if bundle.manifest.input.channels == 1 else "rgb")
-
-
 def quantiles(times: list[float], name: str = "") -> dict[str, float]:
     """p50 and p99 in ms."""
     return {f"{name}p{q}_ms": float(1000 * np.quantile(times, q / 100)) for q in (50, 99)}
-
-
-class Once:
-    """A source that has one picture, as bytes of a file, at a time."""
-
-    def __init__(self, bundle: Bundle, files: list[Path]) -> None:
-        self.bundle, self.files, self.at = bundle, files, 0
-
-    def poll(self, limit: int) -> Poll:
-        """The next picture, decoded."""
-        from anomaly.data.records import Record
-
-        path = self.files[self.at % len(self.files)]
-        self.at += 1
-        return Poll([Record(f"{self.at}", float(self.at), read(self.bundle, path))], position={"at": self.at})
-
-    def close(self) -> None:
-        """Nothing to close."""
 
 
 def latency(bundle: Bundle, files: list[Path], scratch: Path) -> dict[str, Any]:
@@ -172,26 +151,14 @@ def backbone(graph: bytes) -> bytes:
     return bytes(model.SerializeToString())
 
 
-def streams(bundle: Bundle, files: list[Path], scratch: Path) -> dict[str, Any]:
-    """1 to 64 streams of pictures that are always ready, one store, a worker a core, for five seconds each."""
+def streams(bundle: Path, pictures: Path) -> dict[str, Any]:
+    """1 to 64 streams of pictures that are always ready, five seconds each, and 64 for two minutes, each in a process of its own."""
     found = {}
-    session = open_session(bundle, "cpu", threads=1)
-    session.warm(read(bundle, files[0])[None])
-    for count in (1, 4, 16, 64):
-        store = scratch / f"s{count}.db"
-        lines = [Monitor(bundle, session, Once(bundle, files), Store(store), f"l{i}") for i in range(count)]
-        box, stop = Box(lines), threading.Event()
-        threading.Timer(5.0, stop.set).start()
-        started = time.perf_counter()
-        box.run(stop)
-        took = time.perf_counter() - started
-        served = [line.totals.scored for line in lines]
-        found[str(count)] = {
-            "per_s": sum(served) / took,
-            "fairness": max(served) / max(1, min(served)),
-            "workers": box.workers,
-            "memory_mb": memory_mb(),
-        }
+    for name, count, seconds in (("1", 1, 5), ("4", 4, 5), ("16", 16, 5), ("64", 64, 5), ("64 for two minutes", 64, 120)):
+        script = Path(__file__).with_name("edge_streams.py")
+        command = [sys.executable, str(script), "--bundle", str(bundle), "--pictures", str(pictures)]
+        said = subprocess.run([*command, "--lines", str(count), "--seconds", str(seconds)], check=True, capture_output=True, text=True)
+        found[name] = json.loads(said.stdout)
     per_core = found["64"]["per_s"] / found["64"]["workers"]
     return found | {"cores_for_64_streams_at_5_a_second": 320 / per_core}
 
@@ -257,8 +224,7 @@ def soak(bundle: Bundle, feed: Path, rows: int, scratch: Path) -> dict[str, Any]
         with growing.open("a") as stream:
             stream.writelines(f"{moment},{row.split(',', 1)[1]}" for moment, row in zip(times, body, strict=True))
         one.run(threading.Event(), once=True)
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        seen.append((pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(os.listdir("/proc/self/fd")), threading.active_count()))
+        seen.append(held())
     return {
         "records": one.totals.scored,
         "memory_mb_after_each_tenth": [round(memory, 1) for memory, _, _ in seen],
@@ -277,13 +243,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/edge_cpu.json"))
     arguments = parser.parse_args()
     bundle = read_bundle(arguments.bundle)
-    files = sorted(p for p in arguments.pictures.rglob("*") if p.suffix.lower() in (".jpg", ".jpeg"))
+    files = jpegs(arguments.pictures)
     figures: dict[str, Any] = {"cores": os.cpu_count(), "bundle_mb": arguments.bundle.stat().st_size / 1e6}
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         figures["latency"] = latency(bundle, files, scratch)
         figures["pictures"] = pictures(bundle, files, scratch)
-        figures["streams"] = streams(bundle, files, scratch)
+        figures["streams"] = streams(arguments.bundle, arguments.pictures)
         figures["sensors"] = sensors(arguments.table, scratch)
     write_text(arguments.out, json.dumps(figures, indent=1, sort_keys=True) + "\n")
     print(json.dumps(figures, indent=1, sort_keys=True))

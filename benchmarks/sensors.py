@@ -36,9 +36,10 @@ from anomaly.pipeline.sensor import SensorLine
 from anomaly.pipeline.sensor_tables import table_schema
 from anomaly.pipeline.steps import Steps
 from anomaly.scorers.suspects import stands_out
-from anomaly.spec import Budget, Pretrain, SensorSpec
+from anomaly.spec import Budget, Pretrain, SensorScorerSpec, SensorSpec
 
 SPEC = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
+LEAVE_OUT = SPEC.model_copy(update={"scorer": SensorScorerSpec(suspects="leave_out")})
 Frame = pd.DataFrame
 
 
@@ -60,7 +61,10 @@ def scores(steps: Steps, frame: Frame, scratch: Path) -> NDArray[np.float64]:
 
 
 def one_contamination(train: Frame, test: Frame, label: NDArray[np.bool_], share: float, start: int) -> dict[str, float]:
-    """ROC-AUC learnt clean and with `share` faulty windows among the normals, on the same test rows; suspects' precision and recall."""
+    """ROC-AUC learnt clean and with `share` faulty windows among the normals, on the same test rows; suspects' precision and recall.
+
+    Both with suspects learnt, as by default, and left out.
+    """
     window = SPEC.input.window
     count = int(share / (1 - share) * (len(train) - window + 1))
     taken = np.arange(start, start + count + window - 1)
@@ -70,12 +74,13 @@ def one_contamination(train: Frame, test: Frame, label: NDArray[np.bool_], share
     dirty = test.iloc[taken]
     results: dict[str, float] = {"share": count / (count + len(train) - window + 1)}
     for name, tables in {"clean": {"train1": train}, "dirty": {"train1": train, "train2": dirty}}.items():
-        with tempfile.TemporaryDirectory() as scratch:
-            steps = fitted(SPEC, tables, Path(scratch))
-            score = scores(steps, test, Path(scratch))
-            results[f"roc_auc_{name}"] = float(roc_auc_score(label[kept], score[kept]))
-            if name == "dirty":
-                results |= suspects(steps, len(train) - window + 1)
+        for suffix, spec in {"": SPEC, "_left_out": LEAVE_OUT}.items():
+            with tempfile.TemporaryDirectory() as scratch:
+                steps = fitted(spec, tables, Path(scratch))
+                score = scores(steps, test, Path(scratch))
+                results[f"roc_auc_{name}{suffix}"] = float(roc_auc_score(label[kept], score[kept]))
+                if name == "dirty" and not suffix:
+                    results |= suspects(steps, len(train) - window + 1)
     return results
 
 
@@ -115,10 +120,13 @@ def contamination(skab: Path, seeds: int) -> dict[str, Any]:
 
 def summary(runs: list[dict[str, float]]) -> dict[str, Any]:
     """Means over runs, and the loss of ROC-AUC with its 95 % interval (Student's t, paired)."""
-    loss = np.array([r["roc_auc_clean"] - r["roc_auc_dirty"] for r in runs])
-    half = float(student.ppf(0.975, len(loss) - 1)) * float(loss.std(ddof=1)) / len(loss) ** 0.5
-    means = {name: float(np.mean([r[name] for r in runs])) for name in runs[0]}
-    return {"runs": len(runs), **means, "loss": float(loss.mean()), "loss_ci95": [float(loss.mean()) - half, float(loss.mean()) + half]}
+    found: dict[str, Any] = {"runs": len(runs), **{name: float(np.mean([r[name] for r in runs])) for name in runs[0]}}
+    for loss in ("dirty", "dirty_left_out", "clean_left_out"):
+        lost = np.array([r["roc_auc_clean"] - r[f"roc_auc_{loss}"] for r in runs])
+        half = float(student.ppf(0.975, len(lost) - 1)) * float(lost.std(ddof=1)) / len(lost) ** 0.5
+        found[f"loss_{loss}"] = float(lost.mean())
+        found[f"loss_{loss}_ci95"] = [float(lost.mean()) - half, float(lost.mean()) + half]
+    return found
 
 
 def budget(skab: Path) -> dict[str, Any]:

@@ -3,9 +3,10 @@
     python benchmarks/tsb_ad.py --tsb FOLDER --skab FOLDER [--peer PEER_PYTHON --paano CLONE [--all]] [--out FILE.json]
 
 FOLDER of TSB-AD holds files in its form (last column `Label`, `tr_N` in the name: the first N rows are learnt from). SKAB runs are
-learnt from their first 400 rows. As TSB-AD does, all rows are judged, those learnt from too; VUS up to a width of 100 rows. PaAno is run
-from a clone of its own code (github.com/jinnnju/PaAno) by a Python of its own, as its scripts do (instance normalisation, patch 96; 32 on
-SKAB), on TSB-AD's files, and with --all on the SKAB runs.
+learnt from their first 400 rows. As TSB-AD does, all rows are judged, those learnt from too; VUS up to a width of 100 rows. Sub-PCA and
+PaAno give a window's score to its middle; ours is stated both ways, at the row where the window ends (as a plant would see it) and in its
+middle. PaAno is run from a clone of its own code (github.com/jinnnju/PaAno) by a Python of its own, as its scripts do (instance
+normalisation, patch 96; 32 on SKAB), on TSB-AD's files, and with --all on the SKAB runs.
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ def ours(values: Floats, learnt: int) -> Floats:
     frame.insert(0, "time", np.arange(len(values), dtype=float))
     scored, _, p = learn_and_score(SPEC, Path("series.csv"), frame, learnt, None)
     return by_row(scored, 0, len(values), p)[1]
+
+
+def centred(scores: Floats, window: int) -> Floats:
+    """Scores of the windows that end at each row, put where their middle is."""
+    ahead = window // 2
+    return np.pad(scores[ahead:], (0, ahead), mode="edge")
 
 
 def pca(values: Floats, learnt: int, window: int = 1) -> Floats:
@@ -108,6 +115,8 @@ def main() -> None:
             started = time.perf_counter()
             scores = run()
             row[method] = figures(labels, scores, time.perf_counter() - started)
+            if method == "ours":
+                row["ours_centred"] = figures(labels, centred(scores, SPEC.input.window), row[method]["seconds"])
         if arguments.peer and arguments.paano and (arguments.all or not name.startswith("skab_")):
             patch = 32 if name.startswith("skab_") else 96
             scores, seconds = paano(arguments.peer, arguments.paano, values, learnt, patch)
@@ -122,7 +131,7 @@ def main() -> None:
     means = {
         group: {
             m: {k: float(np.mean([r[m][k] for r in rows])) for k in ("auc_roc", "vus_pr", "seconds")}
-            for m in ("ours", "pca", "sub_pca", "paano")
+            for m in ("ours", "ours_centred", "pca", "sub_pca", "paano")
             if rows and all(m in r for r in rows)
         }
         for group, rows in groups.items()

@@ -4,7 +4,7 @@ WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
 COPY anomaly anomaly
 COPY flows flows
-RUN pip install --no-cache-dir '.[mqtt,opcua]' && useradd --create-home edge && mkdir /data && chown edge /data
+RUN pip install --no-cache-dir '.[mqtt,kafka,opcua]' && useradd --create-home edge && mkdir /data && chown edge /data
 USER edge
 WORKDIR /data
 ENTRYPOINT ["anomaly"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from anomaly import __version__
 from anomaly.bundle.archive import read_bundle
 from anomaly.cli import app
 from anomaly.data.synthetic import write_samples
+from anomaly.edge.session import Session
 from anomaly.errors import DataError, SpecError
 from tests.conftest import Fitted
 
@@ -73,7 +75,6 @@ def test_evaluate_sensor_writes_the_figures(sensor: Fitted, tmp_path: Path, layo
 
 
 def test_evaluate_nab_layout(tmp_path: Path) -> None:
-    import numpy as np
 
     rng = np.random.default_rng(0)
     times = pd.date_range("2026-01-01", periods=900, freq="h")
@@ -94,7 +95,6 @@ def test_evaluate_nab_layout(tmp_path: Path) -> None:
 @pytest.fixture(scope="session")
 def like_skab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two short runs and a long normal record in SKAB's layout: three sensors, one that wanders, a step in one as the fault."""
-    import numpy as np
 
     root = tmp_path_factory.mktemp("skab")
     rng = np.random.default_rng(0)
@@ -159,6 +159,23 @@ def test_suspects_are_told_by_table_and_rows(like_skab: Path, tmp_path: Path) ->
     assert where.endswith("to 540")
 
 
+def test_suspects_left_out_are_not_learnt(like_skab: Path, tmp_path: Path) -> None:
+    frame = pd.read_csv(like_skab / "other" / "1.csv", sep=";").drop(columns=["anomaly", "changepoint"])
+    frame.iloc[:560].to_csv(tmp_path / "train.csv", index=False)  # its last 60 rows are the fault
+    scores, fit = {}, {}
+    fault = frame.iloc[330:560][["flow", "force", "heat"]].to_numpy(np.float32)[None]
+    for suspects in ("list", "leave_out"):
+        spec = tmp_path / f"{suspects}.toml"
+        spec.write_text(f'kind = "sensor"\n[pretrain]\nmethod = "none"\n[scorer]\nsuspects = "{suspects}"\n')
+        run("fit", spec, "--data", tmp_path / "train.csv", "--out", tmp_path / f"{suspects}.anomaly", "--work", tmp_path / "w")
+        bundle = read_bundle(tmp_path / f"{suspects}.anomaly")
+        fit[suspects] = bundle.manifest.provenance["fit"]
+        scores[suspects] = float(Session(bundle.detector, "cpu").run(fault).score[0])
+    assert (fit["list"]["suspects_left_out"], fit["leave_out"]["suspects_left_out"]) == (False, True)
+    assert fit["leave_out"]["suspects"] == fit["list"]["suspects"]  # both name them
+    assert scores["leave_out"] > 1.1 * scores["list"]
+
+
 def test_records_too_short_for_a_pseudo_run_are_refused(like_skab: Path, tmp_path: Path) -> None:
     from anomaly.errors import DataError
 
@@ -174,7 +191,6 @@ def test_records_too_short_for_a_pseudo_run_are_refused(like_skab: Path, tmp_pat
 
 
 def test_benchmark_nab_scores_the_first_row_of_each_alarm(tmp_path: Path) -> None:
-    import numpy as np
 
     rng = np.random.default_rng(0)
     times = pd.date_range("2026-01-01", periods=1500, freq="h")

@@ -164,18 +164,31 @@ def test_a_release_by_url_and_the_last_good_one_without_the_network(sensor: Fitt
     release = Release(where, tmp_path / "keep", open_on_cpu, every_s=1e9)
     loaded, why = release.first()
     assert why == ""
-    second = other_version(sensor.bundle, folder / "two.anomaly", "2")
+    second = other_version(sensor.bundle, tmp_path / "two.anomaly", "2")
     point(folder, "champion", "two.anomaly", second)
+    release.look()
+    release.look()
+    (change,) = release.take()  # told once
+    assert change.refused.endswith("two.anomaly: not there, though the pointer names it; tried again")
+    (tmp_path / "two.anomaly").rename(folder / "two.anomaly")
     release.look()
     (change,) = release.take()
     assert change.loaded is not None
     assert change.loaded.bundle.hash == second
+    third = other_version(sensor.bundle, folder / "three.anomaly", "3")
+    point(folder, "challenger", "three.anomaly", third)
+    release.look()
+    assert release.take()[0].loaded is not None
+    kept = tmp_path / "keep"
+    assert json.loads((kept / "last-good.json").read_text())["hash"] == loaded.bundle.hash  # the second has not proved itself yet
+    release.confirm(change.loaded.bundle)
+    assert [path.name for path in (kept / "fetched").iterdir()] == ["two.anomaly"]  # nothing heaps up
     release.close()
     server.shutdown()
     server.server_close()
     off = Release(where, tmp_path / "keep", open_on_cpu, every_s=1e9)
     again, why = off.first()
-    assert again.bundle.hash == loaded.bundle.hash  # the second has not proved itself yet
+    assert again.bundle.hash == second  # it proved itself
     assert "cannot be fetched" in why
     off.close()
     with pytest.raises(BundleError, match="cannot be fetched"):

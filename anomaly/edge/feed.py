@@ -29,7 +29,9 @@ class Feed(ABC):
         self.clock = clock
         self.stopping = threading.Event()
         self.connects = 0
-        self._queue: deque[Record[Any] | Rejected] = deque()
+        self.mark: dict[str, Any] = {}  # the position that what is put next stands for, where the source has one
+        self.muted = False  # what is put is context only: it was handled before a restart
+        self._queue: deque[tuple[Record[Any] | Rejected, dict[str, Any]]] = deque()
         self._most = queue
         self._dropped = 0
         self._lock = threading.Lock()
@@ -46,13 +48,20 @@ class Feed(ABC):
         self.connects += 1
         self._trouble = ""
 
+    @property
+    def full(self) -> bool:
+        """Whether the next record would push out the oldest one."""
+        return len(self._queue) >= self._most
+
     def put(self, item: Record[Any] | Rejected) -> None:
         """Queue a record, or one that could not be read."""
+        if self.muted:
+            return
         with self._lock:
             if len(self._queue) >= self._most:
                 self._queue.popleft()
                 self._dropped += 1
-            self._queue.append(item)
+            self._queue.append((item, self.mark))
 
     def poll(self, limit: int) -> Poll:
         """What has come since, at most `limit` of it."""
@@ -60,7 +69,7 @@ class Feed(ABC):
         with self._lock:
             found.dropped, self._dropped = self._dropped, 0
             for _ in range(min(limit, len(self._queue))):
-                item = self._queue.popleft()
+                item, found.position = self._queue.popleft()
                 (found.rejected if isinstance(item, Rejected) else found.records).append(item)  # type: ignore[arg-type]
             found.waiting = bool(self._queue)
         return found

@@ -6,20 +6,25 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from anomaly.bundle.manifest import InputSchema
 from anomaly.data.images import SUFFIXES, Color, read_image
 from anomaly.data.records import Record, Rejected
+from anomaly.edge.session import cores
 from anomaly.edge.sources import Poll
 from anomaly.errors import DataError, RecordError
 
+AHEAD = min(4, cores())  # pictures decoded while the ones before are scored
 SETTLED_S = 2.0  # a file not touched for this long is complete, whatever its size did
 
 
 class FolderSource:
     """A folder that pictures are dropped into, also in subfolders. Oldest first; a file still being written waits.
 
+    With a backlog the next few pictures are decoded while those before are scored.
     A record's id is its name and time of change, so a picture written again under its old name is a new record.
     """
 
@@ -35,9 +40,12 @@ class FolderSource:
         self._handled: set[str] = set()
         self._sizes: dict[str, int] = {}
         self._ready: deque[tuple[str, Path, float]] = deque()  # found by the last look at the folder, oldest first
+        self._ahead: deque[tuple[str, Path, float, Future[Any]]] = deque()  # of them, those being decoded
+        self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="decode")
 
     def close(self) -> None:
-        """Nothing is held open."""
+        """Decode no further."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def poll(self, limit: int) -> Poll:
         """Up to `limit` pictures, decoded."""
@@ -45,20 +53,27 @@ class FolderSource:
         if not self._folder.is_dir():
             found.trouble = f"{self._folder}: the folder is gone (a share that is not mounted?)"
             return found
-        if not self._ready:  # a look at a folder of thousands takes longer than scoring a picture
+        if not self._ready and not self._ahead:  # a look at a folder of thousands takes longer than scoring a picture
             new, present = self._scan(found)
             self._handled &= present  # forget files that are gone
             self._ready.extend(sorted(new, key=lambda item: (item[2], item[0])))
-        for record, path, when in (self._ready.popleft() for _ in range(min(limit, len(self._ready)))):
-            self._handled.add(record)
-            if self._known(record):
-                continue
+        self._decode(limit)
+        for record, path, when, picture in (self._ahead.popleft() for _ in range(min(limit, len(self._ahead)))):
             try:
-                found.records.append(Record(record, when, read_image(path, self._color, deep=self._deep)))
+                found.records.append(Record(record, when, picture.result()))
             except RecordError as error:
                 found.rejected.append(Rejected(record, when, str(error), path))
-        found.waiting = found.waiting or bool(self._ready)
+        self._decode(AHEAD)
+        found.waiting = found.waiting or bool(self._ready or self._ahead)
         return found
+
+    def _decode(self, count: int) -> None:
+        """See to it that `count` pictures are decoded or being decoded, if there are so many."""
+        while self._ready and len(self._ahead) < count:
+            record, path, when = self._ready.popleft()
+            self._handled.add(record)
+            if not self._known(record):
+                self._ahead.append((record, path, when, self._pool.submit(read_image, path, self._color, deep=self._deep)))
 
     def _scan(self, found: Poll) -> tuple[list[tuple[str, Path, float]], set[str]]:
         new, present, sizes = [], set(), {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import queue
 import re
@@ -11,10 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import pandas as pd
-
 from anomaly.bundle.manifest import InputSchema
-from anomaly.data.sensors import TIME_NAMES, time_divisor
 from anomaly.edge.row_feed import RowFeed
 from anomaly.edge.sparkplug import Births, decode
 from anomaly.errors import DataError, RecordError, SourceError
@@ -86,18 +82,11 @@ class MqttFeed(RowFeed):
 
     def _message(self, topic: str, payload: bytes) -> None:
         now = self.clock()
+        if not topic.startswith("spBv1.0/"):
+            self.message(f"topic {topic}", topic.rsplit("/", 1)[-1], payload, now)
+            return
         try:
-            if topic.startswith("spBv1.0/"):
-                self._sparkplug(topic, payload, now)
-                return
-            text = payload.decode("utf-8").strip()
-            value = json.loads(text)
-            if isinstance(value, dict):
-                self.whole_row(*_row(value, now))
-            elif isinstance(value, int | float) and not isinstance(value, bool):
-                self.reading(now, {topic.rsplit("/", 1)[-1]: float(value)})
-            else:
-                raise RecordError("neither a JSON object nor a number")
+            self._sparkplug(topic, payload, now)
         except (RecordError, ValueError) as error:
             self.reject(now, f"topic {topic}: {error}; the message: {payload[:200]!r}")
 
@@ -107,27 +96,3 @@ class MqttFeed(RowFeed):
             return  # deaths, commands and states carry no readings
         for moment, readings in self._births.readings("/".join(who), kind.endswith("BIRTH"), decode(payload), now):
             self.reading(moment, readings)
-
-
-def _row(message: dict[str, Any], now: float) -> tuple[float, dict[str, float]]:
-    """(time, readings) of a JSON object. Raises RecordError naming the key."""
-    moment, readings = now, {}
-    for key, value in message.items():
-        if key.lower() in TIME_NAMES or key.lower() == "ts":
-            moment = _moment(key, value)
-        elif value is None:
-            continue
-        elif (isinstance(value, int | float) and not isinstance(value, bool)) or isinstance(value, bool):
-            readings[key] = float(value)
-        else:
-            continue  # a text beside the readings: a name, a state
-    return moment, readings
-
-
-def _moment(key: str, value: Any) -> float:
-    if isinstance(value, int | float):
-        return float(value) / time_divisor(abs(float(value)))
-    stamp = pd.to_datetime(value, errors="coerce", utc=True)
-    if pd.isna(stamp):
-        raise RecordError(f"key {key!r}: time {value!r} cannot be read")
-    return float(stamp.timestamp())

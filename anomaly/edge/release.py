@@ -1,7 +1,7 @@
 """A release folder or URL: which bundle is the champion, which the challenger; verified and tested before either is used.
 
-Whatever cannot be fetched, verified, or does not pass its self-test is refused once, with the reason, and the one in use goes on. The
-last good bundle is kept on this machine, so that a start without the network has it.
+Whatever cannot be verified, or does not pass its self-test, is refused for good; what cannot be fetched is told once and tried again.
+Either way the one in use goes on. The last good bundle is kept on this machine, so that a start without the network has it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from anomaly.bundle.archive import MAX_BYTES, Bundle, read_bundle
 from anomaly.bundle.manifest import InputSchema
 from anomaly.edge.session import Session
 from anomaly.edge.testing import self_test
-from anomaly.errors import AnomalyError, BundleError
+from anomaly.errors import AnomalyError, BundleError, UnreachableError
 
 Role = Literal["champion", "challenger"]
 POLL_S = 5.0
@@ -63,6 +63,7 @@ class Release:
         self._current: dict[Role, str] = {}
         self._schema: InputSchema | None = None
         self._refused = set(_read_list(keep / "refused.json"))
+        self._missed = ""  # the hash that could not be fetched at the last look
         self._changes: queue.Queue[Change] = queue.Queue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="release", daemon=True)
@@ -110,7 +111,7 @@ class Release:
         self._stop.set()
 
     def look(self) -> None:
-        """One look at the pointers. Never raises: what is wrong becomes a refusal, once."""
+        """One look at the pointers. Never raises: what is wrong becomes a refusal, told once."""
         roles: tuple[Role, ...] = ("champion", "challenger")
         for role in roles:
             try:
@@ -128,7 +129,11 @@ class Release:
                 loaded = self._load(pointer)
                 self._current[role] = wanted
                 self._changes.put(Change(role, loaded, wanted))
-            except (AnomalyError, OSError) as error:
+            except (UnreachableError, OSError) as error:  # a network that drops, a full disk: no fault of the bundle
+                if self._missed != wanted:
+                    self._changes.put(Change(role, None, wanted, f"{error}; tried again"))
+                self._missed = wanted
+            except Exception as error:  # whatever a bad bundle can set off must not end the watch
                 self._refused.add(wanted)
                 self._changes.put(Change(role, None, wanted, str(error)))
 
@@ -154,6 +159,8 @@ class Release:
     def _load(self, pointer: dict[str, Any] | None) -> Loaded:
         assert pointer is not None
         path = self._fetch(pointer["bundle"]) if self.remote else Path(self.where) / pointer["bundle"]
+        if not path.is_file():
+            raise UnreachableError(f"{path}: not there, though the pointer names it")
         bundle = read_bundle(path, self._key)
         if bundle.hash != pointer["hash"]:
             raise BundleError(f"{path}: its hash is {bundle.hash[:12]}, the pointer says {pointer['hash'][:12]}; publish it again")
@@ -174,7 +181,7 @@ class Release:
             except FileNotFoundError:
                 return None
             except OSError as error:
-                raise BundleError(f"{path}: cannot be read ({error})") from error
+                raise UnreachableError(f"{path}: cannot be read ({error})") from error
         import httpx
 
         try:
@@ -190,22 +197,30 @@ class Release:
                     parts.append(part)
                 return b"".join(parts)
         except httpx.HTTPError as error:
-            raise BundleError(f"{self.where}/{name}: cannot be fetched ({error or type(error).__name__})") from error
+            raise UnreachableError(f"{self.where}/{name}: cannot be fetched ({error or type(error).__name__})") from error
 
     def _fetch(self, name: str) -> Path:
         raw = self._get(name, MAX_BYTES)
         if raw is None:
-            raise BundleError(f"{self.where}/{name}: not there, though the pointer names it")
+            raise UnreachableError(f"{self.where}/{name}: not there, though the pointer names it")
         path = self._keep / "fetched" / name
         with replacing(path) as part:
             part.write_bytes(raw)
         return path
 
     def _keep_good(self, bundle: Bundle) -> None:
+        """Keep a copy of a bundle that is good, and no other file of the release. Where it cannot be copied the one before stays."""
         target = self._keep / f"good-{bundle.hash[:16]}.anomaly"
         if not target.exists():
+            try:
+                content = bundle.path.read_bytes()
+            except OSError:  # taken away since it was loaded
+                return
             with replacing(target) as part:
-                part.write_bytes(bundle.path.read_bytes())
+                part.write_bytes(content)
+        for fetched in (self._keep / "fetched").glob("*"):
+            if fetched != bundle.path:
+                fetched.unlink(missing_ok=True)
         write_text(self._keep / "last-good.json", json.dumps({"bundle": target.name, "hash": bundle.hash}))
         for old in self._keep.glob("good-*.anomaly"):
             if old != target:

@@ -19,7 +19,7 @@ from anomaly.errors import DataError
 
 FILES = ("folder", "csv", "tables")
 STREAMS = ("rtsp", "rtsps", "http", "https", "camera", "gst")  # of pictures
-BUSES = ("mqtt", "mqtts", "opc.tcp")  # of readings
+BUSES = ("mqtt", "mqtts", "kafka", "kafkas", "opc.tcp")  # of readings
 
 
 @dataclass
@@ -51,7 +51,8 @@ class Source(Protocol):
 
 def open_source(uri: str, schema: InputSchema, known: Callable[[str], bool], position: dict[str, Any]) -> Source:
     """A source by URI. Pictures: `folder:PATH`, `rtsp://…`, `http(s)://…`, `camera:NUMBER`, `gst:PIPELINE`. Readings: `csv:PATH`,
-    `tables:FOLDER`, `mqtt(s)://HOST/TOPIC`, `opc.tcp://HOST:PORT/?under=NODE`. A plain path is a folder or a CSV, told by what is there.
+    `tables:FOLDER`, `mqtt(s)://HOST/TOPIC`, `kafka(s)://HOST/TOPIC`, `opc.tcp://HOST:PORT/?under=NODE`. A plain path is a folder or a CSV,
+    told by what is there.
 
     Raises DataError when it does not fit the bundle, or a file is not there.
     """
@@ -60,7 +61,9 @@ def open_source(uri: str, schema: InputSchema, known: Callable[[str], bool], pos
         kind, rest = _kind_of(Path(uri), schema), uri
     pictures = kind == "folder" or kind in STREAMS
     if pictures != (schema.name == "image"):
-        asked = "pictures: give a folder or a camera" if schema.name == "image" else "sensor rows: give a CSV, tables, mqtt or opc.tcp"
+        asked = (
+            "pictures: give a folder or a camera" if schema.name == "image" else "sensor rows: give a CSV, tables, mqtt, kafka or opc.tcp"
+        )
         raise DataError(f"--source {uri}: this bundle takes {asked}")
     if kind == "folder":
         from anomaly.edge.folder import FolderSource
@@ -74,6 +77,10 @@ def open_source(uri: str, schema: InputSchema, known: Callable[[str], bool], pos
         from anomaly.edge.table_folder import TableFolder
 
         return TableFolder(Path(rest), schema, position)
+    return _live(kind, uri, schema, position)
+
+
+def _live(kind: str, uri: str, schema: InputSchema, position: dict[str, Any]) -> Source:
     if kind in STREAMS:
         from anomaly.edge.camera import CameraFeed
 
@@ -82,6 +89,10 @@ def open_source(uri: str, schema: InputSchema, known: Callable[[str], bool], pos
         from anomaly.edge.opcua import OpcUaFeed
 
         return OpcUaFeed(uri, schema)
+    if kind in ("kafka", "kafkas"):
+        from anomaly.edge.kafka import KafkaFeed
+
+        return KafkaFeed(uri, schema, position)
     from anomaly.edge.mqtt import MqttFeed
 
     return MqttFeed(uri, schema)

@@ -43,6 +43,7 @@ from anomaly.spec import SensorMethod, SensorSpec
 FEWEST = 8  # windows, or windows a fold, to fit on
 MAX_WINDOWS = 20_000  # windows used for fitting; more are thinned evenly
 SHOWN = 20  # suspects named in the report
+MOST_SUSPECT = 1 / 3  # of the windows, at most, are left out of the fit
 
 
 class SensorLine:
@@ -174,7 +175,13 @@ class SensorLine:
         normals = self.normals_with(Lent(borrowed[0].numpy(), borrowed[1].numpy())) if borrowed else self.normals
         features = normals.features(network)
         method, held_out, tried = self._choose(network, normals, features, progress)
-        final = fit_scorer(self.spec, method, normals, network, features)
+        suspect = stands_out(torch.from_numpy(held_out.scores)).numpy()
+        leave_out = self.spec.scorer.suspects == "leave_out" and 0 < suspect.mean() <= MOST_SUSPECT
+        suspects = self._suspects(held_out.scores, suspect, normals.places)
+        kept = ~suspect if leave_out else np.ones_like(suspect)
+        if leave_out:  # they still count when the threshold is set: until a person has looked at them they are normal
+            held_out = held_out_scores(self.spec, method, normals, network, features, kept)
+        final = fit_scorer(self.spec, method, normals, network, features, np.flatnonzero(kept))
         tensors = {**final.state_dict(), "input.center": normals.preprocess.center, "input.scale": normals.preprocess.scale}
         names = [f"share:{c.name}" for c in self.tables[0].channels]
         reference = pd.concat([pd.DataFrame({"score": held_out.scores}), pd.DataFrame(held_out.shares, columns=names)], axis=1)
@@ -186,7 +193,8 @@ class SensorLine:
             "scorer": method,
             "scorers_tried": tried,
             "care": {table.path.name: table.care.summary() for table in self.tables},
-            "suspects": self._suspects(held_out.scores, normals.places),
+            "suspects": suspects,
+            "suspects_left_out": leave_out,
             "injected_auroc": held_out.ranking.auroc(),
             "extractor": about,
         }
@@ -214,9 +222,8 @@ class SensorLine:
         progress(f"threshold from {by}")
         return scores, effective, by
 
-    def _suspects(self, scores: NDArray[np.float64], places: NDArray[np.int64]) -> dict[str, float]:
+    def _suspects(self, scores: NDArray[np.float64], found: NDArray[np.bool_], places: NDArray[np.int64]) -> dict[str, float]:
         """Normal windows that stand out from the others, by the table and row their worst one ends at: {where: score}."""
-        found = stands_out(torch.from_numpy(scores)).numpy()
         rows, offset = self.spec.input.window, 0
         named: dict[str, float] = {}
         for table in self.tables:

@@ -89,18 +89,23 @@ def fit_preprocess(values: NDArray[np.float32], names: Sequence[str], where: str
 
 
 def held_out_scores(
-    spec: SensorSpec, method: SensorMethod, normals: Normals, extractor: SensorExtractor, features: list[Tensor]
+    spec: SensorSpec,
+    method: SensorMethod,
+    normals: Normals,
+    extractor: SensorExtractor,
+    features: list[Tensor],
+    kept: NDArray[np.bool_] | None = None,
 ) -> HeldOut:
     """Cross-conformal: contiguous blocks, each scored by a scorer fitted on the others less a purged gap.
 
-    `features` are those of the normals' own windows.
+    `features` are those of the normals' own windows; only those `kept` (n,) are fitted on, all when None.
     """
     sensors = normals.windows.shape[2]
     scores, shares = np.empty(len(normals.windows)), np.empty((len(normals.windows), sensors))
     scale = normals.preprocess.scale.numpy()
     rankings = []
     for index, (fit, held) in enumerate(block_folds(normals.places, spec.calibration.folds, spec.input.window)):
-        scorer = fit_scorer(spec, method, normals, extractor, features, fit)
+        scorer = fit_scorer(spec, method, normals, extractor, features, fit if kept is None else fit[kept[fit]])
         rng = np.random.default_rng([spec.seed, index])
         judged = np.sort(rng.choice(len(held), size=min(JUDGED, len(held)), replace=False))
         faulty = np.stack([inject(normals.windows[held[i]], rng, scale)[0] for i in judged])
