@@ -176,7 +176,7 @@ class SensorLine:
         features = normals.features(network)
         method, held_out, tried = self._choose(network, normals, features, progress)
         suspect = stands_out(torch.from_numpy(held_out.scores)).numpy()
-        leave_out = self.spec.scorer.suspects == "leave_out" and 0 < suspect.mean() <= MOST_SUSPECT
+        leave_out = self.spec.scorer.suspects == "leave_out" and bool(0 < suspect.mean() <= MOST_SUSPECT)
         suspects = self._suspects(held_out.scores, suspect, normals.places)
         kept = ~suspect if leave_out else np.ones_like(suspect)
         if leave_out:  # they still count when the threshold is set: until a person has looked at them they are normal
