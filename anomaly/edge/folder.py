@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,12 @@ from anomaly.errors import DataError, RecordError
 
 AHEAD = min(4, cores())  # pictures decoded while the ones before are scored
 SETTLED_S = 2.0  # a file not touched for this long is complete, whatever its size did
+
+
+@cache
+def _decoders() -> ThreadPoolExecutor:
+    """Threads that decode pictures, shared by all folders of this process."""
+    return ThreadPoolExecutor(cores(), thread_name_prefix="decode")
 
 
 class FolderSource:
@@ -41,11 +48,11 @@ class FolderSource:
         self._sizes: dict[str, int] = {}
         self._ready: deque[tuple[str, Path, float]] = deque()  # found by the last look at the folder, oldest first
         self._ahead: deque[tuple[str, Path, float, Future[Any]]] = deque()  # of them, those being decoded
-        self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="decode")
 
     def close(self) -> None:
         """Decode no further."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for _, _, _, picture in self._ahead:
+            picture.cancel()
 
     def poll(self, limit: int) -> Poll:
         """Up to `limit` pictures, decoded."""
@@ -73,7 +80,7 @@ class FolderSource:
             record, path, when = self._ready.popleft()
             self._handled.add(record)
             if not self._known(record):
-                self._ahead.append((record, path, when, self._pool.submit(read_image, path, self._color, deep=self._deep)))
+                self._ahead.append((record, path, when, _decoders().submit(read_image, path, self._color, deep=self._deep)))
 
     def _scan(self, found: Poll) -> tuple[list[tuple[str, Path, float]], set[str]]:
         new, present, sizes = [], set(), {}
