@@ -18,7 +18,7 @@ from anomaly.edge.session import cores
 from anomaly.edge.sources import Poll
 from anomaly.errors import DataError, RecordError
 
-AHEAD = min(4, cores())  # pictures decoded while the ones before are scored
+AHEAD = 8  # pictures decoded while those before are scored: as many as a turn takes
 SETTLED_S = 2.0  # a file not touched for this long is complete, whatever its size did
 
 
