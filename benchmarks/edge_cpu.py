@@ -28,6 +28,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pandas as pd
+from camera_vs_anomalib import TIMED, peer
 from edge_streams import Once, held, jpegs, read
 from numpy.typing import NDArray
 
@@ -47,7 +48,7 @@ from anomaly.pipeline.steps import Steps
 from anomaly.spec import Pretrain, SensorSpec
 
 PICTURES, ROWS, SOAKED = 600, 100_000, 1_100_000
-PEER_BANK, TIMED = 5212, 40
+PEER_BANK = 5212
 
 
 def line_of(bundle: Bundle, session: Session, source: str, store: Path, name: str = "line") -> Monitor:
@@ -148,15 +149,11 @@ def one_core() -> Iterator[None]:
         os.sched_setaffinity(0, every)
 
 
-def peer(python: str, files: list[Path], scratch: Path) -> dict[str, float]:
+def inferencers(python: str, files: list[Path]) -> dict[str, float]:
     """Milliseconds from file bytes to score of anomalib's inferencers: PyTorch, ONNX Runtime, OpenVINO."""
-    job = {"train": [], "test": [str(p.resolve()) for p in files], "timed": TIMED, "bank_rows": PEER_BANK, "out": str(scratch)}
+    job = {"train": [], "test": [str(p.resolve()) for p in files], "timed": TIMED, "bank_rows": PEER_BANK}
     job |= {"backbone": "tf_efficientnet_lite0", "layers": ["blocks.2", "blocks.4"], "weights": str(packaged_weights("efficientnet_lite0"))}
-    (scratch / "job.json").write_text(json.dumps(job))
-    script = Path(__file__).with_name("peer_anomalib.py")
-    subprocess.run([python, str(script), str(scratch / "job.json")], check=True, stdout=subprocess.DEVNULL)
-    found: dict[str, float] = json.loads((scratch / "result.json").read_text())
-    return found
+    return peer(python, job)[0]
 
 
 def one_thread() -> ort.SessionOptions:
@@ -285,7 +282,7 @@ def main() -> None:
             figures["latency"] = latency(bundle, files, scratch)
             figures["pictures"] = pictures(bundle, files, scratch)
             if arguments.peer:
-                figures["anomalib"] = peer(arguments.peer, files, scratch)
+                figures["anomalib"] = inferencers(arguments.peer, files)
         figures["decoded_beside"] = pictures(bundle, files, scratch / "again")  # one line, the other core decodes ahead
         figures["streams"] = streams(arguments.bundle, arguments.pictures)
         figures["sensors"] = sensors(arguments.table, scratch)

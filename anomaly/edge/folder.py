@@ -18,7 +18,6 @@ from anomaly.edge.session import cores
 from anomaly.edge.sources import Poll
 from anomaly.errors import DataError, RecordError
 
-AHEAD = 8  # pictures decoded while those before are scored: as many as a turn takes
 SETTLED_S = 2.0  # a file not touched for this long is complete, whatever its size did
 
 
@@ -31,7 +30,7 @@ def _decoders() -> ThreadPoolExecutor:
 class FolderSource:
     """A folder that pictures are dropped into, also in subfolders. Oldest first; a file still being written waits.
 
-    With a backlog the next few pictures are decoded while those before are scored.
+    With a backlog as many pictures again as were asked for are decoded while those are scored.
     A record's id is its name and time of change, so a picture written again under its old name is a new record.
     """
 
@@ -70,7 +69,7 @@ class FolderSource:
                 found.records.append(Record(record, when, picture.result()))
             except RecordError as error:
                 found.rejected.append(Rejected(record, when, str(error), path))
-        self._decode(AHEAD)
+        self._decode(limit)
         found.waiting = found.waiting or bool(self._ready or self._ahead)
         return found
 

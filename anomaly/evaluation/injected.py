@@ -26,6 +26,11 @@ class Ranking:
         return auroc(labels, np.concatenate([clean, faulty])) or 0.0
 
 
+def joined(rankings: Sequence[Ranking]) -> Ranking:
+    """One ranking of the records of several."""
+    return Ranking(np.concatenate([r.clean for r in rankings]), np.concatenate([r.faulty for r in rankings]))
+
+
 def gain_interval(ours: Ranking, theirs: Ranking, rng: np.random.Generator, rounds: int = 500) -> tuple[float, float, float]:
     """AUROC of `ours` minus `theirs` on the same records, with its paired 95 % bootstrap interval (gain, low, high)."""
     count = len(ours.clean)

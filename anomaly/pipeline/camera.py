@@ -21,7 +21,7 @@ from anomaly.data.layouts import find_pictures, near_duplicates
 from anomaly.data.records import fingerprint
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_pictures, without_duplicates
-from anomaly.evaluation.injected import Ranking, gain_interval
+from anomaly.evaluation.injected import Ranking, gain_interval, joined
 from anomaly.export.detector import Detector
 from anomaly.features.backbones import Source, Stages
 from anomaly.features.build import build_camera_extractor, describe_source, load_borrowed, load_camera_extractor, load_vote, save_extractor
@@ -266,8 +266,9 @@ class CameraLine:
         generator = torch.Generator().manual_seed(self.spec.seed)
         chosen = good.nonzero()[:, 0].tolist()
         judged = torch.randperm(len(chosen), generator=generator)[: max(1, min(JUDGED, len(chosen) // 5))].tolist()
-        found = [self.made_up(without(scorer, i), network, preprocess, [self.readable[chosen[i]]], seed=3 + i) for i in judged]
-        return Ranking(np.concatenate([r.clean for r in found]), np.concatenate([r.faulty for r in found])).auroc()
+        return joined(
+            [self.made_up(without(scorer, i), network, preprocess, [self.readable[chosen[i]]], seed=3 + i) for i in judged]
+        ).auroc()
 
     # --- compose, describe, evaluate ---
 

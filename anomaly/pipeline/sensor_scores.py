@@ -15,7 +15,7 @@ from anomaly.data.faults import inject
 from anomaly.data.sensors import SensorTable
 from anomaly.data.windows import block_folds, window_ends, windows_at
 from anomaly.errors import DataError
-from anomaly.evaluation.injected import Ranking
+from anomaly.evaluation.injected import Ranking, joined
 from anomaly.features.encoder import SensorExtractor
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.pipeline.sensor_lending import LendingWay, Lent, lend
@@ -114,8 +114,7 @@ def held_out_scores(
             bad, _ = scorer(normals.features(extractor, faulty))
         scores[held], shares[held] = score.numpy(), share.numpy()
         rankings.append(Ranking(scores[held][judged], bad.double().numpy()[:, None]))
-    ranking = Ranking(np.concatenate([r.clean for r in rankings]), np.concatenate([r.faulty for r in rankings]))
-    return HeldOut(scores, shares, ranking)
+    return HeldOut(scores, shares, joined(rankings))
 
 
 def _without(tables: Sequence[SensorTable], index: int, part: slice) -> list[SensorTable]:
