@@ -13,6 +13,7 @@ from anomaly.export.detector import rows_detector
 from anomaly.export.integer_search import integer_search
 from anomaly.export.onnx_graph import check_parity, export_onnx
 from anomaly.features.encoder import SensorEncoder
+from anomaly.scorers import memory_bank
 from tests.conftest import Fitted
 
 
@@ -69,18 +70,22 @@ def test_signatures_are_the_contract(camera: Fitted, sensor: Fitted) -> None:
     assert all(np.isfinite(part).all() for part in answer)
 
 
-def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted) -> None:
-    """The search alone in 8 bits equals PyTorch on rounded queries."""
-    bundle = read_bundle(camera.bundle)
-    graph = integer_search(bundle.detector)
-    assert graph is not None
-    assert integer_search(bundle.detector) == graph
-    small, plain = Session(graph, "cpu"), Session(bundle.detector, "cpu")
+@pytest.mark.parametrize("block", [2048, 64])
+def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
+    """The search alone in 8 bits equals PyTorch on rounded queries; with small blocks the banks are searched in two steps."""
+    monkeypatch.setattr(memory_bank, "BLOCK", block)
     detector = camera.steps.detector()
+    noise, real = camera.steps.line.examples(read_bundle(camera.bundle).manifest.input, 12, np.random.default_rng(5))
+    exported = export_onnx(detector, np.concatenate([noise[0][:1], noise[0][:1]]))
+    plain = Session(exported, "cpu")
+    assert check_parity(detector, lambda raw: plain.run(raw)[:2], [*noise, *real], 0.01).decisions_that_differ == 0
+    graph = integer_search(exported)
+    assert graph is not None
+    assert integer_search(exported) == graph
+    small = Session(graph, "cpu")
     for bank in detector.scorer.banks:
         exact = bank.distance
-        bank.distance = lambda q, squared, exact=exact: exact(torch.round(q).clamp(-127, 127), squared)
-    _, real = camera.steps.line.examples(bundle.manifest.input, 12, np.random.default_rng(5))
+        bank.distance = lambda q, *rest, exact=exact: exact(torch.round(q).clamp(-127, 127), *rest)
     for raw in real:
         with torch.inference_mode():
             expected = detector(torch.from_numpy(raw.copy()))[0].numpy()
