@@ -111,10 +111,11 @@ class Bank(_Part):
     stage: str
     metric: Literal["raw", "unit"]
     size: int = Field(8000, ge=16, description="patches at most")
+    model: Literal["patches", "gaussian"] = "patches"
 
 
 class MemoryBankSpec(_Part):
-    """PatchCore-type memory banks, one a stage and metric, whose distance maps are added."""
+    """PatchCore-type memory banks and PaDiM-type Gaussians, one a stage and metric, whose distance maps are added."""
 
     method: Literal["memory_bank"] = "memory_bank"
     banks: tuple[Bank, ...] = Field(
@@ -122,6 +123,8 @@ class MemoryBankSpec(_Part):
             Bank(stage="blocks.4", metric="unit", size=12000),
             Bank(stage="blocks.4", metric="raw", size=4000),
             Bank(stage="blocks.5", metric="unit", size=8000),
+            Bank(stage="blocks.4", metric="raw", model="gaussian"),
+            Bank(stage="blocks.5", metric="unit", model="gaussian"),
         ),
         min_length=1,
     )

@@ -1,6 +1,6 @@
 """What defects hidden among the normals cost: 5, 10 and 20 % of the training pictures replaced by defects from the test part.
 
-    python benchmarks/dirty_normals.py NAME=DATA... [--seeds 3] [--out FILE.json]
+    python benchmarks/dirty_normals.py NAME=DATA... [--spec SPEC.toml] [--seeds 3] [--out FILE.json]
 
 DATA is in MVTec AD layout. The defects used are taken out of the test part. Reported for each share: image AUROC of a clean fit, of a
 fit that learns them all, and of the trimmed fit that the pipeline makes, on the same test pictures, and how many suspects are right.
@@ -26,26 +26,21 @@ from anomaly.features.preprocess import ImagePreprocess
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.scorers.memory_bank import FittedBanks
 from anomaly.scorers.suspects import fit_trimmed
-from anomaly.spec import CameraSpec
+from anomaly.spec import CameraSpec, read_spec
 
 SHARES = (0.05, 0.1, 0.2)
-SPEC = CameraSpec(kind="camera")
 
 
-def features_of(pictures: list[Picture]) -> list[Tensor]:
+def features_of(spec: CameraSpec, pictures: list[Picture]) -> list[Tensor]:
     """Feature maps of all pictures, one tensor a stage."""
-    extractor, source = build_camera_extractor(SPEC)
+    extractor, source = build_camera_extractor(spec)
     color, _ = decide_color([p.path for p in pictures])
-    preprocess = ImagePreprocess(SPEC.input.size, source.mean, source.std)
+    preprocess = ImagePreprocess(spec.input.size, source.mean, source.std)
     parts = []
     with torch.inference_mode():
         for picture in pictures:
             parts.append(extractor(preprocess(torch.from_numpy(read_image(picture.path, color).copy()).unsqueeze(0))))
     return [torch.cat(maps) for maps in zip(*parts, strict=True)]
-
-
-def fit(features: list[Tensor]) -> FittedBanks:
-    return fit_camera_scorer(SPEC, features, torch.Generator().manual_seed(0))
 
 
 def scores(fitted: FittedBanks, features: list[Tensor], rows: np.ndarray) -> np.ndarray:
@@ -54,10 +49,14 @@ def scores(fitted: FittedBanks, features: list[Tensor], rows: np.ndarray) -> np.
     return torch.cat(parts).numpy()
 
 
-def measure(root: Path, seeds: int) -> list[dict[str, Any]]:
+def measure(spec: CameraSpec, root: Path, seeds: int) -> list[dict[str, Any]]:
     """One row a share and seed."""
+
+    def fit(features: list[Tensor]) -> FittedBanks:
+        return fit_camera_scorer(spec, features, torch.Generator().manual_seed(0))
+
     found = find_pictures(root)
-    train, test = features_of(list(found.train)), features_of(list(found.test))
+    train, test = features_of(spec, list(found.train)), features_of(spec, list(found.test))
     faulty = np.array([p.defect is not None for p in found.test])
     clean, count = fit(train), len(found.train)
     rows = []
@@ -86,10 +85,13 @@ def main() -> None:
     """Measure each data set and write all rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="NAME=PATH")
+    parser.add_argument("--spec", type=Path, help="a camera spec instead of the default one")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/dirty_normals.json"))
     arguments = parser.parse_args()
-    results = {name: measure(Path(path), arguments.seeds) for name, _, path in (item.partition("=") for item in arguments.data)}
+    spec = read_spec(arguments.spec) if arguments.spec else CameraSpec(kind="camera")
+    assert isinstance(spec, CameraSpec)
+    results = {name: measure(spec, Path(path), arguments.seeds) for name, _, path in (item.partition("=") for item in arguments.data)}
     write_text(arguments.out, json.dumps(results, indent=1, sort_keys=True) + "\n")
 
 

@@ -1,12 +1,13 @@
 """Adaptation to a shifted camera: how much of the loss each way wins back, with a few unlabelled pictures of the new camera.
 
-    python benchmarks/transfer_shift.py DATA [--target 20] [--seeds 3] [--out FILE.json]
+    python benchmarks/transfer_shift.py DATA [--target 20] [--seeds 3] [--ways coral ...] [--out FILE.json]
 
 DATA is in MVTec AD layout. Its training normals, up to 100 of them, are the source line. The target line sees the same parts through a
 shifted camera (SHIFTS below): `--target` training pictures other than those are all that it has, and every test picture is shifted. The
 banks hold the source's normals alone, so that what is measured is the adaptation: image AUROC of the source alone unshifted, on shifted
 pictures without adaptation, and with each way; `recovered` is the share of the drop that is won back. Beside them `target only`: the same
-extractor and a bank of the target pictures alone. The guard is what `anomaly transfer` would have said.
+extractor and a bank of the target pictures alone; and `fitted with` each way: the banks that a bundle really has, of the target's own
+pictures and the source's adapted ones. The guard is what `anomaly transfer` would have said.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from anomaly.data.images import Picture
 from anomaly.data.layouts import find_pictures
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.transfer import ALONE, judge
+from anomaly.features.backbones import Stages
 from anomaly.pipeline.camera import CameraLine
-from anomaly.pipeline.transfer_camera import CameraTransfer, Way
+from anomaly.pipeline.transfer_camera import CameraTransfer
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import CameraSpec, Transfer, TransferMethod
 
@@ -73,14 +75,12 @@ def shifted(pictures: list[Picture], shift: str, root: Path) -> None:
         Image.fromarray(np.clip(seen, 0, 255).astype(np.uint8)).save(path)
 
 
-def rate(line: CameraLine, transfer: CameraTransfer, way: Way, fit: list[torch.Tensor], pictures: list[Picture], seed: int) -> float:
-    """Image AUROC of a bank of these features on labelled pictures."""
-    scorer = fit_camera_scorer(line.spec, fit, torch.Generator().manual_seed(seed), largest=BANK).scorer
-    scores = []
-    for start in range(0, len(pictures), 32):
-        with torch.inference_mode():
-            scores.append(scorer(line.features_of(way.extractor, transfer.preprocess, pictures[start : start + 32]))[0])
-    return auroc(np.array([p.defect is not None for p in pictures]), torch.cat(scores).double().numpy()) or 0.0
+def rate(line: CameraLine, fit: list[torch.Tensor], tested: list[torch.Tensor], borrowed: list[torch.Tensor], seed: int) -> float:
+    """Image AUROC of banks of these features, one (N, C_s, h_s, w_s) a stage, on the features of the labelled pictures."""
+    scorer = fit_camera_scorer(line.spec, fit, torch.Generator().manual_seed(seed), largest=BANK, borrowed=borrowed).scorer
+    with torch.inference_mode():
+        scores = [scorer([maps[i : i + 32] for maps in tested])[0] for i in range(0, len(tested[0]), 32)]
+    return auroc(np.array([p.defect is not None for p in line.pictures.test]), torch.cat(scores).double().numpy()) or 0.0
 
 
 def main() -> None:
@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--target", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/transfer_shift.json"))
     arguments = parser.parse_args()
     found = find_pictures(arguments.data)
@@ -113,37 +114,50 @@ def main() -> None:
                 )
                 line = CameraLine(spec, root)
                 transfer = CameraTransfer(line, lambda _: None)
-                own = Way(transfer.source)
                 if seed not in unshifted:
-                    unshifted[seed] = rate(line, transfer, own, transfer.borrowed, list(found.test), seed)
-                test = list(line.pictures.test)
-                row: dict[str, Any] = {
-                    "unshifted": unshifted[seed],
-                    "source only": rate(line, transfer, own, transfer.borrowed, test, seed),
-                }
-                row[ALONE] = rate(line, transfer, own, line.features_of(own.extractor, transfer.preprocess, line.readable), test, seed)
-                for method in WAYS:
-                    way = transfer.way(method, line.readable)
-                    row[method] = rate(line, transfer, way, way.borrowed, test, seed)
-                drop = row["unshifted"] - row["source only"]
-                row["recovered"] = {m: (row[m] - row["source only"]) / drop if drop > 0.002 else None for m in WAYS}
-                if seed == 0:
+                    seen = line.features_of(transfer.source, transfer.preprocess, list(found.test))
+                    unshifted[seed] = rate(line, transfer.borrowed, seen, [], seed)
+                row = {"unshifted": unshifted[seed]} | one_draw(line, transfer, arguments.ways, seed)
+                guarded = [m for m in GUARDED if m in arguments.ways]
+                if seed == 0 and guarded:
                     row["guard"] = {
                         m: {"verdict": j.verdict, "gain": j.gain, "ci95": [j.low, j.high]}
-                        for m, j in judge(transfer.rankings(GUARDED), seed).items()
+                        for m, j in judge(transfer.rankings(guarded), seed).items()
                     }
                 results.setdefault(shift, []).append(row)
                 print(shift, seed, json.dumps(row), flush=True)
     write_text(arguments.out, json.dumps({"shifts": results, "means": means(results)}, indent=1, sort_keys=True) + "\n")
 
 
+def one_draw(line: CameraLine, transfer: CameraTransfer, ways: list[TransferMethod], seed: int) -> dict[str, Any]:
+    """Image AUROC on the shifted pictures, without adaptation and by each way."""
+
+    def seen(extractor: Stages, pictures: list[Picture]) -> list[torch.Tensor]:
+        return line.features_of(extractor, transfer.preprocess, pictures)
+
+    test = list(line.pictures.test)
+    own, tested = seen(transfer.source, line.readable), seen(transfer.source, test)
+    row: dict[str, Any] = {
+        "source only": rate(line, transfer.borrowed, tested, [], seed),
+        ALONE: rate(line, own, tested, [], seed),
+        "fitted with frozen": rate(line, own, tested, transfer.borrowed, seed),
+    }
+    for method in ways:
+        way = transfer.way(method, line.readable)
+        mine, other = (own, tested) if method == "coral" else (seen(way.extractor, line.readable), seen(way.extractor, test))
+        row[method] = rate(line, way.borrowed, other, [], seed)
+        row[f"fitted with {method}"] = rate(line, mine, other, way.borrowed, seed)
+    return row
+
+
 def means(results: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Means over seeds, and each way's recovered share of the mean drop."""
+    """Means over seeds, and the share of the mean drop that each way, and each way's bundle, wins back."""
     table = {}
     for shift, rows in results.items():
-        mean = {k: float(np.mean([row[k] for row in rows])) for k in ("unshifted", "source only", ALONE, *WAYS)}
+        mean = {k: float(np.mean([row[k] for row in rows])) for k in rows[0] if k != "guard"}
         drop = mean["unshifted"] - mean["source only"]
-        table[shift] = mean | {"drop": drop, "recovered": {m: (mean[m] - mean["source only"]) / drop for m in WAYS}}
+        won = {k: (v - mean["source only"]) / drop for k, v in mean.items() if k not in ("unshifted", "source only") and drop > 0.002}
+        table[shift] = mean | {"drop": drop, "recovered": won}
     return table
 
 

@@ -1,6 +1,6 @@
 """Ranking on TSB-AD files and SKAB runs beside PCA, Sub-PCA and PaAno: VUS-PR, AUC-ROC and seconds a series, one run, same rows.
 
-    python benchmarks/tsb_ad.py --tsb FOLDER --skab FOLDER [--peer PEER_PYTHON --paano CLONE [--all]] [--out FILE.json]
+    python benchmarks/tsb_ad.py --tsb FOLDER --skab FOLDER [--peer PEER_PYTHON --paano CLONE [--all] [--missing]] [--out FILE.json]
 
 FOLDER of TSB-AD holds files in its form (last column `Label`, `tr_N` in the name: the first N rows are learnt from). SKAB runs are
 learnt from their first 400 rows. As TSB-AD does, all rows are judged, those learnt from too; VUS up to a width of 100 rows. Sub-PCA and
@@ -103,6 +103,7 @@ def main() -> None:
     parser.add_argument("--peer")
     parser.add_argument("--paano", type=Path)
     parser.add_argument("--all", action="store_true", help="PaAno on the SKAB runs too, minutes each")
+    parser.add_argument("--missing", action="store_true", help="PaAno only where --out has no figures of it yet")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tsb_ad.json"))
     arguments = parser.parse_args()
     before = json.loads(arguments.out.read_text())["series"] if arguments.out.exists() else {}
@@ -123,7 +124,8 @@ def main() -> None:
             if method.startswith("ours"):
                 window = (SPEC if method == "ours" else bank).input.window
                 row[f"{method}_centred"] = figures(labels, centred(scores, window), row[method]["seconds"])
-        if arguments.peer and arguments.paano and (arguments.all or not name.startswith("skab_")):
+        asked = (arguments.all or not name.startswith("skab_")) and not (arguments.missing and "paano" in before.get(name, {}))
+        if arguments.peer and arguments.paano and asked:
             scores, seconds = paano(arguments.peer, arguments.paano, values, learnt, patch)
             row["paano"] = figures(labels, scores, seconds)
         elif "paano" in before.get(name, {}):

@@ -19,7 +19,10 @@ size = 128
 [pretrain]
 method = "none"
 [scorer]
-banks = [{stage = "blocks.4", metric = "raw", size = 200}, {stage = "blocks.5", metric = "unit", size = 200}]
+banks = [
+  {stage = "blocks.4", metric = "raw", size = 200}, {stage = "blocks.5", metric = "unit", size = 200},
+  {stage = "blocks.4", metric = "unit", model = "gaussian"},
+]
 [budget]
 false_alarm_rate = 0.05
 """

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from anomaly.scorers import coreset, memory_bank
 from anomaly.scorers.coreset import greedy_coreset
-from anomaly.scorers.memory_bank import UNSEEN, BankPlan, FittedBanks, MemoryBank, embed, fit_memory_bank
+from anomaly.scorers.embedding import embed
+from anomaly.scorers.memory_bank import UNSEEN, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
 from anomaly.scorers.suspects import fit_trimmed, stands_out
 from tests.reference import naive
 

@@ -111,19 +111,24 @@ def _with_intervals(
 
 def _pixel_figures(pictures: Sequence[Picture], maps: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
     """pixel_auroc and pixel_aupro over good pictures and those whose defect has a mask."""
-    chosen = [q for q in pictures if q.defect is None or q.mask is not None]
-    if not any(q.mask for q in chosen):
+    if not any(q.mask for q in pictures):
         return {}
+    masks, scored = pixels(pictures, maps)
+    labels, scores = np.concatenate([m.ravel() for m in masks]), np.concatenate([s.ravel() for s in scored])
+    return {"pixel_auroc": metrics.auroc(labels, scores.astype(np.float64)), "pixel_aupro": metrics.aupro(masks, scored)}
+
+
+def pixels(pictures: Sequence[Picture], maps: dict[str, NDArray[np.float32]]) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.float32]]]:
+    """Masks and maps, pairwise, in one size, of good pictures (an empty mask) and those whose defect has a mask."""
     masks, scored = [], []
-    for picture in chosen:
+    for picture in (q for q in pictures if q.defect is None or q.mask is not None):
         scored.append(_resized(maps[picture.id]))
         if picture.mask is None:
             masks.append(np.zeros((MAP_SIDE, MAP_SIDE), dtype=bool))
         else:
             mask = Image.fromarray(read_mask(picture.mask).astype(np.uint8) * 255)
             masks.append(np.asarray(mask.resize((MAP_SIDE, MAP_SIDE), Image.Resampling.NEAREST)) > 127)
-    labels, scores = np.concatenate([m.ravel() for m in masks]), np.concatenate([s.ravel() for s in scored])
-    return {"pixel_auroc": metrics.auroc(labels, scores.astype(np.float64)), "pixel_aupro": metrics.aupro(masks, scored)}
+    return masks, scored
 
 
 def _resized(one: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -103,7 +103,7 @@ def _inside(model: onnx.ModelProto, less: int = 0) -> list[str]:
 def feature_graph(content: bytes, stages: int) -> bytes | None:
     """The same graph, cut where the extractor ends: its outputs are `stage0` ... in the order the extractor gives them.
 
-    Every stage is read by a 3x3 mean first, as `scorers.memory_bank.embed` begins; None for a network that takes such means itself.
+    Every stage is read by a 3x3 mean first, as `scorers.embedding.embed` begins; None for a network that takes such means itself.
     """
     model = onnx.load_from_string(content)
     graph = model.graph

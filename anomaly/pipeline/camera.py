@@ -254,21 +254,35 @@ class CameraLine:
             "suspects": dict(sorted(suspects.items(), key=lambda item: -item[1])),
             "rejected": dict(self.rejected),
             "injected_auroc": self._injected_auroc(
-                network, preprocess, trimmed.fitted.scorer, ~trimmed.suspect if leave_out else torch.ones_like(trimmed.suspect), progress
+                network, preprocess, trimmed.fitted.scorer, features, ~trimmed.suspect if leave_out else None, progress
             ),
             "extractor": about,
         }
         return Fitted(scorer.state_dict(), held_out, float(len(held_out)), reference, report)
 
-    def _injected_auroc(self, network: Stages, preprocess: ImagePreprocess, scorer: MemoryBank, good: Tensor, progress: Progress) -> float:
-        """AUROC of made-up defects against normals, each picture scored by the banks less its own patches; `scorer` is fitted on `good`."""
+    def _injected_auroc(
+        self,
+        network: Stages,
+        preprocess: ImagePreprocess,
+        scorer: MemoryBank,
+        features: list[Tensor],
+        good: Tensor | None,
+        progress: Progress,
+    ) -> float:
+        """AUROC of made-up defects against normals, each picture scored by the banks without it.
+
+        `scorer` is fitted on those of the `features` (N, C_s, h_s, w_s) that are `good` (N,), on all when None.
+        """
         progress("made-up defects on normals, each left out of the banks")
         generator = torch.Generator().manual_seed(self.spec.seed)
-        chosen = good.nonzero()[:, 0].tolist()
+        chosen = list(range(len(features[0]))) if good is None else good.nonzero()[:, 0].tolist()
         judged = torch.randperm(len(chosen), generator=generator)[: max(1, min(JUDGED, len(chosen) // 5))].tolist()
-        return joined(
-            [self.made_up(without(scorer, i), network, preprocess, [self.readable[chosen[i]]], seed=3 + i) for i in judged]
-        ).auroc()
+        rankings = []
+        for i in judged:
+            at = chosen[i]
+            less = without(scorer, i, [maps[at : at + 1] for maps in features])
+            rankings.append(self.made_up(less, network, preprocess, [self.readable[at]], seed=3 + i))
+        return joined(rankings).auroc()
 
     # --- compose, describe, evaluate ---
 

@@ -33,7 +33,7 @@ from anomaly.edge.session import Session
 from anomaly.evaluation.evaluate import Evaluation
 from anomaly.export.detector import Detector
 from anomaly.export.onnx_graph import check_parity, export_onnx
-from anomaly.features.build import carried_weights, load_tensors, save_tensors
+from anomaly.features.build import carried_weights, load_borrowed, load_tensors, save_tensors
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.line import Line, Progress, silent
 from anomaly.pipeline.sensor import SensorLine
@@ -162,7 +162,8 @@ class Steps:
         sessions = {"": session}
         if isinstance(self.line, CameraLine):
             held_out = load_tensors(self.fit())[0]["held_out"].double().numpy()
-            graphs, found = make_variants(self.line, detector, model, held_out, threshold.p_value, self.progress)
+            borrowed = load_borrowed(self.pretrain())
+            graphs, found = make_variants(self.line, detector, model, held_out, borrowed, threshold.p_value, self.progress)
             parity |= found
             members |= {VARIANTS[variant]: graph for variant, graph in graphs.items()}
             sessions |= {f"_{variant}": Session(graph, provider="cpu") for variant, graph in graphs.items()}

@@ -62,11 +62,18 @@ class Judged:
 
 
 def make_variants(
-    line: CameraLine, detector: Detector, model: bytes, held_out: NDArray[np.float64], p: float, progress: Progress
+    line: CameraLine,
+    detector: Detector,
+    model: bytes,
+    held_out: NDArray[np.float64],
+    borrowed: list[torch.Tensor],
+    p: float,
+    progress: Progress,
 ) -> tuple[dict[str, bytes], dict[str, dict[str, Any]]]:
     """Graphs by variant that are fit for use beside `model`, and what was found of each, accepted or not.
 
-    `held_out` (N,) are the normals' scores by which `model` is calibrated, `p` is the p-value that decides.
+    `held_out` (N,) are the normals' scores by which `model` is calibrated, `borrowed` another line's features in its banks, `p` is the
+    p-value that decides.
     """
     normals, defects = _pictures(line)
     bench = _Bench(normals, defects, p, held_out)
@@ -86,7 +93,7 @@ def make_variants(
         if judged.accepted(SEARCH_DRIFT):
             graphs["int8"] = search
     progress("8-bit convolutions: ranges, features of all normals, calibration")
-    whole = _integer_convolutions(line, detector, model)
+    whole = _integer_convolutions(line, detector, model, borrowed)
     if whole is not None:
         graph, again = whole
         judged = bench.judge(plain, bench.run(graph), again)
@@ -98,7 +105,9 @@ def make_variants(
     return graphs, report
 
 
-def _integer_convolutions(line: CameraLine, detector: Detector, model: bytes) -> tuple[bytes, NDArray[np.float64]] | None:
+def _integer_convolutions(
+    line: CameraLine, detector: Detector, model: bytes, borrowed: list[torch.Tensor]
+) -> tuple[bytes, NDArray[np.float64]] | None:
     """The graph in 8 bits throughout, and the held-out scores it is calibrated by; None where the scorer is not a plain memory bank.
 
     Suspects that were left out, and a vote, are fitted in ways that this does not repeat.
@@ -116,7 +125,7 @@ def _integer_convolutions(line: CameraLine, detector: Detector, model: bytes) ->
         return None
     features = _features(line, extractor)
     with torch.inference_mode():
-        fitted = measured_again(scorer, features)
+        fitted = measured_again(scorer, features, borrowed)
     held_out = fitted.held_out.double().numpy()
     again = Detector(detector.preprocess, detector.extractor, fitted.scorer, fit_calibrator(held_out, float(len(held_out)))).eval()
     graph = integer_extractor(export_onnx(again, np.concatenate([ranges[0], ranges[0]])), ranges)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +14,9 @@ from torch import Tensor
 from anomaly.errors import WeightsError
 from anomaly.scorers.boosted import PARTS, Boosted
 from anomaly.scorers.deviation import Deviation, fit_deviation
-from anomaly.scorers.memory_bank import Bank, BankPlan, FittedBanks, MemoryBank, Roi, fit_memory_bank
+from anomaly.scorers.embedding import Roi
+from anomaly.scorers.gaussian import Gaussian
+from anomaly.scorers.memory_bank import Bank, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
 from anomaly.scorers.neighbour import Neighbour, fit_neighbour
 from anomaly.scorers.quadratic import Quadratic, fit_gaussian, fit_pca
 from anomaly.spec import CameraSpec, SensorMethod
@@ -21,7 +24,7 @@ from anomaly.spec import CameraSpec, SensorMethod
 
 def bank_plans(spec: CameraSpec) -> list[BankPlan]:
     """The spec's banks, stages by position in the extractor's answer."""
-    return [BankPlan(spec.extractor.stages.index(bank.stage), bank.metric, bank.size) for bank in spec.scorer.banks]
+    return [BankPlan(spec.extractor.stages.index(bank.stage), bank.metric, bank.size, bank.model) for bank in spec.scorer.banks]
 
 
 def region(spec: CameraSpec) -> Roi:
@@ -41,7 +44,7 @@ def fit_camera_scorer(
 
     `borrowed` are another line's features, see `fit_memory_bank`.
     """
-    plans = [BankPlan(p.stage, p.metric, min(p.size, largest or p.size)) for p in bank_plans(spec)]
+    plans = [replace(plan, size=min(plan.size, largest or plan.size)) for plan in bank_plans(spec)]
     return fit_memory_bank(features, plans, spec.scorer.coreset_share, generator, progress, region(spec), borrowed)
 
 
@@ -51,10 +54,11 @@ def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryB
         inner = {key.removeprefix("scorer."): tensor for key, tensor in state.items() if key.startswith("scorer.")}
         return Boosted(load_camera_scorer(spec, inner), *(state[name] for name in (*PARTS, "step")))
     plans = bank_plans(spec)
-    banks = []
+    banks: list[Bank | Gaussian] = []
     for index, plan in enumerate(plans):
-        part = {key: state[f"banks.{index}.{key}"] for key in ("patches", "center", "spread", "step", "usual", "owner")}
-        banks.append(Bank(plan.metric, **part))
+        head = f"banks.{index}."
+        part = {key.removeprefix(head): tensor for key, tensor in state.items() if key.startswith(head)}
+        banks.append(Gaussian(plan.metric, **part) if plan.model == "gaussian" else Bank(plan.metric, **part))
     return MemoryBank(plans, banks, region(spec))
 
 

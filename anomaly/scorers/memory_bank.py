@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly.scorers.coreset import greedy_coreset
-
-Metric = Literal["raw", "unit"]
-Roi = Sequence[tuple[float, float, float, float]]  # rectangles (left, top, right, bottom) in shares; none: everything
+from anomaly.scorers.embedding import Metric, Roi, centre_of, embed, places, usual_of
+from anomaly.scorers.gaussian import Gaussian, fit_gaussians
 
 LEVELS = 127  # patches are rounded to whole numbers in -127..127
 BLOCK = 2048  # patches a matrix product of the search: the products of one block stay in the cache; a bank of one is searched whole
@@ -35,11 +34,15 @@ TOP_SHARE = 0.02  # share of a picture's places, the worst ones, whose mean is t
 
 @dataclass(frozen=True)
 class BankPlan:
-    """Which stage (its position in the extractor's answer) a bank holds, how distances are measured, patches at most."""
+    """Which stage (its position in the extractor's answer) a bank holds, how distances are measured, patches at most.
+
+    With `model` "gaussian" no patches are kept, but the Gaussian of each place.
+    """
 
     stage: int
     metric: Metric
-    size: int
+    size: int = 0
+    model: Literal["patches", "gaussian"] = "patches"
 
 
 class Bank(nn.Module):
@@ -104,29 +107,10 @@ class Bank(nn.Module):
         return best
 
 
-def embed(features: Tensor, metric: str, center: Tensor, spread: Tensor) -> Tensor:
-    """(N, C, h, w) -> patches (N * h * w, C): 3x3 means, centred; for "unit" also standardised and of length one."""
-    pooled = F.avg_pool2d(features, 3, stride=1, padding=1, count_include_pad=False)
-    rows = pooled.permute(0, 2, 3, 1).reshape(-1, features.shape[1]) - center
-    if metric == "unit":
-        rows = rows / spread
-        rows = rows / rows.square().sum(1, keepdim=True).clamp(min=1e-12).sqrt()
-    return rows
-
-
-def places(roi: Roi, high: int, wide: int) -> Tensor:
-    """Which places (h, w) of a grid have their middle in a rectangle; all of them when there is none, or none is hit."""
-    y, x = ((torch.arange(high) + 0.5) / high)[:, None], ((torch.arange(wide) + 0.5) / wide)[None, :]
-    inside = torch.zeros(high, wide, dtype=torch.bool)
-    for left, top, right, bottom in roi:
-        inside |= (x >= left) & (x < right) & (y >= top) & (y < bottom)
-    return inside if inside.any() else torch.ones_like(inside)
-
-
 class MemoryBank(nn.Module):
-    """Several banks whose standardised maps are added. The score is the mean of the worst 2 % of places looked at."""
+    """Several banks, and Gaussians, whose standardised maps are added. The score is the mean of the worst 2 % of places looked at."""
 
-    def __init__(self, plans: Sequence[BankPlan], banks: Sequence[Bank], roi: Roi = ()) -> None:
+    def __init__(self, plans: Sequence[BankPlan], banks: Sequence[Bank | Gaussian], roi: Roi = ()) -> None:
         super().__init__()
         self.plans = tuple(plans)
         self.banks = nn.ModuleList(banks)
@@ -182,22 +166,30 @@ def fit_memory_bank(
     its own patches (leave-one-out): the held-out scores calibrate, and standardise each bank's distances. Memory: the
     embedded patches of one stage, twice.
     """
-    banks, maps = [], []
+    banks: list[Bank | Gaussian] = []
+    maps = []
     for plan in plans:
         joined = [maps[plan.stage] for maps in (features, borrowed) if maps]
-        bank, distances = _fit_bank(torch.cat(joined), len(features[plan.stage]), plan, share, generator, roi)
+        bank, distances = _fit_one(torch.cat(joined), len(features[plan.stage]), plan, share, generator, roi)
         banks.append(bank)
         maps.append(((distances - bank.usual[0]) / bank.usual[1]).unsqueeze(1))
         if progress is not None:
-            progress(f"bank {len(banks)} of {len(plans)}: {len(bank.patches)} of {distances.numel()} patches")
+            what = f"{len(bank.patches)} of {distances.numel()} patches" if isinstance(bank, Bank) else "a Gaussian at each place"
+            progress(f"bank {len(banks)} of {len(plans)}: {what}")
     held_out, mean = combine(maps, roi)
     return FittedBanks(MemoryBank(plans, banks, roi), held_out, mean)
 
 
+def _fit_one(maps: Tensor, own: int, plan: BankPlan, share: float, generator: torch.Generator, roi: Roi) -> tuple[Bank | Gaussian, Tensor]:
+    """What the plan says, and the leave-one-out distances (own, h, w) of the first `own` of the pictures it was made from."""
+    if plan.model == "gaussian":
+        return fit_gaussians(maps, own, plan.metric, roi)
+    return _fit_bank(maps, own, plan, share, generator, roi)
+
+
 def _fit_bank(maps: Tensor, own: int, plan: BankPlan, share: float, generator: torch.Generator, roi: Roi) -> tuple[Bank, Tensor]:
     """One bank, and the leave-one-out distances (own, h, w) of the first `own` of the pictures it was made from."""
-    raw = embed(maps, "raw", torch.zeros(maps.shape[1]), torch.ones(maps.shape[1]))
-    center, spread = raw.mean(0), raw.std(0).clamp(min=1e-6)
+    center, spread = centre_of(maps)
     patches = embed(maps, plan.metric, center, spread)
     count = max(2, min(plan.size, int(share * len(patches))))
     picked = greedy_coreset(patches, count, generator)
@@ -206,20 +198,17 @@ def _fit_bank(maps: Tensor, own: int, plan: BankPlan, share: float, generator: t
     each = maps.shape[-2] * maps.shape[-1]
     bank = Bank(plan.metric, codes, center, spread, step, torch.tensor([0.0, 1.0]), (picked // each).to(torch.int32))
     distances = _leave_one_out(bank, patches[: own * each], own, roi, *maps.shape[-2:])
-    bank.usual.copy_(_usual(distances, roi))
+    bank.usual.copy_(usual_of(distances, roi))
     return bank, distances
 
 
-def _usual(distances: Tensor, roi: Roi) -> Tensor:
-    """Mean and deviation (2,) of the largest distance in a picture, of leave-one-out distances (N, h, w)."""
-    largest = distances[:, places(roi, *distances.shape[-2:])].amax(dim=1)
-    return torch.stack([largest.mean(), largest.std().clamp(min=1e-6)])
-
-
-def without(scorer: MemoryBank, picture: int) -> MemoryBank:
-    """The same banks less the patches that came from one picture of the fit: what they say of it as of one never seen."""
-    banks = []
-    for bank in scorer.banks:
+def without(scorer: MemoryBank, picture: int, features: Sequence[Tensor]) -> MemoryBank:
+    """As if one picture of the fit had not been seen, `features` one (1, C_s, h_s, w_s) a stage."""
+    banks: list[Bank | Gaussian] = []
+    for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
+        if isinstance(bank, Gaussian):
+            banks.append(bank.without(features[plan.stage]))
+            continue
         assert isinstance(bank, Bank)
         others = bank.owner != picture
         if not others.any():
@@ -228,18 +217,26 @@ def without(scorer: MemoryBank, picture: int) -> MemoryBank:
     return MemoryBank(scorer.plans, banks, scorer.roi)
 
 
-def measured_again(scorer: MemoryBank, features: Sequence[Tensor]) -> FittedBanks:
+def measured_again(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequence[Tensor] = ()) -> FittedBanks:
     """The same banks for features that moved a little (an extractor in 8-bit arithmetic): what is usual is measured on them anew.
 
-    `features` are of the very pictures that the banks were fitted on, in their order: one (N, C_s, h_s, w_s) a stage.
+    `features` are of the very pictures that the banks were fitted on, in their order: one (N, C_s, h_s, w_s) a stage. Gaussians, which
+    take a moment, are fitted anew, `borrowed` among them as in `fit_memory_bank`.
     """
-    banks, maps = [], []
+    banks: list[Bank | Gaussian] = []
+    maps = []
     for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
-        assert isinstance(bank, Bank)
         found = features[plan.stage]
+        if isinstance(bank, Gaussian):
+            joined = torch.cat([one[plan.stage] for one in (features, borrowed) if one])
+            again, distances = fit_gaussians(joined, len(found), plan.metric, scorer.roi)
+            banks.append(again)
+            maps.append(((distances - again.usual[0]) / again.usual[1]).unsqueeze(1))
+            continue
+        assert isinstance(bank, Bank)
         count, _, high, wide = found.shape
         distances = _leave_one_out(bank, embed(found, plan.metric, bank.center, bank.spread), count, scorer.roi, high, wide)
-        usual = _usual(distances, scorer.roi)
+        usual = usual_of(distances, scorer.roi)
         banks.append(Bank(plan.metric, bank.patches, bank.center, bank.spread, bank.step, usual, bank.owner))
         maps.append(((distances - usual[0]) / usual[1]).unsqueeze(1))
     held_out, mean = combine(maps, scorer.roi)
