@@ -126,6 +126,23 @@ def test_a_camera_without_weights_goes_the_whole_way(camera: Fitted, tmp_path) -
     assert bundle.manifest.metrics["image_auroc"] > 0.6
 
 
+def test_gaussians_alone_go_the_whole_way(camera: Fitted, tmp_path) -> None:
+    """A scorer that keeps no patches: all variants without a search, and no defect of the samples is missed at a loose threshold."""
+    from pathlib import Path
+
+    from anomaly.pipeline.steps import Steps, open_line
+    from anomaly.spec import Budget, CameraInput, Pretrain, read_spec
+
+    spec = read_spec(Path("specs/camera-dirty-normals.toml"))
+    changes = {"input": CameraInput(size=128), "pretrain": Pretrain(method="none"), "budget": Budget(false_alarm_rate=0.05)}
+    steps = Steps(open_line(spec.model_copy(update=changes), camera.data), tmp_path / "work")
+    bundle = read_bundle(steps.export())
+    assert bundle.manifest.parity["real"]["decisions_that_differ"] == 0
+    assert bundle.manifest.parity["int8"]["accepted"]
+    assert bundle.manifest.metrics["image_auroc"] > 0.8
+    assert len(bundle.detector) < 20_000_000
+
+
 def test_scaling_a_unit_changes_nothing(sensor: Fitted, tmp_path) -> None:
     """The same readings in other units, fitted and scored, give the same p-values."""
     from anomaly.pipeline.steps import Steps, open_line
