@@ -120,9 +120,9 @@ class MemoryBankSpec(_Part):
     method: Literal["memory_bank"] = "memory_bank"
     banks: tuple[Bank, ...] = Field(
         (
-            Bank(stage="blocks.4", metric="unit", size=12000),
+            Bank(stage="blocks.4", metric="unit", size=8000),
             Bank(stage="blocks.4", metric="raw", size=4000),
-            Bank(stage="blocks.5", metric="unit", size=8000),
+            Bank(stage="blocks.5", metric="unit", size=4000),
             Bank(stage="blocks.4", metric="raw", model="gaussian"),
             Bank(stage="blocks.5", metric="unit", model="gaussian"),
         ),

@@ -13,7 +13,7 @@ from anomaly.export.detector import rows_detector
 from anomaly.export.integer_search import integer_search
 from anomaly.export.onnx_graph import check_parity, export_onnx
 from anomaly.features.encoder import SensorEncoder
-from anomaly.scorers import memory_bank
+from anomaly.scorers.patches import Bank
 from tests.conftest import Fitted
 
 
@@ -73,7 +73,7 @@ def test_signatures_are_the_contract(camera: Fitted, sensor: Fitted) -> None:
 @pytest.mark.parametrize("block", [2048, 64])
 def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     """The search alone in 8 bits equals PyTorch on rounded queries; with small blocks the banks are searched in two steps."""
-    monkeypatch.setattr(memory_bank, "BLOCK", block)
+    monkeypatch.setattr("anomaly.scorers.patches.BLOCK", block)
     detector = camera.steps.detector()
     noise, real = camera.steps.line.examples(read_bundle(camera.bundle).manifest.input, 12, np.random.default_rng(5))
     exported = export_onnx(detector, np.concatenate([noise[0][:1], noise[0][:1]]))
@@ -83,7 +83,7 @@ def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted, mon
     assert graph is not None
     assert integer_search(exported) == graph
     small = Session(graph, "cpu")
-    for bank in (b for b in detector.scorer.banks if isinstance(b, memory_bank.Bank)):
+    for bank in (b for b in detector.scorer.banks if isinstance(b, Bank)):
         exact = bank.distance
         bank.distance = lambda q, *rest, exact=exact: exact(torch.round(q).clamp(-127, 127), *rest)
     for raw in real:
@@ -124,6 +124,23 @@ def test_a_camera_without_weights_goes_the_whole_way(camera: Fitted, tmp_path) -
     assert bundle.manifest.provenance["fit"]["extractor"]["adaptation"]["why"] == "fixed filters have nothing to adapt"
     assert bundle.manifest.parity["real"]["decisions_that_differ"] == 0
     assert bundle.manifest.metrics["image_auroc"] > 0.6
+
+
+def test_gaussians_alone_go_the_whole_way(camera: Fitted, tmp_path) -> None:
+    """A scorer that keeps no patches: all variants without a search, and no defect of the samples is missed at a loose threshold."""
+    from pathlib import Path
+
+    from anomaly.pipeline.steps import Steps, open_line
+    from anomaly.spec import Budget, CameraInput, Pretrain, read_spec
+
+    spec = read_spec(Path("specs/camera-dirty-normals.toml"))
+    changes = {"input": CameraInput(size=128), "pretrain": Pretrain(method="none"), "budget": Budget(false_alarm_rate=0.05)}
+    steps = Steps(open_line(spec.model_copy(update=changes), camera.data), tmp_path / "work")
+    bundle = read_bundle(steps.export())
+    assert bundle.manifest.parity["real"]["decisions_that_differ"] == 0
+    assert bundle.manifest.parity["int8"]["accepted"]
+    assert bundle.manifest.metrics["image_auroc"] > 0.8
+    assert len(bundle.detector) < 20_000_000
 
 
 def test_scaling_a_unit_changes_nothing(sensor: Fitted, tmp_path) -> None:

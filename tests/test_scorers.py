@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomaly.scorers import coreset, memory_bank
+from anomaly.scorers import coreset
 from anomaly.scorers.coreset import greedy_coreset
 from anomaly.scorers.embedding import embed
 from anomaly.scorers.memory_bank import UNSEEN, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
@@ -71,7 +71,7 @@ def test_bank_distance_is_the_distance_to_the_nearest_patch() -> None:
 
 def test_a_bank_is_searched_in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every place sees the first half of the patches, the eighth of the places looked at that are farthest from those all of them."""
-    monkeypatch.setattr(memory_bank, "BLOCK", 7)
+    monkeypatch.setattr("anomaly.scorers.patches.BLOCK", 7)
     generator = torch.Generator().manual_seed(4)
     features, roi = [torch.randn(12, 8, 6, 6, generator=generator)], [(0.0, 0.0, 0.5, 1.0)]
     scorer = fit_memory_bank(features, [BankPlan(0, "raw", 100)], 1.0, generator, roi=roi).scorer

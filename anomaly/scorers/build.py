@@ -16,8 +16,9 @@ from anomaly.scorers.boosted import PARTS, Boosted
 from anomaly.scorers.deviation import Deviation, fit_deviation
 from anomaly.scorers.embedding import Roi
 from anomaly.scorers.gaussian import Gaussian
-from anomaly.scorers.memory_bank import Bank, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
+from anomaly.scorers.memory_bank import BankPlan, FittedBanks, MemoryBank, fit_memory_bank
 from anomaly.scorers.neighbour import Neighbour, fit_neighbour
+from anomaly.scorers.patches import Bank
 from anomaly.scorers.quadratic import Quadratic, fit_gaussian, fit_pca
 from anomaly.spec import CameraSpec, SensorMethod
 

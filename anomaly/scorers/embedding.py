@@ -42,3 +42,8 @@ def usual_of(distances: Tensor, roi: Roi) -> Tensor:
     """Mean and deviation (2,) of the largest distance in a picture, of the distances (N, h, w) of unseen normals."""
     largest = distances[:, places(roi, *distances.shape[-2:])].amax(dim=1)
     return torch.stack([largest.mean(), largest.std().clamp(min=1e-6)])
+
+
+def in_its_unit(distances: Tensor, usual: Tensor) -> Tensor:
+    """Distances (N, h, w) in deviations of unseen normals' largest, (N, 1, h, w)."""
+    return ((distances - usual[0]) / usual[1]).unsqueeze(1)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from anomaly.scorers.embedding import Metric, Roi, centre_of, embed, usual_of
+from anomaly.scorers.embedding import Metric, Roi, centre_of, embed, in_its_unit, usual_of
 
 RIDGE = 0.01  # share of the mean variance on the diagonal
 SHARED = 2  # places a side that share a covariance, where the grid's side is even
@@ -42,8 +42,7 @@ class Gaussian(nn.Module):
     def forward(self, features: Tensor, roi: Roi = ()) -> Tensor:
         """(N, D, h, w) -> standardised distance map (N, 1, h, w). The region of interest changes nothing: places are apart anyhow."""
         high, wide = features.shape[-2:]
-        distance = _places(self._whitened(features).square().sum(3).clamp(min=0.0).sqrt(), high, wide)
-        return ((distance - self.usual[0]) / self.usual[1]).unsqueeze(1)
+        return in_its_unit(_places(self._whitened(features).square().sum(3).sqrt(), high, wide), self.usual)
 
     def unseen(self, features: Tensor) -> Tensor:
         """Distances (N, h, w) that pictures (N, D, h, w) it was fitted on would have, had each not been learnt.
