@@ -144,11 +144,15 @@ def plot_pictures(evaluation: Evaluation, read: Callable[[str], NDArray[np.uint8
         "Good parts ranked highest": records[~faulty].nlargest(SHOWN, "score"),
         "Defects ranked highest": records[faulty].nlargest(SHOWN, "score"),
     }
-    top = threshold * 1.5 if threshold else float(records["score"].max())
-    return [_gallery(title, chosen, evaluation, read, top) for title, chosen in groups.items() if len(chosen)]
+    low = float(records["score"].min())  # a score may be of either sign, and so may the threshold
+    high = low + 1.5 * (threshold - low) if threshold is not None and threshold > low else float(records["score"].max())
+    return [_gallery(title, chosen, evaluation, read, (low, high)) for title, chosen in groups.items() if len(chosen)]
 
 
-def _gallery(title: str, chosen: pd.DataFrame, evaluation: Evaluation, read: Callable[[str], NDArray[np.uint8]], top: float) -> Plot:
+def _gallery(
+    title: str, chosen: pd.DataFrame, evaluation: Evaluation, read: Callable[[str], NDArray[np.uint8]], shades: tuple[float, float]
+) -> Plot:
+    """`shades`: the map's values that are darkest and brightest."""
     figure = Figure(figsize=(1.9 * SHOWN, 4.1))
     axes = figure.subplots(2, SHOWN, squeeze=False)
     for column in axes.T:
@@ -160,6 +164,6 @@ def _gallery(title: str, chosen: pd.DataFrame, evaluation: Evaluation, read: Cal
         heat = Image.fromarray(evaluation.maps[str(row.id)]).resize((shown.shape[1], shown.shape[0]), Image.Resampling.BILINEAR)
         for one in axes[:, index]:
             one.imshow(shown, cmap="gray", vmin=0, vmax=255)
-        axes[1, index].imshow(np.asarray(heat), cmap="inferno", alpha=0.5, vmin=top / 3, vmax=top)
+        axes[1, index].imshow(np.asarray(heat), cmap="inferno", alpha=0.5, vmin=shades[0], vmax=shades[1])
         axes[0, index].set_title(f"{row.label}\nscore {row.score:.2f}, p {row.p_value:.2g}", fontsize=8)
     return as_plot(title, f"{title}: pictures and their heat-maps", figure)
