@@ -18,10 +18,10 @@ import numpy as np
 
 from anomaly.atomic import write_text
 from anomaly.bundle.archive import read_bundle
-from anomaly.data.images import Color
 from anomaly.data.layouts import find_pictures
 from anomaly.edge.session import Session
 from anomaly.evaluation.evaluate import evaluate_pictures, pixels
+from anomaly.pipeline.evaluation import bundle_color
 
 NAMES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_aupro")
 
@@ -35,9 +35,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/metrics_reference.json"))
     arguments = parser.parse_args()
     bundle, pictures = read_bundle(arguments.bundle), find_pictures(arguments.data).test
-    color: Color = "gray" if bundle.manifest.input.channels == 1 else "rgb"
-    deep = bundle.manifest.input.dtype == "uint16"
-    found = evaluate_pictures(Session(bundle.detector, "cpu").run, pictures, color, deep, 0.01)
+    found = evaluate_pictures(Session(bundle.detector, "cpu").run, pictures, *bundle_color(bundle), 0.01)
     masks, maps = pixels(pictures, found.maps)
     with tempfile.TemporaryDirectory() as scratch:
         given, answer = Path(scratch) / "in.npz", Path(scratch) / "out.json"

@@ -254,7 +254,12 @@ class CameraLine:
             "suspects": dict(sorted(suspects.items(), key=lambda item: -item[1])),
             "rejected": dict(self.rejected),
             "injected_auroc": self._injected_auroc(
-                network, preprocess, trimmed.fitted.scorer, features, ~trimmed.suspect if leave_out else None, progress
+                network,
+                preprocess,
+                trimmed.fitted.scorer,
+                features,
+                ~trimmed.suspect if leave_out else torch.ones_like(trimmed.suspect),
+                progress,
             ),
             "extractor": about,
         }
@@ -266,16 +271,16 @@ class CameraLine:
         preprocess: ImagePreprocess,
         scorer: MemoryBank,
         features: list[Tensor],
-        good: Tensor | None,
+        good: Tensor,
         progress: Progress,
     ) -> float:
         """AUROC of made-up defects against normals, each picture scored by the banks without it.
 
-        `scorer` is fitted on those of the `features` (N, C_s, h_s, w_s) that are `good` (N,), on all when None.
+        `scorer` is fitted on those of the `features` (N, C_s, h_s, w_s) that are `good` (N,).
         """
         progress("made-up defects on normals, each left out of the banks")
         generator = torch.Generator().manual_seed(self.spec.seed)
-        chosen = list(range(len(features[0]))) if good is None else good.nonzero()[:, 0].tolist()
+        chosen = good.nonzero()[:, 0].tolist()
         judged = torch.randperm(len(chosen), generator=generator)[: max(1, min(JUDGED, len(chosen) // 5))].tolist()
         rankings = []
         for i in judged:

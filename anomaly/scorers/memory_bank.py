@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly.scorers.embedding import Metric, Roi, in_its_unit, places, usual_of
+from anomaly.scorers.embedding import Metric, Roi, embed, in_its_unit, places, usual_of
 from anomaly.scorers.gaussian import Gaussian, fit_gaussians
 from anomaly.scorers.patches import Bank, fit_bank
 
@@ -136,7 +136,8 @@ def measured_again(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Seq
     for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
         found = features[plan.stage]
         if isinstance(bank, Bank):
-            distances = bank.unseen(found, scorer.roi)
+            high, wide = found.shape[-2:]
+            distances = bank.unseen(embed(found, plan.metric, bank.center, bank.spread), high, wide, scorer.roi)
             banks.append(bank.again(usual_of(distances, scorer.roi)))
         else:
             joined = torch.cat([one[plan.stage] for one in (features, borrowed) if one])

@@ -81,15 +81,17 @@ class Bank(nn.Module):
         assert best is not None, "a bank holds at least one patch"
         return best
 
-    def unseen(self, features: Tensor, roi: Roi = ()) -> Tensor:
-        """Distances (N, h, w) that the pictures (N, D, h, w) it was fitted on, in their order, would have, had each not been learnt."""
-        count, _, high, wide = features.shape
+    def unseen(self, patches: Tensor, high: int, wide: int, roi: Roi = ()) -> Tensor:
+        """Distances (N, h, w) that the pictures it was fitted on, in their order, would have, had each not been learnt.
+
+        `patches` (N * h * w, D) are theirs, as `embed` gives them.
+        """
         inside = places(roi, high, wide) if roi else None
-        queries = embed(features, self.metric, self.center, self.spread).reshape(count, high * wide, -1) / self.step
-        result = torch.empty(count, high, wide)
-        for index, own in enumerate(queries):
+        pictures = patches.reshape(-1, high * wide, patches.shape[1])
+        result = torch.empty(len(pictures), high, wide)
+        for index, own in enumerate(pictures):
             others = self.squared.masked_fill(self.owner == index, torch.inf)
-            result[index] = self.distance(own, others, inside, high * wide).reshape(high, wide)
+            result[index] = self.distance(own / self.step, others, inside, high * wide).reshape(high, wide)
         return result.nan_to_num(posinf=float(result[result.isfinite()].max()) if result.isfinite().any() else 0.0)
 
     def without(self, picture: int) -> Bank:
@@ -117,8 +119,8 @@ def fit_bank(
     picked = greedy_coreset(patches, count, generator)
     step = (patches[picked].abs().max() / LEVELS).clamp(min=1e-12)
     codes = torch.round(patches[picked] / step).to(torch.int8)
-    owner = (picked // (maps.shape[-2] * maps.shape[-1])).to(torch.int32)
-    bank = Bank(metric, codes, center, spread, step, torch.tensor([0.0, 1.0]), owner)
-    distances = bank.unseen(maps[:own], roi)
+    high, wide = maps.shape[-2:]
+    bank = Bank(metric, codes, center, spread, step, torch.tensor([0.0, 1.0]), (picked // (high * wide)).to(torch.int32))
+    distances = bank.unseen(patches[: own * high * wide], high, wide, roi)
     bank.usual.copy_(usual_of(distances, roi))
     return bank, distances
