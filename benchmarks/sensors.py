@@ -141,7 +141,7 @@ def budget(skab: Path) -> dict[str, Any]:
         for first, learnt, last in CUTS:
             start, stop = round(first * len(frame)), round(last * len(frame))
             part, half = frame[start:stop].reset_index(drop=True), round(learnt * len(frame)) - start
-            scored, table, p = learn_and_score(spec, path, part, half, None)
+            scored, table, p = learn_and_score(spec, path, part.head(half), part)
             flagged, _ = by_row(scored, half, len(part), p)
             hours = float(table.times[-1] - table.times[half]) / 3600
             cuts[f"{first:.2f} to {learnt:.2f}, then to {last:.2f}"] = {

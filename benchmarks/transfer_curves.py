@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -28,22 +27,17 @@ import torch
 from anomaly.atomic import write_text
 from anomaly.data.generated import write_generated
 from anomaly.data.images import SUFFIXES
-from anomaly.data.sensors import read_table
 from anomaly.errors import DataError
 from anomaly.evaluation import metrics
-from anomaly.evaluation.evaluate import score_table
 from anomaly.evaluation.report_curve import curve_table
 from anomaly.features.adapt_domains import reestimate_batch_norm
 from anomaly.features.build import build_camera_extractor, describe_source, save_extractor
 from anomaly.features.pretrain_images import pretrain_images
-from anomaly.pipeline.benchmark import SKAB_LABELS, by_row, skab_runs
+from anomaly.pipeline.benchmark import SKAB_LABELS, by_row, learn_and_score, skab_runs
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.curve import SIZES, camera_curve
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
-from anomaly.pipeline.sensor import SensorLine
-from anomaly.pipeline.sensor_tables import table_schema
 from anomaly.pipeline.sources import rank_sources
-from anomaly.pipeline.steps import Steps
 from anomaly.spec import CameraExtractor, CameraSpec, Pretrain, SensorInput, SensorSpec, Transfer
 
 NOTHING = CameraExtractor(backbone="untrained:efficientnet_lite0")
@@ -141,24 +135,18 @@ def tile_curve(tile: Path, weights: Path, method: Any, seeds: int, sizes: tuple[
     return [{k: (None if isinstance(v, float) and np.isnan(v) else v) for k, v in row.items()} for row in rows]
 
 
-def skab_point(path: Path, windows: int, start: int, transfer: Transfer, scratch: Path) -> dict[str, Any] | None:
+def skab_point(path: Path, windows: int, start: int, transfer: Transfer) -> dict[str, Any] | None:
     """One run learnt from `windows` windows; None where that cannot be."""
     frame = pd.read_csv(path, sep=";")
     spec = SensorSpec(kind="sensor", input=SensorInput(), pretrain=Pretrain(method="none"), transfer=transfer)
     values = frame.drop(columns=list(SKAB_LABELS))
     rows = windows + spec.input.window - 1
-    folder = Path(tempfile.mkdtemp(dir=scratch))
-    values.iloc[start : start + rows].to_csv(folder / "train.csv", index=False)
-    values.to_csv(folder / "whole.csv", index=False)
     try:
-        steps = Steps(SensorLine(spec, folder / "train.csv"), folder / "work")
-        detector, p = steps.detector(), steps.threshold().p_value
+        scored, _, p = learn_and_score(spec, path, values.iloc[start : start + rows], values)
     except DataError:
         return None
-    table = read_table(folder / "whole.csv", table_schema(spec))
-    flagged, score = by_row(score_table(detector.run, table, spec.input.window, spec.input.context), SKAB_TRAINING_ROWS, len(frame), p)
+    flagged, score = by_row(scored, SKAB_TRAINING_ROWS, len(frame), p)
     label = frame["anomaly"].to_numpy()[SKAB_TRAINING_ROWS:] > 0
-    shutil.rmtree(folder)
     return {"auc": metrics.auroc(label, score), "label": label, "flagged": flagged}
 
 
@@ -182,7 +170,7 @@ def skab(data: Path, seeds: int, scratch: Path, only: str) -> dict[str, Any]:
                 for path in skab_runs(data):
                     room = SKAB_TRAINING_ROWS - windows - 29
                     start = int(np.random.default_rng([seed, windows]).integers(room + 1)) if room > 0 else 0
-                    found = skab_point(path, windows, start, transfer, scratch)
+                    found = skab_point(path, windows, start, transfer)
                     if found is None:
                         break
                     aucs.append((seed, found["auc"]))

@@ -55,7 +55,7 @@ def ours(values: Floats, learnt: int, spec: SensorSpec = SPEC) -> Floats:
     """Our detector, learnt from the first rows."""
     frame = pd.DataFrame(values, columns=[f"s{i}" for i in range(values.shape[1])])
     frame.insert(0, "time", np.arange(len(values), dtype=float))
-    scored, _, p = learn_and_score(spec, Path("series.csv"), frame, learnt, None)
+    scored, _, p = learn_and_score(spec, Path("series.csv"), frame.head(learnt), frame)
     return by_row(scored, 0, len(values), p)[1]
 
 

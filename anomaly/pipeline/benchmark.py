@@ -37,7 +37,8 @@ def benchmark_skab(spec: SensorSpec, data: Path, extractor: Path | None, progres
         if not set(SKAB_LABELS) <= set(frame):
             raise DataError(f"{path}: no columns {', '.join(SKAB_LABELS)}; SKAB's files have them (v0.9, folders other, valve1, valve2)")
         name = f"{path.parent.name}/{path.stem}"
-        scored, table, p = learn_and_score(spec, path, frame.drop(columns=list(SKAB_LABELS)), SKAB_TRAINING_ROWS, extractor)
+        values = frame.drop(columns=list(SKAB_LABELS))
+        scored, table, p = learn_and_score(spec, path, values.head(SKAB_TRAINING_ROWS), values, extractor)
         label = frame["anomaly"].to_numpy()[SKAB_TRAINING_ROWS:] > 0
         flagged, score = by_row(scored, SKAB_TRAINING_ROWS, len(frame), p)
         changes.append((table.times[SKAB_TRAINING_ROWS:], frame["changepoint"].to_numpy()[SKAB_TRAINING_ROWS:] > 0, flagged))
@@ -64,7 +65,7 @@ def benchmark_nab(spec: SensorSpec, data: Path, extractor: Path | None, progress
     for path in _series(data):
         frame = pd.read_csv(path)
         learnt = nab_probation(len(frame))
-        scored, table, p = learn_and_score(spec, path, frame, learnt, extractor)
+        scored, table, p = learn_and_score(spec, path, frame.head(learnt), frame, extractor)
         flagged, _ = by_row(scored, 0, len(table.times), p)
         opened = onsets(flagged, spec.input.window)
         windows = nab_windows(table)
@@ -94,14 +95,16 @@ def _series(data: Path) -> list[Path]:
     return found
 
 
-def learn_and_score(spec: SensorSpec, path: Path, frame: Frame, learnt: int, extractor: Path | None) -> tuple[Frame, SensorTable, float]:
-    """Fit on the first rows of a series alone, in a file of their own as a user would have them, and score the whole series."""
+def learn_and_score(
+    spec: SensorSpec, path: Path, train: Frame, whole: Frame, extractor: Path | None = None
+) -> tuple[Frame, SensorTable, float]:
+    """Fit on some rows of the series at `path`, in a file of their own as a user has them; score it whole; the p-value to flag from."""
     with tempfile.TemporaryDirectory() as scratch:
-        train, whole = Path(scratch) / "train.csv", Path(scratch) / f"{path.stem}.csv"
-        frame.head(learnt).to_csv(train, index=False)
-        frame.to_csv(whole, index=False)
-        steps = Steps(SensorLine(spec, train), Path(scratch) / "work", extractor)
-        table = read_table(whole, table_schema(spec))
+        learnt, every = Path(scratch) / "train.csv", Path(scratch) / f"{path.stem}.csv"
+        train.to_csv(learnt, index=False)
+        whole.to_csv(every, index=False)
+        steps = Steps(SensorLine(spec, learnt), Path(scratch) / "work", extractor)
+        table = read_table(every, table_schema(spec))
         scored = score_table(steps.detector().run, table, spec.input.window, spec.input.context)
         return scored, replace(table, path=path), steps.threshold().p_value
 
