@@ -12,7 +12,7 @@ from sklearn.ensemble import AdaBoostClassifier
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from anomaly.evaluation.domains import coral_distance, kernel_distance, logme, proxy_a_distance
+from anomaly.evaluation.domains import coral_distance, kernel_distance, logme, nearest_ratio, proxy_a_distance
 from anomaly.evaluation.injected import Ranking
 from anomaly.evaluation.transfer import ALONE, choose, judge, label_gain, summary
 from anomaly.features.adapt_domains import adapt_domains, coral_loss, reestimate_batch_norm, reverse_gradient, schedule
@@ -89,6 +89,16 @@ def test_proxy_a_distance_never_sees_a_record_on_both_sides() -> None:
     groups = [np.repeat(np.arange(10), 20).tolist()] * 2
     assert proxy_a_distance(a, b) > 1.9
     assert proxy_a_distance(a, b, (groups[0], groups[1])) < 1.0
+
+
+def test_the_nearest_ratio_is_one_for_more_of_the_same_and_counts_no_row_of_its_own_record() -> None:
+    target, owner = torch.tensor([[0.0], [0.1], [4.0]]), torch.tensor([0, 0, 1])
+    # 0 and 0.1 are one record: their nearest other is 4, at 4 and 3.9; of 4 it is 0.1, at 3.9
+    assert nearest_ratio(torch.tensor([[2.0]]), target, owner) == pytest.approx(2 / 4)
+    rows = torch.randn(2500, 3, generator=torch.Generator().manual_seed(0))
+    more = torch.randn(2500, 3, generator=torch.Generator().manual_seed(1))
+    assert nearest_ratio(more, rows, torch.arange(2500)) == pytest.approx(1.0, abs=0.05)
+    assert nearest_ratio(more + 6, rows, torch.arange(2500)) > 10
 
 
 def test_logme_is_the_largest_evidence() -> None:

@@ -110,6 +110,7 @@ def test_sources_are_ranked_and_a_curve_is_drawn(camera: Fitted, darker: Path, t
     run("sources", camera.spec, "--data", camera.data, "--source", noise, "--source", darker, "--json", tmp_path / "s.json")
     ranked = json.loads((tmp_path / "s.json").read_text())
     assert [Path(row["source"]).name for row in ranked] == [darker.name, "noise"]
+    assert ranked[0]["nearest_ratio"] < ranked[1]["nearest_ratio"]
     spec = read_spec(camera.spec).model_copy(update={"transfer": Transfer(normals=darker, method="coral")})
     curve = camera_curve(CameraLine(spec, camera.data), "coral", (5, 1000), 2, lambda _: None)  # type: ignore[arg-type]
     assert sorted(set(curve["normals"])) == [5, 24]
@@ -171,6 +172,16 @@ def test_twenty_windows_are_enough_with_another_machines_record(sensor: Fitted, 
     run("evaluate", tmp_path / "b.anomaly", "--data", sensor.data / "test.csv", "--json", tmp_path / "f.json")
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["roc_auc"] > 0.6
+
+
+def test_a_record_too_short_to_lend_to_parts_of_itself_is_lent_and_the_threshold_comes_from_blocks(sensor: Fitted, tmp_path: Path) -> None:
+    few = tmp_path / "few.csv"
+    pd.read_csv(sensor.data / "train.csv").head(79).to_csv(few, index=False)
+    normals = machine(tmp_path / "other.csv", 400, 11, 2.0, 50.0)  # long enough for one pseudo-run, which leaves nothing of it
+    run("transfer", normals, sensor.spec, "--data", few, "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
+    bundle = read_bundle(tmp_path / "b.anomaly")
+    assert "blocks" in bundle.manifest.calibration["held_out_by"]
+    assert self_test(bundle, open_session(bundle, "cpu")) > 0
 
 
 def test_a_machine_with_shuffled_channels_is_ranked_last_and_caught(sensor: Fitted, tmp_path: Path) -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.linalg import svd
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold, cross_val_predict
+from torch import Tensor
 
 Rows = NDArray[np.float64]
+CHUNK = 1024  # rows of the target at a time, whose distances to all others are held
 MOST = 1000  # rows a side for the kernel distance: its cost grows with their square
 
 
@@ -58,6 +61,20 @@ def proxy_a_distance(source: Rows, target: Rows, groups: tuple[Sequence[int], Se
     told = cross_val_predict(model, rows, side, groups=ids, cv=GroupKFold(min(3, len(set(ids.tolist())))))
     error = 0.5 * (np.mean(told[side == 0] != 0) + np.mean(told[side == 1] != 1))
     return float(max(0.0, 2 * (1 - 2 * min(0.5, error))))
+
+
+def nearest_ratio(source: Tensor, target: Tensor, owner: Tensor) -> float:
+    """How much farther the source's nearest row (m, D) is than that of another record of the target; median over its rows (n, D).
+
+    1 = the source shows what the target shows, as near as its own records do. `owner` (n,) names the record that each row of the target
+    came from, two at least. It is what rows lent to a memory bank are good for, and tells sources apart where a classifier tells
+    every one of them from the target without error.
+    """
+    ratios = []
+    for rows, mine in zip(target.split(CHUNK), owner.split(CHUNK), strict=True):  # type: ignore[no-untyped-call]
+        others = torch.cdist(rows, target).masked_fill(mine[:, None] == owner[None], torch.inf).amin(dim=1)
+        ratios.append(torch.cdist(rows, source).amin(dim=1) / others.clamp(min=1e-9))
+    return float(torch.cat(ratios).median())
 
 
 def logme(features: Rows, labels: NDArray[np.bool_]) -> float:

@@ -32,7 +32,7 @@ from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.pretrain_sensors import pretrain_sensors
 from anomaly.pipeline.line import Fitted, Progress, with_transfer
 from anomaly.pipeline.sensor_lending import LendingWay, Lent
-from anomaly.pipeline.sensor_scores import HeldOut, Normals, fit_preprocess, fit_scorer, held_out_scores, shortest_record, wandering_scores
+from anomaly.pipeline.sensor_scores import HeldOut, Normals, fit_preprocess, fit_scorer, held_out_scores, pseudo_runs, wandering_scores
 from anomaly.pipeline.sensor_tables import find_tables, label_of, read_normals, schema_of_input, table_schema, window_of
 from anomaly.pipeline.transfer_sensor import SensorTransfer
 from anomaly.scorers.build import load_sensor_scorer
@@ -212,8 +212,8 @@ class SensorLine:
         if about.get("transfer", {}).get("method") in get_args(LendingWay):
             way = about["transfer"]["method"]
             if not tables and self.spec.transfer.normals is not None:
-                lenders, least = self.others(find_tables(self.spec.transfer.normals)[0]), shortest_record(learnt, self.spec.input.window)
-                if any(len(table.times) >= least for table in lenders):
+                lenders = self.others(find_tables(self.spec.transfer.normals)[0])
+                if pseudo_runs(lenders, learnt, self.spec.input.window, lent=True):
                     tables, named = lenders, self.spec.transfer.normals
         if not tables:
             return held_out.scores, effective_size(held_out.scores), f"{self.spec.calibration.folds} blocks"

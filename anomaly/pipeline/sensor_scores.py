@@ -124,9 +124,23 @@ def _without(tables: Sequence[SensorTable], index: int, part: slice) -> list[Sen
     return [replace(t, usable=usable) if i == index else t for i, t in enumerate(tables)]
 
 
-def shortest_record(rows: int, window: int) -> int:
-    """Rows that a table must have to make a pseudo-run that learns from `rows` of them."""
-    return rows + max(LATER * rows, SOON * window) // 2
+def pseudo_runs(tables: Sequence[SensorTable], rows: int, window: int, *, lent: bool) -> list[tuple[int, slice]]:
+    """(table, its rows) of each stretch that can stand for a machine of which `rows` rows are learnt from.
+
+    It has as many rows and twice as many after them, or twenty windows where that is more; the last of a table half as many. When it is
+    to be `lent` the rest of the tables, as many usable rows as it learns from must be left of them.
+    """
+    after = max(LATER * rows, SOON * window)
+    usable = sum(int(table.usable.sum()) for table in tables)
+    found = []
+    for index, table in enumerate(tables):
+        for start in range(0, len(table.times) - (rows + after // 2) + 1, rows + after):
+            part = slice(start, start + rows + after)
+            ends = window_ends(table.times[part], table.usable[part], window, table.max_gap_s)
+            enough = (ends < rows).sum() >= (rows - window + 1) / 2 and (ends >= rows + window).sum() >= 8
+            if enough and not (lent and usable - int(table.usable[part].sum()) < rows):
+                found.append((index, part))
+    return found
 
 
 def wandering_scores(
@@ -139,37 +153,30 @@ def wandering_scores(
 ) -> tuple[NDArray[np.float64], float, int]:
     """Scores of normal rows after the rows learnt from, on pseudo-runs cut from other normal tables.
 
-    Each pseudo-run is learnt from for `rows` rows, as the machine itself is, and scored for twice as many after them, or twenty
-    windows where that is more. Returns
+    Each is learnt from for `rows` rows, as the machine itself is, and scored on those after them. Returns
     (scores (n,), how many of them are independent, pseudo-runs). With a `way` every pseudo-run is lent the rest of the tables, as the
     machine itself is. Raises DataError when no table is long enough for one.
     """
     window = spec.input.window
-    after = max(LATER * rows, SOON * window)
-    least = shortest_record(rows, window)
-    scores, effective, runs = [], 0.0, 0
-    for index, table in enumerate(tables):
-        names = [c.name for c in table.channels]
-        for start in range(0, len(table.times) - least + 1, rows + after):
-            part = slice(start, start + rows + after)
-            values, usable = table.values[part], table.usable[part]
-            ends = window_ends(table.times[part], usable, window, table.max_gap_s)
-            learnt, later = ends[ends < rows], ends[ends >= rows + window]
-            if len(learnt) < (rows - window + 1) / 2 or len(later) < 8:
-                continue
-            known = values[:rows][usable[:rows]]
-            lent = lend(_without(tables, index, part), known, window, way) if way else None
-            preprocess = fit_preprocess(known, names, str(table.path), lent)
-            normals = Normals(windows_at(values, learnt, window), learnt, preprocess, lent)
-            scorer = fit_scorer(spec, method, normals, extractor, normals.features(extractor))
-            with torch.inference_mode():
-                found, _ = scorer(normals.features(extractor, windows_at(values, later, window)))
-            scores.append(found.double().numpy())
-            effective += effective_size(scores[-1])
-            runs += 1
+    runs = pseudo_runs(tables, rows, window, lent=way is not None)
     if not runs:
+        least = rows + max(LATER * rows, SOON * window) // 2
         raise DataError(
             f"{tables[0].path}: no table of at least {least} normal rows in one piece, for {rows} are learnt from here; give a longer "
-            "record, or leave [calibration] records or [transfer] normals out"
+            "record, or leave [calibration] records out"
         )
-    return np.concatenate(scores), effective, runs
+    scores = []
+    for index, part in runs:
+        table = tables[index]
+        values, usable = table.values[part], table.usable[part]
+        ends = window_ends(table.times[part], usable, window, table.max_gap_s)
+        learnt, later = ends[ends < rows], ends[ends >= rows + window]
+        known = values[:rows][usable[:rows]]
+        lent = lend(_without(tables, index, part), known, window, way) if way else None
+        preprocess = fit_preprocess(known, [c.name for c in table.channels], str(table.path), lent)
+        normals = Normals(windows_at(values, learnt, window), learnt, preprocess, lent)
+        scorer = fit_scorer(spec, method, normals, extractor, normals.features(extractor))
+        with torch.inference_mode():
+            found, _ = scorer(normals.features(extractor, windows_at(values, later, window)))
+        scores.append(found.double().numpy())
+    return np.concatenate(scores), sum(effective_size(one) for one in scores), len(runs)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from anomaly.data.images import Picture
 from anomaly.errors import DataError
-from anomaly.evaluation.domains import coral_distance, kernel_distance, logme, proxy_a_distance
+from anomaly.evaluation.domains import coral_distance, kernel_distance, logme, nearest_ratio, proxy_a_distance
 from anomaly.features.backbones import Stages
 from anomaly.features.build import build_camera_extractor
 from anomaly.features.preprocess import ImagePreprocess
@@ -22,6 +23,7 @@ from anomaly.pipeline.sensor import SensorLine
 from anomaly.pipeline.sensor_lending import align_rows, alignment
 from anomaly.pipeline.sensor_tables import find_tables
 from anomaly.pipeline.transfer_camera import camera_source, source_normals
+from anomaly.scorers.embedding import centre_of, embed
 from anomaly.spec import EXTRACTORS
 
 LOOKED_AT = 60  # pictures a side
@@ -32,16 +34,17 @@ def rank_sources(line: Line, sources: Sequence[Path], progress: Progress) -> lis
     """Sources of a line, the most promising first, with the figures they were ranked by.
 
     A source is another line's detector (a bundle or an extractor) or its normal data. Detectors are ranked by `logme`: the evidence that
-    their features tell made-up faults from this line's normals. Data is ranked by distance from this line's normals, as the
-    spec's own extractor (cameras) or the rows themselves (sensors) show it: `proxy_a_distance`, then `kernel_distance`. Detectors come
-    before data. Nothing is trained.
+    their features tell made-up faults from this line's normals. Data is ranked by distance from this line's normals: pictures by
+    `nearest_ratio` of their patches as the spec's own extractor sees them, rows of sensors by `proxy_a_distance`, then `kernel_distance`.
+    Detectors come before data. Nothing is trained.
     """
     if not sources:
         raise DataError("no sources given; name bundles, extractors or folders of normal data of other lines")
     rows = [_camera(line, path) if isinstance(line, CameraLine) else _sensor(line, path) for path in sources]  # type: ignore[arg-type]
     for path, row in zip(sources, rows, strict=True):
         progress(f"{path}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float)))
-    return sorted(rows, key=lambda row: (-row.get("logme", -np.inf), row.get("proxy_a_distance", 0.0), row.get("kernel_distance", 0.0)))
+    order = ("nearest_ratio", "proxy_a_distance", "kernel_distance")
+    return sorted(rows, key=lambda row: (-row.get("logme", -np.inf), *(row.get(figure, 0.0) for figure in order)))
 
 
 def _camera(line: CameraLine, path: Path) -> dict[str, Any]:
@@ -52,13 +55,20 @@ def _camera(line: CameraLine, path: Path) -> dict[str, Any]:
         extractor, _ = camera_source(line.spec, path)
         return {"source": str(path), "logme": _evidence(line, extractor, preprocess, pictures)}
     others = source_normals(path)[:LOOKED_AT]
-    a, b = (_means(line, own, preprocess, side) for side in (others, pictures))
-    return {"source": str(path), **_distances(a, b, None)}
+    theirs, ours = (line.features_of(own, preprocess, side) for side in (others, pictures))
+    return {"source": str(path), "nearest_ratio": _patches_apart(theirs[0], ours[0]), **_distances(_means(theirs), _means(ours), None)}
 
 
-def _means(line: CameraLine, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture]) -> Rows:
-    """Mean of every channel of every stage, a row a picture."""
-    maps = line.features_of(extractor, preprocess, pictures)
+def _patches_apart(theirs: Tensor, ours: Tensor) -> float:
+    """`nearest_ratio` of the patches that a memory bank holds, of maps (n, C, h, w) of the source and of this line."""
+    center, spread = centre_of(ours)
+    places = ours.shape[2] * ours.shape[3]
+    owner = torch.arange(len(ours)).repeat_interleave(places)
+    return nearest_ratio(embed(theirs, "raw", center, spread), embed(ours, "raw", center, spread), owner)
+
+
+def _means(maps: Sequence[Tensor]) -> Rows:
+    """Mean of every channel of every stage (n, C_s, h_s, w_s), a row a picture."""
     return torch.cat([m.flatten(2).mean(dim=2) for m in maps], dim=1).double().numpy()
 
 
