@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from adapt.feature_based import CORAL
 from adapt.instance_based import TrAdaBoost
+from skada.deep import DANNLoss
 from skada.deep.losses import deepcoral_loss
-from skada.deep.modules import DomainClassifier, GradientReversalLayer  # noqa: F401 - the classifier only shows the version fits
+from skada.deep.modules import GradientReversalLayer
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
@@ -30,6 +31,30 @@ class Stump(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.tree_.predict(x))
 
 
+def dann(given: np.lib.npyio.NpzFile) -> np.ndarray:
+    """Features of the target after adversarial training that holds the source's, by the peer's loss and reversal."""
+    source, target = (torch.from_numpy(given[n][:300]) for n in ("source", "shifted"))
+    target = target / target.std()
+    a, b, c, d = (torch.from_numpy(given[n]).requires_grad_(True) for n in ("network.0", "network.1", "critic.0", "critic.1"))
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x @ a.T) @ b.T
+
+    wanted = network(source).detach()
+    domains = DANNLoss(domain_criterion=torch.nn.BCEWithLogitsLoss())
+    optimizer = torch.optim.SGD([a, b, c, d], lr=0.05)
+    steps = int(given["steps"])
+    for step in range(steps):
+        strength = 2 / (1 + np.exp(-10 * step / steps)) - 1
+        ours, theirs = network(source), network(target)
+        told = [(torch.tanh(GradientReversalLayer.apply(f, strength) @ c.T) @ d.T).squeeze(1) for f in (ours, theirs)]
+        loss = (ours - wanted).square().mean() + 0.5 * domains(domain_pred_s=told[0], domain_pred_t=told[1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return np.asarray(network(target).detach())
+
+
 def main() -> None:
     """One toy problem."""
     folder = Path(sys.argv[1])
@@ -47,6 +72,7 @@ def main() -> None:
         tradaboost=np.asarray(model.predict(given["fresh"])).ravel() > 0.5,
         reversed=x.grad.numpy(),
         deep_coral=float(loss),
+        dann=dann(given),
     )
 
 

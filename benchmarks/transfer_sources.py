@@ -124,7 +124,7 @@ def skab(data: Path, scratch: Path) -> dict[str, Any]:
         "generated": write_generated(scratch / "generated.csv", names, 9400, 0),
     }
     first, last, verdicts, harm = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    aucs, agreement = [], []
+    aucs, agreement, by_run = [], [], {}
     for path in skab_runs(data):
         whole = pd.read_csv(path, sep=";")
         label = whole["anomaly"].to_numpy()[SKAB_TRAINING_ROWS:] > 0
@@ -136,7 +136,7 @@ def skab(data: Path, scratch: Path) -> dict[str, Any]:
         order = [Path(r["source"]).stem for r in rank_sources(SensorLine(base, folder / "train.csv"), list(sources.values()), quiet)]
         first[order[0]] += 1
         last[order[-1]] += 1
-        row = {}
+        row, guard = {}, {}
         for name, transfer in {ALONE: Transfer(), **{n: Transfer(normals=p, method="coral") for n, p in sources.items()}}.items():
             spec = base.model_copy(update={"transfer": transfer})
             steps = Steps(SensorLine(spec, folder / "train.csv"), folder / name.replace(" ", "-"))
@@ -145,10 +145,12 @@ def skab(data: Path, scratch: Path) -> dict[str, Any]:
             _, score = by_row(scored, SKAB_TRAINING_ROWS, len(whole), 0.01)
             row[name] = metrics.auroc(label, score) or 0.0
             if name != ALONE:
-                verdict = load_tensors(steps.pretrain())[1]["transfer"]["ways"]["coral"]["verdict"]
+                guard[name] = load_tensors(steps.pretrain())[1]["transfer"]["ways"]["coral"]
+                verdict = guard[name]["verdict"]
                 verdicts[f"{name}: {verdict}"] += 1
                 harm[name] += int(verdict == "helps" and row[name] < row[ALONE] - 0.02)
         aucs.append(row)
+        by_run[f"{path.parent.name}/{path.stem}"] = {"order": order, "roc_auc": row, "guard": guard}
         agreement.append(float(spearmanr([-order.index(n) for n in sources], [row[n] for n in sources]).statistic))
         print(path.stem, order, json.dumps(row), flush=True)
     means = {name: float(np.mean([row[name] for row in aucs])) for name in aucs[0]}
@@ -158,6 +160,7 @@ def skab(data: Path, scratch: Path) -> dict[str, Any]:
         "guard": dict(verdicts),
         "said to help and lost more than 0.02": dict(harm),
         "mean_roc_auc": means,
+        "by_run": by_run,
         "mean_rank_correlation": float(np.nanmean(agreement)),
     }
 
@@ -174,7 +177,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         results = {"skab": skab(arguments.skab, Path(scratch))}
-        print(json.dumps(results["skab"], indent=1), flush=True)
+        print(json.dumps({k: v for k, v in results["skab"].items() if k != "by_run"}, indent=1), flush=True)
         results["tile"] = tiles(arguments.tile, arguments.solar, arguments.steel, arguments.normals, Path(scratch))
     write_text(arguments.out, json.dumps(results, indent=1, sort_keys=True) + "\n")
 

@@ -80,6 +80,17 @@ def coral_loss(a: Tensor, b: Tensor) -> Tensor:
     return second + (a.mean(dim=0) - b.mean(dim=0)).square().sum() / width
 
 
+def adversary_loss(critic: nn.Module, source: Tensor, target: Tensor, strength: float) -> Tensor:
+    """DANN's loss (Ganin et al. 2016) of a critic, rows (n, D) to logits (n, 1), that tells source rows from target rows.
+
+    Its gradient reaches the rows reversed, times `strength`.
+    """
+    rows = torch.cat([source, target])
+    side = torch.cat([torch.zeros(len(source)), torch.ones(len(target))]).to(rows.dtype)
+    told = critic(reverse_gradient(rows, strength)).squeeze(1)
+    return F.binary_cross_entropy_with_logits(told, side)
+
+
 def adapt_domains(
     extractor: Stages,
     before: Stages,
@@ -129,7 +140,7 @@ def adapt_domains(
                 domains = torch.stack([coral_loss(a, b) for a, b in rows]).mean()
             else:
                 strength = schedule(done / steps)
-                domains = torch.stack([_told_apart(c, a, b, strength) for c, (a, b) in zip(critics, rows, strict=True)]).mean()
+                domains = torch.stack([adversary_loss(c, a, b, strength) for c, (a, b) in zip(critics, rows, strict=True)]).mean()
             loss = hold + WEIGHT[method] * domains
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -162,11 +173,3 @@ def _critics(widths: Sequence[int], seed: int) -> nn.ModuleList:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.ModuleList(nn.Sequential(nn.Linear(w, 64), nn.ReLU(), nn.Linear(64, 1)) for w in widths)
-
-
-def _told_apart(critic: nn.Module, source: Tensor, target: Tensor, strength: float) -> Tensor:
-    """The critic's loss on rows of both domains, whose gradient reaches the features reversed."""
-    rows = torch.cat([source, target])
-    side = torch.cat([torch.zeros(len(source)), torch.ones(len(target))])
-    told = critic(reverse_gradient(rows, strength)).squeeze(1)
-    return F.binary_cross_entropy_with_logits(told, side)
