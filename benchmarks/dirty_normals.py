@@ -4,6 +4,7 @@
 
 DATA is in MVTec AD layout. The defects used are taken out of the test part. Reported for each share: image AUROC of a clean fit, of a
 fit that learns them all, and of the trimmed fit that the pipeline makes, on the same test pictures, and how many suspects are right.
+"other_pieces" is the same without the test pictures that nearly repeat a hidden one: the piece that was hidden, under another light.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from anomaly.atomic import write_text
 from anomaly.data.images import Picture, decide_color, read_image
-from anomaly.data.layouts import find_pictures
+from anomaly.data.layouts import find_pictures, near_duplicates
 from anomaly.features.build import build_camera_extractor
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.scorers.build import fit_camera_scorer
@@ -70,13 +71,18 @@ def measure(spec: CameraSpec, root: Path, seeds: int) -> list[dict[str, Any]]:
             rest = np.setdiff1d(np.arange(len(faulty)), hidden)
             trimmed = fit_trimmed(fit, mixed)
             suspect = trimmed.suspect.numpy()
-            auroc = {
-                name: float(roc_auc_score(faulty[rest], scores(one, test, rest)))
-                for name, one in (("clean", clean), ("all_learnt", fit(mixed)), ("trimmed", trimmed.fitted))
-            }
+            shown = near_duplicates([*found.train, *(found.test[i] for i in hidden)], [found.test[i] for i in rest])
+            hidden_ids = {found.test[i].id for i in hidden}
+            other = np.array([shown.get(found.test[i].id) not in hidden_ids for i in rest])
+            auroc, other_pieces = {}, {}
+            for name, one in (("clean", clean), ("all_learnt", fit(mixed)), ("trimmed", trimmed.fitted)):
+                scored = scores(one, test, rest)
+                auroc[name] = float(roc_auc_score(faulty[rest], scored))
+                other_pieces[name] = float(roc_auc_score(faulty[rest][other], scored[other]))
             right = int((suspect & dirty).sum())
             found_share = {"suspects": int(suspect.sum()), "precision": right / max(1, int(suspect.sum())), "recall": right / len(hidden)}
-            rows.append({"share": len(hidden) / count, "seed": seed, **auroc, **found_share})
+            other_pieces |= {"left_out": int((~other).sum())}
+            rows.append({"share": len(hidden) / count, "seed": seed, **auroc, "other_pieces": other_pieces, **found_share})
             print(root.name, json.dumps(rows[-1]), flush=True)
     return rows
 
