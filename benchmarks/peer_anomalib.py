@@ -17,6 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx  # noqa: F401 - torch's export needs it: a missing one is said before the long fit, not after
+import onnxruntime
+import openvino
 import torch
 from anomalib.models.image.patchcore.torch_model import PatchcoreModel
 from PIL import Image
@@ -49,9 +52,6 @@ def latency(run: Callable[[torch.Tensor], object], contents: list[bytes], rounds
 
 def quickest(model: PatchcoreModel, contents: list[bytes], folder: Path) -> dict[str, float]:
     """Latency of Torch, ONNX Runtime and OpenVINO on the CPU."""
-    import onnxruntime
-    import openvino
-
     def torch_run(x: torch.Tensor) -> None:
         with torch.inference_mode():
             model(x)
