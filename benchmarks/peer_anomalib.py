@@ -52,6 +52,7 @@ def latency(run: Callable[[torch.Tensor], object], contents: list[bytes], rounds
 
 def quickest(model: PatchcoreModel, contents: list[bytes], folder: Path) -> dict[str, float]:
     """Latency of Torch, ONNX Runtime and OpenVINO on the CPU."""
+
     def torch_run(x: torch.Tensor) -> None:
         with torch.inference_mode():
             model(x)

@@ -128,10 +128,15 @@ def pseudo_runs(tables: Sequence[SensorTable], rows: int, window: int, *, lent: 
     """(table, its rows) of each stretch that can stand for a machine of which `rows` rows are learnt from.
 
     It has as many rows and twice as many after them, or twenty windows where that is more; the last of a table half as many. When it is
-    to be `lent` the rest of the tables, as many usable rows as it learns from must be left of them.
+    to be `lent` the rest of the tables, as many usable rows as it learns from must be left of them: where the tables are short, fewer
+    come after, but never fewer than it learns from.
     """
     after = max(LATER * rows, SOON * window)
     usable = sum(int(table.usable.sum()) for table in tables)
+    if lent:
+        after = min(after, usable - 2 * rows)
+        if after < rows:
+            return []
     found = []
     for index, table in enumerate(tables):
         for start in range(0, len(table.times) - (rows + after // 2) + 1, rows + after):
