@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,16 +24,20 @@ Verdict = Literal["helps", "no clear difference", "negative transfer"]
 
 @dataclass(frozen=True)
 class Judged:
-    """One way: its AUROC on made-up faults, and its gain over the target alone with the paired 95 % interval."""
+    """One way: its AUROC on made-up faults, and its gain over the target alone with the paired 95 % interval.
+
+    `proves`: whether a gain on made-up faults says that real ones gain. A loss always counts.
+    """
 
     auroc: float
     gain: float
     low: float
     high: float
+    proves: bool = True
 
     @property
     def verdict(self) -> Verdict:
-        if self.low > CLEARLY:
+        if self.proves and self.low > CLEARLY:
             return "helps"
         return "negative transfer" if self.high < 0 else "no clear difference"
 
@@ -59,13 +63,13 @@ def label_gain(
     return (auroc(labels == 1, ours) or 0.0) - (auroc(labels == 1, theirs) or 0.0), float(low), float(high)
 
 
-def judge(rankings: Mapping[str, Ranking], seed: int) -> dict[str, Judged]:
-    """Every way but `ALONE` against it, on the same records."""
+def judge(rankings: Mapping[str, Ranking], seed: int, unproven: Collection[str] = ()) -> dict[str, Judged]:
+    """Every way but `ALONE` against it, on the same records; of the ways `unproven` a gain on made-up faults says nothing."""
     alone = rankings[ALONE]
     found = {}
     for way, ranking in rankings.items():
         if way != ALONE:
-            found[way] = Judged(ranking.auroc(), *gain_interval(ranking, alone, np.random.default_rng(seed)))
+            found[way] = Judged(ranking.auroc(), *gain_interval(ranking, alone, np.random.default_rng(seed)), proves=way not in unproven)
     return found
 
 
