@@ -244,6 +244,15 @@ def test_auto_falls_back_where_nothing_clearly_helps_and_a_named_way_is_warned_o
     assert "negative transfer" in why
 
 
+def test_a_gain_that_proves_nothing_is_never_taken_for_help_and_its_harm_still_counts() -> None:
+    rankings = {ALONE: ranking(1.0), "coral": ranking(3.0), "batch-norm": ranking(0.1), "finetune": ranking(2.0)}
+    judged = judge(rankings, 0, unproven=("coral", "batch-norm"))
+    assert judged["coral"].verdict == "no clear difference"
+    assert judged["batch-norm"].verdict == "negative transfer"
+    assert choose(judged, "auto")[0] == "finetune"
+    assert choose({"coral": judged["coral"]}, "auto")[0] == ALONE
+
+
 def test_gain_on_a_handful_of_labels_draws_both_kinds() -> None:
     labels = np.array([0] * 50 + [1] * 3)
     good = labels + 0.1 * np.random.default_rng(0).normal(size=53)

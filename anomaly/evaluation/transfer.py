@@ -80,8 +80,9 @@ def choose(judged: Mapping[str, Judged], asked: str) -> tuple[str, str]:
         if verdict == "negative transfer":
             return asked, f"asked for, though it is negative transfer: {judged[asked].words(asked)}"
         return asked, f"asked for; {judged[asked].words(asked)}"
-    best = max(judged, key=lambda way: judged[way].auroc)
-    if judged[best].verdict == "helps":
+    helping = [way for way, one in judged.items() if one.verdict == "helps"]
+    best = max(helping or judged, key=lambda way: judged[way].auroc)
+    if helping:
         return best, judged[best].words(best)
     return ALONE, f"no way is clearly better; the best, {judged[best].words(best)}"
 
