@@ -29,6 +29,7 @@ from anomaly.data.images import Picture
 from anomaly.data.layouts import find_pictures
 from anomaly.features.backbones import packaged_weights
 
+INSTRUCTIONS = ("avx2", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")  # what tells how quick either side can be
 TIMED = 40  # pictures whose latency is taken, three times each
 
 
@@ -181,6 +182,7 @@ def main() -> None:
         "graph_to_bare_backbone": mine["one_thread_int8_ms"] / mine["one_thread_bare_ms"],
     }
     report = {"train": len(train), "share": arguments.share, "anomalib": theirs, "anomalib_resnet18": default, "ours": mine}
+    report["cpu_instructions"] = [name for name in INSTRUCTIONS if f" {name}" in Path("/proc/cpuinfo").read_text()]
     write_text(arguments.out, json.dumps(report | {"same_coreset": same, "ratios": ratios}, indent=1, sort_keys=True) + "\n")
     print(json.dumps(report | {"same_coreset": same, "ratios": ratios}, indent=1, sort_keys=True))
 
