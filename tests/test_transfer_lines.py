@@ -186,6 +186,17 @@ def test_a_short_record_lends_to_a_part_of_itself_as_long_as_enough_is_left(sens
     assert self_test(bundle, open_session(bundle, "cpu")) > 0
 
 
+def test_a_record_of_nothing_but_gaps_is_named(sensor: Fitted, tmp_path: Path) -> None:
+    few, normals = tmp_path / "few.csv", machine(tmp_path / "other.csv", 1000, 11, 2.0, 50.0)
+    pd.read_csv(sensor.data / "train.csv").head(79).to_csv(few, index=False)
+    frame = pd.read_csv(normals)
+    time = frame.columns[0]
+    frame[time] = (pd.to_datetime(frame[time]) + pd.to_timedelta(np.arange(1000) // 20, unit="h")).map(lambda t: t.isoformat())
+    frame.to_csv(normals, index=False)
+    with pytest.raises(DataError, match=r"other\.csv: no 30 rows without a gap"):
+        run("transfer", normals, sensor.spec, "--data", few, "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
+
+
 def test_a_machine_with_shuffled_channels_is_ranked_last_and_caught(sensor: Fitted, tmp_path: Path) -> None:
     like = machine(tmp_path / "like.csv", 2000, 12, 1.5, 3.0)
     frame = pd.read_csv(like)

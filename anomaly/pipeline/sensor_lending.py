@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from anomaly.calibration.conformal import effective_size
 from anomaly.data.sensors import SensorTable
 from anomaly.data.windows import stack_windows, window_ends
+from anomaly.errors import DataError
 from anomaly.features.alignment import Alignment, coral
 
 Rows = NDArray[np.float32]
@@ -39,6 +40,8 @@ def lend(tables: Sequence[SensorTable], target: Rows, window: int, way: LendingW
     source = np.concatenate([table.values[table.usable] for table in tables])
     align = alignment(source, target, way)
     ends = [window_ends(table.times, table.usable, window, table.max_gap_s) for table in tables]
+    if not any(len(found) for found in ends):
+        raise DataError(f"{tables[0].path}: no {window} rows without a gap to learn from; raise [input] max_gap_s, or give another record")
     moved = [(_by_stretch(align, table.values, len(target), window), found) for table, found in zip(tables, ends, strict=True)]
     return Lent(*stack_windows(moved, window, LENT))
 

@@ -26,6 +26,7 @@ BATCH = 2048
 JUDGED = 200  # windows a block that made-up faults are put on
 LATER = 2  # a pseudo-run is scored for this many times as long as it was learnt,
 SOON = 20  # and for this many windows at least: what wanders does not show sooner
+FEWEST_LATER = 8  # windows to be scored of one, and left to lend to it, at least
 
 
 @dataclass(frozen=True)
@@ -128,23 +129,24 @@ def pseudo_runs(tables: Sequence[SensorTable], rows: int, window: int, *, lent: 
     """(table, its rows) of each stretch that can stand for a machine of which `rows` rows are learnt from.
 
     It has as many rows and twice as many after them, or twenty windows where that is more; the last of a table half as many. When it is
-    to be `lent` the rest of the tables, as many usable rows as it learns from must be left of them: where the tables are short, fewer
-    come after, but never fewer than it learns from.
+    to be `lent` the rest of the tables, as many rows as it learns from are left of them: where the tables are short, fewer come after,
+    but never fewer than it learns from.
     """
     after = max(LATER * rows, SOON * window)
-    usable = sum(int(table.usable.sum()) for table in tables)
     if lent:
-        after = min(after, usable - 2 * rows)
+        after = min(after, sum(int(table.usable.sum()) for table in tables) - 2 * rows)
         if after < rows:
             return []
-    found = []
-    for index, table in enumerate(tables):
+    every = [window_ends(table.times, table.usable, window, table.max_gap_s) for table in tables]
+    windows, found = sum(len(ends) for ends in every), []
+    for index, (table, ends) in enumerate(zip(tables, every, strict=True)):
         for start in range(0, len(table.times) - (rows + after // 2) + 1, rows + after):
-            part = slice(start, start + rows + after)
-            ends = window_ends(table.times[part], table.usable[part], window, table.max_gap_s)
-            enough = (ends < rows).sum() >= (rows - window + 1) / 2 and (ends >= rows + window).sum() >= 8
-            if enough and not (lent and usable - int(table.usable[part].sum()) < rows):
-                found.append((index, part))
+            stop = min(start + rows + after, len(table.times))
+            learnt = ((ends >= start + window - 1) & (ends < start + rows)).sum()
+            later = ((ends >= start + rows + window) & (ends < stop)).sum()
+            left = windows - ((ends >= start) & (ends < stop + window - 1)).sum()
+            if learnt >= (rows - window + 1) / 2 and later >= FEWEST_LATER and (left >= FEWEST_LATER or not lent):
+                found.append((index, slice(start, stop)))
     return found
 
 
