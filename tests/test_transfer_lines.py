@@ -174,7 +174,7 @@ def test_twenty_windows_are_enough_with_another_machines_record(sensor: Fitted, 
     assert figures["roc_auc"] > 0.6
 
 
-@pytest.mark.parametrize(("rows", "by"), [(400, "1 pseudo-runs of 79 rows"), (200, "3 blocks")])
+@pytest.mark.parametrize(("rows", "by"), [(400, "1 pseudo-run of 79 rows"), (200, "3 blocks")])
 def test_a_short_record_lends_to_a_part_of_itself_as_long_as_enough_is_left(sensor: Fitted, tmp_path: Path, rows: int, by: str) -> None:
     """A pseudo-run as long as it is from a long record would leave nothing of 400 rows to lend to it."""
     few = tmp_path / "few.csv"

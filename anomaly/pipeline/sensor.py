@@ -218,7 +218,7 @@ class SensorLine:
         if not tables:
             return held_out.scores, effective_size(held_out.scores), f"{self.spec.calibration.folds} blocks"
         scores, effective, runs = wandering_scores(self.spec, method, tables, learnt, network, way)
-        by = f"{runs} pseudo-runs of {learnt} rows learnt and the rows after them, from {named}"
+        by = f"{runs} pseudo-run{'s' if runs > 1 else ''} of {learnt} rows learnt and the rows after them, from {named}"
         progress(f"threshold from {by}")
         return scores, effective, by
 
