@@ -37,11 +37,11 @@ def lend(tables: Sequence[SensorTable], target: Rows, window: int, way: LendingW
     "coral" brings the whole covariance over, "batch-norm" each sensor's centre and spread alone. The target's moments are
     shrunk towards the source's as far as its rows, which follow each other closely, are few.
     """
-    source = np.concatenate([table.values[table.usable] for table in tables])
-    align = alignment(source, target, way)
     ends = [window_ends(table.times, table.usable, window, table.max_gap_s) for table in tables]
     if not any(len(found) for found in ends):
         raise DataError(f"{tables[0].path}: no {window} rows without a gap to learn from; raise [input] max_gap_s, or give another record")
+    source = np.concatenate([table.values[table.usable] for table in tables])
+    align = alignment(source, target, way)
     moved = [(_by_stretch(align, table.values, len(target), window), found) for table, found in zip(tables, ends, strict=True)]
     return Lent(*stack_windows(moved, window, LENT))
 
