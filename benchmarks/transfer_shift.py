@@ -6,8 +6,9 @@ DATA is in MVTec AD layout. Its training normals, up to 100 of them, are the sou
 shifted camera (SHIFTS below): `--target` training pictures other than those are all that it has, and every test picture is shifted. The
 banks hold the source's normals alone, so that what is measured is the adaptation: image AUROC of the source alone unshifted, on shifted
 pictures without adaptation, and with each way; `recovered` is the share of the drop that is won back. Beside them `target only`: the same
-extractor and a bank of the target pictures alone; and `fitted with` each way: the banks that a bundle really has, of the target's own
-pictures and the source's adapted ones. The guard is what `anomaly transfer` would have said.
+extractor and a bank of the target pictures alone; `fitted with` each way: the banks that a bundle really has, of the target's own
+pictures and the source's adapted ones; and `source shifted`: a bank of the source's very pictures taken through the shifted camera, which
+no adaptation has: what that does not win back either is lost in the pictures. The guard is what `anomaly transfer` would have said.
 """
 
 from __future__ import annotations
@@ -117,6 +118,7 @@ def main() -> None:
                 if seed not in unshifted:
                     seen = line.features_of(transfer.source, transfer.preprocess, list(found.test))
                     unshifted[seed] = rate(line, transfer.borrowed, seen, [], seed)
+                shifted(normals, shift, root / "source shifted")
                 row = {"unshifted": unshifted[seed]} | one_draw(line, transfer, arguments.ways, seed)
                 guarded = [m for m in GUARDED if m in arguments.ways]
                 if seed == 0 and guarded:
@@ -137,7 +139,9 @@ def one_draw(line: CameraLine, transfer: CameraTransfer, ways: list[TransferMeth
 
     test = list(line.pictures.test)
     own, tested = seen(transfer.source, line.readable), seen(transfer.source, test)
+    there = seen(transfer.source, list(find_pictures(line.root / "source shifted").train))
     row: dict[str, Any] = {
+        "source shifted": rate(line, there, tested, [], seed),
         "source only": rate(line, transfer.borrowed, tested, [], seed),
         ALONE: rate(line, own, tested, [], seed),
         "fitted with frozen": rate(line, own, tested, transfer.borrowed, seed),

@@ -158,6 +158,26 @@ def machine(path: Path, rows: int, seed: int, gain: float, offset: float) -> Pat
     return path
 
 
+def test_records_of_sensors_are_ranked_by_what_lending_them_gives(sensor: Fitted, tmp_path: Path) -> None:
+    here = machine(tmp_path / "here.csv", 600, 5, 1.0, 0.0)
+    like = machine(tmp_path / "like.csv", 3000, 6, 1.0, 0.0)
+    frame = pd.read_csv(like)
+    names = list(frame.columns[1:])
+    mixed = tmp_path / "mixed.csv"  # the same record with its sensors' names exchanged
+    frame.rename(columns=dict(zip(names, names[3:] + names[:3], strict=True))).to_csv(mixed, index=False)
+
+    def ranked(data: Path) -> list[dict[str, float]]:
+        run("sources", sensor.spec, "--data", data, "--source", mixed, "--source", like, "--json", tmp_path / "s.json")
+        return json.loads((tmp_path / "s.json").read_text())  # type: ignore[no-any-return]
+
+    assert [row["source"] for row in ranked(here)] == [str(like), str(mixed)]
+    few = tmp_path / "few.csv"
+    pd.read_csv(here).head(35).to_csv(few, index=False)
+    first, second = ranked(few)  # too few rows to hold some out: by distance
+    assert "lent_auroc" not in first
+    assert first["proxy_a_distance"] <= second["proxy_a_distance"]
+
+
 def test_twenty_windows_are_enough_with_another_machines_record(sensor: Fitted, tmp_path: Path) -> None:
     few = tmp_path / "few.csv"
     pd.read_csv(sensor.data / "train.csv").head(49).to_csv(few, index=False)

@@ -20,9 +20,10 @@ from anomaly.features.preprocess import ImagePreprocess
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.line import Line, Progress
 from anomaly.pipeline.sensor import SensorLine
-from anomaly.pipeline.sensor_lending import align_rows, alignment
+from anomaly.pipeline.sensor_lending import align_rows, alignment, lend
 from anomaly.pipeline.sensor_tables import find_tables
 from anomaly.pipeline.transfer_camera import camera_source, source_normals
+from anomaly.pipeline.transfer_sensor import Way, ranking
 from anomaly.scorers.embedding import centre_of, embed
 from anomaly.spec import EXTRACTORS
 
@@ -34,17 +35,18 @@ def rank_sources(line: Line, sources: Sequence[Path], progress: Progress) -> lis
     """Sources of a line, the most promising first, with the figures they were ranked by.
 
     A source is another line's detector (a bundle or an extractor) or its normal data. Detectors are ranked by `logme`: the evidence that
-    their features tell made-up faults from this line's normals. Data is ranked by distance from this line's normals: pictures by
-    `nearest_ratio` of their patches as the spec's own extractor sees them, rows of sensors by `proxy_a_distance`, then `kernel_distance`.
-    Detectors come before data. Nothing is trained.
+    their features tell made-up faults from this line's normals. Pictures are ranked by `nearest_ratio`, how far their patches lie from
+    this line's as the spec's own extractor sees them. Records of sensors are ranked by `lent_auroc`, how made-up faults are told from this
+    line's rows with the record lent by CORAL, which is a closed form; where this line has too few rows for that, by `proxy_a_distance`,
+    then `kernel_distance`. Detectors come before data. Nothing is trained.
     """
     if not sources:
         raise DataError("no sources given; name bundles, extractors or folders of normal data of other lines")
     rows = [_camera(line, path) if isinstance(line, CameraLine) else _sensor(line, path) for path in sources]  # type: ignore[arg-type]
     for path, row in zip(sources, rows, strict=True):
         progress(f"{path}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float)))
-    order = ("nearest_ratio", "proxy_a_distance", "kernel_distance")
-    return sorted(rows, key=lambda row: (-row.get("logme", -np.inf), *(row.get(figure, 0.0) for figure in order)))
+    best, nearest = ("logme", "lent_auroc"), ("nearest_ratio", "proxy_a_distance", "kernel_distance")
+    return sorted(rows, key=lambda row: (*(-row.get(f, -np.inf) for f in best), *(row.get(f, 0.0) for f in nearest)))
 
 
 def _camera(line: CameraLine, path: Path) -> dict[str, Any]:
@@ -89,7 +91,12 @@ def _sensor(line: SensorLine, path: Path) -> dict[str, Any]:
     step = max(1, len(a) // (4 * len(b)))
     block = max(1, len(b) // 10)
     a = a[::step]
-    return {"source": str(path), **_distances(_pairs(a), _pairs(b), (list(np.arange(len(a)) // block), list(np.arange(len(b)) // block)))}
+    apart = _distances(_pairs(a), _pairs(b), (list(np.arange(len(a)) // block), list(np.arange(len(b)) // block)))
+    lent = Way(lent=lend(tables, line.values, line.spec.input.window, "coral"))
+    try:
+        return {"source": str(path), "lent_auroc": ranking(line, lent).auroc(), **apart}
+    except DataError:  # too few rows of this line to hold some out
+        return {"source": str(path), **apart}
 
 
 def _pairs(rows: Rows) -> Rows:

@@ -83,22 +83,15 @@ class SensorTransfer:
             pretrain_sensors(encoder, filled(normals.preprocess(torch.from_numpy(normals.windows))), self.line.spec.pretrain, generator)
         return Way(encoder=encoder)
 
-    def ranking(self, way: Way) -> Ranking:
-        """How a way ranks made-up faults on the line's own normals, by blocks."""
-        spec = self.line.spec
-        extractor = SensorExtractor(spec.input.window, way.encoder).eval()
-        normals: Normals = self.line.normals_with(way.lent) if way.lent is not None else self.line.normals
-        return held_out_scores(spec, self.line.first_method(), normals, extractor, normals.features(extractor)).ranking
-
     def run(self, out: Path) -> dict[str, Any]:
         """Judge, choose, and write the extractor file. Returns its description."""
         made = {method: self.way(method) for method in self.ways()}
         try:
-            alone = self.ranking(Way())
+            alone = ranking(self.line, Way())
         except DataError as error:  # too few normals for the line to stand alone: nothing to compare with
             taken, report = self._unjudged(list(made), str(error))
         else:
-            rankings = {ALONE: alone} | {str(method): self.ranking(way) for method, way in made.items()}
+            rankings = {ALONE: alone} | {str(method): ranking(self.line, way) for method, way in made.items()}
             # A lent record widens scales: made-up faults, which last seconds, gain by that and real ones need not. Of 36 loans to machines
             # that can stand alone 11 seemed to help; none of these gained over 0.011 ROC-AUC, and four lost over 0.02 (docs/transfer.md).
             judged = judge(rankings, self.line.spec.seed, unproven=get_args(LendingWay))
@@ -119,6 +112,13 @@ class SensorTransfer:
             raise DataError(reason)
         why = f"not compared with the target alone, which cannot be fitted: {reason}"
         return taken, {"method": taken, "asked": self.asked.method, "why": why, "ways": {}, "negative_transfer": []}
+
+
+def ranking(line: SensorLine, way: Way) -> Ranking:
+    """How a way ranks made-up faults on the line's own normals, by blocks. Raises DataError when these are too few for it."""
+    extractor = SensorExtractor(line.spec.input.window, way.encoder).eval()
+    normals: Normals = line.normals_with(way.lent) if way.lent is not None else line.normals
+    return held_out_scores(line.spec, line.first_method(), normals, extractor, normals.features(extractor)).ranking
 
 
 def sensor_source(spec: SensorSpec, path: Path) -> tuple[SensorEncoder | None, dict[str, Any]]:
