@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from enum import StrEnum
+from math import isnan
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -142,27 +143,27 @@ def curve(
     normals: Normals = None,
     seeds: Annotated[int, typer.Option(help="Draws of normals a size.")] = 5,
 ) -> None:
-    """Accuracy on labelled pictures against the number of normals, with a transfer and without, as a plot and a table (cameras)."""
+    """Accuracy on labelled records against the number of normals, with a transfer and without, as a plot and a table."""
     from anomaly.atomic import replacing
-    from anomaly.errors import SpecError
     from anomaly.evaluation.report_curve import curve_table, write_curve
     from anomaly.pipeline.camera import CameraLine
-    from anomaly.pipeline.curve import SIZES, camera_curve
+    from anomaly.pipeline.curve import ALL, SIZES, WINDOWS, camera_curve, sensor_curve
+    from anomaly.pipeline.sensor import SensorLine
 
     if method in (Method.auto, Method.tradaboost):
         raise typer.BadParameter("name one way; auto and tradaboost are not curves of one way", param_hint="--method")
     parsed = transfer_spec(spec, source, method.value, normals)
-    if parsed.kind != "camera":
-        raise SpecError(
-            f"{spec}: a sensor spec; learning curves are of cameras. Sensors: set [input] train_rows and run `anomaly transfer`"
-        )
+    camera = parsed.kind == "camera"
     with progress("curve") as say:
-        found = camera_curve(CameraLine(parsed, data), parsed.transfer.method, (*SIZES, 1 << 30), seeds, say)
+        if camera:
+            found = camera_curve(CameraLine(parsed, data), parsed.transfer.method, (*SIZES, ALL), seeds, say)
+        else:
+            found = sensor_curve(SensorLine(parsed, data), (*WINDOWS, ALL), seeds, say)
     with replacing(out_.with_suffix(".csv")) as part:
         found.to_csv(part, index=False)
-    write_curve(found, f"{parsed.name}: {method.value} from {source.name}", out_)
+    words = ("normals", "image AUROC") if camera else ("normal windows", "ROC-AUC of rows")
+    write_curve(found, f"{parsed.name}: {method.value} from {source.name}", out_, *words)
     for row in curve_table(found).to_dict("records"):
-        out.print(
-            f"  {row['way']:16} {row['normals']:5} normals  {row['auroc']:.4f}  ({row['low']:.4f} to {row['high']:.4f})", markup=False
-        )
+        between = "one run" if isnan(row["low"]) else f"{row['low']:.4f} to {row['high']:.4f}"
+        out.print(f"  {row['way']:16} {row['normals']:5} {words[0]}  {row['auroc']:.4f}  ({between})", markup=False)
     out.print(f"page: {out_}")

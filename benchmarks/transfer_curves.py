@@ -35,7 +35,7 @@ from anomaly.features.build import build_camera_extractor, describe_source, save
 from anomaly.features.pretrain_images import pretrain_images
 from anomaly.pipeline.benchmark import SKAB_LABELS, by_row, learn_and_score, skab_runs
 from anomaly.pipeline.camera import CameraLine
-from anomaly.pipeline.curve import SIZES, camera_curve
+from anomaly.pipeline.curve import ALL, SIZES, camera_curve
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sources import rank_sources
 from anomaly.spec import CameraExtractor, CameraSpec, Pretrain, SensorInput, SensorSpec, Transfer
@@ -101,7 +101,7 @@ def cameras(tile: Path, sources: dict[str, Path], only: str, seeds: int, scratch
         results.setdefault("logme", {})[name] = rank_sources(line, [weights], lambda _: None)[0]["logme"]
         print(name, "logme", results["logme"][name], flush=True)
         if name != "untrained":
-            results[name] = tile_curve(tile, weights, "frozen", seeds, (*SIZES, 1 << 30))
+            results[name] = tile_curve(tile, weights, "frozen", seeds, (*SIZES, ALL))
     if not only or "tile from nothing" in only.split(","):
         spec = CameraSpec(kind="camera", extractor=NOTHING)
         weights = scratch / "none.safetensors"

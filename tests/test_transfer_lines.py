@@ -18,11 +18,13 @@ from anomaly.data.synthetic import plant
 from anomaly.edge.session import open_session
 from anomaly.edge.testing import self_test
 from anomaly.errors import AnomalyError, DataError, SpecError, WeightsError
+from anomaly.evaluation.report_curve import write_curve
+from anomaly.evaluation.transfer import ALONE
 from anomaly.pipeline.camera import CameraLine
-from anomaly.pipeline.curve import camera_curve
+from anomaly.pipeline.curve import ALL, camera_curve, sensor_curve
 from anomaly.pipeline.sensor import SensorLine
 from anomaly.pipeline.steps import Steps
-from anomaly.spec import Transfer, read_spec
+from anomaly.spec import Pretrain, SensorSpec, Transfer, read_spec
 from tests.conftest import Fitted
 
 runner = CliRunner()
@@ -156,6 +158,30 @@ def machine(path: Path, rows: int, seed: int, gain: float, offset: float) -> Pat
     frame[sensors] = frame[sensors] * gain + offset
     frame.to_csv(path, index=False)
     return path
+
+
+def test_a_curve_of_sensors_begins_where_the_target_alone_cannot(tmp_path: Path) -> None:
+    line = tmp_path / "line"
+    line.mkdir()
+    machine(line / "train.csv", 500, 5, 1.0, 0.0)
+    plant(900, np.random.default_rng(7), faults=True).drop(columns="fault_kind").to_csv(line / "test.csv", index=False)
+    other = machine(tmp_path / "other.csv", 2000, 6, 1.3, 5.0)
+    plain = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
+    spec = plain.model_copy(update={"transfer": Transfer(normals=other, method="coral")})
+    curve = sensor_curve(SensorLine(spec, line), (20, 200, ALL), 2, lambda _: None)
+    assert [tuple(row) for row in curve[["way", "normals", "seed"]].to_numpy().tolist()] == [
+        (ALONE, 200, 0), (ALONE, 200, 1), (ALONE, 471, 0),
+        ("coral", 20, 0), ("coral", 20, 1), ("coral", 200, 0), ("coral", 200, 1), ("coral", 471, 0),
+    ]  # fmt: skip
+    whole = Steps(SensorLine(plain, line), tmp_path / "w")
+    assert curve["auroc"][2] == pytest.approx(json.loads(whole.evaluate().read_text())["roc_auc"])
+    page = tmp_path / "c.html"
+    write_curve(curve, "a curve", page, "normal windows", "ROC-AUC of rows")
+    assert "ROC-AUC of rows" in page.read_text()
+    with pytest.raises(DataError, match="no labelled tables"):
+        sensor_curve(SensorLine(spec, line / "train.csv"), (20,), 1, lambda _: None)
+    with pytest.raises(DataError, match="8 are needed"):
+        sensor_curve(SensorLine(spec, line), (5,), 1, lambda _: None)
 
 
 def test_records_of_sensors_are_ranked_by_what_lending_them_gives(sensor: Fitted, tmp_path: Path) -> None:

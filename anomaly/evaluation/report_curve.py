@@ -25,10 +25,9 @@ def curve_table(curve: pd.DataFrame) -> pd.DataFrame:
         values, half = part["auroc"].to_numpy(dtype=np.float64), float("nan")
         if len(values) > 1:
             half = float(student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-        mean = float(values.mean())
-        rows.append(
-            {"way": part["way"].iloc[0], "normals": int(part["normals"].iloc[0]), "auroc": mean, "low": mean - half, "high": mean + half}
-        )
+        mean, way, normals = float(values.mean()), part["way"].iloc[0], int(part["normals"].iloc[0])
+        low, high = np.clip([mean - half, mean + half], 0.0, 1.0)
+        rows.append({"way": way, "normals": normals, "auroc": mean, "low": float(low), "high": float(high)})
     return pd.DataFrame(rows)
 
 
@@ -39,23 +38,33 @@ def equal_to(table: pd.DataFrame, way: str, normals: int) -> int | None:
     return int(enough["normals"].min()) if len(enough) else None
 
 
-def write_curve(curve: pd.DataFrame, title: str, path: Path) -> None:
-    """Write the page atomically. `curve` has a row a run: way, normals, seed, auroc."""
+def write_curve(curve: pd.DataFrame, title: str, path: Path, unit: str = "normals", figure: str = "image AUROC") -> None:
+    """Write the page atomically. `curve` has a row a run: way, normals (counted in `unit`), seed, auroc (called `figure`)."""
     table = curve_table(curve)
     page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    write_text(path, page.render(title=title, words=_words(table), plot=_plot(table), rows=table.to_dict("records")))
+    write_text(
+        path,
+        page.render(
+            title=title,
+            words=_words(table, unit),
+            plot=_plot(table, unit, figure),
+            rows=table.to_dict("records"),
+            unit=unit,
+            figure=figure,
+        ),
+    )
 
 
-def _words(table: pd.DataFrame) -> str:
+def _words(table: pd.DataFrame, unit: str) -> str:
     way = next(w for w in table["way"].unique() if w != ALONE)
     size = min(table[table["way"] == way]["normals"], key=lambda n: abs(n - 20))
     equal = equal_to(table, way, size)
     most = int(table["normals"].max())
-    needed = f"needs {equal} normals" if equal is not None else f"does not get there with {most} normals"
-    return f"To be as good as {way} is with {size} normals, the target alone {needed}."
+    needed = f"needs {equal} {unit}" if equal is not None else f"does not get there with {most} {unit}"
+    return f"To be as good as {way} is with {size} {unit}, the target alone {needed}."
 
 
-def _plot(table: pd.DataFrame) -> Plot:
+def _plot(table: pd.DataFrame, unit: str, figure_name: str) -> Plot:
     figure = Figure(figsize=(7, 4))
     axes = figure.subplots()
     for way, color in zip(sorted(table["way"].unique(), key=lambda w: w == ALONE), (GOOD, BAD, LINE), strict=False):
@@ -66,6 +75,8 @@ def _plot(table: pd.DataFrame) -> Plot:
     axes.set_xticks(sorted(table["normals"].unique()))
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.minorticks_off()
-    axes.set(xlabel="normals to learn from", ylabel="image AUROC")
+    axes.set(xlabel=f"{unit} to learn from", ylabel=figure_name)
     axes.legend()
-    return as_plot("Mean over seeds, 95 % interval shaded", "Accuracy against the number of normals, with the transfer and without", figure)
+    return as_plot(
+        "Mean over seeds, 95 % interval shaded", f"{figure_name} against the number of {unit}, with the transfer and without", figure
+    )

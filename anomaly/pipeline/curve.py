@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,17 +13,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.data.images import Picture
+from anomaly.data.sensors import read_table
 from anomaly.errors import DataError, SpecError
+from anomaly.evaluation.evaluate import score_table
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.transfer import ALONE
 from anomaly.features.backbones import Stages
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.line import Progress
+from anomaly.pipeline.sensor import SensorLine
+from anomaly.pipeline.sensor_tables import label_of, schema_of_input
+from anomaly.pipeline.steps import Steps
 from anomaly.pipeline.transfer_camera import CameraTransfer, Way
 from anomaly.scorers.build import fit_camera_scorer
-from anomaly.spec import TransferMethod
+from anomaly.spec import Transfer, TransferMethod
 
 SIZES = (5, 10, 20, 50, 100)
+ALL = 1 << 30
+WINDOWS = (10, 20, 50, 100, 200, 500)
 BANK = 2000  # patches a bank at most: many fits
 AT_ONCE = 32
 
@@ -32,8 +41,7 @@ def camera_curve(line: CameraLine, method: TransferMethod, sizes: Sequence[int],
     Sizes beyond what there is stand for all normals. Every seed draws other normals. Banks hold at most 2,000 patches, whatever
     the spec says. Raises DataError when the line has no labelled pictures, SpecError when its spec names no source.
     """
-    if not line.spec.transfer.given:
-        raise SpecError("a learning curve compares with and without a transfer; name its source under [transfer]")
+    _check_given(line.spec.transfer)
     if not line.pictures.test:
         raise DataError(f"{line.root}: no labelled pictures to measure on; give a folder with test/good and test/KIND")
     transfer = CameraTransfer(line, progress)
@@ -68,3 +76,56 @@ def camera_curve(line: CameraLine, method: TransferMethod, sizes: Sequence[int],
                 found.append({"way": name, "normals": size, "seed": seed, "auroc": area})
                 progress(f"{name}, {size} normals, seed {seed}: AUROC {area:.4f}")
     return pd.DataFrame(found)
+
+
+def sensor_curve(line: SensorLine, sizes: Sequence[int], seeds: int, progress: Progress) -> pd.DataFrame:
+    """ROC-AUC (`way`, `normals`, `seed`, `auroc`) of the line's labelled rows, by the target alone and by the spec's transfer.
+
+    `normals` are windows whose rows follow each other; every seed has them begin elsewhere. Sizes beyond what there is stand for
+    all rows. A size with which a way cannot be fitted has no row. Raises DataError when the line has no labelled tables, or
+    the transfer can be fitted with no size, SpecError when the spec names no source.
+    """
+    _check_given(line.spec.transfer)
+    if not line.test_paths:
+        raise DataError(f"{line.root}: no labelled tables to measure on; give a folder with train*.csv and test*.csv")
+    every = len(line.values) - line.spec.input.window + 1
+    found, reason = [], ""
+    for way, transfer in {ALONE: Transfer(), line.spec.transfer.method: line.spec.transfer}.items():
+        for size in sorted({min(size, every) for size in sizes}):
+            for seed in range(1 if size == every else seeds):
+                start = int(np.random.default_rng([line.spec.seed, seed, size]).integers(every - size + 1))
+                try:
+                    area = _row_auroc(line.knowing(start, size + line.spec.input.window - 1, transfer))
+                except DataError as error:
+                    reason = str(error)
+                    progress(f"{way}, {size} windows: cannot be fitted; {reason}")
+                    break
+                found.append({"way": way, "normals": size, "seed": seed, "auroc": area})
+                progress(f"{way}, {size} windows, seed {seed}: ROC-AUC {area:.4f}")
+    if not found or found[-1]["way"] == ALONE:
+        raise DataError(reason)
+    return pd.DataFrame(found)
+
+
+def _row_auroc(line: SensorLine) -> float:
+    """ROC-AUC of all rows of the labelled tables by a detector fitted on the line."""
+    with tempfile.TemporaryDirectory() as scratch:
+        steps = Steps(line, Path(scratch))
+        run, schema = steps.detector().run, line.input_schema({})
+    labels, scores = [], []
+    for path in line.test_paths:
+        table = read_table(path, schema_of_input(schema))
+        label = label_of(table)
+        if label is None:
+            raise SpecError(f"{path}: no label column; name it in [input] labels")
+        scored = score_table(run, table, line.spec.input.window, line.spec.input.context)
+        score = np.full(len(table.times), float(scored["score"].min()))
+        score[scored["row"].to_numpy()] = scored["score"].to_numpy()
+        labels.append(table.labels[label] > 0)
+        scores.append(score)
+    return auroc(np.concatenate(labels), np.concatenate(scores)) or 0.0
+
+
+def _check_given(transfer: Transfer) -> None:
+    if not transfer.given:
+        raise SpecError("a learning curve compares with and without a transfer; name its source under [transfer]")

@@ -38,7 +38,7 @@ from anomaly.pipeline.transfer_sensor import SensorTransfer
 from anomaly.scorers.build import load_sensor_scorer
 from anomaly.scorers.suspects import stands_out
 from anomaly.scorers.windows import Recovering
-from anomaly.spec import SensorMethod, SensorSpec
+from anomaly.spec import SensorMethod, SensorSpec, Transfer
 
 FEWEST = 8  # windows, or windows a fold, to fit on
 MAX_WINDOWS = 20_000  # windows used for fitting; more are thinned evenly
@@ -96,6 +96,16 @@ class SensorLine:
     def values(self) -> NDArray[np.float32]:
         """All normal rows (n, C)."""
         return np.concatenate([table.values[table.usable] for table in self.tables])
+
+    def knowing(self, start: int, count: int, transfer: Transfer) -> SensorLine:
+        """The same line with this transfer, of whose normal rows only `count` from the `start`-th on are known."""
+        part, seen = SensorLine(self.spec.model_copy(update={"transfer": transfer}), self.root), 0
+        part.tables = []
+        for table in self.tables:
+            number = seen + np.cumsum(table.usable) - 1
+            part.tables.append(replace(table, usable=table.usable & (number >= start) & (number < start + count)))
+            seen += int(table.usable.sum())
+        return part
 
     def others(self, paths: list[Path]) -> list[SensorTable]:
         """Normal tables of other machines, read by this machine's sensors."""
