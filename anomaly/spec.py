@@ -95,10 +95,18 @@ class Rectangle(_Part):
         return self
 
 
+Side = Annotated[int, Field(ge=64, le=2048)]
+
+
 class CameraInput(_Part):
-    size: int = Field(256, ge=64, le=2048, description="pixels a side after the resize in the graph")
+    size: tuple[Side, Side] = Field((256, 256), description="pixels after the resize in the graph, (high, wide); one number is both")
     color: Literal["auto", "gray", "rgb"] = "auto"
     roi: tuple[Rectangle, ...] = Field((), description="rectangles to look at, all of the picture when not given")
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _one_number_is_both_sides(cls, value: Any) -> Any:
+        return (value, value) if isinstance(value, int) else value
 
 
 class CameraExtractor(_Part):
@@ -158,7 +166,7 @@ class CameraSpec(_Part):
 
     @model_validator(mode="after")
     def _filters_fit_the_picture(self) -> CameraSpec:
-        if self.extractor.backbone == ORIENTED_FILTERS and self.input.size % 128:
+        if self.extractor.backbone == ORIENTED_FILTERS and any(side % 128 for side in self.input.size):
             raise ValueError(f"{ORIENTED_FILTERS} need an input.size that is a multiple of 128, not {self.input.size}; take 256")
         return self
 

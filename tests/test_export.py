@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from anomaly.bundle.archive import read_bundle
 from anomaly.edge.session import Session, open_session
@@ -13,7 +16,10 @@ from anomaly.export.detector import rows_detector
 from anomaly.export.integer_search import integer_search
 from anomaly.export.onnx_graph import check_parity, export_onnx
 from anomaly.features.encoder import SensorEncoder
-from anomaly.scorers.patches import Bank
+from anomaly.pipeline.camera import CameraLine
+from anomaly.pipeline.steps import Steps
+from anomaly.scorers.patches import Bank as PatchBank
+from anomaly.spec import Bank, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, Pretrain
 from tests.conftest import Fitted
 
 
@@ -44,6 +50,33 @@ def test_the_graph_for_rows_answers_as_the_one_for_windows(sensor: Fitted) -> No
     for ours, theirs in zip(session.run_rows(rows), session.run(np.ascontiguousarray(windows)), strict=True):
         assert len(ours) == 700 - 229
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "oriented_filters"])
+def test_long_pictures_keep_their_proportions(tmp_path: Path, backbone: str) -> None:
+    rng = np.random.default_rng(3)
+    stripes = 110 + 30 * np.sin(np.arange(600) / 7.0)
+    for i in range(20):
+        Image.fromarray((stripes + 4 * rng.standard_normal((150, 600))).clip(0, 255).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    stages = ("mean", "peak") if backbone == "oriented_filters" else ("blocks.4", "blocks.5")
+    scorer = MemoryBankSpec(
+        banks=(Bank(stage=stages[0], metric="raw", size=200), Bank(stage=stages[1], metric="unit", size=100, model="gaussian"))
+    )
+    extractor = CameraExtractor(backbone=backbone, stages=stages)
+    spec = CameraSpec(
+        kind="camera", input=CameraInput(size=(128, 512)), extractor=extractor, scorer=scorer, pretrain=Pretrain(method="none")
+    )
+    detector = Steps(CameraLine(spec, tmp_path), tmp_path / "w").detector()
+    marked = (stripes + 4 * rng.standard_normal((150, 600))).clip(0, 255).astype(np.uint8)
+    marked[60:90, 450:480] = 255
+    session = Session(export_onnx(detector, np.repeat(marked[None, :, :, None], 2, axis=0)), "cpu")
+    assert check_parity(detector, lambda raw: session.run(raw)[:2], [marked[None, :, :, None]], 0.05).max_relative_score < 1e-4
+    _, p, maps = session.run(marked[None, :, :, None])
+    assert maps.shape[-1] == 4 * maps.shape[-2]
+    assert p[0] < 0.05
+    row, column = np.unravel_index(int(maps[0].argmax()), maps[0].shape[-2:])
+    assert abs((row + 0.5) / maps.shape[-2] - 0.5) < 0.2
+    assert abs((column + 0.5) / maps.shape[-1] - 465 / 600) < 0.1
 
 
 def test_a_learnt_encoder_has_no_graph_for_rows(sensor: Fitted) -> None:
@@ -83,7 +116,7 @@ def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted, mon
     assert graph is not None
     assert integer_search(exported) == graph
     small = Session(graph, "cpu")
-    for bank in (b for b in detector.scorer.banks if isinstance(b, Bank)):
+    for bank in (b for b in detector.scorer.banks if isinstance(b, PatchBank)):
         exact = bank.distance
         bank.distance = lambda q, *rest, exact=exact: exact(torch.round(q).clamp(-127, 127), *rest)
     for raw in real:

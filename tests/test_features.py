@@ -80,9 +80,9 @@ def test_fixed_filters_see_orientation_and_not_exposure() -> None:
 def test_gray_and_16_bit_are_seen_as_the_same_picture() -> None:
     gray = np.random.default_rng(0).integers(256, size=(1, 50, 70, 1), dtype=np.uint8)
     mean, std = (127.0,) * 3, (128.0,) * 3
-    one = ImagePreprocess(32, mean, std)(torch.from_numpy(gray))
-    three = ImagePreprocess(32, mean, std)(torch.from_numpy(np.repeat(gray, 3, axis=3)))
-    deep = ImagePreprocess(32, mean, std, deep=True)(torch.from_numpy(gray.astype(np.uint16) * 257))
+    one = ImagePreprocess((32, 32), mean, std)(torch.from_numpy(gray))
+    three = ImagePreprocess((32, 32), mean, std)(torch.from_numpy(np.repeat(gray, 3, axis=3)))
+    deep = ImagePreprocess((32, 32), mean, std, deep=True)(torch.from_numpy(gray.astype(np.uint16) * 257))
     assert one.shape == (1, 3, 32, 32)
     torch.testing.assert_close(one, three)
     torch.testing.assert_close(one, deep)

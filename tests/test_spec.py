@@ -35,6 +35,7 @@ def test_shipped_specs_are_valid(name: str) -> None:
         ('kind = "sensor"\n[input]\nwindow = 1', r"key `input\.window`: Input should be a multiple of 3 \(given: 1\)"),
         ('kind = "robot"', r'key `kind` is \'robot\'; set kind = "camera" or kind = "sensor"'),
         ('kind = "camera"\n[extractor]\nstages = ["blocks.5"]', r"scorer\.banks names stage 'blocks\.4'"),
+        ('kind = "camera"\n[input]\nsize = [128, 32]', r"key `input\.size\.1`: Input should be greater than or equal to 64 \(given: 32\)"),
         ("kind = ", r"not valid TOML"),
         ('kind = "camera"\n[budget]\nfalse_alarm_rate = 2', r"budget\.false_alarm_rate"),
     ],

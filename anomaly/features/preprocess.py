@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class ImagePreprocess(nn.Module):
-    """Raw frames (N, H, W, C) uint8 or uint16, any H and W -> normalised RGB (N, 3, size, size) float32.
+    """Raw frames (N, H, W, C) uint8 or uint16, any H and W -> normalised RGB (N, 3, high, wide) float32.
 
     Resizing is bilinear with antialiasing, one gray channel is resized once and then spread over three. `mean` and `std`
     are in units of 0..255.
@@ -17,7 +17,7 @@ class ImagePreprocess(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, size: int, mean: tuple[float, ...], std: tuple[float, ...], *, deep: bool = False) -> None:
+    def __init__(self, size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...], *, deep: bool = False) -> None:
         super().__init__()
         self.size = size
         self.full_scale = 257.0 if deep else 1.0  # uint16 65535 -> 255
@@ -25,9 +25,9 @@ class ImagePreprocess(nn.Module):
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, H, W, C) integer -> (N, 3, size, size) float32."""
+        """(N, H, W, C) integer -> (N, 3, high, wide) float32."""
         x = image.permute(0, 3, 1, 2).to(torch.float32) / self.full_scale
-        x = F.interpolate(x, size=(self.size, self.size), mode="bilinear", antialias=True, align_corners=False)
+        x = F.interpolate(x, size=self.size, mode="bilinear", antialias=True, align_corners=False)
         return (x - self.mean) / self.std  # (N, 1, h, w) spreads to three channels here
 
 

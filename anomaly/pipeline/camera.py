@@ -202,15 +202,15 @@ class CameraLine:
         return ImagePreprocess(self.spec.input.size, source.mean, source.std, deep=self.format[1])
 
     def crops(self, pictures: list[Picture], preprocess: ImagePreprocess, generator: torch.Generator) -> Tensor:
-        """Preprocessed pictures (n, 3, s, s), each cropped to a random half a side: local features need no more."""
-        side = self.spec.input.size // 2
+        """Preprocessed pictures (n, 3, h, w), each cropped to a random half of either side: local features need no more."""
+        half = [side // 2 for side in self.spec.input.size]
         crops = []
         for picture in pictures:
             raw = self.read(picture)
             assert raw is not None, picture.path
             x = preprocess(torch.from_numpy(raw.copy()).unsqueeze(0))
-            y0, x0 = (int(torch.randint(side, (), generator=generator)) for _ in range(2))
-            crops.append(x[:, :, y0 : y0 + side, x0 : x0 + side])
+            y0, x0 = (int(torch.randint(side, (), generator=generator)) for side in half)
+            crops.append(x[:, :, y0 : y0 + half[0], x0 : x0 + half[1]])
         return torch.cat(crops)
 
     def features_of(
