@@ -27,10 +27,10 @@ from anomaly.data.faults import KINDS, inject
 from anomaly.data.sensors import read_table
 from anomaly.data.synthetic import PLANT_SENSORS, plant
 from anomaly.data.windows import stretch_lengths, windows_at
-from anomaly.evaluation.evaluate import score_table
+from anomaly.evaluation.evaluate import by_row, score_table
 from anomaly.evaluation.ranges import onsets
 from anomaly.features.build import load_tensors
-from anomaly.pipeline.benchmark import SKAB_LABELS, by_row, learn_and_score, skab_runs
+from anomaly.pipeline.benchmark import SKAB_LABELS, learn_and_score, skab_runs
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor import SensorLine
 from anomaly.pipeline.sensor_tables import table_schema

@@ -29,11 +29,12 @@ from anomaly.data.generated import write_generated
 from anomaly.data.images import SUFFIXES
 from anomaly.errors import DataError
 from anomaly.evaluation import metrics
+from anomaly.evaluation.evaluate import by_row
 from anomaly.evaluation.report_curve import curve_table
 from anomaly.features.adapt_domains import reestimate_batch_norm
-from anomaly.features.build import build_camera_extractor, describe_source, save_extractor
+from anomaly.features.build import build_camera_extractor, save_extractor
 from anomaly.features.pretrain_images import pretrain_images
-from anomaly.pipeline.benchmark import SKAB_LABELS, by_row, learn_and_score, skab_runs
+from anomaly.pipeline.benchmark import SKAB_LABELS, learn_and_score, skab_runs
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.curve import ALL, SIZES, camera_curve
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
@@ -85,7 +86,7 @@ def cameras(tile: Path, sources: dict[str, Path], only: str, seeds: int, scratch
     """Curves of tiles from each source."""
     flat = {name: pictures(path, scratch / name) for name, path in sources.items()}
     makers = {
-        "imagenet": trained_none,
+        "imagenet": lambda out: trained_none(tile, out),
         "untrained": lambda out: trained(flat["steel"], NOTHING, out, 0),
         "solar from nothing": lambda out: trained(flat["solar"], NOTHING, out, 3),
         "steel from nothing": lambda out: trained(flat["steel"], NOTHING, out, 3),
@@ -111,14 +112,11 @@ def cameras(tile: Path, sources: dict[str, Path], only: str, seeds: int, scratch
     return results
 
 
-def trained_none(out: Path) -> Path:
+def trained_none(data: Path, out: Path) -> Path:
     """ImageNet's weights as an extractor file."""
-    spec = CameraSpec(kind="camera")
-    extractor, origin = build_camera_extractor(spec)
-    about = {"kind": "camera", "backbone": spec.extractor.backbone, "stages": list(spec.extractor.stages)}
-    save_extractor(
-        out, extractor, about | {"source": describe_source(origin), "adaptation": {"kept": False, "why": "as packaged"}, "changed": True}
-    )
+    line = CameraLine(CameraSpec(kind="camera"), data)
+    extractor, origin = build_camera_extractor(line.spec)
+    save_extractor(out, extractor, line.describe(origin) | {"changed": True})
     return out
 
 

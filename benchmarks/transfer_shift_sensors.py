@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 
 from anomaly.atomic import write_text
 from anomaly.evaluation import metrics
-from anomaly.pipeline.benchmark import SKAB_LABELS, by_row, learn_and_score, skab_runs
+from anomaly.evaluation.evaluate import by_row
+from anomaly.pipeline.benchmark import SKAB_LABELS, learn_and_score, skab_runs
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.spec import Pretrain, SensorSpec, Transfer, TransferMethod
 

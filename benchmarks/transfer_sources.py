@@ -28,10 +28,10 @@ from anomaly.data.generated import write_generated
 from anomaly.data.images import SUFFIXES
 from anomaly.data.sensors import read_table
 from anomaly.evaluation import metrics
-from anomaly.evaluation.evaluate import score_table
+from anomaly.evaluation.evaluate import by_row, score_table
 from anomaly.evaluation.transfer import ALONE, judge
 from anomaly.features.build import load_tensors
-from anomaly.pipeline.benchmark import SKAB_LABELS, by_row, skab_runs
+from anomaly.pipeline.benchmark import SKAB_LABELS, skab_runs
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor import SensorLine

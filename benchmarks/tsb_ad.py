@@ -28,9 +28,10 @@ from sklearn.decomposition import PCA
 
 from anomaly.atomic import write_text
 from anomaly.data.tables import LABEL, tsb_ad_parts
+from anomaly.evaluation.evaluate import by_row
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.vus import vus
-from anomaly.pipeline.benchmark import by_row, learn_and_score, skab_runs
+from anomaly.pipeline.benchmark import learn_and_score, skab_runs
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.spec import Pretrain, SensorInput, SensorScorerSpec, SensorSpec
 

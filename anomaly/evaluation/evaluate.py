@@ -158,6 +158,14 @@ def score_table(run: Run, table: SensorTable, rows: int, context: int = 0, first
     return pd.concat([frame, pd.DataFrame(share, columns=names)], axis=1)
 
 
+def by_row(scored: pd.DataFrame, first: int, rows: int, p: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """(flagged, score) of rows `first` to `rows`; a row that ends no window is not flagged and ranks lowest."""
+    flagged, score = np.zeros(rows, dtype=bool), np.full(rows, float(scored["score"].min()))
+    at = scored["row"].to_numpy()
+    flagged[at], score[at] = scored["p_value"].to_numpy() <= p, scored["score"].to_numpy()
+    return flagged[first:], score[first:]
+
+
 def evaluate_tables(
     run: Run,
     tables: Sequence[SensorTable],

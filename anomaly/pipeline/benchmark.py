@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from anomaly.data.sensors import SensorTable, read_table
 from anomaly.errors import DataError
 from anomaly.evaluation import metrics
-from anomaly.evaluation.evaluate import score_table
+from anomaly.evaluation.evaluate import by_row, score_table
 from anomaly.evaluation.ranges import PROFILES, affiliation, nab_probation, nab_score, onsets, point_adjusted, skab_nab
 from anomaly.evaluation.vus import vus
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS, nab_windows
@@ -107,14 +107,6 @@ def learn_and_score(
         table = read_table(every, table_schema(spec))
         scored = score_table(steps.detector().run, table, spec.input.window, spec.input.context)
         return scored, replace(table, path=path), steps.threshold().p_value
-
-
-def by_row(scored: Frame, first: int, rows: int, p: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """(flagged, score) of rows `first` to `rows`; a row that ends no window is not flagged and ranks lowest."""
-    flagged, score = np.zeros(rows, dtype=bool), np.full(rows, float(scored["score"].min()))
-    at = scored["row"].to_numpy()
-    flagged[at], score[at] = scored["p_value"].to_numpy() <= p, scored["score"].to_numpy()
-    return flagged[first:], score[first:]
 
 
 def _run_figures(

@@ -15,7 +15,7 @@ from torch import Tensor
 from anomaly.data.images import Picture
 from anomaly.data.sensors import read_table
 from anomaly.errors import DataError, SpecError
-from anomaly.evaluation.evaluate import score_table
+from anomaly.evaluation.evaluate import by_row, score_table
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.transfer import ALONE
 from anomaly.features.backbones import Stages
@@ -119,10 +119,8 @@ def _row_auroc(line: SensorLine) -> float:
         if label is None:
             raise SpecError(f"{path}: no label column; name it in [input] labels")
         scored = score_table(run, table, line.spec.input.window, line.spec.input.context)
-        score = np.full(len(table.times), float(scored["score"].min()))
-        score[scored["row"].to_numpy()] = scored["score"].to_numpy()
         labels.append(table.labels[label] > 0)
-        scores.append(score)
+        scores.append(by_row(scored, 0, len(table.times), 1.0)[1])
     return auroc(np.concatenate(labels), np.concatenate(scores)) or 0.0
 
 
