@@ -25,6 +25,7 @@ from anomaly.pipeline.sensor import SensorLine
 from anomaly.pipeline.sensor_tables import label_of, schema_of_input
 from anomaly.pipeline.steps import Steps
 from anomaly.pipeline.transfer_camera import CameraTransfer, Way
+from anomaly.pipeline.transfer_sensor import SensorTransfer
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import Transfer, TransferMethod
 
@@ -88,7 +89,8 @@ def sensor_curve(line: SensorLine, sizes: Sequence[int], seeds: int, progress: P
     _check_given(line.spec.transfer)
     if not line.test_paths:
         raise DataError(f"{line.root}: no labelled tables to measure on; give a folder with train*.csv and test*.csv")
-    every = len(line.values) - line.spec.input.window + 1
+    SensorTransfer(line, progress)  # a source that does not fit is refused before anything is fitted
+    every = max(1, len(line.values) - line.spec.input.window + 1)
     found, reason = [], ""
     for way, transfer in {ALONE: Transfer(), line.spec.transfer.method: line.spec.transfer}.items():
         for size in sorted({min(size, every) for size in sizes}):
