@@ -27,8 +27,7 @@ def main() -> None:
         print("stopped", flush=True)
     finally:
         if server is not None:
-            server.terminate()
-            server.wait(20)
+            _stop(server)
 
 
 def _arguments() -> argparse.Namespace:
@@ -59,6 +58,16 @@ def _start_server(port: int) -> subprocess.Popen[bytes]:
             time.sleep(0.5)
     server.terminate()
     raise SystemExit(f"the Prefect server did not come up on port {port}; is the port taken? try --port")
+
+
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    """End the server; one that has not gone after 20 s is killed with what it started, so that no port stays taken."""
+    server.terminate()
+    try:
+        server.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def _serve(arguments: argparse.Namespace) -> None:

@@ -62,7 +62,7 @@ def test_a_scheduled_run_fires_and_leaves_its_artifacts(sensor: Fitted, tmp_path
     finally:
         served.send_signal(signal.SIGTERM)
         try:
-            served.wait(60)
+            served.wait(120)  # a run that has just begun is let finish
         finally:
             if served.poll() is None:
                 os.killpg(served.pid, signal.SIGKILL)
