@@ -10,7 +10,7 @@ import torch
 
 from anomaly.data import defects, faults
 from anomaly.errors import WeightsError
-from anomaly.features.backbones import load_backbone
+from anomaly.features.backbones import folded, load_backbone
 from anomaly.features.build import build_sensor_encoder, load_sensor_extractor, save_extractor
 from anomaly.features.encoder import SensorEncoder
 from anomaly.features.preprocess import ImagePreprocess
@@ -58,6 +58,25 @@ def test_weights_that_cannot_be_had_say_what_to_do(tmp_path: Path, monkeypatch: 
     (tmp_path / "w.pth").write_bytes(b"")
     with pytest.raises(WeightsError, match="no such weights file"):
         load_backbone("efficientnet_lite0", ["blocks.4"], tmp_path / "none.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "stages"), [("efficientnet_lite0", ("blocks.4", "blocks.5")), ("untrained:resnet18", ("layer2", "layer3"))]
+)
+def test_folded_batch_norm_answers_the_same_and_leaves_the_network_alone(name: str, stages: tuple[str, ...]) -> None:
+    network, _ = load_backbone(name, stages)
+    generator = torch.Generator().manual_seed(0)
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:  # other statistics than the network came with
+        norm.running_mean += 0.1 * torch.randn(norm.running_mean.shape, generator=generator)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    x = torch.randn(2, 3, 64, 96, generator=generator)
+    quick = folded(network)
+    for ours, theirs in zip(quick(x), network(x), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in quick.modules())
+    assert folded(quick) is quick
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 
 def test_fixed_filters_see_orientation_and_not_exposure() -> None:

@@ -23,7 +23,7 @@ from anomaly.errors import DataError, RecordError
 from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_pictures, without_duplicates
 from anomaly.evaluation.injected import Ranking, gain_interval, joined
 from anomaly.export.detector import Detector
-from anomaly.features.backbones import Source, Stages
+from anomaly.features.backbones import Source, Stages, folded
 from anomaly.features.build import build_camera_extractor, describe_source, load_borrowed, load_camera_extractor, load_vote, save_extractor
 from anomaly.features.preprocess import ImagePreprocess, share_gray
 from anomaly.features.pretrain_images import pretrain_images
@@ -152,13 +152,14 @@ class CameraLine:
         borrowed: Sequence[Tensor] = (),
     ) -> Ranking:
         """Fit a small bank on some normals (and on another line's features); score others as they are and with made-up defects."""
+        extractor = folded(extractor)
         features = self.features_of(extractor, preprocess, fit)
         generator = torch.Generator().manual_seed(seed)
         scorer = fit_camera_scorer(self.spec, features, generator, largest=JUDGE_BANK, borrowed=borrowed).scorer
         return self.made_up(scorer, extractor, preprocess, judged, seed)
 
     def made_up(self, scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreprocess, judged: list[Picture], seed: int) -> Ranking:
-        """Scores of pictures as they are, and with two made-up defects each."""
+        """Scores of pictures as they are, and with two made-up defects each. The extractor is best given `folded`."""
         rng = np.random.default_rng([self.spec.seed, seed])
         clean, faulty = [], []
         deep = self.format[1]
@@ -178,6 +179,7 @@ class CameraLine:
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Features (n, C) of places of the finest stage with and without a made-up defect (n,), as many of either."""
         rng = np.random.default_rng([self.spec.seed, 4])
+        extractor = folded(extractor)
         rows, labels = [], []
         for picture in pictures:
             raw = self.read(picture)
@@ -218,6 +220,7 @@ class CameraLine:
     ) -> list[Tensor]:
         """Feature maps of many pictures, one (n, C_s, h_s, w_s) a stage."""
         parts: list[list[Tensor]] = []
+        extractor = folded(extractor)
         with torch.inference_mode():
             for start in range(0, len(pictures), BATCH):
                 raws = [raw for picture in pictures[start : start + BATCH] if (raw := self.read(picture)) is not None]
@@ -228,7 +231,8 @@ class CameraLine:
         return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
     def fit(self, extractor: Path, progress: Progress) -> Fitted:
-        network, source, about = load_camera_extractor(self.spec, extractor)
+        loaded, source, about = load_camera_extractor(self.spec, extractor)
+        network = folded(loaded)
         borrowed = load_borrowed(extractor)
         preprocess = self.preprocess(source)
         progress(f"features of {len(self.readable)} pictures")
