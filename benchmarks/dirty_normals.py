@@ -20,28 +20,15 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from anomaly.atomic import write_text
-from anomaly.data.images import Picture, decide_color, read_image
-from anomaly.data.layouts import find_pictures, near_duplicates
+from anomaly.data.layouts import near_duplicates
 from anomaly.features.build import build_camera_extractor
-from anomaly.features.preprocess import ImagePreprocess
+from anomaly.pipeline.camera import CameraLine
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.scorers.memory_bank import FittedBanks
 from anomaly.scorers.suspects import fit_trimmed
 from anomaly.spec import CameraSpec, read_spec
 
 SHARES = (0.05, 0.1, 0.2)
-
-
-def features_of(spec: CameraSpec, pictures: list[Picture]) -> list[Tensor]:
-    """Feature maps of all pictures, one tensor a stage."""
-    extractor, source = build_camera_extractor(spec)
-    color, _ = decide_color([p.path for p in pictures])
-    preprocess = ImagePreprocess(spec.input.size, source.mean, source.std)
-    parts = []
-    with torch.inference_mode():
-        for picture in pictures:
-            parts.append(extractor(preprocess(torch.from_numpy(read_image(picture.path, color).copy()).unsqueeze(0))))
-    return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
 
 def scores(fitted: FittedBanks, features: list[Tensor], rows: np.ndarray) -> np.ndarray:
@@ -56,8 +43,9 @@ def measure(spec: CameraSpec, root: Path, seeds: int) -> list[dict[str, Any]]:
     def fit(features: list[Tensor]) -> FittedBanks:
         return fit_camera_scorer(spec, features, torch.Generator().manual_seed(0))
 
-    found = find_pictures(root)
-    train, test = features_of(spec, list(found.train)), features_of(spec, list(found.test))
+    line = CameraLine(spec, root)
+    found, (extractor, source) = line.pictures, build_camera_extractor(spec)
+    train, test = (line.features_of(extractor, line.preprocess(source), part) for part in (found.train, found.test))
     faulty = np.array([p.defect is not None for p in found.test])
     clean, count = fit(train), len(found.train)
     rows = []
