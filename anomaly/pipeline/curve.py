@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.data.images import Picture
-from anomaly.data.sensors import read_table
+from anomaly.data.sensors import SensorTable, read_table
 from anomaly.errors import DataError, SpecError
 from anomaly.evaluation.evaluate import by_row, score_table
 from anomaly.evaluation.metrics import auroc
@@ -90,6 +90,7 @@ def sensor_curve(line: SensorLine, sizes: Sequence[int], seeds: int, progress: P
     if not line.test_paths:
         raise DataError(f"{line.root}: no labelled tables to measure on; give a folder with train*.csv and test*.csv")
     SensorTransfer(line, progress)  # a source that does not fit is refused before anything is fitted
+    tables = _labelled_tables(line)
     every = max(1, len(line.values) - line.spec.input.window + 1)
     found, reason = [], ""
     for way, transfer in {ALONE: Transfer(), line.spec.transfer.method: line.spec.transfer}.items():
@@ -97,7 +98,7 @@ def sensor_curve(line: SensorLine, sizes: Sequence[int], seeds: int, progress: P
             for seed in range(1 if size == every else seeds):
                 start = int(np.random.default_rng([line.spec.seed, seed, size]).integers(every - size + 1))
                 try:
-                    area = _row_auroc(line.knowing(start, size + line.spec.input.window - 1, transfer))
+                    area = _row_auroc(line.knowing(start, size + line.spec.input.window - 1, transfer), tables)
                 except DataError as error:
                     reason = str(error)
                     progress(f"{way}, {size} windows: cannot be fitted; {reason}")
@@ -109,21 +110,27 @@ def sensor_curve(line: SensorLine, sizes: Sequence[int], seeds: int, progress: P
     return pd.DataFrame(found)
 
 
-def _row_auroc(line: SensorLine) -> float:
-    """ROC-AUC of all rows of the labelled tables by a detector fitted on the line."""
-    with tempfile.TemporaryDirectory() as scratch:
-        steps = Steps(line, Path(scratch))
-        run, schema = steps.detector().run, line.input_schema({})
-    labels, scores = [], []
+def _labelled_tables(line: SensorLine) -> list[tuple[SensorTable, NDArray[np.bool_]]]:
+    """The line's labelled tables with which rows (n,) are faulty. Raises SpecError for one without labels."""
+    found = []
     for path in line.test_paths:
-        table = read_table(path, schema_of_input(schema))
+        table = read_table(path, schema_of_input(line.input_schema({})))
         label = label_of(table)
         if label is None:
             raise SpecError(f"{path}: no label column; name it in [input] labels")
+        found.append((table, table.labels[label] > 0))
+    return found
+
+
+def _row_auroc(line: SensorLine, tables: Sequence[tuple[SensorTable, NDArray[np.bool_]]]) -> float:
+    """ROC-AUC of all rows of labelled tables by a detector fitted on the line."""
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Steps(line, Path(scratch)).detector().run
+    scores = []
+    for table, _ in tables:
         scored = score_table(run, table, line.spec.input.window, line.spec.input.context)
-        labels.append(table.labels[label] > 0)
         scores.append(by_row(scored, 0, len(table.times), 1.0)[1])
-    return auroc(np.concatenate(labels), np.concatenate(scores)) or 0.0
+    return auroc(np.concatenate([label for _, label in tables]), np.concatenate(scores)) or 0.0
 
 
 def _check_given(transfer: Transfer) -> None:
