@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.covariance import ledoit_wolf
@@ -25,9 +24,7 @@ from sklearn.covariance import ledoit_wolf
 from anomaly.atomic import write_text
 from anomaly.evaluation import metrics
 from anomaly.evaluation.ranges import PROFILES, skab_nab
-from anomaly.features.build import build_sensor_encoder, save_extractor
-from anomaly.features.encoder import filled
-from anomaly.features.pretrain_sensors import pretrain_sensors
+from anomaly.features.build import load_tensors, save_tensors
 from anomaly.pipeline.benchmark import benchmark_skab, skab_runs
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor import SensorLine
@@ -78,13 +75,11 @@ def mahalanobis(values: Floats) -> tuple[NDArray[np.bool_], Floats]:
 def with_encoder(skab: Path) -> dict[str, Any]:
     """Our figures with an encoder that has learnt from the anomaly-free record."""
     spec = SensorSpec(kind="sensor")
-    line = SensorLine(spec, skab / "anomaly-free")
-    encoder = build_sensor_encoder(spec)
-    rows = filled(line.normals.preprocess(torch.from_numpy(line.normals.windows)))
-    pretrain_sensors(encoder, rows, spec.pretrain, torch.Generator().manual_seed(spec.seed))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "encoder.safetensors"
-        save_extractor(path, encoder, line.describe() | {"changed": True})
+        SensorLine(spec, skab / "anomaly-free").pretrain(path, lambda _: None)
+        tensors, about = load_tensors(path)
+        save_tensors(path, tensors, about | {"changed": True})
         found = benchmark_skab(spec, skab, path, lambda _: None)
     found["nab_standard"] = found["nab"]["standard"]["score"]
     return {k: v for k, v in found.items() if isinstance(v, float)}
