@@ -14,7 +14,7 @@ from torch import nn
 
 from anomaly.evaluation.domains import coral_distance, kernel_distance, logme, nearest_ratio, proxy_a_distance
 from anomaly.evaluation.injected import Ranking
-from anomaly.evaluation.transfer import ALONE, choose, judge, label_gain, summary
+from anomaly.evaluation.transfer import ALONE, choose, compare, judge, label_gain, summary
 from anomaly.features.adapt_domains import adapt_domains, coral_loss, reestimate_batch_norm, reverse_gradient, schedule
 from anomaly.features.alignment import coral, covariance
 from anomaly.features.backbones import Stages, blocks_from_the_end
@@ -251,6 +251,14 @@ def test_a_gain_that_proves_nothing_is_never_taken_for_help_and_its_harm_still_c
     assert judged["batch-norm"].verdict == "negative transfer"
     assert choose(judged, "auto")[0] == "finetune"
     assert choose({"coral": judged["coral"]}, "auto")[0] == ALONE
+
+
+def test_a_gain_that_is_certain_but_tiny_is_no_help() -> None:
+    alone = ranking(1.0)
+    tiny, clear = (compare(Ranking(alone.clean, alone.faulty + more), alone, 0) for more in (0.05, 0.5))
+    assert 0 < tiny.low < tiny.gain < 0.02
+    assert not tiny.helps
+    assert clear.helps
 
 
 def test_gain_on_a_handful_of_labels_draws_both_kinds() -> None:

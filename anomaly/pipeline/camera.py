@@ -21,7 +21,8 @@ from anomaly.data.layouts import find_pictures, near_duplicates
 from anomaly.data.records import fingerprint
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_pictures, without_duplicates
-from anomaly.evaluation.injected import Ranking, gain_interval, joined
+from anomaly.evaluation.injected import Ranking, joined
+from anomaly.evaluation.transfer import compare
 from anomaly.export.detector import Detector
 from anomaly.features.backbones import Source, Stages, folded
 from anomaly.features.build import build_camera_extractor, describe_source, load_borrowed, load_camera_extractor, load_vote, save_extractor
@@ -108,7 +109,7 @@ class CameraLine:
         }
 
     def _adapt(self, frozen: Stages, source: Source, progress: Progress) -> tuple[Stages, dict[str, Any]]:
-        """Adapt a copy; keep it only when a fresh half of the normals confirms the gain beyond its interval."""
+        """Adapt a copy; keep it only when a fresh half of the normals confirms a clear gain."""
         adapted, _ = build_camera_extractor(self.spec)
         preprocess = self.preprocess(source)
         generator = torch.Generator().manual_seed(self.spec.seed)
@@ -131,10 +132,10 @@ class CameraLine:
             return frozen, report | {"kept": False, "why": "no epoch ranked made-up defects better than the frozen weights"}
         ours = self.rank(adapted, preprocess, second, first, seed=2)
         theirs = self.rank(frozen, preprocess, second, first, seed=2)
-        gain, low, high = gain_interval(ours, theirs, np.random.default_rng(self.spec.seed))
-        kept = low > 0
-        why = f"AUROC on made-up defects {gain:+.4f} (95 % interval {low:+.4f} to {high:+.4f}) on the other half of the normals"
-        return (adapted if kept else frozen), report | {"kept": kept, "gain": gain, "gain_ci95": [low, high], "why": why}
+        found = compare(ours, theirs, self.spec.seed)
+        why = f"AUROC on made-up defects {found.gain:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f}) on the other half"
+        report |= {"kept": found.helps, "gain": found.gain, "gain_ci95": [found.low, found.high], "why": f"{why} of the normals"}
+        return (adapted if found.helps else frozen), report
 
     def halves(self) -> tuple[list[Picture], list[Picture]]:
         """Two sets of normals without a picture in common, at most 60 each."""

@@ -23,8 +23,7 @@ from anomaly.data.sensors import SensorTable, read_table
 from anomaly.data.windows import block_folds, stack_windows, stretch_lengths, window_ends, windows_at
 from anomaly.errors import DataError
 from anomaly.evaluation.evaluate import Evaluation, Run, evaluate_tables
-from anomaly.evaluation.injected import gain_interval
-from anomaly.evaluation.transfer import CLEARLY
+from anomaly.evaluation.transfer import compare
 from anomaly.export.detector import Detector
 from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sensor_extractor, save_extractor
 from anomaly.features.encoder import SensorExtractor, filled
@@ -146,15 +145,15 @@ class SensorLine:
         return about
 
     def _judge(self, learnt: SensorExtractor) -> dict[str, Any]:
-        """Is the encoder worth its place? Only if made-up faults on normals not fitted on rank better with it beyond the interval."""
+        """Is the encoder worth its place? Only if made-up faults on normals not fitted on rank clearly better with it."""
         method = self.first_method()
         ours, theirs = (
             held_out_scores(self.spec, method, self.normals, extractor, self.normals.features(extractor))
             for extractor in (learnt, SensorExtractor(self.spec.input.window))
         )
-        gain, low, high = gain_interval(ours.ranking, theirs.ranking, np.random.default_rng(self.spec.seed))
-        why = f"AUROC on made-up faults {gain:+.4f} (95 % interval {low:+.4f} to {high:+.4f}) over level and spread alone"
-        return {"kept": low > 0, "gain": gain, "gain_ci95": [low, high], "why": why}
+        found = compare(ours.ranking, theirs.ranking, self.spec.seed)
+        why = f"AUROC on made-up faults {found.gain:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f}) over level and spread alone"
+        return {"kept": found.helps, "gain": found.gain, "gain_ci95": [found.low, found.high], "why": why}
 
     # --- fit ---
 
@@ -165,7 +164,7 @@ class SensorLine:
     def _choose(
         self, extractor: SensorExtractor, normals: Normals, features: list[Tensor], progress: Progress
     ) -> tuple[SensorMethod, HeldOut, dict[str, float]]:
-        """The scorer the spec names; for "auto" the default, unless another ranks made-up faults better beyond the interval."""
+        """The scorer the spec names; for "auto" the default, unless another ranks made-up faults clearly better."""
         first = self.first_method()
         best, held_out = first, held_out_scores(self.spec, first, normals, extractor, features)
         tried: dict[str, float] = {first: held_out.ranking.auroc()}
@@ -175,7 +174,7 @@ class SensorLine:
             found = held_out_scores(self.spec, other, normals, extractor, features)
             tried[other] = found.ranking.auroc()
             progress(f"{other}: made-up faults AUROC {tried[other]:.4f}")
-            if gain_interval(found.ranking, held_out.ranking, np.random.default_rng(self.spec.seed))[1] > CLEARLY:
+            if compare(found.ranking, held_out.ranking, self.spec.seed).helps:
                 best, held_out = other, found
         return best, held_out, tried
 
