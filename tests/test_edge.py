@@ -23,8 +23,9 @@ from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.bundle.manifest import InputSchema, SensorColumn
 from anomaly.data.windows import stretch_lengths, windows_at
 from anomaly.edge.folder import FolderSource
-from anomaly.edge.monitor import Monitor, score
+from anomaly.edge.monitor import Monitor
 from anomaly.edge.rows import Rolling
+from anomaly.edge.scoring import score
 from anomaly.edge.session import Session, open_session
 from anomaly.edge.sources import open_source
 from anomaly.edge.table import CsvSource
@@ -113,25 +114,41 @@ def test_restart_anywhere_gives_the_same_windows(feed: Path, limit: int, context
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.sampled_from([1.0] * 8 + [100.0]), min_size=40, max_size=90), st.lists(st.integers(1, 40), min_size=1, max_size=6))
-def test_windows_are_the_rows_of_their_stretch_however_they_come(sensor: Fitted, steps: list[float], sizes: list[int]) -> None:
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=3), st.lists(st.integers(1, 40), min_size=1, max_size=20))
+def test_windows_are_the_rows_of_their_stretch_however_they_come(sensor: Fitted, stretches: list[int], sizes: list[int]) -> None:
     """Cut in blocks of any size, with gaps anywhere, a window holds the rows of its stretch and NaN before them; scored alike."""
     bundle = read_bundle(sensor.bundle)
-    times = np.cumsum(steps)
-    values = np.random.default_rng(len(steps)).standard_normal((len(times), 8)).astype(np.float32)
-    rolling, records, start = Rolling(bundle.manifest.input), [], 0
-    for size in [*sizes, len(times)]:
+    times = np.cumsum(np.concatenate([[100.0] + [1.0] * (29 + length) for length in stretches]))
+    values = np.random.default_rng(len(times)).standard_normal((len(times), 8)).astype(np.float32)
+    session, now_and_then = open_session(bundle, "cpu"), open_session(bundle, "cpu")
+    rolling, records, scores, start = Rolling(bundle.manifest.input), [], [], 0
+    for turn, size in enumerate([*sizes, len(times)]):
         part = slice(start, start + size)
-        records += rolling.extend([str(i) for i in range(len(times))[part]], times[part], values[part])
+        found = rolling.extend([str(i) for i in range(len(times))[part]], times[part], values[part])
+        scores.append(score(session, found).score)
+        if turn % 3:  # a second detector that has not seen all rows
+            np.testing.assert_allclose(score(now_and_then, found).score, scores[-1], rtol=1e-4, atol=1e-5)
+        records += found
         start += size
     known = stretch_lengths(times, np.ones(len(times), bool), 50.0)
     ends = np.flatnonzero(known >= 30)
     assert [record.id for record in records] == [str(end) for end in ends]
-    session = open_session(bundle, "cpu")
-    if len(ends):
-        windows = windows_at(values, ends, 230, known[ends])
-        np.testing.assert_array_equal([record.payload for record in records], windows)
-        np.testing.assert_allclose(score(session, records).score, session.run(windows).score, rtol=1e-4, atol=1e-5)
+    windows = windows_at(values, ends, 230, known[ends])
+    np.testing.assert_array_equal([record.payload for record in records], windows)
+    expected = session.run(windows).score
+    np.testing.assert_allclose(np.concatenate(scores), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(score(session, records).score, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_row_costs_its_own_window_alone(sensor: Fitted) -> None:
+    bundle = read_bundle(sensor.bundle)
+    session, rolling = open_session(bundle, "cpu"), Rolling(bundle.manifest.input)
+    handed: list[int] = []
+    run_stream = session.run_stream
+    session.run_stream = lambda rows, before: handed.append(len(rows)) or run_stream(rows, before)  # type: ignore[method-assign, func-returns-value]
+    for second in range(300):
+        score(session, rolling.extend([str(second)], np.array([float(second)]), np.zeros((1, 8), np.float32)))
+    assert handed == [230] + [30] * 270  # the first looks at the context of all
 
 
 def test_replaced_file_is_begun_anew(feed: Path) -> None:
@@ -227,8 +244,8 @@ def test_sensor_loop_equals_batch_scoring(sensor: Fitted, tmp_path: Path) -> Non
     path = sensor.data / "test.csv"
     loop = monitor(sensor, tmp_path, str(path))
     at_once: list[int] = []
-    run_rows = loop.session.run_rows
-    loop.session.run_rows = lambda rows: at_once.append(len(rows)) or run_rows(rows)  # type: ignore[method-assign, func-returns-value]
+    run_stream = loop.session.run_stream
+    loop.session.run_stream = lambda rows, before: at_once.append(len(rows)) or run_stream(rows, before)  # type: ignore[method-assign, func-returns-value]
     totals = loop.run(threading.Event(), once=True)
     assert max(at_once) > 500  # a long file is scored in long stretches
     frame, _ = score_paths(bundle, Session(bundle.detector, "cpu"), [path])

@@ -12,7 +12,7 @@ from PIL import Image
 from anomaly.bundle.archive import read_bundle
 from anomaly.edge.session import Session, open_session
 from anomaly.errors import ExportError
-from anomaly.export.detector import rows_detector
+from anomaly.export.detector import stream_detector
 from anomaly.export.integer_search import integer_search
 from anomaly.export.onnx_graph import check_parity, export_onnx
 from anomaly.features.encoder import SensorEncoder
@@ -39,17 +39,27 @@ def test_200_random_and_200_real_inputs_agree(kind: str, request: pytest.Fixture
     assert check_parity(detector, lambda raw: session.run(raw)[:2], [*noise, *real], p).decisions_that_differ == 0
 
 
-def test_the_graph_for_rows_answers_as_the_one_for_windows(sensor: Fitted) -> None:
+def test_rows_that_follow_each_other_are_answered_as_windows_are_in_any_portions(sensor: Fitted) -> None:
     bundle = read_bundle(sensor.bundle)
-    assert bundle.manifest.parity["rows"]["inputs"] == 2000 - 229
+    assert bundle.manifest.parity["stream"]["inputs"] == 2000 - 229
     session = open_session(bundle, "cpu")
     rng = np.random.default_rng(1)
     rows = np.cumsum(rng.standard_normal((700, 8)), axis=0).astype(np.float32)
     rows[:150] = rows[400:405, 2] = np.nan  # the context begins within the stretch; a sensor is away for a while
     windows = np.lib.stride_tricks.sliding_window_view(rows, 230, axis=0).transpose(0, 2, 1)
-    for ours, theirs in zip(session.run_rows(rows), session.run(np.ascontiguousarray(windows)), strict=True):
-        assert len(ours) == 700 - 229
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3)
+    expected = session.run(np.ascontiguousarray(windows))
+    at_once, bare = session.run_stream(rows, np.zeros(200, np.float32))
+    portions, end = [], 229
+    before = bare[: end - 29][-200:]
+    while end < 700:
+        count = min(int(rng.choice([1, 1, 1, 2, 7, 40])), 700 - end)
+        answer, new = session.run_stream(rows[end - 29 : end + count], before)
+        portions.append(answer)
+        before, end = np.concatenate([before, new])[count:], end + count
+    for index, theirs in enumerate(expected):
+        assert len(theirs) == 700 - 229
+        np.testing.assert_allclose(at_once[index][200:], theirs, rtol=1e-4, atol=1e-3)
+        np.testing.assert_allclose(np.concatenate([p[index] for p in portions]), theirs, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "oriented_filters"])
@@ -79,10 +89,10 @@ def test_long_pictures_keep_their_proportions(tmp_path: Path, backbone: str) -> 
     assert abs((column + 0.5) / maps.shape[-1] - 465 / 600) < 0.1
 
 
-def test_a_learnt_encoder_has_no_graph_for_rows(sensor: Fitted) -> None:
+def test_a_learnt_encoder_has_no_graph_for_rows_that_follow_each_other(sensor: Fitted) -> None:
     detector = sensor.steps.detector()
     detector.extractor.encoder = SensorEncoder()  # type: ignore[assignment]
-    assert rows_detector(detector, 200) is None
+    assert stream_detector(detector, 200) is None
 
 
 @pytest.mark.parametrize("kind", ["camera", "sensor"])

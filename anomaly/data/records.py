@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +18,15 @@ Payload = TypeVar("Payload")
 
 
 class Cut(NamedTuple):
-    """Where a window was cut from: rows (n, C), its own ending before row `end`."""
+    """Where a window was cut from: rows (n, C), its own ending before row `end`, the `number`-th of its source.
+
+    `past` goes with a stretch without gaps: what each detector keeps of it, and the number of the row that this is to be taken up at.
+    """
 
     rows: NDArray[np.float32]
     end: int
+    number: int
+    past: WeakKeyDictionary[object, tuple[int, NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, slots=True)

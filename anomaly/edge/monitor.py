@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,13 @@ from anomaly.alarms.store import Batch, Scored, Store
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record, Rejected
 from anomaly.edge.release import Change, Loaded, Release
-from anomaly.edge.session import Answer, Session
+from anomaly.edge.scoring import Answers, score
+from anomaly.edge.session import Session
 from anomaly.edge.sources import Poll, Source
 from anomaly.edge.telling import reason, told
 from anomaly.errors import StoreError
 
 AT_ONCE = {"image": 8, "window": 1024}  # records a turn: pictures are large, and a turn is what a crash repeats
-RUN = {"image": 8, "window": 64}  # of them in one run of the graph
-STRETCH = 8  # windows in a row from which the graph for rows is the quicker one
 POLL_S = 0.05
 FROZEN_ROWS, FROZEN_PICTURES = 30, 5  # this many equal to the last digit in a row: a frozen source
 PROBATION = 100  # records that a new champion is watched for, the one before scoring them too
@@ -297,50 +296,6 @@ class Monitor:
                 shutil.copyfile(item.path, self.aside / item.id.replace("/", "__"))
             except OSError as error:
                 self.say(f"{item.path}: could not be kept aside ({error.strerror}); its reason is in the store")
-
-
-class Answers(NamedTuple):
-    """What a detector says of records: score (n,), p_value (n,), detail of each: map (h, w) or contribution (C,)."""
-
-    score: NDArray[np.float32]
-    p_value: NDArray[np.float32]
-    detail: list[NDArray[np.float32]]
-
-
-def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Answers:
-    """The answers of a batch of one for every record; records of the same shape, or rows of one stretch, run together."""
-    parts: list[Answer] = []
-    start = 0
-    while start < len(records):
-        first = records[start]
-        along = _along(records, start) if session.takes_rows else 0
-        if first.cut is not None and along >= STRETCH:
-            stop = start + along
-            parts.append(session.run_rows(first.cut.rows[first.cut.end - len(first.payload) : first.cut.end + along - 1]))
-        else:
-            stop = start + 1
-            limit = start + (RUN["window"] if first.payload.ndim == 2 else RUN["image"])
-            while stop < min(len(records), limit) and records[stop].payload.shape == first.payload.shape:
-                stop += 1
-            parts.append(session.run(np.stack([r.payload for r in records[start:stop]])))
-        start = stop
-    empty = np.empty(0, np.float32)
-    scores, p_values = (np.concatenate([empty, *(part[i] for part in parts)]) for i in (0, 1))
-    return Answers(scores, p_values, [detail for part in parts for detail in part.detail])
-
-
-def _along(records: Sequence[Record[NDArray[Any]]], start: int) -> int:
-    """How many records from `start` on are windows that end at rows of one stretch which follow each other."""
-    cut = records[start].cut
-    if cut is None:
-        return 1
-    stop = start + 1
-    while stop < len(records):
-        other = records[stop].cut
-        if other is None or other.rows is not cut.rows or other.end != cut.end + stop - start:
-            break
-        stop += 1
-    return stop - start
 
 
 def name_of(bundle: Bundle) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ class Rolling:
         self._times = np.empty(0)
         self._values = np.empty((0, self._columns), np.float32)
         self._usable = np.empty(0, bool)
+        self._number = 0  # of the next row to come
+        self._past: WeakKeyDictionary[object, tuple[int, NDArray[np.float32]]] = WeakKeyDictionary()
 
     @property
     def last_time(self) -> float:
@@ -60,6 +63,7 @@ class Rolling:
             Record(ids[end - before], float(times[end]), cut.rows[cut.end - self._whole : cut.end], cut)
             for end, cut in self._cuts(values, known, before)
         ]
+        self._number += len(times) - before
         keep = max(0, len(times) - (self._whole - 1)) if self._whole > 1 else len(times)
         self._times, self._values, self._usable = times[keep:].copy(), values[keep:].copy(), usable[keep:].copy()
         if self._whole == 1 and len(times):
@@ -76,11 +80,13 @@ class Rolling:
             if not len(group):
                 continue
             first, last = int(group[0]), int(group[-1])
+            if known[first] == self._rows:  # a stretch begins
+                self._past = WeakKeyDictionary()
             context = min(int(known[first]), self._whole)
             missing = np.full((self._whole - context, self._columns), np.nan, np.float32)
             rows = np.concatenate([missing, values[first + 1 - context : last + 1]])
             for end in group.tolist():
-                yield end, Cut(rows, self._whole + end - first)
+                yield end, Cut(rows, self._whole + end - first, self._number + end - before, self._past)
 
 
 class Held:

@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from anomaly.bundle.archive import ROWS, VARIANTS, Bundle
+from anomaly.bundle.archive import STREAM, VARIANTS, Bundle
 from anomaly.edge.bound import Bound
 from anomaly.edge.choice import cache_folder, read_choice
 from anomaly.errors import BundleError, ProviderError
@@ -54,7 +54,7 @@ def open_session(
     if variant is not None and variant not in graphs:
         raise BundleError(f"{bundle.path}: has no variant {variant!r}; it has {', '.join(graphs)}")
     chosen = dict.fromkeys(ORDER, variant) if variant is not None else read_choice(bundle.hash)
-    return Session(graphs, provider, Device(threads, memory, cache_folder() / bundle.hash[:16]), chosen, bundle.members.get(ROWS))
+    return Session(graphs, provider, Device(threads, memory, cache_folder() / bundle.hash[:16]), chosen, bundle.members.get(STREAM))
 
 
 class Session:
@@ -70,11 +70,11 @@ class Session:
         provider: Provider = "auto",
         device: Device | None = None,
         chosen: Mapping[str, str] | None = None,
-        rows: bytes | None = None,
+        stream: bytes | None = None,
     ) -> None:
         """Load a graph, or one of several variants of it (`float`, `fp16`, `int8`); `chosen`: the variant to take on a provider.
 
-        `rows`: the graph for long stretches of rows, where the bundle has one.
+        `stream`: the graph for rows that follow each other, where the bundle has one.
 
         "auto" tries TensorRT, CUDA, then the CPU; a provider's name is an order: ProviderError when it cannot be met.
 
@@ -94,20 +94,25 @@ class Session:
         self._seen: dict[tuple[int, ...], int] = {}
         self._bound: dict[tuple[int, ...], Bound | None] = {}
         self._open(wanted)
-        self._rows_graph = rows
-        self._rows: ort.InferenceSession | None = None  # opened when first needed: a live line never has more than a few rows at once
+        # Small products over a few sensors: a GPU has nothing to win there.
+        self._stream = _open({"float": stream}, ["cpu"], self._device, {})[0] if stream is not None else None
+
+        self.context = 0 if self._stream is None else int(self._stream.get_inputs()[1].shape[0])
 
     @property
-    def takes_rows(self) -> bool:
-        """Whether `run_rows` can be called."""
-        return self._rows_graph is not None
+    def streams(self) -> bool:
+        """Whether `run_stream` can be called."""
+        return self._stream is not None
 
-    def run_rows(self, rows: NDArray[np.float32]) -> Answer:
-        """Score all windows of T rows in one stretch of rows (R, C), R > T: the answers of R - T + 1 of them, in order."""
-        assert self._rows_graph is not None, "ask `takes_rows` first"
-        if self._rows is None:  # small products over a few sensors: a GPU has nothing to win there
-            self._rows = _open({"float": self._rows_graph}, ["cpu"], self._device, {})[0]
-        return Answer(*self._rows.run(None, {"rows": rows}))
+    def run_stream(self, rows: NDArray[np.float32], before: NDArray[np.float32]) -> tuple[Answer, NDArray[np.float32]]:
+        """Score rows (R, C) that follow each other: (answers of the last R - T + 1, their bare scores), T a window without its context.
+
+        `before` (context,): the bare scores of the rows before those. Where they are not known, zeros, the answers are right for rows
+        whose context is among `rows`: all but the first `context`.
+        """
+        assert self._stream is not None, "ask `streams` first"
+        *answer, bare = self._stream.run(None, {"rows": rows, "before": before})
+        return Answer(*answer), bare
 
     @property
     def input_name(self) -> str:
@@ -159,7 +164,8 @@ class Session:
         """One clear line on what runs where."""
         name = {"tensorrt": "TensorRT (NVIDIA GPU)", "cuda": "CUDA (NVIDIA GPU)", "cpu": "CPU"}[self.provider]
         why = self.degraded or (f"{_first(self.refused)} not used: {self.refused.partition(': ')[2]}" if self.refused else "")
-        return f"provider: {name}, {self.variant}" + (f" ({why})" if why else "")
+        beside = ", rows that follow each other on the CPU" if self.streams and self.provider != "cpu" else ""
+        return f"provider: {name}, {self.variant}{beside}" + (f" ({why})" if why else "")
 
     def _open(self, wanted: Sequence[str]) -> None:
         self._session, self.provider, self.variant, refused = _open(self._graphs, wanted, self._device, self._chosen)

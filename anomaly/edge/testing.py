@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anomaly.bundle.archive import Bundle
-from anomaly.edge.session import Session
+from anomaly.edge.session import Answer, Session
 from anomaly.errors import BundleError
 
 SELF_TEST_RELATIVE = 1e-3  # a GPU may sum in another order; a wrong graph is off by far more
@@ -29,18 +30,24 @@ def self_test(bundle: Bundle, session: Session) -> int:
             raise BundleError(f"{bundle.path}: {name} cannot be read: {error}") from error
         try:
             answer = session.run(raw)
-            along = session.run_rows(np.concatenate([raw[0], raw[0, -1:]])) if session.takes_rows else answer
+            streamed = _streamed(session, raw[0]) if session.streams else []
         except Exception as error:  # ONNX Runtime raises many types, without a common root
             raise BundleError(f"{bundle.path}: the graph cannot be run: {str(error).splitlines()[0][:300]}") from error
-        found = np.append(answer.score, along.score[0])
+        answers = [answer, *streamed]
+        found = np.concatenate([each.score[-1:] for each in answers])
         relative = float(np.max(np.abs(found - score) / np.maximum(np.abs(score), 1.0)))
         threshold = bundle.manifest.threshold.p_value
-        if (
-            not relative < (SELF_TEST_RELATIVE if session.variant == "float" else SELF_TEST_LOOSE)
-            or ((np.append(answer.p_value, along.p_value[0]) <= threshold) != (p_value <= threshold)).any()
+        if not relative < (SELF_TEST_RELATIVE if session.variant == "float" else SELF_TEST_LOOSE) or any(
+            (each.p_value[-1:] <= threshold) != (p_value <= threshold) for each in answers
         ):
             raise BundleError(
                 f"{bundle.path}: self-test {name} gives {', '.join(f'{s:.6g}' for s in found)} instead of {float(score[0]):.6g} on "
                 f"{session.provider}; do not use it on this machine; try --provider cpu"
             )
     return len(names)
+
+
+def _streamed(session: Session, window: NDArray[np.float32]) -> list[Answer]:
+    """The answers for the last row of a window (T, C): with its context as rows, and with what was made of these rows."""
+    whole, bare = session.run_stream(window, np.zeros(session.context, np.float32))
+    return [whole, session.run_stream(window[session.context :], bare[:-1])[0]]

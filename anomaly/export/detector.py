@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anomaly.features.encoder import SensorExtractor
-from anomaly.scorers.windows import Recovering, RecoveringRows
+from anomaly.scorers.windows import Recovering, RecoveringStream
 
 
 class Detector(nn.Module):
@@ -38,18 +38,27 @@ class Detector(nn.Module):
         return score.numpy(), p_value.numpy(), detail.numpy()
 
 
-class RowsDetector(Detector):
-    """A sensor detector for long stretches of rows: what its overlapping windows have in common is worked out once.
+class StreamDetector(nn.Module):
+    """A sensor detector for rows that follow each other, one or many at a time: what their windows have in common is worked out once.
 
-    rows (R, C) float32, R >= T, NaN = missing -> score, p_value and contribution of each of the R - T + 1 windows of T rows in them.
+    rows (R, C) float32, NaN = missing, the last R - T + 1 of them new, T a window without its context; before (context,) float32, the bare
+    scores of the rows before the new ones, 0 where there are none -> score, p_value, contribution and bare score of each new row.
     """
 
-    def forward(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        return super().forward(raw.unsqueeze(0))
+    def __init__(self, detector: Detector, extractor: SensorExtractor, scorer: RecoveringStream) -> None:
+        super().__init__()
+        self.preprocess = detector.preprocess
+        self.extractor = extractor
+        self.scorer = scorer
+        self.calibrator = detector.calibrator
+
+    def forward(self, rows: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        score, contribution, bare = self.scorer(self.extractor(self.preprocess(rows.unsqueeze(0))), before)
+        return score, self.calibrator(score), contribution, bare
 
 
-def rows_detector(detector: Detector, context: int) -> RowsDetector | None:
-    """The same sensor detector for stretches of rows, its windows having `context` rows before those judged.
+def stream_detector(detector: Detector, context: int) -> StreamDetector | None:
+    """The same sensor detector for rows that follow each other, its windows having `context` rows before those judged.
 
     None for a detector with a learnt encoder, whose answer depends on where a window begins.
     """
@@ -57,5 +66,4 @@ def rows_detector(detector: Detector, context: int) -> RowsDetector | None:
     if not isinstance(extractor, SensorExtractor) or not isinstance(recovering, Recovering) or extractor.encoder is not None:
         return None
     every = SensorExtractor(extractor.rows, every_row=True)
-    scorer = RecoveringRows(recovering.scorer, context, extractor.step)
-    return RowsDetector(detector.preprocess, every, scorer, detector.calibrator).eval()
+    return StreamDetector(detector, every, RecoveringStream(recovering.scorer, context, extractor.step)).eval()

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from anomaly.errors import ExportError
-from anomaly.export.detector import Detector
+from anomaly.export.detector import Detector, StreamDetector
 
 OPSET = 18
 MAX_RELATIVE = 1e-4
@@ -23,25 +23,38 @@ MAX_RELATIVE = 1e-4
 def export_onnx(detector: Detector, example: NDArray[Any]) -> bytes:
     """The detector as one ONNX graph; the same detector gives the same bytes.
 
-    `example` is a raw batch of two: (2, H, W, C) pictures or (2, T, C) windows; for a `RowsDetector` the rows of two windows (T + 1, C).
-    Raises ExportError when the graph is not valid ONNX.
+    `example` is a raw batch of two: (2, H, W, C) pictures or (2, T, C) windows. Raises ExportError when the graph is not valid ONNX.
     """
     image = example.dtype != np.float32
-    dimension = torch.export.Dim
-    dynamic = {0: dimension("N"), 1: dimension("H"), 2: dimension("W")} if image else {0: dimension("N")}
+    free = [torch.export.Dim(name) for name in ("NHW" if image else "N")]
     names = ("image", "map") if image else ("window", "contribution")
-    if example.ndim == 2:
-        dynamic, names = {0: dimension("R", min=len(example))}, ("rows", "contribution")
+    return _graph(detector, [example], [dict(enumerate(free))], [names[0]], ["score", "p_value", names[1]])
+
+
+def export_stream(detector: StreamDetector, rows: NDArray[np.float32]) -> bytes:
+    """The same for a detector of rows that follow each other; `rows` (R, C) are those of two windows without context, or more.
+
+    Raises ExportError when the graph is not valid ONNX.
+    """
+    before = np.zeros(detector.scorer.context, np.float32)
+    free = [{0: torch.export.Dim("R", min=len(rows))}, {}]
+    return _graph(detector, [rows, before], free, ["rows", "before"], ["score", "p_value", "contribution", "bare"])
+
+
+def _graph(
+    module: torch.nn.Module, example: Sequence[NDArray[Any]], free: Sequence[dict[int, Any]], inputs: Sequence[str], outputs: Sequence[str]
+) -> bytes:
+    """The ONNX bytes of a module; `free` names the sizes of its inputs that may vary."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # exporter chatter about its own deprecations
         program = torch.onnx.export(
-            detector.eval(),
-            (torch.from_numpy(example.copy()),),
+            module.eval(),
+            tuple(torch.from_numpy(part.copy()) for part in example),
             dynamo=True,
-            dynamic_shapes=(dynamic,),
-            input_names=[names[0]],
-            output_names=["score", "p_value", names[1]],
+            dynamic_shapes=tuple(free),
+            input_names=list(inputs),
+            output_names=list(outputs),
             opset_version=OPSET,
             verbose=False,
         )

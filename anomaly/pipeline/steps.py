@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anomaly import __version__
 from anomaly.atomic import replacing, sha256_file, write_text
-from anomaly.bundle.archive import CARRIED, DETECTOR, ROWS, VARIANTS, read_bundle, write_bundle
+from anomaly.bundle.archive import CARRIED, DETECTOR, STREAM, VARIANTS, read_bundle, write_bundle
 from anomaly.bundle.manifest import AlarmSettings, Manifest, Threshold
 from anomaly.calibration.budget import p_threshold, score_threshold
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
@@ -37,7 +37,7 @@ from anomaly.features.build import carried_weights, load_borrowed, load_tensors,
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.line import Line, Progress, silent
 from anomaly.pipeline.sensor import SensorLine
-from anomaly.pipeline.variants import make_rows, make_variants
+from anomaly.pipeline.variants import make_stream, make_variants
 from anomaly.spec import CameraSpec, SensorSpec
 
 PARITY_INPUTS = 200
@@ -168,9 +168,9 @@ class Steps:
             members |= {VARIANTS[variant]: graph for variant, graph in graphs.items()}
             sessions |= {f"_{variant}": Session(graph, provider="cpu") for variant, graph in graphs.items()}
         elif isinstance(self.line, SensorLine):
-            graph, found = make_rows(self.line, detector, threshold.p_value, rng)
+            graph, found = make_stream(self.line, detector, model, threshold.p_value, rng)
             parity |= found
-            members |= {ROWS: graph} if graph is not None else {}
+            members |= {STREAM: graph} if graph is not None else {}
         members |= {f"examples/{i}.npz": _example(sessions, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
         manifest = Manifest(
             name=self.line.spec.name,

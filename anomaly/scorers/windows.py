@@ -39,10 +39,10 @@ class Recovering(nn.Module):
         return _eased(scores[:, -1], _context(scores, features[-1]).amax(dim=1), share)
 
 
-class RecoveringRows(nn.Module):
-    """`Recovering` at every row of one long stretch: the scores that neighbouring windows have in common are worked out once.
+class RecoveringStream(nn.Module):
+    """`Recovering` at every row of a stretch: the scores that neighbouring windows have in common are worked out once.
 
-    The same answer as windows of `context` rows before each position give.
+    The same answer as windows of `context` rows before each position give, for it is told the scores of the positions before its first.
     """
 
     def __init__(self, scorer: nn.Module, context: int, step: int) -> None:
@@ -52,12 +52,16 @@ class RecoveringRows(nn.Module):
         self.context = context
         self.step = step
 
-    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """[(1, C * k, P)], a position for every row -> score (P - context,), contribution (P - context, C)."""
-        scores, shares = self.scorer(_apart(features))  # (P,), (P, C)
-        before = self.context // self.step
-        seen = _context(scores.unsqueeze(0), features[-1])[:, self.context - before * self.step :]
-        return _eased(scores[self.context :], _highest(seen, before + 1, self.step)[0], shares[self.context :])
+    def forward(self, features: list[Tensor], before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """[(1, C * k, P)], a position for every row, and `before` (context,) -> score (P,), contribution (P, C), bare score (P,).
+
+        A bare score is that of a position by itself, 0 where it lacks readings; `before` are those of the rows before.
+        """
+        scores, shares = self.scorer(_apart(features))
+        bare = _context(scores.unsqueeze(0), features[-1])[0]
+        looked_at = self.context // self.step
+        seen = torch.cat([before, bare])[self.context - looked_at * self.step :]
+        return *_eased(scores, _highest(seen.unsqueeze(0), looked_at + 1, self.step)[0], shares), bare
 
 
 def _highest(values: Tensor, count: int, step: int) -> Tensor:
