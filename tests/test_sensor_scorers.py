@@ -17,7 +17,7 @@ from anomaly.scorers.build import fit_sensor_scorer, load_sensor_scorer
 from anomaly.scorers.deviation import LASTING, Deviation, fit_deviation, wandering
 from anomaly.scorers.neighbour import fit_neighbour
 from anomaly.scorers.quadratic import fit_gaussian, fit_pca, spe_limit
-from anomaly.scorers.windows import Recovering, RecoveringRows
+from anomaly.scorers.windows import Recovering, RecoveringStream
 
 ROWS, STEP = 12, 2
 METHODS = ("deviation", "gaussian", "pca", "memory_bank")
@@ -298,6 +298,10 @@ def test_all_rows_of_a_stretch_at_once_answer_as_each_window_alone(seed: int, me
     windows = series.unfold(0, rows + context, 1).transpose(1, 2)  # (n, T, C)
     alone = Recovering(scorer)(SensorExtractor(rows)(preprocess(windows)))
     every = SensorExtractor(rows, every_row=True)
-    together = RecoveringRows(scorer, context, every.step)(every(preprocess(series[None])))
+    stream = RecoveringStream(scorer, context, every.step)
+    *together, bare = stream(every(preprocess(series[None])), torch.zeros(context))
     for ours, theirs in zip(together, alone, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(ours[context:], theirs, rtol=1e-5, atol=1e-6)
+    last = series[None, len(series) - rows :]
+    for ours, theirs in zip(stream(every(preprocess(last)), bare[len(bare) - 1 - context : -1]), alone, strict=False):
+        torch.testing.assert_close(ours, theirs[-1:], rtol=1e-5, atol=1e-6)  # the last row alone, told of those before

@@ -102,11 +102,11 @@ class SensorExtractor(nn.Module):
         count, _, rows, sensors = x.shape
         if not self.every_row:
             return x.reshape(count, 2, rows // self.step, self.step, sensors)
-        return torch.stack([x[:, :, row : rows - self.step + 1 + row] for row in range(self.step)], dim=3)
+        return torch.stack([x[:, :, row : row + 1 - self.step or None] for row in range(self.step)], dim=3)
 
     def _at(self, chunks: Tensor, part: int) -> Tensor:
         """Each position's chunk (N, P, C) in place `part` of its rows, from chunks (N, K, C)."""
-        return chunks[:, part * self.hop : chunks.shape[1] - (self.parts - 1 - part) * self.hop]
+        return chunks[:, part * self.hop : (part + 1 - self.parts) * self.hop or None]  # from the end: the graph works out no size
 
     def _over(self, chunks: Tensor, last: int) -> Tensor:
         """Sums (N, P, C) over the `last` chunks of each position's rows."""

@@ -69,7 +69,7 @@ def _highest(values: Tensor, count: int, step: int) -> Tensor:
     width = 1
     while width < count:
         more = min(width, count - width)
-        values = torch.maximum(values[:, : values.shape[1] - more * step], values[:, more * step :])
+        values = torch.maximum(values[:, : -more * step], values[:, more * step :])
         width += more
     return values
 
