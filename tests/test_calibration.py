@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.signal import lfilter
 
 from anomaly.calibration.budget import p_threshold, score_threshold
-from anomaly.calibration.conformal import effective_size, extremal_index, fit_calibrator, fit_tail
+from anomaly.calibration.conformal import effective_size, extremal_index, fit_calibrator, fit_tail, independent_scores
 from anomaly.errors import DataError, SpecError
 from anomaly.spec import Budget
 
@@ -69,6 +70,23 @@ def test_autocorrelation_costs_resolution() -> None:
     assert effective_size(series) == pytest.approx(20_000 * 0.1 / 1.9, rel=0.15)  # (1 - r) / (1 + r)
     assert effective_size(noise) > 15_000
     assert p_values(fit_calibrator(series[:1000], 50.0), [series[:1000].max() * 0.999])[0] > 1 / 52
+
+
+def test_series_at_different_levels_are_worth_little_more_than_their_number() -> None:
+    noise = np.random.default_rng(8).normal(size=(4, 1000))
+    assert effective_size(*noise) > 3000
+    assert effective_size(*(noise + 20 * np.arange(4)[:, None])) < 12
+
+
+@pytest.mark.parametrize(("memory", "rows"), [(0.8, 2000), (0.95, 300), (0.99, 2000)])
+def test_the_promise_holds_on_scores_that_follow_each_other_and_is_used_up(memory: float, rows: int) -> None:
+    rng = np.random.default_rng(9)
+    flagged = []
+    for noise in rng.normal(size=(200, 2 * rows)):
+        score = np.square(lfilter([np.sqrt(1 - memory**2)], [1, -memory], noise))
+        calibrator = fit_calibrator(score[:rows], independent_scores([score[:rows]]))
+        flagged.append(np.mean(p_values(calibrator, score[rows:].tolist()) <= 0.05))
+    assert 0.04 < np.mean(flagged) < 0.055  # by the scores' own autocorrelation 0.030 to 0.034 of the last two
 
 
 def test_threshold_in_score_units_is_where_p_crosses() -> None:

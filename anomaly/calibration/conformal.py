@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from anomaly.errors import DataError
 
 MAX_KEPT = 4096  # calibration scores kept in the graph; more are thinned to quantiles
+HIGH = 0.05  # share of the scores that count as high where what follows each other is counted
 BLOCK = 64  # of them are compared with a score at once, after the blocks' first ones
 
 
@@ -29,9 +31,9 @@ class Calibrator(nn.Module):
     """Conformal p-value of a score against normal scores never seen by the scorer that gave them.
 
     p = (1 + m * k / n) / (m + 1), with k of n calibration scores at or above s and m <= n the number of independent ones:
-    on exchangeable normal data P(p <= a) <= a (Vovk et al. 2005); with m < n, autocorrelated scores resolve no finer
-    than their independent number allows. Above the largest calibration score p = 1 / (m + 1) is extended downward by the
-    tail's survival, continuous and falling, so that budgets finer than 1 / n can be met by extrapolation.
+    on exchangeable normal data P(p <= a) <= a (Vovk et al. 2005); with m < n, scores that follow each other resolve no finer
+    than their independent number (`independent_scores`) allows. Above the largest calibration score p = 1 / (m + 1) is
+    extended downward by the tail's survival, continuous and falling, so that budgets finer than 1 / n can be met by extrapolation.
     """
 
     scores: Tensor
@@ -91,19 +93,20 @@ def fit_tail(ordered: NDArray[np.float64]) -> Tail:
     return Tail(start, float(fitted), float(shape))
 
 
-def effective_size(scores: NDArray[np.float64]) -> float:
-    """How many independent scores a series (n,) in time order is worth: n / (1 + 2 sum of autocorrelations), the sum cut
-    at the first pair that is not positive (Geyer 1992, initial positive sequence). At least 1."""
-    n = len(scores)
-    if n < 4 or float(np.var(scores)) < 1e-30:
+def effective_size(*parts: NDArray[np.float64]) -> float:
+    """How many independent scores one or several series (n,), each in time order, are worth: n / (1 + 2 sum of autocorrelations) about
+    their common mean, the sum cut at the first pair that is not positive (Geyer 1992, initial positive sequence). At least 1."""
+    n, mean = sum(map(len, parts)), np.concatenate(parts).mean()
+    if n < 4 or float(np.concatenate(parts).var()) < 1e-30:
         return float(n)
-    centred = scores - scores.mean()
-    size = 1 << (2 * n - 1).bit_length()
-    spectrum = np.fft.rfft(centred, size)
-    correlation = np.fft.irfft(spectrum * np.conj(spectrum), size)[:n]
+    correlation = np.zeros(max(map(len, parts)))
+    for part in parts:
+        size = 1 << (2 * len(part) - 1).bit_length()
+        spectrum = np.fft.rfft(part - mean, size)
+        correlation[: len(part)] += np.fft.irfft(spectrum * np.conj(spectrum), size)[: len(part)]
     correlation /= correlation[0]
     total = 0.0
-    for lag in range(1, n - 1, 2):
+    for lag in range(1, len(correlation) - 1, 2):
         pair = correlation[lag] + correlation[lag + 1]
         if pair <= 0:
             break
@@ -111,13 +114,23 @@ def effective_size(scores: NDArray[np.float64]) -> float:
     return float(np.clip(n / (1 + 2 * total), 1.0, n))
 
 
-def extremal_index(scores: NDArray[np.float64], apart: int, share: float = 0.05) -> float:
+def independent_scores(parts: Sequence[NDArray[np.float64]]) -> float:
+    """How many independent scores one or several series (n,), each in time order, are worth to a threshold among their high ones.
+
+    What decides how far a sample's quantile is off is how exceedances of it hang together (Sen 1972, doi:10.1016/0047-259X(72)90011-5),
+    not how the scores do: those of a machine that wanders for hours may still rise above it in many short bursts.
+    """
+    high = np.quantile(np.concatenate(parts), 1 - HIGH)
+    return effective_size(*((part >= high).astype(np.float64) for part in parts))
+
+
+def extremal_index(scores: NDArray[np.float64], apart: int) -> float:
     """Into how many runs the highest scores of a series (n,) in time order gather, a score: 1 when each stands alone.
 
-    The runs estimator (Smith and Weissman 1994, doi:10.1111/j.2517-6161.1994.tb01997.x): scores above the threshold that `share` of them
-    exceed belong to one run unless more than `apart` lower ones lie between them. High scores come in bursts, and a burst is one alarm.
+    The runs estimator (Smith and Weissman 1994, doi:10.1111/j.2517-6161.1994.tb01997.x): the highest twentieth of the scores belong to
+    one run unless more than `apart` lower ones lie between them. High scores come in bursts, and a burst is one alarm.
     """
-    high = np.flatnonzero(scores > np.quantile(scores, 1 - share))
+    high = np.flatnonzero(scores > np.quantile(scores, 1 - HIGH))
     if len(high) == 0:
         return 1.0
     return float(1 + (np.diff(high) > apart).sum()) / len(high)

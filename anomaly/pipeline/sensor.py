@@ -16,7 +16,7 @@ from torch import Tensor
 
 from anomaly.bundle.manifest import InputSchema, SensorColumn
 from anomaly.calibration.budget import DAY_S
-from anomaly.calibration.conformal import Calibrator, effective_size, extremal_index
+from anomaly.calibration.conformal import Calibrator, extremal_index, independent_scores
 from anomaly.data.faults import inject
 from anomaly.data.records import fingerprint
 from anomaly.data.sensors import SensorTable, read_table
@@ -225,7 +225,7 @@ class SensorLine:
                 if pseudo_runs(lenders, learnt, self.spec.input.window, lent=True):
                     tables, named = lenders, self.spec.transfer.normals
         if not tables:
-            return held_out.scores, effective_size(held_out.scores), f"{self.spec.calibration.folds} blocks"
+            return held_out.scores, independent_scores([held_out.scores]), f"{self.spec.calibration.folds} blocks"
         scores, effective, runs = wandering_scores(self.spec, method, tables, learnt, network, way)
         by = f"{runs} pseudo-run{'s' if runs > 1 else ''} of {learnt} rows learnt and the rows after them, from {named}"
         progress(f"threshold from {by}")

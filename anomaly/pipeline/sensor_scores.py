@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly.calibration.conformal import effective_size
+from anomaly.calibration.conformal import independent_scores
 from anomaly.data.faults import inject
 from anomaly.data.sensors import SensorTable
 from anomaly.data.windows import block_folds, window_ends, windows_at
@@ -186,4 +186,4 @@ def wandering_scores(
         with torch.inference_mode():
             found, _ = scorer(normals.features(extractor, windows_at(values, later, window)))
         scores.append(found.double().numpy())
-    return np.concatenate(scores), sum(effective_size(one) for one in scores), len(runs)
+    return np.concatenate(scores), independent_scores(scores), len(runs)
