@@ -96,7 +96,6 @@ class Session:
         self._open(wanted)
         # Small products over a few sensors: a GPU has nothing to win there.
         self._stream = _open({"float": stream}, ["cpu"], self._device, {})[0] if stream is not None else None
-
         self.context = 0 if self._stream is None else int(self._stream.get_inputs()[1].shape[0])
 
     @property
