@@ -14,7 +14,7 @@ from scipy import stats
 from anomaly.features.encoder import FLOOR, SensorEncoder, SensorExtractor, filled
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.scorers.build import fit_sensor_scorer, load_sensor_scorer
-from anomaly.scorers.deviation import LASTING, Deviation, fit_deviation, wandering
+from anomaly.scorers.deviation import LASTING, Deviation, _trusted, fit_deviation, wandering
 from anomaly.scorers.neighbour import fit_neighbour
 from anomaly.scorers.quadratic import fit_gaussian, fit_pca, spe_limit
 from anomaly.scorers.windows import Recovering, RecoveringStream
@@ -252,6 +252,22 @@ def test_wandering_leaves_out_pairs_across_a_gap_and_short_records() -> None:
     steps = np.concatenate([rng.normal(size=400), rng.normal(size=400) + 2.0])
     places = np.concatenate([np.arange(400), np.arange(400) + 10_000])
     assert float(wandering(steps[:, None], places, 10)[0]) < float(wandering(steps[:, None], np.arange(800), 10)[0])
+
+
+@pytest.mark.parametrize(
+    ("signs", "least", "most"), [((1, 1, 1), 0.8, 1.0), ((1, 1, -1), 0.0, 0.0), ((1, 1, 0), 0.0, 0.2)], ids=["lasts", "turns round", "ends"]
+)
+def test_what_sensors_tell_of_each_other_is_trusted_only_where_it_holds_in_every_block(
+    signs: tuple[int, int, int], least: float, most: float
+) -> None:
+    rng = np.random.default_rng(3)
+    common = rng.normal(size=900)
+    level = np.stack([common, np.repeat(signs, 300) * common + 0.3 * rng.normal(size=900), rng.normal(size=900)], axis=1)
+    trusted = _trusted(level, np.arange(900) * 10, 10)
+    assert (trusted[:2] >= least).all()
+    assert (trusted[:2] <= most).all()
+    assert trusted[2] < 0.5
+    assert (_trusted(level[:5], np.arange(5) * 10, 10) == 0).all()  # too few to see
 
 
 # --- recovering ---

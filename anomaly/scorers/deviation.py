@@ -7,11 +7,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from anomaly.data.windows import block_folds
 from anomaly.scorers.windows import by_sensor
 
 QUANTILE, NORMAL_QUANTILE = 0.8, 1.2816  # the spread of a feature: its 80 % deviation over that of a standard normal law
 SMALLEST = 0.02  # the least spread of a feature, in units of normal spread
 RIDGE = 0.3  # share of the identity in the correlation of levels
+FAR = 4.0  # deviations beyond which one counts no more
+BLOCKS = 3  # of the normal record, in each of which what sensors tell of each other has to hold
 LASTING = 3.5  # features are scaled to what they would wander if learning had lasted this many times as long
 LONGEST_LAG = 0.375  # of the normal record: the longest lag at which wandering is measured
 
@@ -22,8 +25,9 @@ class Deviation(nn.Module):
     """Score = mean of fourth powers, fourth root, of all standardised deviations: of each sensor's features, and of its level from what
     the others' levels tell. It lies near the largest one, yet several small ones add up.
 
-    The deviation from the others' prediction of a sensor at fault alone is the largest among all sensors' (by Cauchy-Schwarz, as in
-    Alcala and Qin 2009, doi:10.1016/j.automatica.2009.02.027), so contributions name it. They are never negative and sum to the score.
+    What the others tell is trusted as far as it held in every block of the normal record. Where it is in full, the deviation of a sensor at
+    fault alone is the largest among all sensors' (by Cauchy-Schwarz, as in Alcala and Qin 2009, doi:10.1016/j.automatica.2009.02.027), so
+    contributions name it. They are never negative and sum to the score.
     """
 
     center: Tensor
@@ -66,12 +70,9 @@ def fit_deviation(features: list[Tensor], sensors: int, places: NDArray[np.int64
     away = rows - center
     spread = _spread(away)
     level = away[:, :, 0] / spread[:, 0]
-    held = np.clip(level, -4.0, 4.0)
-    correlation = held.T @ held / len(held)
-    size = np.sqrt(np.maximum(np.diag(correlation), 1e-6))
-    correlation = (1 - RIDGE) * correlation / np.outer(size, size) + RIDGE * np.eye(sensors)
-    precision = np.linalg.inv(correlation)
-    mix = (precision / np.diag(precision)) / (spread[:, 0] * size)[:, None]
+    apart, size = _apart(level)
+    trusted = _trusted(level, places, window)
+    mix = (trusted * apart + (1 - trusted) * np.eye(sensors)) / (spread[:, 0] * size)[:, None]
     alone = away[:, :, 0] @ mix
     mix_center = np.median(alone, axis=0)
     mix_spread = _spread(alone - mix_center)
@@ -83,6 +84,33 @@ def fit_deviation(features: list[Tensor], sensors: int, places: NDArray[np.int64
         mix_spread * wandering((alone - mix_center) / mix_spread, places, window),
     )
     return Deviation(*(torch.from_numpy(part.astype(np.float32)) for part in parts))
+
+
+def _apart(level: Floats) -> tuple[Floats, Floats]:
+    """From levels (N, C) about nought: the matrix (C, C) that takes off each, in its unit (C,), what the others' tell of it."""
+    held = np.clip(level, -FAR, FAR)
+    correlation = held.T @ held / len(held)
+    size = np.sqrt(np.maximum(np.diag(correlation), 1e-6))
+    correlation = (1 - RIDGE) * correlation / np.outer(size, size) + RIDGE * np.eye(level.shape[1])
+    precision = np.linalg.inv(correlation)
+    return precision / np.diag(precision), size
+
+
+def _trusted(level: Floats, places: NDArray[np.int64], window: int) -> Floats:
+    """How far to trust what the others tell of each sensor's level (C,): 0 to 1, the least factor at which it fits a block not learnt from.
+
+    A relation that does not hold in every part of the normal record is none, and would carry one sensor's wandering into the others.
+    """
+    found = []
+    for fit, block in block_folds(places, BLOCKS, window):
+        if len(fit) > level.shape[1]:
+            center = np.median(level[fit], axis=0)
+            apart, size = _apart(level[fit] - center)
+            unseen = np.clip((level[block] - center) / size, -FAR, FAR)
+            told = np.clip(unseen - unseen @ apart, -FAR, FAR)
+            found.append((unseen * told).sum(axis=0) / (np.square(told).sum(axis=0) + 1e-9))
+    least: Floats = np.clip(np.min(found, axis=0), 0.0, 1.0) if len(found) == BLOCKS else np.zeros(level.shape[1])
+    return least
 
 
 def _spread(away: Floats) -> Floats:
