@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -154,9 +155,10 @@ def test_suspects_are_told_by_table_and_rows(like_skab: Path, tmp_path: Path) ->
     spec.write_text('kind = "sensor"\n[pretrain]\nmethod = "none"\n')
     run("fit", spec, "--data", tmp_path / "train.csv", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
     suspects = read_bundle(tmp_path / "b.anomaly").manifest.provenance["fit"]["suspects"]
-    where = next(iter(suspects))
-    assert where.startswith("train.csv, data rows 50")
-    assert where.endswith("to 540")
+    found = re.fullmatch(r"train\.csv, data rows (\d+) to (\d+)", max(suspects, key=lambda where: suspects[where]))
+    assert found is not None
+    assert 480 <= int(found[1]) <= 510  # a window before may stand out a little, and is one stretch with it
+    assert int(found[2]) == 540
 
 
 def test_suspects_left_out_are_not_learnt(like_skab: Path, tmp_path: Path) -> None:
