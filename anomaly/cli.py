@@ -131,6 +131,13 @@ def _print_fit(path: Path, steps: Steps) -> None:
     adaptation = fit_report["extractor"].get("adaptation", {})
     if "kept" in adaptation:
         out.print(f"  adaptation to the normals {'kept' if adaptation['kept'] else 'not kept'}: {adaptation['why']}", markup=False)
+    suspects = sorted(fit_report.get("suspects", {}).items(), key=lambda item: -item[1])
+    if suspects:
+        out.print(
+            f"  {len(suspects)} among the normals stand out, for a person to look at (all: anomaly bundle inspect); the worst, by score:"
+        )
+    for where, value in suspects[:5]:
+        out.print(f"    {where}: {value:.4g}", markup=False)
     for reason in list(fit_report.get("rejected", {}).values())[:10]:
         err.print(f"  set aside: {reason}", markup=False)
     for name, care in fit_report.get("care", {}).items():

@@ -153,12 +153,16 @@ def test_suspects_are_told_by_table_and_rows(like_skab: Path, tmp_path: Path) ->
     frame.iloc[:540].to_csv(tmp_path / "train.csv", index=False)  # its last 40 rows are the fault
     spec = tmp_path / "s.toml"
     spec.write_text('kind = "sensor"\n[pretrain]\nmethod = "none"\n')
-    run("fit", spec, "--data", tmp_path / "train.csv", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
+    said = run("fit", spec, "--data", tmp_path / "train.csv", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
     suspects = read_bundle(tmp_path / "b.anomaly").manifest.provenance["fit"]["suspects"]
     found = re.fullmatch(r"train\.csv, data rows (\d+) to (\d+)", max(suspects, key=lambda where: suspects[where]))
     assert found is not None
     assert 480 <= int(found[1]) <= 510  # a window before may stand out a little, and is one stretch with it
     assert int(found[2]) == 540
+    assert "among the normals stand out, for a person to look at" in said
+    assert said.index(found[0]) < min(
+        (said.index(where) for where in suspects if where != found[0]), default=len(said)
+    )  # the worst comes first
 
 
 def test_suspects_left_out_are_not_learnt(like_skab: Path, tmp_path: Path) -> None:
