@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from anomaly.errors import DataError
 
-MAX_KEPT = 4096  # calibration scores kept in the graph; more are thinned to quantiles
 HIGH = 0.05  # share of the scores that count as high where what follows each other is counted
+MAX_KEPT = 4096  # calibration scores kept in the graph; more are thinned to quantiles
 BLOCK = 64  # of them are compared with a score at once, after the blocks' first ones
 
 
@@ -96,8 +96,9 @@ def fit_tail(ordered: NDArray[np.float64]) -> Tail:
 def effective_size(*parts: NDArray[np.float64]) -> float:
     """How many independent scores one or several series (n,), each in time order, are worth: n / (1 + 2 sum of autocorrelations) about
     their common mean, the sum cut at the first pair that is not positive (Geyer 1992, initial positive sequence). At least 1."""
-    n, mean = sum(map(len, parts)), np.concatenate(parts).mean()
-    if n < 4 or float(np.concatenate(parts).var()) < 1e-30:
+    every = np.concatenate(parts)
+    n, mean = len(every), every.mean()
+    if n < 4 or float(every.var()) < 1e-30:
         return float(n)
     correlation = np.zeros(max(map(len, parts)))
     for part in parts:

@@ -46,6 +46,11 @@ class Judged:
             return "helps"
         return "negative transfer" if self.high < 0 else "no clear difference"
 
+    def kept(self, faults: str, beside: str) -> dict[str, Any]:
+        """Whether what was tried is kept, and why, as an extractor's file tells it."""
+        why = f"AUROC on made-up {faults} {self.gain:+.4f} (95 % interval {self.low:+.4f} to {self.high:+.4f}) {beside}"
+        return {"kept": self.helps, "gain": self.gain, "gain_ci95": [self.low, self.high], "why": why}
+
     def words(self, way: str) -> str:
         """The verdict as a sentence."""
         gain = f"{self.gain:+.4f} ({self.low:+.4f} to {self.high:+.4f}) over {ALONE}"

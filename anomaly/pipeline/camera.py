@@ -133,9 +133,7 @@ class CameraLine:
         ours = self.rank(adapted, preprocess, second, first, seed=2)
         theirs = self.rank(frozen, preprocess, second, first, seed=2)
         found = compare(ours, theirs, self.spec.seed)
-        why = f"AUROC on made-up defects {found.gain:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f}) on the other half"
-        report |= {"kept": found.helps, "gain": found.gain, "gain_ci95": [found.low, found.high], "why": f"{why} of the normals"}
-        return (adapted if found.helps else frozen), report
+        return (adapted if found.helps else frozen), report | found.kept("defects", "on the other half of the normals")
 
     def halves(self) -> tuple[list[Picture], list[Picture]]:
         """Two sets of normals without a picture in common, at most 60 each."""

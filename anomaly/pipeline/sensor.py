@@ -151,9 +151,7 @@ class SensorLine:
             held_out_scores(self.spec, method, self.normals, extractor, self.normals.features(extractor))
             for extractor in (learnt, SensorExtractor(self.spec.input.window))
         )
-        found = compare(ours.ranking, theirs.ranking, self.spec.seed)
-        why = f"AUROC on made-up faults {found.gain:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f}) over level and spread alone"
-        return {"kept": found.helps, "gain": found.gain, "gain_ci95": [found.low, found.high], "why": why}
+        return compare(ours.ranking, theirs.ranking, self.spec.seed).kept("faults", "over level and spread alone")
 
     # --- fit ---
 
