@@ -137,6 +137,21 @@ def test_benchmark_skab_learns_the_first_400_rows_and_judges_the_rest(like_skab:
     assert again["false_alarm_rate"] < 0.12
 
 
+def test_benchmark_skab_takes_row_after_row_whatever_time_lies_between(like_skab: Path, tmp_path: Path) -> None:
+    spec = tmp_path / "s.toml"
+    spec.write_text('kind = "sensor"\n[pretrain]\nmethod = "none"\n')
+    found = []
+    for name, gap_s in (("whole", 0), ("broken", 3600)):
+        frame = pd.read_csv(like_skab / "other" / "1.csv", sep=";", parse_dates=["datetime"])
+        frame.loc[510:, "datetime"] += pd.Timedelta(seconds=gap_s)  # within the fault
+        (tmp_path / name / "other").mkdir(parents=True)
+        frame.to_csv(tmp_path / name / "other" / "1.csv", sep=";", index=False)
+        run("benchmark", "skab", "--data", tmp_path / name, "--json", tmp_path / f"{name}.json", "--spec", spec)
+        found.append(json.loads((tmp_path / f"{name}.json").read_text()))
+    assert found[0]["mean_roc_auc"] == found[1]["mean_roc_auc"]
+    assert found[0]["f1"] == found[1]["f1"]
+
+
 def test_auto_takes_another_scorer_only_when_it_is_clearly_better(sensor: Fitted, tmp_path: Path) -> None:
     spec = tmp_path / "s.toml"
     spec.write_text('kind = "sensor"\n[pretrain]\nmethod = "none"\n[scorer]\nmethod = "auto"\n')

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+LEVEL_PART = 3  # a level is that of the last third of a window's rows
 FLOOR = 0.05  # added to a standard deviation before its logarithm, in units of normal spread
 
 
@@ -87,9 +88,9 @@ class SensorExtractor(nn.Module):
         mean = sums / counted.clamp(min=1.0)
         apart = _total(((z - mean.unsqueeze(2)) * known).square())
         # Chan, Golub and LeVeque 1979: variances of parts make that of the whole without squares of far-away levels cancelling.
-        rows, level_rows = self._over(counted, self.parts), self._over(counted, self.parts // 3)
+        rows, level_rows = self._over(counted, self.parts), self._over(counted, self.parts // LEVEL_PART)
         overall = self._over(sums, self.parts) / rows.clamp(min=1.0)
-        recent = self._over(sums, self.parts // 3) / level_rows.clamp(min=1.0)
+        recent = self._over(sums, self.parts // LEVEL_PART) / level_rows.clamp(min=1.0)
         between = sum(self._at(counted, i) * (self._at(mean, i) - overall).square() for i in range(self.parts))
         variance = (self._over(apart, self.parts) + between) / rows.clamp(min=1.0)
         maps = [torch.where(level_rows > 0, recent, overall), torch.log(variance.sqrt() + FLOOR)]

@@ -8,22 +8,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anomaly.data.windows import block_folds
+from anomaly.features.encoder import LEVEL_PART
 from anomaly.scorers.windows import by_sensor
 
 QUANTILE, NORMAL_QUANTILE = 0.8, 1.2816  # the spread of a feature: its 80 % deviation over that of a standard normal law
 SMALLEST = 0.02  # the least spread of a feature, in units of normal spread
 RIDGE = 0.3  # share of the identity in the correlation of levels
-FAR = 4.0  # deviations beyond which one counts no more
+FAR = 4.0  # deviations beyond which one counts no more, and a window does not for what sensors tell of each other
 BLOCKS = 3  # of the normal record, in each of which what sensors tell of each other has to hold
-LASTING = 3.5  # features are scaled to what they would wander if learning had lasted this many times as long
+LASTING = 5.0  # features are scaled to what they would wander if learning had lasted this many times as long
 LONGEST_LAG = 0.375  # of the normal record: the longest lag at which wandering is measured
 
 Floats = NDArray[np.float64]
 
 
 class Deviation(nn.Module):
-    """Score = mean of fourth powers, fourth root, of all standardised deviations: of each sensor's features, and of its level from what
-    the others' levels tell. It lies near the largest one, yet several small ones add up.
+    """Score = the largest of all standardised deviations: of each sensor's features, and of its level from what the others' levels tell.
+
+    It is shared out by the fourth powers of them all, so that what deviates nearly as far is named too.
 
     What the others tell is trusted as far as it held in every block of the normal record. Where it is in full, the deviation of a sensor at
     fault alone is the largest among all sensors' (by Cauchy-Schwarz, as in Alcala and Qin 2009, doi:10.1016/j.automatica.2009.02.027), so
@@ -52,9 +54,8 @@ class Deviation(nn.Module):
         size = torch.cat([away / self.scale, alone.unsqueeze(2)], dim=2).abs()  # (N, C, F + 1)
         largest = size.flatten(1).amax(dim=1).clamp(min=1e-6)  # taken out, so that no power overflows
         parts = (size / largest[:, None, None]).square().square()
-        score = largest * parts.flatten(1).mean(dim=1).sqrt().sqrt()
         share = parts.sum(dim=2)
-        return score, share / share.sum(dim=1, keepdim=True).clamp(min=1e-12) * score.unsqueeze(1)
+        return largest, share / share.sum(dim=1, keepdim=True).clamp(min=1e-12) * largest.unsqueeze(1)
 
 
 def fit_deviation(features: list[Tensor], sensors: int, places: NDArray[np.int64], window: int) -> Deviation:
@@ -62,28 +63,28 @@ def fit_deviation(features: list[Tensor], sensors: int, places: NDArray[np.int64
 
     Medians and 80 % deviations, which up to a fifth of faulty windows hardly move. Every scale is then widened by how much the
     feature wanders: its structure function (mean squared difference by lag) is extended as a power of the lag. A feature that
-    keeps to its level is widened by nothing, a drifting one by up to 3.5 times.
+    keeps to its level is widened by nothing, a drifting one by up to five times. What sensors tell of each other is learnt from the
+    windows that do not stand out by a feature alone, for a faulty one among the normals would bend it most.
     """
     values, _ = by_sensor(features, sensors)
-    rows = values.double().numpy()  # (N, C, F)
+    rows, level_rows = values.double().numpy(), window // LEVEL_PART  # (N, C, F)
     center = np.median(rows, axis=0)
     away = rows - center
     spread = _spread(away)
-    level = away[:, :, 0] / spread[:, 0]
-    apart, size = _apart(level)
-    trusted = _trusted(level, places, window)
-    mix = (trusted * apart + (1 - trusted) * np.eye(sensors)) / (spread[:, 0] * size)[:, None]
+    standard = away / spread
+    widened = [wandering(standard[:, :, :1], places, level_rows), wandering(standard[:, :, 1:], places, window)]
+    scale = spread * np.concatenate(widened, axis=1)
+    size = np.abs(away / scale).max(axis=(1, 2))
+    calm = size <= max(FAR, float(np.median(size)))
+    level = standard[calm, :, 0]
+    apart, unit = _apart(level)
+    trusted = _trusted(level, places[calm], window)
+    mix = (trusted * apart + (1 - trusted) * np.eye(sensors)) / (spread[:, 0] * unit)[:, None]
     alone = away[:, :, 0] @ mix
-    mix_center = np.median(alone, axis=0)
-    mix_spread = _spread(alone - mix_center)
-    parts = (
-        center,
-        spread * wandering(away / spread, places, window),
-        mix,
-        mix_center,
-        mix_spread * wandering((alone - mix_center) / mix_spread, places, window),
-    )
-    return Deviation(*(torch.from_numpy(part.astype(np.float32)) for part in parts))
+    mix_center = np.median(alone[calm], axis=0)
+    mix_spread = _spread(alone[calm] - mix_center)
+    mix_scale = mix_spread * wandering((alone - mix_center) / mix_spread, places, level_rows)
+    return Deviation(*(torch.from_numpy(part.astype(np.float32)) for part in (center, scale, mix, mix_center, mix_scale)))
 
 
 def _apart(level: Floats) -> tuple[Floats, Floats]:
@@ -118,16 +119,16 @@ def _spread(away: Floats) -> Floats:
     return np.maximum(np.quantile(np.abs(away), QUANTILE, axis=0) / NORMAL_QUANTILE, SMALLEST)
 
 
-def wandering(series: Floats, places: NDArray[np.int64], window: int) -> Floats:
-    """By how much to widen the scale of series (N, ...), one value a window that ends at row `places` (N,): 1 to 3.5.
+def wandering(series: Floats, places: NDArray[np.int64], looked_at: int) -> Floats:
+    """By how much to widen the scale of series (N, ...), each value of the `looked_at` rows that end at row `places` (N,): 1 to 5.
 
     The structure function's slope over six lags, on a log-log scale, held in 0..2 (0: stationary, 1: a random walk, 2: a trend).
-    Lags shorter than a window are left out: its neighbours share rows with it.
+    Shorter lags are left out: there values have rows in common.
     """
     held = np.clip(series, -3.0, 3.0)
     step = int(np.median(np.diff(places))) if len(places) > 1 else 1
     longest = int(LONGEST_LAG * len(held))
-    shortest = max(-(-window // step), longest // 10)
+    shortest = max(-(-looked_at // step), longest // 10)
     logs, values = [], []
     for lag in np.unique(np.geomspace(shortest, max(longest, shortest + 1), 6).astype(int)):
         near = places[lag:] - places[:-lag] == lag * step  # pairs without a gap between them
