@@ -34,12 +34,12 @@ from anomaly.evaluation.report_curve import curve_table
 from anomaly.features.adapt_domains import reestimate_batch_norm
 from anomaly.features.build import build_camera_extractor, save_extractor
 from anomaly.features.pretrain_images import pretrain_images
-from anomaly.pipeline.benchmark import SKAB_LABELS, learn_and_score, skab_runs
+from anomaly.pipeline.benchmark import SKAB_LABELS, learn_and_score, row_after_row, skab_runs
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.curve import ALL, SIZES, camera_curve
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sources import rank_sources
-from anomaly.spec import CameraExtractor, CameraSpec, Pretrain, SensorInput, SensorSpec, Transfer
+from anomaly.spec import CameraExtractor, CameraSpec, Pretrain, SensorSpec, Transfer
 
 NOTHING = CameraExtractor(backbone="untrained:efficientnet_lite0")
 WINDOWS = (20, 50, 120, 371)
@@ -136,7 +136,7 @@ def tile_curve(tile: Path, weights: Path, method: Any, seeds: int, sizes: tuple[
 def skab_point(path: Path, windows: int, start: int, transfer: Transfer) -> dict[str, Any] | None:
     """One run learnt from `windows` windows; None where that cannot be."""
     frame = pd.read_csv(path, sep=";")
-    spec = SensorSpec(kind="sensor", input=SensorInput(), pretrain=Pretrain(method="none"), transfer=transfer)
+    spec = row_after_row(SensorSpec(kind="sensor", pretrain=Pretrain(method="none"), transfer=transfer))
     values = frame.drop(columns=list(SKAB_LABELS))
     rows = windows + spec.input.window - 1
     try:

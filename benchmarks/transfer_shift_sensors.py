@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from anomaly.atomic import write_text
 from anomaly.evaluation import metrics
 from anomaly.evaluation.evaluate import by_row
-from anomaly.pipeline.benchmark import SKAB_LABELS, learn_and_score, skab_runs
+from anomaly.pipeline.benchmark import SKAB_LABELS, learn_and_score, row_after_row, skab_runs
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.spec import Pretrain, SensorSpec, Transfer, TransferMethod
 
@@ -96,7 +96,7 @@ def one_run(path: Path, shift: Shift, target: int, seed: int, scratch: Path) -> 
     source, shifted = (again(rows) for rows in shift(x, usual, spread, seed))
     record = scratch / "source.csv"
     source.head(SKAB_TRAINING_ROWS).to_csv(record, index=False)
-    base = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
+    base = row_after_row(SensorSpec(kind="sensor", pretrain=Pretrain(method="none")))
 
     row: dict[str, float] = {}
 

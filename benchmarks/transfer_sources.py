@@ -31,7 +31,7 @@ from anomaly.evaluation import metrics
 from anomaly.evaluation.evaluate import by_row, score_table
 from anomaly.evaluation.transfer import ALONE, judge
 from anomaly.features.build import load_tensors
-from anomaly.pipeline.benchmark import SKAB_LABELS, skab_runs
+from anomaly.pipeline.benchmark import SKAB_LABELS, row_after_row, skab_runs
 from anomaly.pipeline.camera import CameraLine
 from anomaly.pipeline.evaluation import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor import SensorLine
@@ -132,7 +132,7 @@ def skab(data: Path, scratch: Path) -> dict[str, Any]:
         values = whole.drop(columns=list(SKAB_LABELS))
         values.head(SKAB_TRAINING_ROWS).to_csv(folder / "train.csv", index=False)
         values.to_csv(folder / "whole.csv", index=False)
-        base = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
+        base = row_after_row(SensorSpec(kind="sensor", pretrain=Pretrain(method="none")))
         order = [Path(r["source"]).stem for r in rank_sources(SensorLine(base, folder / "train.csv"), list(sources.values()), quiet)]
         first[order[0]] += 1
         last[order[-1]] += 1

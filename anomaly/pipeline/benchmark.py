@@ -31,11 +31,8 @@ Frame = pd.DataFrame
 
 
 def benchmark_skab(spec: SensorSpec, data: Path, extractor: Path | None, progress: Progress) -> dict[str, Any]:
-    """SKAB (github.com/waico/SKAB): each run's first 400 rows are learnt from, unlabelled, and all later rows of all runs are judged.
-
-    As its own baselines take a run: row after row, whatever time lies between them.
-    """
-    spec = spec.model_copy(update={"input": spec.input.model_copy(update={"max_gap_s": ANY_GAP_S})})
+    """SKAB (github.com/waico/SKAB): each run's first 400 rows are learnt from, unlabelled, and all later rows of all runs are judged."""
+    spec = row_after_row(spec)
     rows, runs, changes = [], {}, []
     for path in skab_runs(data):
         frame = pd.read_csv(path, sep=";")
@@ -66,6 +63,7 @@ def benchmark_skab(spec: SensorSpec, data: Path, extractor: Path | None, progres
 
 def benchmark_nab(spec: SensorSpec, data: Path, extractor: Path | None, progress: Progress) -> dict[str, Any]:
     """NAB (github.com/numenta/NAB): the first 15 % of each series, at most 750 rows, are learnt from; alarms' first rows are judged."""
+    spec = row_after_row(spec)
     series: dict[str, Any] = {}
     for path in _series(data):
         frame = pd.read_csv(path)
@@ -86,6 +84,11 @@ def benchmark_nab(spec: SensorSpec, data: Path, extractor: Path | None, progress
         progress(f"{path.stem}: NAB standard {series[path.stem]['nab']['standard']}")
     means = {profile: float(np.mean([s["nab"][profile] for s in series.values()])) for profile in PROFILES}
     return {"series": len(series), "mean_nab": means, "by_series": series}
+
+
+def row_after_row(spec: SensorSpec) -> SensorSpec:
+    """The spec with which no gap ends a window: published protocols, and their baselines, count rows, whatever time lies between two."""
+    return spec.model_copy(update={"input": spec.input.model_copy(update={"max_gap_s": ANY_GAP_S})})
 
 
 def skab_runs(data: Path) -> list[Path]:
