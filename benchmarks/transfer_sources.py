@@ -168,17 +168,20 @@ def skab(data: Path, scratch: Path) -> dict[str, Any]:
 def main() -> None:
     """Everything, into one file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tile", type=Path, required=True)
-    parser.add_argument("--solar", type=Path, required=True)
-    parser.add_argument("--steel", type=Path, required=True)
-    parser.add_argument("--skab", type=Path, required=True)
+    parser.add_argument("--tile", type=Path)
+    parser.add_argument("--solar", type=Path)
+    parser.add_argument("--steel", type=Path)
+    parser.add_argument("--skab", type=Path)
     parser.add_argument("--normals", type=int, default=20)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/transfer_sources.json"))
     arguments = parser.parse_args()
+    results: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
-        results = {"skab": skab(arguments.skab, Path(scratch))}
-        print(json.dumps({k: v for k, v in results["skab"].items() if k != "by_run"}, indent=1), flush=True)
-        results["tile"] = tiles(arguments.tile, arguments.solar, arguments.steel, arguments.normals, Path(scratch))
+        if arguments.skab:
+            results["skab"] = skab(arguments.skab, Path(scratch))
+            print(json.dumps({k: v for k, v in results["skab"].items() if k != "by_run"}, indent=1), flush=True)
+        if arguments.tile:
+            results["tile"] = tiles(arguments.tile, arguments.solar, arguments.steel, arguments.normals, Path(scratch))
     write_text(arguments.out, json.dumps(results, indent=1, sort_keys=True) + "\n")
 
 
