@@ -310,8 +310,8 @@ def along(levels: list[float], whole: list[float]) -> tuple[float, float]:
 def test_a_score_that_comes_back_from_a_peak_is_lowered_and_never_raised() -> None:
     ones = [1.0] * 4
     assert along([1.0, 1.0, 1.0, 9.0], ones) == pytest.approx((9.0, 9.0))
-    assert along([1.0, 20.0, 20.0, 15.0], ones) == pytest.approx((15.0, 15.0))  # still above 70 % of the peak
-    assert along([1.0, 20.0, 20.0, 7.0], ones) == pytest.approx((3.5, 3.5))  # 7 * 7 / 14
+    assert along([1.0, 20.0, 20.0, 11.0], ones) == pytest.approx((11.0, 11.0))  # still above half of the peak
+    assert along([1.0, 20.0, 20.0, 5.0], ones) == pytest.approx((2.5, 2.5))  # 5 * 5 / 10
     assert along([1.0, 20.0, 1.0, 5.0], [1.0, 0.5, 1.0, 1.0]) == pytest.approx((5.0, 5.0))  # half of the peak's rows are missing
     assert along([5.0], [1.0]) == pytest.approx((5.0, 5.0))
 

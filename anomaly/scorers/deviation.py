@@ -16,7 +16,7 @@ SMALLEST = 0.02  # the least spread of a feature, in units of normal spread
 RIDGE = 0.3  # share of the identity in the correlation of levels
 FAR = 4.0  # deviations beyond which one counts no more, and a window does not for what sensors tell of each other
 BLOCKS = 3  # of the normal record, in each of which what sensors tell of each other has to hold
-LASTING = 5.0  # features are scaled to what they would wander if learning had lasted this many times as long
+LASTING = 4.0  # features are scaled to what they would wander if learning had lasted this many times as long
 LONGEST_LAG = 0.375  # of the normal record: the longest lag at which wandering is measured
 
 Floats = NDArray[np.float64]
@@ -63,7 +63,7 @@ def fit_deviation(features: list[Tensor], sensors: int, places: NDArray[np.int64
 
     Medians and 80 % deviations, which up to a fifth of faulty windows hardly move. Every scale is then widened by how much the
     feature wanders: its structure function (mean squared difference by lag) is extended as a power of the lag. A feature that
-    keeps to its level is widened by nothing, a drifting one by up to five times. What sensors tell of each other is learnt from the
+    keeps to its level is widened by nothing, a drifting one by up to four times. What sensors tell of each other is learnt from the
     windows that do not stand out by a feature alone, for a faulty one among the normals would bend it most.
     """
     values, _ = by_sensor(features, sensors)
@@ -120,7 +120,7 @@ def _spread(away: Floats) -> Floats:
 
 
 def wandering(series: Floats, places: NDArray[np.int64], looked_at: int) -> Floats:
-    """By how much to widen the scale of series (N, ...), each value of the `looked_at` rows that end at row `places` (N,): 1 to 5.
+    """By how much to widen the scale of series (N, ...), each value of the `looked_at` rows that end at row `places` (N,): 1 to 4.
 
     The structure function's slope over six lags, on a log-log scale, held in 0..2 (0: stationary, 1: a random walk, 2: a trend).
     Shorter lags are left out: there values have rows in common.

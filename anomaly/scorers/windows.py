@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 ENOUGH = 0.5  # a sensor counts in a window when at least this share of its rows has a reading
 WHOLE = 0.9  # a position counts as context when at least this share of its rows has readings
-RECOVERED = 0.7  # a score below this share of the largest in the context is one that is coming back
+RECOVERED = 0.5  # a score below this share of the largest in the context is one that is coming back
 
 
 def by_sensor(features: list[Tensor], sensors: int) -> tuple[Tensor, Tensor]:
@@ -20,7 +20,7 @@ class Recovering(nn.Module):
     """A scorer looked at along a window's context, so that a fault that has been put right is over.
 
     A machine seldom comes back exactly to where it was: after a large excursion a small one stays for a while. The score at the window's
-    end is held against the largest in its context: below 70 % of it, it is lowered in proportion. It is never raised, so no
+    end is held against the largest in its context: below half of it, it is lowered in proportion. It is never raised, so no
     normal window is flagged that the bare scorer would not flag.
     """
 
@@ -85,6 +85,6 @@ def _context(scores: Tensor, known: Tensor) -> Tensor:
 
 
 def _eased(score: Tensor, highest: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores (N,) and shares (N, C), lowered where a score is below 70 % of the highest (N,) in its context."""
+    """Scores (N,) and shares (N, C), lowered where a score is below half of the highest (N,) in its context."""
     factor = (score / (RECOVERED * highest).clamp(min=1e-12)).clamp(max=1.0)
     return score * factor, share * factor.unsqueeze(1)
