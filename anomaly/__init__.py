@@ -1,3 +1,3 @@
 """Industrial anomaly detection: from normal records to an alarm that can be trusted."""
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"
