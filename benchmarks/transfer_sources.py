@@ -1,6 +1,6 @@
 """Sources that can and that cannot help: how they are ranked before, what comes of them when forced, and what the guard says.
 
-    python benchmarks/transfer_sources.py --tile DATA --solar SOLAR --steel STEEL --skab SKAB [--normals 20] [--out FILE.json]
+    python benchmarks/transfer_sources.py [--tile DATA --solar SOLAR --steel STEEL] [--skab SKAB] [--normals 20] [--out FILE.json]
 
 Tiles: `--normals` good tiles; sources are pictures of solar cells, steel, and lines of text. Every source's normals join the bank by CORAL,
 whatever the guard says: image AUROC on the labelled tiles beside the target alone. SKAB: every run's first 400 rows; sources are the
@@ -166,7 +166,7 @@ def skab(data: Path, scratch: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Everything, into one file."""
+    """Everything asked for, into one file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tile", type=Path)
     parser.add_argument("--solar", type=Path)

@@ -119,9 +119,15 @@ def like_skab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def without_encoder(folder: Path, more: str = "") -> Path:
+    """A spec of sensors that trains nothing."""
+    spec = folder / "s.toml"
+    spec.write_text(f'kind = "sensor"\n[pretrain]\nmethod = "none"\n{more}\n')
+    return spec
+
+
 def test_benchmark_skab_learns_the_first_400_rows_and_judges_the_rest(like_skab: Path, tmp_path: Path) -> None:
-    spec = tmp_path / "s.toml"
-    spec.write_text('kind = "sensor"\n[pretrain]\nmethod = "none"\n')
+    spec = without_encoder(tmp_path)
     said = run("benchmark", "skab", "--data", like_skab, "--json", tmp_path / "f.json", "--spec", spec)
     assert "point_adjusted_inflated" in said
     figures = json.loads((tmp_path / "f.json").read_text())
@@ -138,8 +144,7 @@ def test_benchmark_skab_learns_the_first_400_rows_and_judges_the_rest(like_skab:
 
 
 def test_benchmark_skab_takes_row_after_row_whatever_time_lies_between(like_skab: Path, tmp_path: Path) -> None:
-    spec = tmp_path / "s.toml"
-    spec.write_text('kind = "sensor"\n[pretrain]\nmethod = "none"\n')
+    spec = without_encoder(tmp_path)
     found = []
     for name, gap_s in (("whole", 0), ("broken", 3600)):
         frame = pd.read_csv(like_skab / "other" / "1.csv", sep=";", parse_dates=["datetime"])
@@ -153,8 +158,7 @@ def test_benchmark_skab_takes_row_after_row_whatever_time_lies_between(like_skab
 
 
 def test_auto_takes_another_scorer_only_when_it_is_clearly_better(sensor: Fitted, tmp_path: Path) -> None:
-    spec = tmp_path / "s.toml"
-    spec.write_text('kind = "sensor"\n[pretrain]\nmethod = "none"\n[scorer]\nmethod = "auto"\n')
+    spec = without_encoder(tmp_path, '[scorer]\nmethod = "auto"')
     run("fit", spec, "--data", sensor.data / "train.csv", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
     fit = read_bundle(tmp_path / "b.anomaly").manifest.provenance["fit"]
     tried = fit["scorers_tried"]
@@ -166,8 +170,7 @@ def test_auto_takes_another_scorer_only_when_it_is_clearly_better(sensor: Fitted
 def test_suspects_are_told_by_table_and_rows(like_skab: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(like_skab / "other" / "1.csv", sep=";").drop(columns=["anomaly", "changepoint"])
     frame.iloc[:540].to_csv(tmp_path / "train.csv", index=False)  # its last 40 rows are the fault
-    spec = tmp_path / "s.toml"
-    spec.write_text('kind = "sensor"\n[pretrain]\nmethod = "none"\n')
+    spec = without_encoder(tmp_path)
     said = run("fit", spec, "--data", tmp_path / "train.csv", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
     suspects = read_bundle(tmp_path / "b.anomaly").manifest.provenance["fit"]["suspects"]
     found = re.fullmatch(r"train\.csv, data rows (\d+) to (\d+)", max(suspects, key=lambda where: suspects[where]))
@@ -186,8 +189,7 @@ def test_suspects_left_out_are_not_learnt(like_skab: Path, tmp_path: Path) -> No
     scores, fit = {}, {}
     fault = frame.iloc[330:560][["flow", "force", "heat"]].to_numpy(np.float32)[None]
     for suspects in ("list", "leave_out"):
-        spec = tmp_path / f"{suspects}.toml"
-        spec.write_text(f'kind = "sensor"\n[pretrain]\nmethod = "none"\n[scorer]\nsuspects = "{suspects}"\n')
+        spec = without_encoder(tmp_path, f'[scorer]\nsuspects = "{suspects}"')
         run("fit", spec, "--data", tmp_path / "train.csv", "--out", tmp_path / f"{suspects}.anomaly", "--work", tmp_path / "w")
         bundle = read_bundle(tmp_path / f"{suspects}.anomaly")
         fit[suspects] = bundle.manifest.provenance["fit"]
@@ -205,8 +207,7 @@ def test_records_too_short_for_a_pseudo_run_are_refused(like_skab: Path, tmp_pat
     pd.read_csv(like_skab / "anomaly-free" / "anomaly-free.csv", sep=";").head(500).to_csv(short / "r.csv", index=False)
     train = tmp_path / "train.csv"
     pd.read_csv(like_skab / "other" / "1.csv", sep=";").head(400).drop(columns=["anomaly", "changepoint"]).to_csv(train, index=False)
-    spec = tmp_path / "s.toml"
-    spec.write_text(f'kind = "sensor"\n[pretrain]\nmethod = "none"\n[calibration]\nrecords = "{short}"\n')
+    spec = without_encoder(tmp_path, f'[calibration]\nrecords = "{short}"')
     with pytest.raises(DataError, match="no table of at least 800 normal rows in one piece, for 400 are learnt from here"):
         run("fit", spec, "--data", train, "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
 

@@ -26,7 +26,7 @@ from anomaly.pipeline.steps import Steps
 from anomaly.spec import SensorSpec
 
 SKAB_LABELS = ("anomaly", "changepoint")
-ANY_GAP_S = 1e9
+ANY_GAP_S = 1e9  # longer than any record
 Frame = pd.DataFrame
 
 

@@ -254,7 +254,7 @@ class CameraLine:
             "normals": len(held_out),
             "held_out_by": "leave one picture out",
             "suspects_left_out": leave_out,
-            "suspects": dict(sorted(suspects.items(), key=lambda item: -item[1])),
+            "suspects": suspects,
             "rejected": dict(self.rejected),
             "injected_auroc": self._injected_auroc(
                 network,

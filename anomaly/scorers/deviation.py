@@ -75,7 +75,7 @@ def fit_deviation(features: list[Tensor], sensors: int, places: NDArray[np.int64
     widened = [wandering(standard[:, :, :1], places, level_rows), wandering(standard[:, :, 1:], places, window)]
     scale = spread * np.concatenate(widened, axis=1)
     size = np.abs(away / scale).max(axis=(1, 2))
-    calm = size <= max(FAR, float(np.median(size)))
+    calm = size <= max(FAR, float(np.median(size)))  # never fewer than half of the windows
     level = standard[calm, :, 0]
     apart, unit = _apart(level)
     trusted = _trusted(level, places[calm], window)
