@@ -288,6 +288,7 @@ def test_out_of_gpu_memory_halves_the_batch_then_goes_to_the_cpu_and_says_so(sen
     with pytest.raises(RuntimeError, match="Failed to allocate"):
         session.run(raw)  # on the CPU there is nowhere left to go
     assert not out_of_memory(ValueError("shape"))
+    assert out_of_memory(RuntimeError("BFCArena: Available memory of 65138688 is smaller than requested bytes of 134217728"))
 
 
 def test_fixed_buffers_give_what_the_free_graph_gives(camera: Fitted) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import threading
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,7 +27,9 @@ class Bound:
         self._session = session
         self._turn = threading.Lock()
         self._host = np.ascontiguousarray(raw).copy()
-        self._unpin = pin(self._host) if where == "cuda" else None
+        unpin = pin(self._host) if where == "cuda" else None
+        # Memory freed while CUDA holds it pinned breaks whoever is given that memory next: it is unpinned with its owner at the latest.
+        self._unpin = weakref.finalize(self, unpin) if unpin is not None else None
         self._input = ort.OrtValue.ortvalue_from_numpy(self._host, where, 0)
         self._outputs = [ort.OrtValue.ortvalue_from_shape_and_type(a.shape, np.float32, where, 0) for a in answers]
         self._binding = session.io_binding()
