@@ -23,7 +23,7 @@ serve: $(VENV)/ready
 	$(BIN)/python -m flows.serve
 
 samples: $(VENV)/ready
-	$(BIN)/python -m anomaly.data.synthetic data_samples
+	$(BIN)/python -m anomaly.data.samples.synthetic data_samples
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'

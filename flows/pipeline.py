@@ -16,11 +16,11 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 from prefect.cache_policies import NO_CACHE
 
 from anomaly.bundle.archive import read_bundle
-from anomaly.edge.session import open_session
+from anomaly.edge.runtime.session import open_session
 from anomaly.errors import AnomalyError, SpecError
-from anomaly.evaluation.report import plot_scores
+from anomaly.evaluation.report.page import plot_scores
 from anomaly.features.build import load_tensors
-from anomaly.pipeline.evaluation import evaluate_bundle, report_on
+from anomaly.pipeline.assess import evaluate_bundle, report_on
 from anomaly.pipeline.steps import Steps, open_line
 from anomaly.spec import read_spec
 

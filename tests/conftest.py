@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anomaly.data.synthetic import part_picture, plant, write_samples
+from anomaly.data.samples.synthetic import part_picture, plant, write_samples
 from anomaly.pipeline.steps import Steps, open_line
 from anomaly.spec import read_spec
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from anomaly.alarms.sinks import Sink
+from anomaly.alarms.sinks.base import Sink
 from anomaly.alarms.store import Store
 from anomaly.errors import SinkError, StoreError
 

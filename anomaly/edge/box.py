@@ -14,7 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anomaly.edge.monitor import POLL_S, Monitor
-from anomaly.edge.session import cores
+from anomaly.edge.runtime.session import cores
 from anomaly.errors import SpecError
 
 

@@ -15,8 +15,8 @@ import onnxruntime as ort
 from PIL import features
 
 from anomaly.bundle.archive import Bundle
-from anomaly.edge.choice import cache_folder, read_choice
-from anomaly.edge.session import NAMES, ORDER, cores, open_session, preload
+from anomaly.edge.runtime.session import NAMES, ORDER, cores, open_session, preload
+from anomaly.edge.runtime.variant_cache import cache_folder, read_choice
 from anomaly.errors import AnomalyError
 
 State = Literal["ok", "note", "missing"]
@@ -156,7 +156,7 @@ def _disk(store: Path) -> Finding:
 
 
 def _providers(bundle: Bundle) -> list[Finding]:
-    from anomaly.edge.testing import self_test
+    from anomaly.edge.runtime.self_test import self_test
 
     found = []
     chosen = read_choice(bundle.hash)

@@ -17,13 +17,13 @@ from anomaly.alarms.events import Event, alarm_id, iso, make_event
 from anomaly.alarms.life import Settings, Transition, step
 from anomaly.alarms.quality import Quality, Seen, Turn
 from anomaly.alarms.store import Batch, Scored, Store
+from anomaly.alarms.wording import reason, told
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record, Rejected
 from anomaly.edge.release import Change, Loaded, Release
-from anomaly.edge.scoring import Answers, score
-from anomaly.edge.session import Session
-from anomaly.edge.sources import Poll, Source
-from anomaly.edge.telling import reason, told
+from anomaly.edge.runtime.batching import Answers, score
+from anomaly.edge.runtime.session import Session
+from anomaly.edge.sources.base import Poll, Source
 from anomaly.errors import StoreError
 
 AT_ONCE = {"image": 8, "window": 1024}  # records a turn: pictures are large, and a turn is what a crash repeats

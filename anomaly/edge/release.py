@@ -18,8 +18,8 @@ from typing import Any, Literal
 from anomaly.atomic import replacing, write_text
 from anomaly.bundle.archive import MAX_BYTES, Bundle, read_bundle
 from anomaly.bundle.manifest import InputSchema
-from anomaly.edge.session import Session
-from anomaly.edge.testing import self_test
+from anomaly.edge.runtime.self_test import self_test
+from anomaly.edge.runtime.session import Session
 from anomaly.errors import AnomalyError, BundleError, UnreachableError
 
 Role = Literal["champion", "challenger"]

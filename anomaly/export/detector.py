@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anomaly.features.encoder import SensorExtractor
-from anomaly.scorers.windows import Recovering, RecoveringStream
+from anomaly.scorers.sensors.windows import Recovering, RecoveringStream
 
 
 class Detector(nn.Module):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from anomaly.export.onnx_graph import keep_nodes, serialized
-from anomaly.scorers.patches import LEVELS
+from anomaly.scorers.pictures.patches import LEVELS
 
 ZERO = 128  # unsigned queries with this zero point: signed times signed is many times slower in ONNX Runtime
 

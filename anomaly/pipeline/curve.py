@@ -12,20 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly.data.images import Picture
-from anomaly.data.sensors import SensorTable, read_table
+from anomaly.data.pictures.reading import Picture
+from anomaly.data.tables.files import label_of, schema_of_input
+from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.errors import DataError, SpecError
-from anomaly.evaluation.evaluate import by_row, score_table
+from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.transfer import ALONE
 from anomaly.features.backbones import Stages
-from anomaly.pipeline.camera import CameraLine
+from anomaly.pipeline.camera.line import CameraLine
+from anomaly.pipeline.camera.transfer import CameraTransfer, Way
 from anomaly.pipeline.line import Progress
-from anomaly.pipeline.sensor import SensorLine
-from anomaly.pipeline.sensor_tables import label_of, schema_of_input
+from anomaly.pipeline.sensor.line import SensorLine
+from anomaly.pipeline.sensor.transfer import SensorTransfer
 from anomaly.pipeline.steps import Steps
-from anomaly.pipeline.transfer_camera import CameraTransfer, Way
-from anomaly.pipeline.transfer_sensor import SensorTransfer
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import Transfer, TransferMethod
 

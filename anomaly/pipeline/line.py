@@ -17,7 +17,7 @@ from anomaly.bundle.manifest import InputSchema
 from anomaly.calibration.conformal import Calibrator
 from anomaly.data.records import fingerprint
 from anomaly.errors import DataError
-from anomaly.evaluation.evaluate import Evaluation, Run
+from anomaly.evaluation.figures import Evaluation, Run
 from anomaly.export.detector import Detector
 from anomaly.spec import CameraSpec, SensorSpec, Transfer
 

@@ -29,15 +29,15 @@ from anomaly.bundle.archive import CARRIED, DETECTOR, STREAM, VARIANTS, read_bun
 from anomaly.bundle.manifest import AlarmSettings, Manifest, Threshold
 from anomaly.calibration.budget import p_threshold, score_threshold
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
-from anomaly.edge.session import Session
-from anomaly.evaluation.evaluate import Evaluation
+from anomaly.edge.runtime.session import Session
+from anomaly.evaluation.figures import Evaluation
 from anomaly.export.detector import Detector
 from anomaly.export.onnx_graph import check_parity, export_onnx
 from anomaly.features.build import carried_weights, load_borrowed, load_tensors, save_tensors
-from anomaly.pipeline.camera import CameraLine
+from anomaly.pipeline.camera.line import CameraLine
+from anomaly.pipeline.camera.variants import make_stream, make_variants
 from anomaly.pipeline.line import Line, Progress, silent
-from anomaly.pipeline.sensor import SensorLine
-from anomaly.pipeline.variants import make_stream, make_variants
+from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.spec import CameraSpec, SensorSpec
 
 PARITY_INPUTS = 200

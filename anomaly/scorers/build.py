@@ -13,13 +13,13 @@ from torch import Tensor
 
 from anomaly.errors import WeightsError
 from anomaly.scorers.boosted import PARTS, Boosted
-from anomaly.scorers.deviation import Deviation, fit_deviation
-from anomaly.scorers.embedding import Roi
-from anomaly.scorers.gaussian import Gaussian
-from anomaly.scorers.memory_bank import BankPlan, FittedBanks, MemoryBank, fit_memory_bank
-from anomaly.scorers.neighbour import Neighbour, fit_neighbour
-from anomaly.scorers.patches import Bank
-from anomaly.scorers.quadratic import Quadratic, fit_gaussian, fit_pca
+from anomaly.scorers.pictures.embedding import Roi
+from anomaly.scorers.pictures.gaussian import Gaussian
+from anomaly.scorers.pictures.memory_bank import BankPlan, FittedBanks, MemoryBank, fit_memory_bank
+from anomaly.scorers.pictures.patches import Bank
+from anomaly.scorers.sensors.deviation import Deviation, fit_deviation
+from anomaly.scorers.sensors.neighbour import Neighbour, fit_neighbour
+from anomaly.scorers.sensors.quadratic import Quadratic, fit_gaussian, fit_pca
 from anomaly.spec import CameraSpec, SensorMethod
 
 

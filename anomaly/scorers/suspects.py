@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from anomaly.scorers.memory_bank import FittedBanks
+from anomaly.scorers.pictures.memory_bank import FittedBanks
 
 STANDS_OUT = 4.0  # times the distance from the median to the upper quartile: about one normal score in 300 if they were Gaussian
 ROUNDS = 3

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from anomaly.bundle.archive import read_bundle
-from anomaly.edge.session import Session, open_session
-from anomaly.edge.testing import SELF_TEST_RELATIVE, self_test
+from anomaly.edge.runtime.self_test import SELF_TEST_RELATIVE, self_test
+from anomaly.edge.runtime.session import Session, open_session
 from anomaly.errors import BundleError, ProviderError
 from tests.conftest import Fitted
 

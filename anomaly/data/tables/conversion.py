@@ -1,0 +1,250 @@
+"""Whatever a plant has, as the one table everything else reads: a time column and one column a sensor.
+
+Long historian exports, database queries, sound and vibration recordings, MATLAB files and TSB-AD's form come in; one frame goes out.
+Everything that is wrong in the source is told by an error that names it; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from anomaly.atomic import replacing
+from anomaly.data.tables.reader import Care, parse_times
+from anomaly.errors import DataError
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What to make of a source on its way to a table; what is not given is not done."""
+
+    query: str = ""  # SQL, when the source is a database
+    time: str = "time"
+    long: tuple[str, str] | None = None  # the columns that hold a reading's sensor and its value
+    zone: str = ""  # the times are local ones of this zone (IANA name)
+    counters: tuple[str, ...] = ()
+    period_s: float | None = None
+    rate: float | None = None  # Hz, for MATLAB files
+    frame_s: float = 0.5
+    variables: tuple[str, ...] = ()
+
+
+LOWEST_HZ = 10.0  # the lowest edge of the bands of a waveform
+BANDS = 12  # logarithmic bands a channel, up to half the sampling rate
+LABEL = "label"
+
+
+def long_to_wide(frame: pd.DataFrame, time: str, sensor: str, value: str, where: str) -> pd.DataFrame:
+    """One row a reading (time, sensor, value) -> one row a time, one column a sensor; of equal readings the last is kept."""
+    missing = [name for name in (time, sensor, value) if name not in frame]
+    if missing:
+        raise DataError(f"{where}: columns {missing} are missing; it has {list(frame)}")
+    last = frame.drop_duplicates([time, sensor], keep="last")
+    wide = last.pivot(index=time, columns=sensor, values=value).reset_index()
+    wide.columns.name = None
+    return wide
+
+
+def read_query(url: str, query: str) -> pd.DataFrame:
+    """The rows of an SQL query. `url` is SQLAlchemy's, or `env:NAME` for the one in an environment variable, so that no secret is typed."""
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    named = url.startswith("env:")
+    target = os.environ.get(url.removeprefix("env:")) if named else url
+    if target is None:
+        raise DataError(f"{url}: the environment variable {url.removeprefix('env:')} is not set; set it to the database's URL")
+    try:
+        engine = create_engine(target)
+        with engine.connect() as connection:
+            return pd.concat(pd.read_sql(text(query), connection, chunksize=100_000), ignore_index=True)
+    except (SQLAlchemyError, ModuleNotFoundError, pd.errors.DatabaseError) as error:
+        shown = url if named else re.sub(r"//[^@/]*@", "//…@", url)  # never the password
+        raise DataError(f"{shown}: the query failed: {str(error).splitlines()[0][:300]}") from error
+
+
+def read_wav(path: Path) -> tuple[NDArray[np.float64], float]:
+    """Samples (n, channels) in -1..1 and the sampling rate in Hz of a WAV file (PCM or float)."""
+    from scipy.io import wavfile
+
+    try:
+        rate, samples = wavfile.read(path)
+    except (ValueError, OSError, EOFError) as error:
+        raise DataError(f"{path}: not a readable WAV file ({error})") from error
+    scale = 1.0 if samples.dtype.kind == "f" else float(np.iinfo(samples.dtype).max)
+    values = samples.astype(np.float64) - (128.0 if samples.dtype == np.uint8 else 0.0)
+    return values.reshape(len(values), -1) / (127.0 if samples.dtype == np.uint8 else scale), float(rate)
+
+
+def read_mat(path: Path, names: tuple[str, ...] = ()) -> tuple[NDArray[np.float64], list[str]]:
+    """Signals (n, channels) of a MATLAB file (before 7.3) with their names: those asked for, or all vectors of the longest length."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        content: dict[str, Any] = loadmat(path, variable_names=names or None)
+    except (ValueError, OSError, NotImplementedError, MatReadError) as error:
+        raise DataError(f"{path}: not a readable MATLAB file ({error}); save it with -v7 or earlier") from error
+    vectors = {k: np.asarray(v).ravel().astype(np.float64) for k, v in content.items() if _is_signal(v)}
+    missing = [name for name in names if name not in vectors]
+    if missing or not vectors:
+        raise DataError(f"{path}: no numeric vectors {missing or ''}; it has {sorted(k for k in content if not k.startswith('_'))}")
+    longest = max(len(v) for v in vectors.values())
+    chosen = [k for k in (names or sorted(vectors)) if len(vectors[k]) == longest]
+    return np.column_stack([vectors[k] for k in chosen]), chosen
+
+
+def _is_signal(value: Any) -> bool:
+    array = np.asarray(value)
+    return array.dtype.kind in "fiu" and array.size >= 64 and max(array.shape) == array.size
+
+
+def waveform_table(samples: NDArray[np.float64], rate: float, frame_s: float, names: list[str], where: str) -> pd.DataFrame:
+    """Fast signals (n, channels) -> one row a frame of `frame_s` seconds: what changes in a bearing, a gear or a sound.
+
+    A channel gives the logarithm of its RMS, crest factor and kurtosis, of the energy in 12 logarithmic bands, and of the envelope's energy
+    in the same bands (the Hilbert envelope of the signal above a tenth of the sampling rate, where bearings ring: Randall and Antoni 2011,
+    doi:10.1016/j.ymssp.2010.07.017). Times count from 0 s. Raises DataError for signals shorter than eight frames.
+    """
+    from scipy.signal import butter, hilbert, sosfilt
+
+    length = int(frame_s * rate)
+    count = len(samples) // max(length, 1)
+    if length < 2 * LOWEST_HZ or count < 8:
+        raise DataError(f"{where}: {len(samples)} samples at {rate:g} Hz are {count} frames of {frame_s:g} s; at least 8 are needed")
+    edges = np.geomspace(LOWEST_HZ, rate / 2, BANDS + 1)
+    frequency = np.fft.rfftfreq(length, 1 / rate)
+    band = np.clip(np.searchsorted(edges, frequency, side="right") - 1, 0, BANDS - 1)
+    window = np.hanning(length)
+    columns: dict[str, NDArray[Any]] = {"time": np.arange(count) * frame_s}
+    high = butter(4, rate / 10, "highpass", fs=rate, output="sos")
+    for name, signal in zip(names, samples.T, strict=True):
+        frames = signal[: count * length].reshape(count, length)
+        frames = frames - frames.mean(axis=1, keepdims=True)
+        rms = np.sqrt(np.square(frames).mean(axis=1)) + 1e-12
+        columns[f"{name}_rms"] = np.log(rms)
+        columns[f"{name}_crest"] = np.log(np.abs(frames).max(axis=1) / rms + 1e-12)
+        columns[f"{name}_kurtosis"] = np.log((frames**4).mean(axis=1) / rms**4 + 1e-12)
+        envelope = np.abs(hilbert(sosfilt(high, signal)))[: count * length].reshape(count, length)
+        for kind, part in (("band", frames), ("envelope", envelope - envelope.mean(axis=1, keepdims=True))):
+            power = np.square(np.abs(np.fft.rfft(part * window, axis=1)))
+            for index in np.unique(band):
+                energy = power[:, (band == index) & (frequency >= LOWEST_HZ)].sum(axis=1)
+                columns[f"{name}_{kind}_{edges[index]:.0f}_hz"] = np.log(energy + 1e-12)
+    return pd.DataFrame(columns)
+
+
+def tsb_ad_parts(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """(normal rows to learn from, all rows with a label) of a file in TSB-AD's form: last column Label, `tr_N` in the name."""
+    found = re.search(r"_tr_(\d+)_", path.name)
+    if found is None:
+        raise DataError(f"{path}: no `_tr_N_` in the name, which says how many rows TSB-AD learns from")
+    frame = pd.read_csv(path)
+    if frame.columns[-1] != "Label":
+        raise DataError(f"{path}: the last column is {frame.columns[-1]!r}, TSB-AD's is 'Label'")
+    frame = frame.rename(columns={"Label": LABEL})
+    frame.insert(0, "time", np.arange(len(frame), dtype=np.float64))  # TSB-AD gives no times
+    return frame.head(int(found.group(1))).drop(columns=LABEL), frame
+
+
+def local_to_utc(frame: pd.DataFrame, time: str, zone: str, where: str) -> pd.DataFrame:
+    """Local wall-clock times -> UTC. The hour that daylight saving repeats is told apart by the rows' order; one it skips is an error."""
+    stamps = pd.to_datetime(frame[time], errors="coerce", format="mixed")
+    try:
+        utc = stamps.dt.tz_localize(zone, ambiguous="infer", nonexistent="raise").dt.tz_convert("UTC")
+    except Exception as error:  # pytz, zoneinfo and pandas each raise their own
+        raise DataError(f"{where}: column {time!r} is not local time of {zone}: {str(error).splitlines()[0][:200]}") from error
+    return frame.assign(**{time: utc})
+
+
+def counters_to_rates(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> pd.DataFrame:
+    """Counters that only grow -> growth since the row before; a fall is a reset, whose row is missing instead of a huge negative."""
+    missing = [name for name in columns if name not in frame]
+    if missing:
+        raise DataError(f"{where}: counters {missing} are not among its columns {list(frame)}")
+    grown = frame[list(columns)].apply(pd.to_numeric, errors="coerce").diff()
+    return frame.assign(**{name: grown[name].where(grown[name] >= 0) for name in columns})
+
+
+def resampled(frame: pd.DataFrame, time: str, period_s: float, where: str) -> pd.DataFrame:
+    """Readings at uneven times -> the mean over each period; a period without a reading is missing, never filled.
+
+    Rows whose time cannot be read are left out.
+    """
+    seconds = parse_times(frame[time], Path(where), Care())
+    frame, stamps = frame[~np.isnan(seconds)], pd.to_datetime(seconds[~np.isnan(seconds)], unit="s", utc=True).round("us")
+    values = frame.drop(columns=time).apply(pd.to_numeric, errors="coerce").set_axis(pd.DatetimeIndex(stamps), axis=0)
+    labels = [name for name in values if str(name).lower() in (LABEL, "anomaly")]
+    bins = values.resample(pd.Timedelta(seconds=period_s))
+    result = bins.mean()
+    for name in labels:
+        result[name] = bins[name].max()
+    table: pd.DataFrame = result.rename_axis(time).reset_index()
+    return table
+
+
+def read_frame(path: Path) -> pd.DataFrame:
+    """A CSV (any of `,` `;` tab) or Parquet file as it is. Raises DataError naming the file."""
+    try:
+        return pd.read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else pd.read_csv(path, sep=None, engine="python")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: not a readable table ({error})") from error
+
+
+def convert(source: str, out: Path, how: Conversion) -> dict[Path, int]:
+    """Write a source as a table, CSV or Parquet by the name of `out`; returns the rows of each file written.
+
+    A TSB-AD file becomes a folder `out` of train.parquet and test.parquet, as `anomaly fit` and `anomaly evaluate` take it.
+    """
+    path = Path(source)
+    if not how.query and re.search(r"_tr_\d+_.*1st_\d+\.csv$", path.name):
+        train, test = tsb_ad_parts(path)
+        return {out / "train.parquet": _write(train, out / "train.parquet"), out / "test.parquet": _write(test, out / "test.parquet")}
+    frame = _source_frame(source, path, how)
+    if how.time not in frame:
+        raise DataError(f"{source}: no column {how.time!r}; it has {list(frame)}; name the time with --time")
+    if how.long is not None:
+        frame = long_to_wide(frame, how.time, *how.long, source)
+    if how.zone:
+        frame = local_to_utc(frame, how.time, how.zone, source)
+    if how.counters:
+        frame = counters_to_rates(frame, how.counters, source)
+    if how.period_s is not None:
+        frame = resampled(frame, how.time, how.period_s, source)
+    return {out: _write(frame, out)}
+
+
+def _source_frame(source: str, path: Path, how: Conversion) -> pd.DataFrame:
+    if how.query:
+        return read_query(source, how.query)
+    if not path.is_file():
+        raise DataError(f"{source}: no such file; give a table, a WAV or MATLAB file, or a database URL with --query")
+    if path.suffix.lower() == ".wav":
+        samples, rate = read_wav(path)
+        names = [path.stem] if samples.shape[1] == 1 else [f"{path.stem}_{i + 1}" for i in range(samples.shape[1])]
+        return waveform_table(samples, rate, how.frame_s, names, source)
+    if path.suffix.lower() == ".mat":
+        if how.rate is None:
+            raise DataError(f"{source}: a MATLAB file does not tell its sampling rate; give it with --rate")
+        samples, names = read_mat(path, how.variables)
+        return waveform_table(samples, how.rate, how.frame_s, names, source)
+    return read_frame(path)
+
+
+def _write(frame: pd.DataFrame, out: Path) -> int:
+    if out.suffix.lower() not in (".csv", ".parquet", ".pq"):
+        raise DataError(f"{out}: the table's name must end in .csv or .parquet")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as part:
+        if out.suffix.lower() == ".csv":
+            frame.to_csv(part, index=False)
+        else:
+            frame.to_parquet(part, index=False)
+    return len(frame)

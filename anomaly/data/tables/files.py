@@ -1,0 +1,80 @@
+"""Which tables a path holds, and how a spec or a bundle says to read them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from anomaly.bundle.manifest import InputSchema
+from anomaly.data.tables.reader import Channel, SensorTable, TableSchema, read_table
+from anomaly.errors import DataError
+from anomaly.spec import SensorSpec
+
+TABLES = {".csv", ".parquet", ".pq"}
+BINARY_LABELS = ("anomaly", "label", "is_anomaly", "fault")
+
+
+def find_tables(data: Path) -> tuple[list[Path], list[Path]]:
+    """(training, labelled test) tables of a path: a file; or a folder with train* and test*; or a folder of normals."""
+    if data.is_file():
+        return [data], []
+    if not data.is_dir():
+        raise DataError(f"{data}: no such file or folder; give a CSV or Parquet table, or a folder of them")
+    found = sorted(p for p in data.iterdir() if p.suffix.lower() in TABLES)
+    if not found:
+        raise DataError(f"{data}: no table in it ({', '.join(sorted(TABLES))}); put the normal readings there as CSV or Parquet")
+    train = [p for p in found if p.stem.lower().startswith("train")]
+    test = [p for p in found if p.stem.lower().startswith("test")]
+    return (train, test) if train else ([p for p in found if p not in test], test)
+
+
+def read_normals(paths: list[Path], schema: TableSchema, train_rows: int | None) -> list[SensorTable]:
+    """Tables to learn from, all with the first one's sensors; rows past `train_rows`, and rows labelled as faults, are not usable."""
+    tables = []
+    for path in paths:
+        table = read_table(path, schema)
+        schema = replace(schema, channels=table.channels, period_s=table.period_s, max_gap_s=table.max_gap_s)
+        label = label_of(table)
+        if label is not None:
+            table.usable[table.labels[label] > 0] = False
+        if train_rows is not None:
+            table.usable[train_rows:] = False
+        tables.append(table)
+    return tables
+
+
+def table_schema(spec: SensorSpec) -> TableSchema:
+    """How a spec says to read a table."""
+    source = spec.input
+    return TableSchema(
+        channels=tuple(Channel(s.name, s.unit, s.low, s.high) for s in source.sensors),
+        time=source.time,
+        labels=source.labels,
+        mode_column=source.modes.column if source.modes else None,
+        modes=source.modes.use if source.modes else (),
+        period_s=source.period_s,
+        max_gap_s=source.max_gap_s,
+    )
+
+
+def schema_of_input(schema: InputSchema) -> TableSchema:
+    """How a bundle says to read a table."""
+    return TableSchema(
+        channels=tuple(Channel(s.name, s.unit, s.low, s.high) for s in schema.sensors),
+        time=schema.time,
+        labels=tuple(schema.labels),
+        mode_column=schema.mode_column,
+        modes=tuple(schema.modes),
+        period_s=schema.period_s,
+        max_gap_s=schema.max_gap_s,
+    )
+
+
+def window_of(schema: InputSchema) -> tuple[int, int]:
+    """(rows a window must have, rows of context before it)."""
+    return schema.window or 1, schema.context
+
+
+def label_of(table: SensorTable) -> str | None:
+    """The column that tells faults from normal rows, if the table has one."""
+    return next((name for name in BINARY_LABELS if name in table.labels), next(iter(table.labels), None))

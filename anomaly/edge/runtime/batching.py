@@ -1,0 +1,75 @@
+"""Records to answers: what can run together does, and a row of readings costs its own window alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.data.records import Cut, Record
+from anomaly.edge.runtime.session import Answer, Session
+
+RUN = {"image": 8, "window": 64}  # of them in one run of the graph
+
+
+class Answers(NamedTuple):
+    """What a detector says of records: score (n,), p_value (n,), detail of each: map (h, w) or contribution (C,)."""
+
+    score: NDArray[np.float32]
+    p_value: NDArray[np.float32]
+    detail: list[NDArray[np.float32]]
+
+
+def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Answers:
+    """The answers of a batch of one for every record; records of the same shape, or rows of one stretch, run together."""
+    parts: list[Answer] = []
+    start = 0
+    while start < len(records):
+        first = records[start]
+        if session.streams and first.cut is not None:
+            count = _along(records, first.cut, start)
+            parts.append(_streamed(session, first.cut, len(first.payload), count))
+        else:
+            count = _alike(records, start)
+            parts.append(session.run(np.stack([r.payload for r in records[start : start + count]])))
+        start += count
+    empty = np.empty(0, np.float32)
+    scores, p_values = (np.concatenate([empty, *(part[i] for part in parts)]) for i in (0, 1))
+    return Answers(scores, p_values, [detail for part in parts for detail in part.detail])
+
+
+def _alike(records: Sequence[Record[NDArray[Any]]], start: int) -> int:
+    """How many records from `start` on have one shape and may run together."""
+    shape = records[start].payload.shape
+    limit = start + RUN["window" if len(shape) == 2 else "image"]
+    stop = start + 1
+    while stop < min(len(records), limit) and records[stop].payload.shape == shape:
+        stop += 1
+    return stop - start
+
+
+def _along(records: Sequence[Record[NDArray[Any]]], cut: Cut, start: int) -> int:
+    """How many records from `start` on are windows that end at rows of one stretch which follow each other."""
+    stop = start + 1
+    while stop < len(records):
+        other = records[stop].cut
+        if other is None or other.rows is not cut.rows or other.end != cut.end + stop - start:
+            break
+        stop += 1
+    return stop - start
+
+
+def _streamed(session: Session, cut: Cut, whole: int, count: int) -> Answer:
+    """The answers for `count` rows from that of `cut` on, each with the `whole` rows that end at it as its window.
+
+    Where the rows before were scored last, what was made of them is taken up again; else their context is looked at once more.
+    """
+    number, before = cut.past.get(session, (-1, np.empty(0, np.float32)))
+    start = cut.end - whole + session.context
+    if number != cut.number:
+        before, start = np.zeros(session.context, np.float32), cut.end - whole
+    answer, bare = session.run_stream(cut.rows[start : cut.end + count - 1], before)
+    cut.past[session] = cut.number + count, np.concatenate([before, bare])[len(bare) :]
+    return Answer(*(part[-count:] for part in answer))

@@ -1,0 +1,295 @@
+"""ONNX Runtime around one detector: which provider runs which variant is chosen openly, never silently."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from anomaly.bundle.archive import STREAM, VARIANTS, Bundle
+from anomaly.edge.runtime.io_binding import Bound
+from anomaly.edge.runtime.variant_cache import cache_folder, read_choice
+from anomaly.errors import BundleError, ProviderError
+
+Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
+NAMES = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
+ORDER = ("tensorrt", "cuda", "cpu")
+SAME_SHAPE = 4  # runs of one shape after which it gets a graph of its own
+MOST_BOUND = 4  # such graphs at most
+PREFERRED = {"tensorrt": ("fp16", "float"), "cuda": ("fp16", "float"), "cpu": ("int8", "float")}  # until `anomaly bench` has measured
+
+
+class Answer(NamedTuple):
+    """What a detector says of a batch: score (N,), p_value (N,), detail = map (N, h, w) or contribution (N, C)."""
+
+    score: NDArray[np.float32]
+    p_value: NDArray[np.float32]
+    detail: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Device:
+    """How a graph is run: threads on a CPU (None: all cores), memory on a GPU (None: what it needs), where built engines are kept."""
+
+    threads: int | None = None
+    memory: int | None = None
+    cache: Path | None = None
+
+
+def open_session(
+    bundle: Bundle, provider: Provider = "auto", threads: int | None = None, memory: int | None = None, variant: str | None = None
+) -> Session:
+    """A bundle's graph on a provider, in the variant that `anomaly bench` found quickest there, else in the one preferred for it.
+
+    `memory`: bytes of GPU memory at most. Raises ProviderError and BundleError as Session does.
+    """
+    graphs = {name: bundle.members[member] for name, member in VARIANTS.items() if member in bundle.members}
+    if variant is not None and variant not in graphs:
+        raise BundleError(f"{bundle.path}: has no variant {variant!r}; it has {', '.join(graphs)}")
+    chosen = dict.fromkeys(ORDER, variant) if variant is not None else read_choice(bundle.hash)
+    return Session(graphs, provider, Device(threads, memory, cache_folder() / bundle.hash[:16]), chosen, bundle.members.get(STREAM))
+
+
+class Session:
+    """One detector on one provider. `provider` and `variant` tell what is really in use, `refused` why not what was wanted first.
+
+    On a GPU whose memory runs out, a batch is halved until it fits, and what does not fit at all goes to the CPU for good; `degraded`
+    then says so.
+    """
+
+    def __init__(
+        self,
+        model: bytes | Mapping[str, bytes],
+        provider: Provider = "auto",
+        device: Device | None = None,
+        chosen: Mapping[str, str] | None = None,
+        stream: bytes | None = None,
+    ) -> None:
+        """Load a graph, or one of several variants of it (`float`, `fp16`, `int8`); `chosen`: the variant to take on a provider.
+
+        `stream`: the graph for rows that follow each other, where the bundle has one.
+
+        "auto" tries TensorRT, CUDA, then the CPU; a provider's name is an order: ProviderError when it cannot be met.
+
+        Raises BundleError when the bytes are not a graph that ONNX Runtime can load.
+        """
+        ort.set_default_logger_severity(4)  # a failed GPU try is told by our own line, not by a page of its log
+        self._graphs = dict(model) if isinstance(model, Mapping) else {"float": model}
+        self._device = device or Device()
+        self._chosen = chosen or {}
+        wanted = list(ORDER) if provider == "auto" else [provider]
+        if wanted != ["cpu"]:
+            preload()
+        self.refused = ""
+        self.degraded = ""
+        self.unbound = ""  # why a shape got no graph of its own
+        self._batch = 1 << 30  # records that are run at once
+        self._seen: dict[tuple[int, ...], int] = {}
+        self._bound: dict[tuple[int, ...], Bound | None] = {}
+        self._open(wanted)
+        # Small products over a few sensors: a GPU has nothing to win there.
+        self._stream = _open({"float": stream}, ["cpu"], self._device, {})[0] if stream is not None else None
+        self.context = 0 if self._stream is None else int(self._stream.get_inputs()[1].shape[0])
+
+    @property
+    def streams(self) -> bool:
+        """Whether `run_stream` can be called."""
+        return self._stream is not None
+
+    def run_stream(self, rows: NDArray[np.float32], before: NDArray[np.float32]) -> tuple[Answer, NDArray[np.float32]]:
+        """Score rows (R, C) that follow each other: (answers of the last R - T + 1, their bare scores), T a window without its context.
+
+        `before` (context,): the bare scores of the rows before those. Where they are not known, zeros, the answers are right for rows
+        whose context is among `rows`: all but the first `context`.
+        """
+        assert self._stream is not None, "ask `streams` first"
+        *answer, bare = self._stream.run(None, {"rows": rows, "before": before})
+        return Answer(*answer), bare
+
+    @property
+    def input_name(self) -> str:
+        """ "image" or "window"."""
+        return str(self._input.name)
+
+    def run(self, raw: NDArray[Any]) -> Answer:
+        """Score one raw batch: (N, H, W, C) uint8 or uint16 pictures, or (N, T, C) float32 windows."""
+        parts: list[Answer] = []
+        start = 0
+        while start < len(raw) or not parts:
+            part = raw[start : start + self._batch]
+            try:
+                parts.append(Answer(*self._once(part)))
+            except Exception as error:  # ONNX Runtime raises many types, without a common root
+                self._shrink(len(part), error)
+                continue
+            start += len(part)
+            if not len(part):
+                break
+        return parts[0] if len(parts) == 1 else Answer(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _once(self, raw: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
+        """One run; on a GPU a shape that comes again and again gets a graph of its own with fixed buffers."""
+        bound = self._bound.get(raw.shape)
+        if bound is not None:
+            return bound.run(raw)
+        answers: Sequence[NDArray[np.float32]] = self._session.run(None, {self._input.name: raw})
+        if self.provider != "cpu" and raw.shape not in self._bound:
+            self._seen[raw.shape] = self._seen.get(raw.shape, 0) + 1
+            if self._seen[raw.shape] >= SAME_SHAPE and len(self._bound) < MOST_BOUND:
+                self._bound[raw.shape] = self._bind(raw, answers)
+        return answers
+
+    def _bind(self, raw: NDArray[Any], answers: Sequence[NDArray[np.float32]]) -> Bound | None:
+        try:
+            session = open_fixed(self._graphs[self.variant], self.provider, self.variant, self._device, raw.shape)
+            return Bound(session, raw, answers, "cuda")
+        except Exception as error:  # the graph as it is goes on working
+            self.unbound = str(error).splitlines()[0][:200]
+            return None
+
+    def warm(self, raw: NDArray[Any], times: int = 2) -> None:
+        """Run a batch a few times: kernels are chosen, memory is laid out, engines are built before the first record counts."""
+        for _ in range(times):
+            self.run(raw)
+
+    def line(self) -> str:
+        """One clear line on what runs where."""
+        name = {"tensorrt": "TensorRT (NVIDIA GPU)", "cuda": "CUDA (NVIDIA GPU)", "cpu": "CPU"}[self.provider]
+        why = self.degraded or (f"{_first(self.refused)} not used: {self.refused.partition(': ')[2]}" if self.refused else "")
+        beside = ", rows that follow each other on the CPU" if self.streams and self.provider != "cpu" else ""
+        return f"provider: {name}, {self.variant}{beside}" + (f" ({why})" if why else "")
+
+    def _open(self, wanted: Sequence[str]) -> None:
+        self._session, self.provider, self.variant, refused = _open(self._graphs, wanted, self._device, self._chosen)
+        self.refused = self.refused or refused
+        self._input = self._session.get_inputs()[0]
+        outputs = [output.name for output in self._session.get_outputs()]
+        if outputs[:2] != ["score", "p_value"] or outputs[2:] not in (["map"], ["contribution"]):
+            raise BundleError(f"the graph's outputs are {outputs}; a detector has score, p_value and map or contribution")
+
+    def _shrink(self, size: int, error: Exception) -> None:
+        """After a batch of `size` failed on a GPU for want of memory: half of it, or the CPU. Raises what is no such failure."""
+        if self.provider == "cpu" or not out_of_memory(error):
+            raise error
+        if size > 1:
+            self._batch = size // 2
+            self.degraded = f"GPU memory ran out: batches of {self._batch} at most"
+            return
+        for bound in self._bound.values():
+            if bound is not None:
+                bound.close()
+        self._bound.clear()
+        self._open(["cpu"])
+        self._batch = 1 << 30
+        self.degraded = "GPU memory ran out even for a single record: moved to the CPU; free GPU memory and start again"
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether a provider's error is for want of memory."""
+    text = str(error).lower()
+    signs = ("failed to allocate memory", "out of memory", "cuda failure 2", "outofmemory", "is smaller than requested bytes")
+    return any(sign in text for sign in signs)
+
+
+def _first(refused: str) -> str:
+    return {"tensorrt": "TensorRT", "cuda": "CUDA"}.get(refused.partition(": ")[0], "GPU")
+
+
+def _open(
+    graphs: Mapping[str, bytes], wanted: Sequence[str], device: Device, chosen: Mapping[str, str]
+) -> tuple[ort.InferenceSession, str, str, str]:
+    """(session, provider, variant, why the providers before it were not taken)."""
+    refused = ""
+    for name in wanted:
+        if NAMES[name] not in ort.get_available_providers():
+            refused = f"{name}: this onnxruntime is built without it"
+            continue
+        variant = next(v for v in (chosen.get(name), *PREFERRED[name], *graphs) if v in graphs)
+        assert variant is not None
+        try:
+            session = ort.InferenceSession(
+                graphs[variant], _options(device), providers=_providers(name, variant, device), enable_fallback=0
+            )
+        except Exception as error:  # ONNX Runtime raises many types, without a common root
+            if name == "cpu":
+                raise BundleError(f"the graph cannot be loaded: {str(error).splitlines()[0][:300]}") from error
+            refused = f"{name}: {str(error).splitlines()[0][:200]}"
+            continue
+        # ONNX Runtime falls back to the CPU without a word: what it says afterwards is what counts.
+        if session.get_providers()[0] == NAMES[name]:
+            return session, name, variant, refused
+        refused = f"{name}: no usable NVIDIA GPU, driver or library was found"
+    raise ProviderError(
+        f"provider {wanted[-1]!r} was asked for but cannot be used: {refused.partition(': ')[2]}; `anomaly doctor` tells what is missing; "
+        "use --provider auto or cpu to go on without"
+    )
+
+
+def open_fixed(graph: bytes, provider: str, variant: str, device: Device, shape: Sequence[int]) -> ort.InferenceSession:
+    """The graph for raw batches of one shape, whole on the provider: a node that it cannot run is an error, not a detour over the bus.
+
+    (With free sizes ONNX Runtime computes shapes on the CPU, as it should, and that must be allowed.)
+    """
+    options = _options(device)
+    for name, size in zip("NHW", shape, strict=False):
+        options.add_free_dimension_override_by_name(name, size)
+    if provider != "cpu":
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    providers = _providers(provider, variant, device)
+    if provider == "cuda":
+        providers[0][1]["enable_cuda_graph"] = "1"
+    return ort.InferenceSession(graph, options, providers=providers)
+
+
+def _providers(name: str, variant: str, device: Device) -> list[tuple[str, dict[str, str]]]:
+    """The provider; behind TensorRT stands CUDA for the nodes it does not take."""
+    named = [name, "cuda"] if name == "tensorrt" else [name]
+    return [(NAMES[each], provider_options(each, device, variant)) for each in named]
+
+
+def _options(device: Device) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = device.threads if device.threads is not None else cores()
+    options.log_severity_level = 4
+    return options
+
+
+def provider_options(name: str, device: Device, variant: str = "float") -> dict[str, str]:
+    """What a provider is told: its memory, kernels fixed by measuring once, engines kept between starts."""
+    if name == "cpu":
+        return {}
+    if name == "cuda":
+        # TF32 keeps 10 bits of a factor: on an H200 it moved scores by up to 1.3 %, past the self-test. Fewer bits are the fp16 variant's.
+        found = {"cudnn_conv_algo_search": "EXHAUSTIVE", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
+        return found | ({"gpu_mem_limit": str(device.memory)} if device.memory else {})
+    found = {f"trt_{kind}_enable": str(int(kind == variant)) for kind in ("fp16", "int8")}  # no arithmetic that was not judged
+    if device.cache is not None:
+        device.cache.mkdir(parents=True, exist_ok=True)
+        where = {"trt_engine_cache_path": str(device.cache), "trt_timing_cache_path": str(device.cache)}
+        found |= {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1"} | where
+    return found | ({"trt_max_workspace_size": str(device.memory)} if device.memory else {})
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def preload(load: Callable[..., None] | None = None) -> str:
+    """Load the CUDA and cuDNN libraries that came with pip; returns what went wrong, "" for nothing."""
+    load = load or getattr(ort, "preload_dlls", None)
+    if load is None:
+        return "this onnxruntime cannot load CUDA libraries from pip packages"
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123 - it prints what it misses
+            load()
+    except Exception as error:
+        return str(error)
+    return ""

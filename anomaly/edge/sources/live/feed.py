@@ -1,0 +1,94 @@
+"""What all live sources share: a thread that connects again and again, and a bounded queue that the monitor empties."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from anomaly.data.records import Record, Rejected
+from anomaly.edge.sources.base import Poll
+from anomaly.errors import SourceError
+
+FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 60.0
+
+
+class Feed(ABC):
+    """A live source in a thread of its own.
+
+    What cannot be taken in time is let go, the oldest first, and counted: a live picture or reading that is late is worth less than the
+    next one. While the source is away it is tried again, after 0.5 s at first and 60 s at most.
+    """
+
+    def __init__(self, name: str, queue: int, clock: Callable[[], float] = time.time) -> None:
+        self.name = name
+        self.clock = clock
+        self.stopping = threading.Event()
+        self.connects = 0
+        self.mark: dict[str, Any] = {}  # the position that what is put next stands for, where the source has one
+        self.muted = False  # what is put is context only: it was handled before a restart
+        self._queue: deque[tuple[Record[Any] | Rejected, dict[str, Any]]] = deque()
+        self._most = queue
+        self._dropped = 0
+        self._lock = threading.Lock()
+        self._trouble = f"{name}: not connected yet"
+        self._thread = threading.Thread(target=self._serve, name=f"feed {name}", daemon=True)
+        self._thread.start()
+
+    @abstractmethod
+    def run(self) -> None:
+        """Connect, call `connected`, then `put` what comes until `stopping` is set. Raises SourceError when the source goes away."""
+
+    def connected(self) -> None:
+        """The source is there."""
+        self.connects += 1
+        self._trouble = ""
+
+    @property
+    def full(self) -> bool:
+        """Whether the next record would push out the oldest one."""
+        return len(self._queue) >= self._most
+
+    def put(self, item: Record[Any] | Rejected) -> None:
+        """Queue a record, or one that could not be read."""
+        if self.muted:
+            return
+        with self._lock:
+            if len(self._queue) >= self._most:
+                self._queue.popleft()
+                self._dropped += 1
+            self._queue.append((item, self.mark))
+
+    def poll(self, limit: int) -> Poll:
+        """What has come since, at most `limit` of it."""
+        found = Poll(trouble=self._trouble)
+        with self._lock:
+            found.dropped, self._dropped = self._dropped, 0
+            for _ in range(min(limit, len(self._queue))):
+                item, found.position = self._queue.popleft()
+                (found.rejected if isinstance(item, Rejected) else found.records).append(item)  # type: ignore[arg-type]
+            found.waiting = bool(self._queue)
+        return found
+
+    def close(self) -> None:
+        """Stop the thread; it has five seconds to leave."""
+        self.stopping.set()
+        self._thread.join(5.0)
+
+    def _serve(self) -> None:
+        failures = 0
+        while not self.stopping.is_set():
+            before = self.connects
+            try:
+                self.run()
+            except SourceError as error:
+                self._trouble = f"{self.name}: {error}"
+            except Exception as error:  # a client library's own: the source is tried again, and the reason is told
+                self._trouble = f"{self.name}: {type(error).__name__}: {error}"
+            failures = 0 if self.connects > before else failures + 1
+            wait = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(failures, 10))
+            self.stopping.wait(wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter

@@ -1,0 +1,84 @@
+"""Live rows: what MQTT, Kafka and OPC UA share. Whole rows as they come, or readings one by one that are held and cut into rows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.bundle.manifest import InputSchema
+from anomaly.data.records import Rejected
+from anomaly.data.tables.reader import TIME_NAMES
+from anomaly.edge.sources.csv_file import parse_time
+from anomaly.edge.sources.live.feed import Feed
+from anomaly.edge.sources.rows import Held, Rolling, within_limits
+from anomaly.errors import RecordError
+
+QUEUE = 10_000  # windows
+
+
+class RowFeed(Feed):
+    """Rows of readings with their times; one that does not come after the one before is set aside."""
+
+    def __init__(self, name: str, schema: InputSchema, clock: Callable[[], float] = time.time) -> None:
+        self.schema = schema
+        self._rolling = Rolling(schema)
+        self._held = Held(schema)
+        self._last = -np.inf
+        super().__init__(name, QUEUE, clock)
+
+    def forget(self) -> None:
+        """The source begins anew, with rows that may have come before."""
+        self._rolling.clear()
+        self._held = Held(self.schema)
+        self._last = -np.inf
+
+    def whole_row(self, moment: float, readings: Mapping[str, float]) -> None:
+        """All sensors of one moment (those not named are missing)."""
+        row = np.array([[readings.get(sensor.name, np.nan) for sensor in self.schema.sensors]], dtype=np.float64)
+        self._row(moment, within_limits(row, self.schema))
+
+    def reading(self, moment: float, readings: Mapping[str, float]) -> None:
+        """Some sensors of one moment: held, and cut into rows every period."""
+        for when, row in self._held.take(moment, readings):
+            self._row(when, row[None])
+
+    def message(self, where: str, sensor: str, payload: bytes, now: float) -> None:
+        """A message from a bus: a JSON object is a row (with its `time`, else `now`), a number is a reading of `sensor`."""
+        try:
+            value = json.loads(payload)
+            if isinstance(value, dict):
+                self.whole_row(*_row(value, now))
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                self.reading(now, {sensor: float(value)})
+            else:
+                raise RecordError("neither a JSON object nor a number")
+        except (RecordError, ValueError) as error:
+            self.reject(now, f"{where}: {error}; the message: {payload[:200]!r}")
+
+    def reject(self, moment: float, reason: str) -> None:
+        """A message that cannot be read."""
+        self.put(Rejected(f"{self.name}@{moment:.6f}", moment, f"{self.name}: {reason}"))
+
+    def _row(self, moment: float, row: NDArray[np.float32]) -> None:
+        if moment <= self._last:
+            self.reject(moment, f"a row of {moment:.3f} came after one of {self._last:.3f}; rows must come in order")
+            return
+        self._last = moment
+        for record in self._rolling.extend([f"{self.name}@{moment:.6f}"], np.array([moment]), row):
+            self.put(record)
+
+
+def _row(message: Mapping[str, object], now: float) -> tuple[float, dict[str, float]]:
+    """(time, readings) of a JSON object. Raises RecordError naming the key of a time that cannot be read."""
+    moment, readings = now, {}
+    for key, value in message.items():
+        if key.lower() in TIME_NAMES:
+            moment = parse_time(str(value), f"key {key!r}")
+        elif isinstance(value, int | float):  # a switch (true, false) is a reading too
+            readings[key] = float(value)
+        # else a text beside the readings (a name, a state), or null: the reading is missing
+    return moment, readings

@@ -1,0 +1,143 @@
+"""Rows of readings into windows, wherever the rows come from; and readings that come one sensor at a time into rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.bundle.manifest import InputSchema
+from anomaly.data.records import Cut, Record
+from anomaly.data.tables.windows import stretch_lengths
+
+
+class Rolling:
+    """The last rows of a record, from which each new one becomes a window with as much context as there is (NaN where there is none).
+
+    A window spans no gap and no row in another operating mode.
+    """
+
+    def __init__(self, schema: InputSchema) -> None:
+        self._rows = schema.window or 1
+        self._whole = self._rows + schema.context
+        self._gap = schema.max_gap_s or np.inf
+        self._columns = len(schema.sensors)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all rows: what comes is another record."""
+        self._times = np.empty(0)
+        self._values = np.empty((0, self._columns), np.float32)
+        self._usable = np.empty(0, bool)
+        self._number = 0  # of the next row to come
+        self._past: WeakKeyDictionary[object, tuple[int, NDArray[np.float32]]] = WeakKeyDictionary()
+
+    @property
+    def last_time(self) -> float:
+        """Time of the last row, minus infinity before the first."""
+        return float(self._times[-1]) if len(self._times) else -np.inf
+
+    @property
+    def kept(self) -> int:
+        """How many rows are kept as context for those to come."""
+        return len(self._times)
+
+    def extend(
+        self, ids: Sequence[str], times: NDArray[np.float64], values: NDArray[np.float32], usable: NDArray[np.bool_] | None = None
+    ) -> list[Record[NDArray[Any]]]:
+        """New rows (n,), (n, C) in rising order of time -> the records that end at them.
+
+        `usable` (n,) tells which are in an operating mode to be scored; all are without it.
+        """
+        before = self.kept
+        if usable is None:
+            usable = np.ones(len(times), bool)
+        times = np.concatenate([self._times, times])
+        values = np.concatenate([self._values, values])
+        usable = np.concatenate([self._usable, usable])
+        known = stretch_lengths(times, usable, self._gap)
+        records = [
+            Record(ids[end - before], float(times[end]), cut.rows[cut.end - self._whole : cut.end], cut)
+            for end, cut in self._cuts(values, known, before)
+        ]
+        self._number += len(times) - before
+        keep = max(0, len(times) - (self._whole - 1)) if self._whole > 1 else len(times)
+        self._times, self._values, self._usable = times[keep:].copy(), values[keep:].copy(), usable[keep:].copy()
+        if self._whole == 1 and len(times):
+            self._times, self._values, self._usable = times[-1:].copy(), values[-1:].copy(), usable[-1:].copy()
+        return records
+
+    def _cuts(self, values: NDArray[np.float32], known: NDArray[np.int64], before: int) -> Iterator[tuple[int, Cut]]:
+        """Each new row that ends a window, and where the window lies among the rows of its stretch, with NaN where context is missing.
+
+        `known` (n,) tells how many rows of its stretch end at a row. Windows are views: what overlaps is held once.
+        """
+        ends = before + np.flatnonzero(known[before:] >= self._rows)
+        for group in np.split(ends, np.flatnonzero(np.diff(known[ends]) != 1) + 1):
+            if not len(group):
+                continue
+            first, last = int(group[0]), int(group[-1])
+            if known[first] == self._rows:  # a stretch begins
+                self._past = WeakKeyDictionary()
+            context = min(int(known[first]), self._whole)
+            missing = np.full((self._whole - context, self._columns), np.nan, np.float32)
+            rows = np.concatenate([missing, values[first + 1 - context : last + 1]])
+            for end in group.tolist():
+                yield end, Cut(rows, self._whole + end - first, self._number + end - before, self._past)
+
+
+class Held:
+    """Readings that come one sensor at a time, by exception: the last of each is held, and a row is cut every period.
+
+    A reading older than `max_age_s` counts as missing.
+    """
+
+    def __init__(self, schema: InputSchema) -> None:
+        self._at = {sensor.name: index for index, sensor in enumerate(schema.sensors)}
+        self._low, self._high = _limits(schema)
+        self.period_s = schema.period_s or 1.0
+        self._max_age_s = schema.max_gap_s or 10 * self.period_s
+        self._values = np.full(len(schema.sensors), np.nan)
+        self._since = np.full(len(schema.sensors), -np.inf)
+        self._next: float | None = None
+
+    def known(self, sensor: str) -> bool:
+        """Whether a sensor of this name is looked at."""
+        return sensor in self._at
+
+    def take(self, time: float, readings: Mapping[str, float]) -> list[tuple[float, NDArray[np.float32]]]:
+        """Readings of one moment -> the rows (time, (C,)) that are complete by now: one for every period that has passed.
+
+        After a silence longer than a reading's age the clock is begun anew: no rows are made up for it.
+        """
+        rows: list[tuple[float, NDArray[np.float32]]] = []
+        if self._next is None or time - self._next > self._max_age_s:
+            self._next = (time // self.period_s + 1) * self.period_s
+        while time >= self._next:
+            fresh = self._next - self._since <= self._max_age_s
+            if fresh.any():
+                rows.append((self._next, np.where(fresh, self._values, np.nan).astype(np.float32)))
+            self._next += self.period_s
+        for sensor, value in readings.items():
+            index = self._at.get(sensor)
+            if index is not None:
+                inside = self._low[index] <= value <= self._high[index] and np.isfinite(value)
+                self._values[index], self._since[index] = (value if inside else np.nan), max(time, self._since[index])
+        return rows
+
+
+def within_limits(values: NDArray[np.float64], schema: InputSchema) -> NDArray[np.float32]:
+    """Readings (n, C) with those beyond a sensor's limits, and infinities, made missing."""
+    low, high = _limits(schema)
+    with np.errstate(invalid="ignore", over="ignore"):
+        inside = (values >= low) & (values <= high) & np.isfinite(values)
+        return np.where(inside, values, np.nan).astype(np.float32)
+
+
+def _limits(schema: InputSchema) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lowest and highest reading (C,) of each sensor that counts."""
+    low = np.array([-np.inf if s.low is None else s.low for s in schema.sensors])
+    return low, np.array([np.inf if s.high is None else s.high for s in schema.sensors])

@@ -1,0 +1,243 @@
+"""A detector against labelled records: one function a kind, whatever runs the detector."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomaly.data.pictures.reading import Color, Picture, read_image, read_mask
+from anomaly.data.tables.reader import SensorTable
+from anomaly.data.tables.windows import stretch_lengths, windows_at
+from anomaly.errors import DataError, RecordError
+from anomaly.evaluation import metrics
+from anomaly.evaluation.vus import vus
+
+Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
+BATCH_VALUES = 1 << 22  # readings scored at a time
+MAP_SIDE = 256  # pixel figures are taken at this size, masks and maps alike
+
+
+@dataclass
+class Evaluation:
+    """`figures` for the JSON, `records` a row a record, `maps` by record id, `rejected` records with reasons."""
+
+    figures: dict[str, Any]
+    records: pd.DataFrame
+    maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    rejected: list[str] = field(default_factory=list)
+
+
+def evaluate_pictures(
+    run: Run, pictures: Sequence[Picture], color: Color, deep: bool, p: float, score_threshold: float | None = None
+) -> Evaluation:
+    """Score labelled pictures one by one and compute image and pixel figures. Raises DataError when none can be read."""
+    rows, maps, rejected = [], {}, []
+    for picture in pictures:
+        try:
+            raw = read_image(picture.path, color, deep=deep)
+        except RecordError as error:
+            rejected.append(str(error))
+            continue
+        score, p_value, detail = run(raw[None])
+        rows.append((picture.id, picture.defect or "good", float(score[0]), float(p_value[0])))
+        maps[picture.id] = detail[0]
+    if not rows:
+        raise DataError("none of the pictures could be read:\n" + "\n".join(rejected[:5]))
+    records = pd.DataFrame(rows, columns=["id", "label", "score", "p_value"])
+    records["flagged"] = records["p_value"] <= p
+    figures = _picture_figures(records, p, score_threshold)
+    read = {row[0] for row in rows}
+    figures |= _pixel_figures([q for q in pictures if q.id in read], maps)
+    figures["rejected"] = len(rejected)
+    return Evaluation(figures, records, maps, rejected)
+
+
+def without_duplicates(records: pd.DataFrame, near: dict[str, str]) -> dict[str, Any]:
+    """How many test pictures nearly repeat a training picture ({test id: training id}), and the ranking without them."""
+    rest = records[~records["id"].isin(near.keys())]
+    labels = (rest["label"] != "good").to_numpy()
+    return {
+        "near_duplicates_of_training": {"n": len(near), "examples": dict(sorted(near.items())[:20])},
+        "image_auroc_without_near_duplicates": metrics.auroc(labels, rest["score"].to_numpy(dtype=np.float64)),
+    }
+
+
+def _picture_figures(records: pd.DataFrame, p: float, score_threshold: float | None) -> dict[str, Any]:
+    labels = (records["label"] != "good").to_numpy()
+    scores = records["score"].to_numpy(dtype=np.float64)
+    flagged = records["flagged"].to_numpy()
+    rng = np.random.default_rng(0)
+    groups = [np.array([i]) for i in range(len(labels))]
+    figures: dict[str, Any] = {"n": len(records), "n_defect": int(labels.sum()), "threshold": score_threshold, "p_threshold": p}
+    intervals: dict[str, Any] = {}
+    ranked = {"image_auroc": metrics.auroc, "image_ap": metrics.average_precision, "image_f1": metrics.best_f1}
+    for name, figure in ranked.items():
+        figures[name] = figure(labels, scores)
+        intervals[name] = metrics.interval(lambda rows, f=figure: f(labels[rows], scores[rows]), groups, rng)  # type: ignore[misc]
+    figures |= _with_intervals(labels, flagged, groups, intervals, rng)
+    figures["ci95"] = {name: value for name, value in intervals.items() if value is not None}
+    kinds = sorted(set(records["label"]) - {"good"})
+    good = ~labels
+    figures["per_defect"] = {
+        kind: {
+            "n": int((records["label"] == kind).sum()),
+            "image_auroc": metrics.auroc(labels[m], scores[m]),
+            "found": float(flagged[(records["label"] == kind).to_numpy()].mean()),
+        }
+        for kind in kinds
+        for m in [good | (records["label"] == kind).to_numpy()]
+    }
+    return figures
+
+
+def _with_intervals(
+    labels: NDArray[np.bool_],
+    flagged: NDArray[np.bool_],
+    groups: Sequence[NDArray[np.int64]],
+    intervals: dict[str, Any],
+    rng: np.random.Generator,
+) -> dict[str, float]:
+    figures = metrics.decisions(labels, flagged)
+    for name in figures:
+        intervals[name] = metrics.interval(lambda rows, n=name: metrics.decisions(labels[rows], flagged[rows]).get(n), groups, rng, 200)  # type: ignore[misc]
+    return figures
+
+
+def _pixel_figures(pictures: Sequence[Picture], maps: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
+    """pixel_auroc and pixel_aupro over good pictures and those whose defect has a mask."""
+    if not any(q.mask for q in pictures):
+        return {}
+    masks, scored = pixels(pictures, maps)
+    labels, scores = np.concatenate([m.ravel() for m in masks]), np.concatenate([s.ravel() for s in scored])
+    return {"pixel_auroc": metrics.auroc(labels, scores.astype(np.float64)), "pixel_aupro": metrics.aupro(masks, scored)}
+
+
+def pixels(pictures: Sequence[Picture], maps: dict[str, NDArray[np.float32]]) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.float32]]]:
+    """Masks and maps, pairwise, in one size, of good pictures (an empty mask) and those whose defect has a mask."""
+    masks, scored = [], []
+    for picture in (q for q in pictures if q.defect is None or q.mask is not None):
+        scored.append(_resized(maps[picture.id]))
+        if picture.mask is None:
+            masks.append(np.zeros((MAP_SIDE, MAP_SIDE), dtype=bool))
+        else:
+            mask = Image.fromarray(read_mask(picture.mask).astype(np.uint8) * 255)
+            masks.append(np.asarray(mask.resize((MAP_SIDE, MAP_SIDE), Image.Resampling.NEAREST)) > 127)
+    return masks, scored
+
+
+def _resized(one: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(Image.fromarray(one).resize((MAP_SIDE, MAP_SIDE), Image.Resampling.BILINEAR))
+
+
+def score_table(run: Run, table: SensorTable, rows: int, context: int = 0, first_row: int = 0) -> pd.DataFrame:
+    """Score every window of `rows` rows, with the context there is, that ends at or after `first_row`.
+
+    Returns a frame of row, time, score, p_value and one share a sensor.
+    """
+    whole = rows + context
+    known = stretch_lengths(table.times, table.usable, table.max_gap_s)
+    ends = np.flatnonzero(known >= rows)
+    ends = ends[ends >= first_row]
+    batch = max(1, BATCH_VALUES // (whole * table.values.shape[1]))
+    parts = [
+        run(windows_at(table.values, chunk, whole, np.minimum(known[chunk], whole)))
+        for chunk in np.array_split(ends, max(1, -(-len(ends) // batch)))
+        if len(chunk)
+    ]
+    if not parts:
+        raise DataError(f"{table.path}: no stretch of {rows} rows without a gap; check the period and [input] max_gap_s")
+    score, p_value, share = (np.concatenate(column) for column in zip(*parts, strict=True))
+    frame = pd.DataFrame({"row": ends, "time": table.times[ends], "score": score.astype(np.float64), "p_value": p_value.astype(np.float64)})
+    names = [f"share:{channel.name}" for channel in table.channels]
+    return pd.concat([frame, pd.DataFrame(share, columns=names)], axis=1)
+
+
+def by_row(scored: pd.DataFrame, first: int, rows: int, p: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """(flagged, score) of rows `first` to `rows`; a row that ends no window is not flagged and ranks lowest."""
+    flagged, score = np.zeros(rows, dtype=bool), np.full(rows, float(scored["score"].min()))
+    at = scored["row"].to_numpy()
+    flagged[at], score[at] = scored["p_value"].to_numpy() <= p, scored["score"].to_numpy()
+    return flagged[first:], score[first:]
+
+
+def evaluate_tables(
+    run: Run,
+    tables: Sequence[SensorTable],
+    label: str,
+    rows: int,
+    context: int,
+    p: float,
+    score_threshold: float | None = None,
+    first_row: int = 0,
+) -> Evaluation:
+    """Score labelled tables and compute row and range figures over all rows from `first_row` on, put together.
+
+    A row that ends no full window is not flagged and ranks lowest.
+    """
+    parts = []
+    for table in tables:
+        if label not in table.labels:
+            raise DataError(f"{table.path}: no label column {label!r} to evaluate against; name it in [input] labels")
+        scored = score_table(run, table, rows, context, first_row)
+        every = pd.DataFrame({"row": np.arange(first_row, len(table.times))})
+        every["time"] = table.times[first_row:]
+        every["label"] = table.labels[label][first_row:] > 0
+        every["run"] = f"{table.path.parent.name}/{table.path.stem}"
+        parts.append(every.merge(scored.drop(columns="time"), on="row", how="left"))
+    records = pd.concat(parts, ignore_index=True)
+    records["flagged"] = records["p_value"].fillna(1.0) <= p
+    return Evaluation(_table_figures(records, tables, rows, p, score_threshold), records)
+
+
+def _table_figures(
+    records: pd.DataFrame, tables: Sequence[SensorTable], window: int, p: float, score_threshold: float | None
+) -> dict[str, Any]:
+    labels = records["label"].to_numpy(dtype=bool)
+    flagged = records["flagged"].to_numpy(dtype=bool)
+    scores = records["score"].fillna(records["score"].min()).to_numpy(dtype=np.float64)
+    rng = np.random.default_rng(0)
+    length = 10 * window  # rows that near one another are not independent: whole blocks are drawn again
+    groups = [
+        block for _, run in records.groupby("run", sort=False) for block in np.array_split(run.index.to_numpy(), max(1, len(run) // length))
+    ]
+    intervals: dict[str, Any] = {}
+    figures: dict[str, Any] = {"n": len(records), "n_anomaly": int(labels.sum()), "threshold": score_threshold, "p_threshold": p}
+    figures |= _with_intervals(labels, flagged, groups, intervals, rng)
+    for name, figure in {"roc_auc": metrics.auroc, "pr_auc": metrics.average_precision}.items():
+        figures[name] = figure(labels, scores)
+        intervals[name] = metrics.interval(lambda drawn, f=figure: f(labels[drawn], scores[drawn]), groups, rng, 200)  # type: ignore[misc]
+    figures["ci95"] = {name: value for name, value in intervals.items() if value is not None}
+    figures |= _range_figures(records, tables, labels, flagged, scores)
+    return figures
+
+
+def _range_figures(
+    records: pd.DataFrame, tables: Sequence[SensorTable], labels: NDArray[np.bool_], flagged: NDArray[np.bool_], scores: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Means and sums over runs: VUS, delay, false alarms a day, ROC-AUC run by run."""
+    surfaces, delays, found, faults, false, days, aucs = [], [], 0, 0, 0.0, 0.0, {}
+    for table, (name, run) in zip(tables, records.groupby("run", sort=False), strict=True):
+        at = run.index.to_numpy()
+        surface = vus(labels[at], scores[at])
+        if surface is not None:
+            surfaces.append(surface)
+            aucs[str(name)] = metrics.auroc(labels[at], scores[at])
+        delay, hit, there = metrics.detection_delay(run["time"].to_numpy(), labels[at], flagged[at])
+        found, faults = found + hit, faults + there
+        delays += [delay] if delay is not None else []
+        rate = metrics.false_alarms_per_day(run["time"].to_numpy(), labels[at], flagged[at], table.period_s)
+        if rate is not None:
+            normal = float((~labels[at]).sum()) * table.period_s / 86_400
+            false, days = false + rate * normal, days + normal
+    figures: dict[str, Any] = {"faults": faults, "faults_found": found, "detection_delay_s": float(np.median(delays)) if delays else None}
+    figures["false_alarms_per_day"] = false / days if days > 0 else None
+    if surfaces:
+        figures["vus_roc"], figures["vus_pr"] = (float(v) for v in np.mean(surfaces, axis=0))
+        figures["roc_auc_by_run"] = aucs
+    return figures

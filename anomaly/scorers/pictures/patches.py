@@ -1,0 +1,126 @@
+"""One memory bank of normal patches, PatchCore's idea (Roth et al. 2022, arXiv:2106.08265): the distance to the nearest of them.
+
+A bank is searched in two steps. Every place looks for its nearest patch among the first half, a coreset of its own, for patches are kept in
+the order picked, farthest first. Only the eighth of a picture's places that are farthest from those go on to the rest: the worst places
+make the score, and the others keep a distance that is at most too large. That is little more than half the work, and costs no accuracy
+(docs/results.md).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from anomaly.scorers.pictures.coreset import greedy_coreset
+from anomaly.scorers.pictures.embedding import Metric, Roi, centre_of, embed, in_its_unit, places, usual_of
+
+LEVELS = 127  # patches are rounded to whole numbers in -127..127
+BLOCK = 2048  # patches a matrix product of the search: the products of one block stay in the cache; a bank of one is searched whole
+FIRST = 2  # one in so many patches is seen by every place
+FAR = 8  # one in so many places of a picture, those farthest from these patches, sees all
+
+
+class Bank(nn.Module):
+    """One bank: patches of one stage, distance to the nearest in standard deviations of unseen normals' worst places.
+
+    Patches are kept as whole numbers in -127..127, one byte each, and queries are brought to the same unit. The export can
+    round the queries too and so search in 8-bit arithmetic (`export.integer_search`).
+    """
+
+    patches: Tensor
+    center: Tensor
+    spread: Tensor
+    step: Tensor
+    usual: Tensor
+    owner: Tensor
+    squared: Tensor
+
+    def __init__(self, metric: Metric, patches: Tensor, center: Tensor, spread: Tensor, step: Tensor, usual: Tensor, owner: Tensor) -> None:
+        super().__init__()
+        self.metric = metric
+        self.register_buffer("patches", patches)  # (M, D) int8
+        self.register_buffer("center", center)  # (D,)
+        self.register_buffer("spread", spread)  # (D,)
+        self.register_buffer("step", step)  # (): the size of one whole number
+        self.register_buffer("usual", usual)  # (2,): mean and deviation of the largest distance in an unseen normal picture
+        self.register_buffer("owner", owner)  # (M,) int32: the picture of the fit that a patch came from
+        self.register_buffer("squared", patches.to(torch.float32).square().sum(1), persistent=False)
+
+    def forward(self, features: Tensor, roi: Roi = ()) -> Tensor:
+        """(N, C, h, w) -> standardised distance map (N, 1, h, w)."""
+        count, _, high, wide = features.shape
+        queries = embed(features, self.metric, self.center, self.spread) / self.step
+        distance = self.distance(queries, self.squared, places(roi, high, wide) if roi else None, high * wide)
+        return in_its_unit(distance.reshape(count, high, wide), self.usual)
+
+    def distance(self, queries: Tensor, squared: Tensor, inside: Tensor | None, each: int) -> Tensor:
+        """Queries (N * each, D) in steps, each picture's together -> distance (N, each) to the nearest patch, in the features' own units.
+
+        Euclidean. Places that are not among the farthest `inside` (h, w; all when None) keep their distance to the first patches, which is
+        never too small. `squared` (M,) is the patches' |b|^2; infinity takes a patch out.
+        """
+        total = self.patches.shape[0]
+        first = total if total <= BLOCK else -(-total // FIRST)
+        length = queries.square().sum(1)  # does not change which patch is nearest, and is added afterwards
+        near = (self._nearest(queries, squared, 0, first) + length).reshape(-1, each)
+        if first < total:
+            looked_at = near if inside is None else near.masked_fill(~inside.flatten(), -torch.inf)
+            far = looked_at.topk(-(-each // FAR), dim=1, sorted=False).indices
+            rows = (far + each * torch.arange(near.shape[0], device=far.device).unsqueeze(1)).flatten()
+            beyond = self._nearest(queries[rows], squared, first, total) + length[rows]
+            near = near.scatter(1, far, torch.minimum(near.gather(1, far), beyond.reshape(far.shape)))
+        return near.clamp(min=0.0).sqrt() * self.step
+
+    def _nearest(self, queries: Tensor, squared: Tensor, start: int, stop: int) -> Tensor:
+        """Queries (Q, D) -> |b|^2 - 2 q.b (Q,) of the nearest of the patches from `start` to `stop`, block by block."""
+        best: Tensor | None = None
+        for begin in range(start, stop, BLOCK):
+            part = slice(begin, min(begin + BLOCK, stop))
+            nearest = (squared[part] - 2.0 * (queries @ self.patches[part].to(torch.float32).T)).amin(dim=1)
+            best = nearest if best is None else torch.minimum(best, nearest)
+        assert best is not None, "a bank holds at least one patch"
+        return best
+
+    def unseen(self, patches: Tensor, high: int, wide: int, roi: Roi = ()) -> Tensor:
+        """Distances (N, h, w) that the pictures it was fitted on, in their order, would have, had each not been learnt.
+
+        `patches` (N * h * w, D) are theirs, as `embed` gives them.
+        """
+        inside = places(roi, high, wide) if roi else None
+        pictures = patches.reshape(-1, high * wide, patches.shape[1])
+        result = torch.empty(len(pictures), high, wide)
+        for index, own in enumerate(pictures):
+            others = self.squared.masked_fill(self.owner == index, torch.inf)
+            result[index] = self.distance(own / self.step, others, inside, high * wide).reshape(high, wide)
+        return result.nan_to_num(posinf=float(result[result.isfinite()].max()) if result.isfinite().any() else 0.0)
+
+    def without(self, picture: int) -> Bank:
+        """The same without the patches that came from one picture of the fit."""
+        others = self.owner != picture
+        if not others.any():
+            others = torch.ones_like(others)
+        return Bank(self.metric, self.patches[others], self.center, self.spread, self.step, self.usual, self.owner[others])
+
+    def again(self, usual: Tensor) -> Bank:
+        """The same with another unit of its map."""
+        return Bank(self.metric, self.patches, self.center, self.spread, self.step, usual, self.owner)
+
+
+def fit_bank(
+    maps: Tensor, own: int, metric: Metric, size: int, share: float, generator: torch.Generator, roi: Roi = ()
+) -> tuple[Bank, Tensor]:
+    """One bank of at most `size` patches and at most `share` of all those of maps (N, D, h, w) of normal pictures.
+
+    Also the distances (own, h, w) of the first `own` pictures, each as if it had not been learnt.
+    """
+    center, spread = centre_of(maps)
+    patches = embed(maps, metric, center, spread)
+    count = max(2, min(size, int(share * len(patches))))
+    picked = greedy_coreset(patches, count, generator)
+    step = (patches[picked].abs().max() / LEVELS).clamp(min=1e-12)
+    codes = torch.round(patches[picked] / step).to(torch.int8)
+    high, wide = maps.shape[-2:]
+    bank = Bank(metric, codes, center, spread, step, torch.tensor([0.0, 1.0]), (picked // (high * wide)).to(torch.int32))
+    distances = bank.unseen(patches[: own * high * wide], high, wide, roi)
+    bank.usual.copy_(usual_of(distances, roi))
+    return bank, distances

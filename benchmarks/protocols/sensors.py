@@ -1,0 +1,154 @@
+"""Published protocols on public data a user has: every series is learnt and judged as its benchmark says, with one spec for all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from anomaly.data.tables.files import TABLES, table_schema
+from anomaly.data.tables.reader import SensorTable, read_table
+from anomaly.errors import DataError
+from anomaly.evaluation import metrics
+from anomaly.evaluation.figures import by_row, score_table
+from anomaly.evaluation.ranges import PROFILES, affiliation, nab_probation, nab_score, onsets, point_adjusted, skab_nab
+from anomaly.evaluation.vus import vus
+from anomaly.pipeline.assess import SKAB_TRAINING_ROWS, nab_windows
+from anomaly.pipeline.line import Progress
+from anomaly.pipeline.sensor.line import SensorLine
+from anomaly.pipeline.steps import Steps
+from anomaly.spec import SensorSpec
+
+SKAB_LABELS = ("anomaly", "changepoint")
+ANY_GAP_S = 1e9  # longer than any record
+Frame = pd.DataFrame
+
+
+def benchmark_skab(spec: SensorSpec, data: Path, extractor: Path | None, progress: Progress) -> dict[str, Any]:
+    """SKAB (github.com/waico/SKAB): each run's first 400 rows are learnt from, unlabelled, and all later rows of all runs are judged."""
+    spec = row_after_row(spec)
+    rows, runs, changes = [], {}, []
+    for path in skab_runs(data):
+        frame = pd.read_csv(path, sep=";")
+        if not set(SKAB_LABELS) <= set(frame):
+            raise DataError(f"{path}: no columns {', '.join(SKAB_LABELS)}; SKAB's files have them (v0.9, folders other, valve1, valve2)")
+        name = f"{path.parent.name}/{path.stem}"
+        values = frame.drop(columns=list(SKAB_LABELS))
+        scored, table, p = learn_and_score(spec, path, values.head(SKAB_TRAINING_ROWS), values, extractor)
+        label = frame["anomaly"].to_numpy()[SKAB_TRAINING_ROWS:] > 0
+        flagged, score = by_row(scored, SKAB_TRAINING_ROWS, len(frame), p)
+        changes.append((table.times[SKAB_TRAINING_ROWS:], frame["changepoint"].to_numpy()[SKAB_TRAINING_ROWS:] > 0, flagged))
+        rows.append(Frame({"label": label, "flagged": flagged}))
+        runs[name] = _run_figures(table.times[SKAB_TRAINING_ROWS:], label, flagged, score)
+        progress(f"{name}: ROC-AUC {runs[name]['roc_auc']:.3f}, F1 {runs[name].get('f1', 0):.3f}")
+    every = pd.concat(rows, ignore_index=True)
+    labels, flags = every["label"].to_numpy(bool), every["flagged"].to_numpy(bool)
+    return {
+        "runs": len(runs),
+        **metrics.decisions(labels, flags),
+        **_means(runs, ("roc_auc", "vus_roc", "vus_pr", "affiliation_precision", "affiliation_recall")),
+        "median_detection_delay_s": _median([r["detection_delay_s"] for r in runs.values()]),
+        "runs_without_detection": sum(r["detection_delay_s"] is None for r in runs.values()),
+        "nab": {profile: _nab(skab_nab(changes, profile)) for profile in PROFILES},
+        "point_adjusted_inflated": point_adjusted(labels, flags),
+        "by_run": runs,
+    }
+
+
+def benchmark_nab(spec: SensorSpec, data: Path, extractor: Path | None, progress: Progress) -> dict[str, Any]:
+    """NAB (github.com/numenta/NAB): the first 15 % of each series, at most 750 rows, are learnt from; alarms' first rows are judged."""
+    series: dict[str, Any] = {}
+    for path in _series(data):
+        frame = pd.read_csv(path)
+        learnt = nab_probation(len(frame))
+        scored, table, p = learn_and_score(spec, path, frame.head(learnt), frame, extractor)
+        flagged, _ = by_row(scored, 0, len(table.times), p)
+        opened = onsets(flagged, spec.input.window)
+        windows = nab_windows(table)
+        spans = [(int(np.flatnonzero(table.times >= low)[0]), int(np.flatnonzero(table.times <= high)[-1])) for low, high in windows]
+        fired = [np.flatnonzero(opened[a : b + 1]) for a, b in spans]
+        series[path.stem] = {
+            "nab": {profile: nab_score(opened, spans, profile) for profile in PROFILES},
+            "fired_at_share_of_window": [
+                round(float(f[0]) / max(1, b - a), 3) if len(f) else None for f, (a, b) in zip(fired, spans, strict=True)
+            ],
+            "alarms_outside_windows": int(sum(1 for row in np.flatnonzero(opened) if not any(a <= row <= b for a, b in spans))),
+        }
+        progress(f"{path.stem}: NAB standard {series[path.stem]['nab']['standard']}")
+    means = {profile: float(np.mean([s["nab"][profile] for s in series.values()])) for profile in PROFILES}
+    return {"series": len(series), "mean_nab": means, "by_series": series}
+
+
+def row_after_row(spec: SensorSpec) -> SensorSpec:
+    """The spec with which no gap ends a window: SKAB's published baselines take a run so, whatever time lies between two rows."""
+    return spec.model_copy(update={"input": spec.input.model_copy(update={"max_gap_s": ANY_GAP_S})})
+
+
+def skab_runs(data: Path) -> list[Path]:
+    """SKAB's labelled runs under its data folder, without the normal record."""
+    return [p for p in _series(data) if p.parent.name != "anomaly-free"]
+
+
+def _series(data: Path) -> list[Path]:
+    found = sorted(p for p in data.rglob("*") if p.suffix.lower() in TABLES) if data.is_dir() else []
+    if not found:
+        raise DataError(f"{data}: no tables; give the benchmark's data folder, as its repository lays it out")
+    return found
+
+
+def learn_and_score(
+    spec: SensorSpec, path: Path, train: Frame, whole: Frame, extractor: Path | None = None
+) -> tuple[Frame, SensorTable, float]:
+    """Fit on some rows of the series at `path`, in a file of their own as a user has them; score it whole; the p-value to flag from."""
+    with tempfile.TemporaryDirectory() as scratch:
+        learnt, every = Path(scratch) / "train.csv", Path(scratch) / f"{path.stem}.csv"
+        train.to_csv(learnt, index=False)
+        whole.to_csv(every, index=False)
+        steps = Steps(SensorLine(spec, learnt), Path(scratch) / "work", extractor)
+        table = read_table(every, table_schema(spec))
+        scored = score_table(steps.detector().run, table, spec.input.window, spec.input.context)
+        return scored, replace(table, path=path), steps.threshold().p_value
+
+
+def _run_figures(
+    times: NDArray[np.float64], label: NDArray[np.bool_], flagged: NDArray[np.bool_], score: NDArray[np.float64]
+) -> dict[str, Any]:
+    surface, near = vus(label, score), affiliation(label, flagged)
+    delay, _, _ = metrics.detection_delay(times, label, flagged)
+    return {
+        **metrics.decisions(label, flagged),
+        "roc_auc": metrics.auroc(label, score),
+        "vus_roc": surface[0] if surface else None,
+        "vus_pr": surface[1] if surface else None,
+        "affiliation_precision": near[0] if near else None,
+        "affiliation_recall": near[1] if near else None,
+        "detection_delay_s": delay,
+    }
+
+
+def _means(runs: dict[str, dict[str, Any]], names: tuple[str, ...]) -> dict[str, float]:
+    def values(name: str) -> Iterator[float]:
+        return (run[name] for run in runs.values() if run[name] is not None)
+
+    return {f"mean_{name}": float(np.mean(list(values(name)))) for name in names}
+
+
+def _median(values: list[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.median(known)) if known else None
+
+
+def _nab(found: tuple[float, int, int] | None) -> dict[str, float] | None:
+    return None if found is None else {"score": found[0], "missed": found[1], "false": found[2]}
+
+
+PROTOCOLS: dict[str, Callable[[SensorSpec, Path, Path | None, Progress], dict[str, Any]]] = {
+    "skab": benchmark_skab,
+    "nab": benchmark_nab,
+}

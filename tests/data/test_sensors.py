@@ -1,0 +1,113 @@
+"""Reading tables: what is wrong is counted and named; what makes a file unusable stops with the fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anomaly.data.tables.reader import Channel, TableSchema, read_table
+from anomaly.errors import DataError
+
+HEADER = "time,a,b\n"
+ROWS = "".join(f"2026-01-01T00:00:{i:02d}Z,{i},{i * 2}\n" for i in range(20))
+
+
+def table(tmp_path: Path, text: str, schema: TableSchema | None = None):
+    path = tmp_path / "t.csv"
+    path.write_text(text)
+    return read_table(path, schema or TableSchema())
+
+
+def test_plain_table(tmp_path: Path) -> None:
+    read = table(tmp_path, HEADER + ROWS)
+    assert [c.name for c in read.channels] == ["a", "b"]
+    assert read.period_s == 1.0
+    assert read.times[0] == pd.Timestamp("2026-01-01T00:00:00Z").timestamp()
+    np.testing.assert_array_equal(read.values[:, 1], np.arange(20) * 2)
+    assert read.care.summary() == {"rows": 20}
+
+
+def test_text_cell_is_missing_counted_and_quoted(tmp_path: Path) -> None:
+    read = table(tmp_path, HEADER + ROWS.replace(",7,14", ",7,fault!"))
+    assert np.isnan(read.values[7, 1])
+    assert read.care.bad_cells == 1
+    assert "data row 8, column 'b': 'fault!' is not a number; taken as missing" in read.care.notes[0]
+
+
+def test_missing_column(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"t\.csv: column 'flow' is missing; columns are \['time', 'a', 'b'\]"):
+        table(tmp_path, HEADER + ROWS, TableSchema(channels=(Channel("flow"),)))
+
+
+def test_shifted_header(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"has 3 fields but the header names 2 .*the header is shifted"):
+        table(tmp_path, "time,a\n" + ROWS)
+
+
+def test_header_missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the first line holds numbers, not column names .*add a header line"):
+        table(tmp_path, "0,1,2\n1,2,3\n2,3,4\n")
+
+
+def test_empty_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"t\.csv: the file is empty \(0 bytes\)"):
+        table(tmp_path, "")
+    with pytest.raises(DataError, match="a header but no rows"):
+        table(tmp_path, HEADER)
+
+
+def test_one_short_row_is_left_out_not_fatal(tmp_path: Path) -> None:
+    read = table(tmp_path, HEADER + ROWS + "2026-01-01T00:00:30Z,5\n")
+    assert read.care.bad_rows == 1
+    assert len(read.times) == 20
+    assert "row 22 has 2 fields instead of 3; left out" in read.care.notes[0]
+
+
+def test_duplicates_disorder_gaps_and_missing_are_counted(tmp_path: Path) -> None:
+    lines = ROWS.splitlines(keepends=True)
+    lines[3], lines[4] = lines[4], lines[3]
+    lines.append("2026-01-01T00:00:05Z,99,99\n")
+    lines.append("2026-01-01T00:05:00Z,1,\n")
+    read = table(tmp_path, HEADER + "".join(lines))
+    assert read.care.summary() == {"rows": 21, "missing_cells": 1, "duplicate_times": 1, "out_of_order": 2, "gaps": 1}
+    assert read.values[5, 0] == 99  # of equal times the last is kept
+    assert (np.diff(read.times) > 0).all()
+
+
+def test_limits_labels_and_modes(tmp_path: Path) -> None:
+    text = "time,p,label,mode\n" + "".join(f"{i},{i},{int(i > 5)},{'run' if i % 2 else 'stop'}\n" for i in range(10))
+    read = table(tmp_path, text, TableSchema(channels=(Channel("p", high=8.0),), labels=("label",), mode_column="mode", modes=("run",)))
+    assert read.care.out_of_limits == 1
+    assert read.labels["label"].sum() == 4
+    assert read.usable.sum() == 5
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 1e3), ("us", 1e6), ("ns", 1e9)])
+def test_numeric_times(tmp_path: Path, unit: str, factor: float) -> None:
+    start = 1_767_225_600
+    read = table(tmp_path, "ts,a\n" + "".join(f"{int((start + i) * factor)},{i}\n" for i in range(9)))
+    np.testing.assert_allclose(read.times, start + np.arange(9))
+
+
+def test_semicolons_parquet_and_remarks(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"datetime": pd.date_range("2026", periods=8, freq="10s"), "x": np.arange(8.0), "remark": ["ok"] * 8})
+    frame.to_csv(tmp_path / "s.csv", sep=";", index=False)
+    frame.to_parquet(tmp_path / "s.parquet")
+    a, b = read_table(tmp_path / "s.csv", TableSchema()), read_table(tmp_path / "s.parquet", TableSchema())
+    assert [c.name for c in a.channels] == ["x"]
+    np.testing.assert_array_equal(a.values, b.values)
+    np.testing.assert_array_equal(a.times, b.times)
+
+
+def test_no_time_column(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no time column found .*\[input\] time"):
+        table(tmp_path, "a,b\n1,2\n3,4\n")
+
+
+def test_broken_parquet(tmp_path: Path) -> None:
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 nonsense")
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        read_table(tmp_path / "b.parquet", TableSchema())

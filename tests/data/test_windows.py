@@ -1,0 +1,53 @@
+"""Windows and folds against their obvious twins."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anomaly.data.tables.windows import block_folds, stretch_lengths, window_ends, windows_at
+from tests.reference import naive
+
+steps = st.lists(st.sampled_from([1.0, 1.0, 1.0, 5.0]), min_size=1, max_size=40)
+
+
+@given(steps, st.integers(1, 8), st.randoms())
+def test_window_ends_equal_the_obvious_ones(gaps: list[float], rows: int, random) -> None:
+    times = np.cumsum(gaps)
+    usable = np.array([random.random() > 0.1 for _ in gaps])
+    assert window_ends(times, usable, rows, 2.0).tolist() == naive.window_ends(times, usable, rows, 2.0)
+
+
+def test_windows_hold_the_rows_that_end_at_their_row() -> None:
+    values = np.arange(20, dtype=np.float32).reshape(10, 2)
+    windows = windows_at(values, np.array([3, 9]), 4)
+    np.testing.assert_array_equal(windows[0], values[0:4])
+    np.testing.assert_array_equal(windows[1], values[6:10])
+
+
+@given(steps, st.integers(1, 8), st.integers(0, 30))
+def test_context_reaches_back_to_the_stretch_s_first_row(gaps: list[float], rows: int, context: int) -> None:
+    times = np.cumsum(gaps)
+    values = np.arange(2 * len(gaps), dtype=np.float32).reshape(-1, 2)
+    lengths = stretch_lengths(times, np.ones(len(gaps), bool), 2.0)
+    ends = np.flatnonzero(lengths >= rows)
+    windows = windows_at(values, ends, rows + context, np.minimum(lengths[ends], rows + context))
+    for window, end in zip(windows, ends, strict=True):
+        first = end
+        while first > 0 and times[first] - times[first - 1] <= 2.0:
+            first -= 1
+        there = values[max(first, end - rows - context + 1) : end + 1]
+        np.testing.assert_array_equal(window[-len(there) :], there)
+        assert np.isnan(window[: -len(there)]).all()
+
+
+@given(st.integers(20, 200), st.integers(2, 6), st.integers(1, 10))
+def test_folds_share_no_row_and_cover_all(count: int, folds: int, rows: int) -> None:
+    ends = np.arange(rows - 1, rows - 1 + count)
+    split = block_folds(ends, folds, rows)
+    assert sorted(np.concatenate([held for _, held in split]).tolist()) == list(range(count))
+    for fit, held in split:
+        fit_rows = {r for e in ends[fit] for r in range(e - rows + 1, e + 1)}
+        held_rows = {r for e in ends[held] for r in range(e - rows + 1, e + 1)}
+        assert not fit_rows & held_rows

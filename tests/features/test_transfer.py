@@ -1,0 +1,320 @@
+"""The ways of transfer on known answers: alignment, boosting, adversaries, distances, the guard."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from sklearn.ensemble import AdaBoostClassifier
+from sklearn.tree import DecisionTreeClassifier
+from torch import nn
+
+from anomaly.evaluation.domains import coral_distance, kernel_distance, logme, nearest_ratio, proxy_a_distance
+from anomaly.evaluation.injected import Ranking
+from anomaly.evaluation.transfer import ALONE, choose, compare, judge, label_gain, summary
+from anomaly.features.backbones import Stages, blocks_from_the_end
+from anomaly.features.training.adapt_domains import adapt_domains, coral_loss, reestimate_batch_norm, reverse_gradient, schedule
+from anomaly.features.training.alignment import coral, covariance
+from anomaly.features.training.pretrain_images import pretrain_images
+from anomaly.pipeline.sensor.lending import align_rows, alignment
+from anomaly.scorers.boosted import fit_adaboost, fit_tradaboost, pooled, raised, vote_tensors, with_vote
+from anomaly.spec import Pretrain
+
+
+def correlated(rows: int, seed: int, width: int = 4) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    mix = torch.randn(width, width, generator=generator)
+    return torch.randn(rows, width, generator=generator) @ mix + 5 * torch.randn(width, generator=generator)
+
+
+# --- alignment ---
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_coral_gives_the_source_the_targets_moments(seed: int) -> None:
+    source, target = correlated(400, seed), correlated(300, seed + 1)
+    moved = coral(source, target, ridge=1e-9)(source)
+    assert torch.allclose(moved.mean(0), target.mean(0), atol=1e-3)
+    assert torch.allclose(covariance(moved.double()), covariance(target.double()), rtol=1e-2, atol=1e-2)
+
+
+def test_coral_with_a_strong_prior_moves_only_the_mean() -> None:
+    source, target = correlated(400, 0), 3 * correlated(20, 1)
+    moved = coral(source, target, prior=1e9)(source)
+    assert torch.allclose(moved, source - source.mean(0) + target.mean(0), atol=1e-2)
+
+
+def test_rows_of_another_machine_take_its_levels_and_keep_their_gaps() -> None:
+    rng = np.random.default_rng(0)
+    source = rng.normal(size=(3000, 3)).astype(np.float32)
+    target = (rng.normal(size=(3000, 3)) * [2, 1, 0.5] + [100, 0, -7]).astype(np.float32)
+    source[5, 1] = np.nan
+    for way in ("coral", "batch-norm"):
+        moved = align_rows(alignment(source, target, way), source)  # type: ignore[arg-type]
+        assert np.isnan(moved[5, 1])
+        assert np.isfinite(moved[5, [0, 2]]).all()
+        assert np.nanmedian(moved, axis=0) == pytest.approx(np.median(target, axis=0), abs=0.2)
+        assert np.nanstd(moved, axis=0) == pytest.approx(target.std(axis=0), rel=0.1)
+
+
+def test_a_target_of_few_rows_keeps_the_sources_spread() -> None:
+    rng = np.random.default_rng(1)
+    source = rng.normal(size=(3000, 2)).astype(np.float32)
+    target = np.repeat(rng.normal(size=(2, 2)), 20, axis=0).astype(np.float32) * 0.01  # forty rows, two of them independent
+    moved = align_rows(alignment(source, target, "coral"), source)
+    assert (moved.std(axis=0) > 0.3).all()
+
+
+# --- domains ---
+
+
+def test_distances_tell_the_same_from_another() -> None:
+    rng = np.random.default_rng(0)
+    a, same, other = rng.normal(size=(300, 5)), rng.normal(size=(300, 5)), rng.normal(size=(300, 5)) * 2 + 1
+    assert proxy_a_distance(a, same) < 0.4
+    assert proxy_a_distance(a, other + 5) > 1.9
+    assert abs(kernel_distance(a, same, rng)) < 0.01
+    assert kernel_distance(a, other, rng) > 0.1
+    assert coral_distance(a, same) < 0.01 < coral_distance(other, a)
+
+
+def test_proxy_a_distance_never_sees_a_record_on_both_sides() -> None:
+    """Ten records of twenty equal rows a side: told apart only by having been seen."""
+    rng = np.random.default_rng(2)
+    a, b = (np.repeat(rng.normal(size=(10, 30)), 20, axis=0) for _ in range(2))
+    groups = [np.repeat(np.arange(10), 20).tolist()] * 2
+    assert proxy_a_distance(a, b) > 1.9
+    assert proxy_a_distance(a, b, (groups[0], groups[1])) < 1.0
+
+
+def test_the_nearest_ratio_is_one_for_more_of_the_same_and_counts_no_row_of_its_own_record() -> None:
+    target, owner = torch.tensor([[0.0], [0.1], [4.0]]), torch.tensor([0, 0, 1])
+    # 0 and 0.1 are one record: their nearest other is 4, at 4 and 3.9; of 4 it is 0.1, at 3.9
+    assert nearest_ratio(torch.tensor([[2.0]]), target, owner) == pytest.approx(2 / 4)
+    rows = torch.randn(2500, 3, generator=torch.Generator().manual_seed(0))
+    more = torch.randn(2500, 3, generator=torch.Generator().manual_seed(1))
+    assert nearest_ratio(more, rows, torch.arange(2500)) == pytest.approx(1.0, abs=0.05)
+    assert nearest_ratio(more + 6, rows, torch.arange(2500)) > 10
+
+
+def test_logme_is_the_largest_evidence() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 4))
+    labels = x[:, 0] + 0.5 * rng.normal(size=60) > 0
+    z, y = (x - x.mean(0)) / x.std(0), labels - labels.mean()
+
+    def negative(log: np.ndarray) -> float:
+        alpha, beta = np.exp(log)
+        law = np.eye(60) / beta + z @ z.T / alpha
+        return float(0.5 * (y @ np.linalg.solve(law, y) + np.linalg.slogdet(law)[1] + 60 * np.log(2 * np.pi)) / 60)
+
+    best = -minimize(negative, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9}).fun
+    assert logme(x, labels) == pytest.approx(best, abs=1e-4)
+    assert logme(x, labels) > logme(x, rng.permutation(labels))
+
+
+# --- boosting ---
+
+
+def toy(rows: int, seed: int, flip: float = 0.0, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(rows, 6))
+    y = (x[:, 0] + x[:, 1] > shift).astype(np.int64)
+    return x, np.where(rng.random(rows) < flip, 1 - y, y)
+
+
+def test_adaboost_is_scikit_learns() -> None:
+    x, y = toy(200, 0)
+    weights = np.ones(200) / 200
+    ours = fit_tradaboost(np.empty((0, 6)), np.empty(0, np.int64), x, y, 20, balanced=False)
+    theirs = AdaBoostClassifier(DecisionTreeClassifier(max_depth=1, random_state=0), n_estimators=20, random_state=0).fit(x, y, weights)
+    fresh, _ = toy(500, 1)
+    assert np.array_equal(ours.share(fresh) >= 0.5, theirs.predict(fresh) == 1)
+    assert np.allclose(ours.say, theirs.estimator_weights_)
+
+
+def test_tradaboost_gains_from_a_source_that_fits_more_than_from_one_of_random_labels() -> None:
+    fresh, fresh_y = toy(2000, 4)
+    gains = []
+    for seed in range(10):
+        target, target_y = toy(12, 100 + seed)
+        votes = [
+            fit_adaboost(target, target_y),
+            fit_tradaboost(*toy(400, 200 + seed), target, target_y),
+            fit_tradaboost(*toy(400, 300 + seed, flip=0.5), target, target_y),
+        ]
+        alone, fits, rubbish = (float(((vote.share(fresh) >= 0.5) == fresh_y).mean()) for vote in votes)
+        gains.append((fits - alone, rubbish - alone))
+    fits_gain, rubbish_gain = np.mean(gains, axis=0)
+    assert fits_gain > 0.01
+    assert rubbish_gain < fits_gain
+
+
+def test_tradaboost_takes_weight_from_source_records_that_are_wrong() -> None:
+    """A source whose labels are all inverted says the opposite; the target must win."""
+    target, target_y = toy(40, 7)
+    source, source_y = toy(60, 8)
+    share = fit_tradaboost(source, 1 - source_y, target, target_y, rounds=60).share(target)
+    assert ((share >= 0.5) == target_y).mean() > 0.8
+
+
+class Plain(nn.Module):
+    def forward(self, features: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        return features[0].mean(dim=(1, 2, 3)), features[0][:, 0]
+
+
+def test_a_vote_raises_scores_as_arrays_say_and_never_lowers_them() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = [torch.randn(50, 3, 4, 4, generator=generator), torch.randn(50, 2, 2, 2, generator=generator)]
+    x = pooled(features).double().numpy()
+    assert x.shape == (50, 10)
+    y = (x[:, 1] > 0).astype(np.int64)
+    vote = fit_adaboost(x, y, 5)
+    boosted = with_vote(Plain(), vote_tensors(vote), 0.3)
+    score, detail = boosted(features)
+    plain, same = Plain()(features)
+    assert torch.equal(detail, same)
+    assert (score >= plain).all()
+    assert (score > plain).any()
+    assert score.numpy() == pytest.approx(raised(plain.double().numpy(), vote.share(x), float(boosted.step)), abs=1e-5)
+
+
+# --- networks ---
+
+
+def test_the_adversarys_gradient_comes_back_reversed() -> None:
+    x = torch.ones(3, requires_grad=True)
+    (reverse_gradient(x, 0.5) * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
+    assert x.grad is not None
+    assert x.grad.tolist() == [-0.5, -1.0, -1.5]
+    assert schedule(0) == 0
+    assert schedule(1) == pytest.approx(0.9999, abs=1e-3)
+
+
+def test_coral_loss_is_zero_for_the_same_rows_and_sees_mean_and_spread() -> None:
+    rows = correlated(200, 0)
+    assert float(coral_loss(rows, rows)) == pytest.approx(0, abs=1e-6)
+    assert float(coral_loss(rows, rows + 1)) == pytest.approx(1, rel=1e-4)  # D of ones over D
+    assert float(coral_loss(rows, 2 * rows - rows.mean(0))) > 0.1
+
+
+def test_batch_norm_takes_the_statistics_of_what_it_is_shown() -> None:
+    network = nn.Sequential()
+    network.add_module("conv", nn.Conv2d(3, 4, 1))
+    network.add_module("bn", nn.BatchNorm2d(4))
+    stages = Stages(network, ["bn"]).eval()
+    batches = [torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(i)) * 3 + 1 for i in range(2)]
+    seen = torch.cat([stages.body.conv(b) for b in batches]).transpose(0, 1).flatten(1)
+    reestimate_batch_norm(stages, batches)  # 16 pictures, and what was there counts as 16: half way
+    assert stages.body.bn.running_mean.tolist() == pytest.approx((seen.mean(1) / 2).tolist(), abs=0.05)
+    assert stages.body.bn.running_var.tolist() == pytest.approx(((seen.var(1) + 1) / 2).tolist(), rel=0.05)
+    assert not stages.training
+    assert torch.equal(stages(batches[0])[0], stages(batches[0])[0])
+
+
+# --- the guard ---
+
+
+def ranking(lift: float, seed: int = 0) -> Ranking:
+    rng = np.random.default_rng(seed)
+    clean = rng.normal(size=60)
+    return Ranking(clean, clean[:, None] + lift + 0.3 * rng.normal(size=(60, 2)))
+
+
+def test_auto_takes_what_helps_beyond_doubt_and_names_what_harms() -> None:
+    rankings = {ALONE: ranking(1.0), "frozen": ranking(2.0), "coral": ranking(0.1)}
+    judged = judge(rankings, 0)
+    taken, why = choose(judged, "auto")
+    assert taken == "frozen"
+    assert "helps" in why
+    assert judged["coral"].verdict == "negative transfer"
+    found = summary("auto", taken, why, rankings[ALONE], judged)
+    assert found["negative_transfer"] == ["coral"]
+
+
+def test_auto_falls_back_where_nothing_clearly_helps_and_a_named_way_is_warned_of() -> None:
+    judged = judge({ALONE: ranking(1.0), "coral": ranking(0.1), "dann": ranking(1.0)}, 0)
+    assert choose(judged, "auto")[0] == ALONE
+    taken, why = choose(judged, "coral")
+    assert taken == "coral"
+    assert "negative transfer" in why
+
+
+def test_a_gain_that_proves_nothing_is_never_taken_for_help_and_its_harm_still_counts() -> None:
+    rankings = {ALONE: ranking(1.0), "coral": ranking(3.0), "batch-norm": ranking(0.1), "finetune": ranking(2.0)}
+    judged = judge(rankings, 0, unproven=("coral", "batch-norm"))
+    assert judged["coral"].verdict == "no clear difference"
+    assert judged["batch-norm"].verdict == "negative transfer"
+    assert choose(judged, "auto")[0] == "finetune"
+    assert choose({"coral": judged["coral"]}, "auto")[0] == ALONE
+
+
+def test_a_gain_that_is_certain_but_tiny_is_no_help() -> None:
+    alone = ranking(1.0)
+    tiny, clear = (compare(Ranking(alone.clean, alone.faulty + more), alone, 0) for more in (0.05, 0.5))
+    assert 0 < tiny.low < tiny.gain < 0.02
+    assert not tiny.helps
+    assert clear.helps
+
+
+def test_gain_on_a_handful_of_labels_draws_both_kinds() -> None:
+    labels = np.array([0] * 50 + [1] * 3)
+    good = labels + 0.1 * np.random.default_rng(0).normal(size=53)
+    gain, low, high = label_gain(labels, good, -good, np.random.default_rng(0))
+    assert gain == pytest.approx(1.0)
+    assert low == pytest.approx(1.0)
+    assert high == pytest.approx(1.0)
+    assert label_gain(labels, good, good, np.random.default_rng(0)) == (0.0, 0.0, 0.0)
+
+
+def test_depth_counts_blocks_from_the_end_and_only_they_are_trained() -> None:
+    network = nn.Sequential()
+    for name in ("stem", "middle", "last"):
+        network.add_module(name, nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)))
+    stages = Stages(network, ["last"]).eval().requires_grad_(False)
+    blocks = blocks_from_the_end(stages)
+    assert [len(block) for block in blocks] == [4, 4, 4]
+    before = {name: p.clone() for name, p in stages.named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randn(16, 3, 8, 8, generator=generator)
+    ratings = iter([0.1, 0.2, 0.3])
+    adapted = pretrain_images(
+        stages, lambda i: pictures[list(i)], 16, Pretrain(epochs=1, batch=8, depth=1), generator, lambda _: next(ratings)
+    )  # fmt: skip
+    assert adapted.best > adapted.before
+    moved = {name.split(".")[1] for name, p in stages.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"last"}
+    assert not any(p.requires_grad for p in stages.parameters())
+
+
+def test_a_domain_is_drawn_to_the_other_while_the_source_holds() -> None:
+    def network() -> Stages:
+        torch.manual_seed(3)
+        layers = nn.Sequential()
+        layers.add_module("stem", nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()))
+        layers.add_module("last", nn.Sequential(nn.Conv2d(8, 4, 3, padding=1)))
+        return Stages(layers, ["last"]).eval().requires_grad_(False)
+
+    generator = torch.Generator().manual_seed(0)
+    source, target = torch.randn(32, 3, 8, 8, generator=generator), 1.5 + 0.5 * torch.randn(32, 3, 8, 8, generator=generator)
+    for method in ("deep-coral", "dann"):
+        adapted, before = network(), network()
+        seen: list[tuple[float, float]] = []
+        adapt_domains(
+            adapted, before, lambda i: source[list(i)], lambda i: target[list(i)], (32, 32), method,  # type: ignore[arg-type]
+            Pretrain(epochs=60, batch=16, depth="all", max_minutes=1), generator, lambda _, held, apart: seen.append((held, apart)),
+        )  # fmt: skip
+
+        def apart(stages: Stages) -> float:
+            a, b = (stages(x)[0].transpose(0, 1).flatten(1).T.detach() for x in (source, target))
+            return float(coral_loss(a, b))
+
+        if method == "deep-coral":  # an adversary has no loss that must fall
+            assert apart(adapted) < 0.9 * apart(before)
+        assert apart(adapted) != apart(before)
+        assert seen[-1][0] < 0.2, method  # of the source's features, in squared spreads
+        assert not any(p.requires_grad for p in adapted.parameters())
