@@ -1,6 +1,6 @@
 """Learning curves: the target alone, weights from nothing, against three sources for tiles and two for SKAB.
 
-    python benchmarks/transfer/transfer_curves.py --tile DATA --solar SOLAR --steel STEEL --skab SKAB [--only NAME] [--seeds 5] [--out F.json]
+    python benchmarks/transfer/transfer_curves.py --tile DATA --solar SOLAR --steel STEEL --skab SKAB [--seeds 5] [--out F.json]
 
 Cameras: the target's spec names an untrained EfficientNet-Lite0. Sources: its ImageNet weights; the same network trained from nothing on
 solar cells or on steel surfaces by dense VICReg (what a plant without public weights could bring along); and the ImageNet weights adapted
