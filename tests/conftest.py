@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from anomaly.cli.main import app
 from anomaly.data.samples.synthetic import part_picture, plant, write_samples
 from anomaly.pipeline.steps import Steps, open_line
 from anomaly.spec import read_spec
@@ -35,6 +37,13 @@ epochs = 2
 [budget]
 false_alarm_rate = 0.02
 """
+
+
+def run(*arguments: object) -> str:
+    """What a command of `anomaly` prints; it must succeed, and its own errors come through."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 @dataclass(frozen=True)
