@@ -2,7 +2,6 @@
 
 float16 (for GPUs) and int8 (for CPUs; the banks' search always, the convolutions where that pays) are judged against the float graph:
 scores on normals and on made-up defects, decisions, and the AUROC between the two. The edge measures which is the quickest there.
-A sensor detector has another form for rows that follow each other: the same arithmetic, so the parity check of every export judges it.
 """
 
 from __future__ import annotations
@@ -20,20 +19,18 @@ from anomaly.calibration.conformal import fit_calibrator
 from anomaly.data.pictures.defects import inject
 from anomaly.edge.runtime.session import Session
 from anomaly.evaluation.injected import Ranking
-from anomaly.export.detector import Detector, stream_detector
+from anomaly.export.detector import Detector
 from anomaly.export.integer_search import integer_search
-from anomaly.export.onnx_graph import check_parity, export_onnx, export_stream
+from anomaly.export.onnx_graph import export_onnx
 from anomaly.export.precision import feature_graph, half_extractor, integer_extractor
 from anomaly.pipeline.camera.line import CameraLine, narrow, widen
 from anomaly.pipeline.line import Progress
-from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.scorers.pictures.memory_bank import MemoryBank, measured_again
 
 RANGES_FROM = 64  # normal pictures that the ranges of the 8-bit convolutions are measured on
 JUDGED = 60  # normal pictures, and as many made-up defects on them, that a variant is judged by
 AUROC_LOSS = 0.01  # of made-up defects against normals, at most
 DRIFT = 0.25  # mean difference of scores, in deviations of normal scores, at most
-STREAMED = 1000  # windows of the record, and as many of noise, on which the graph for rows that follow each other must agree
 SEARCH_DRIFT = 0.1  # the same where nothing is calibrated again: a score that close to the threshold may be decided otherwise
 
 
@@ -184,29 +181,3 @@ class _Bench:
             int((plain.decisions != other.decisions).sum()),
             len(moved),
         )
-
-
-def make_stream(
-    line: SensorLine, detector: Detector, model: bytes, p: float, rng: np.random.Generator
-) -> tuple[bytes | None, dict[str, dict[str, float]]]:
-    """The detector's graph for rows that follow each other and its parity with the windows', None for a detector that has no such form.
-
-    `model` is its graph for windows. Raises ExportError when the answers differ from the detector's.
-    """
-    found = stream_detector(detector, line.spec.input.context)
-    if found is None:
-        return None, {}
-    real = line.stretch(STREAMED)
-    scale = 5 * np.nanstd(line.values, axis=0)
-    noise = (np.nanmean(line.values, axis=0) + scale * rng.standard_normal((STREAMED, real.shape[2]))).astype(np.float32)
-    noise[rng.random(noise.shape) < 0.05] = np.nan
-    graph = export_stream(found, noise[: line.spec.input.window + 1])
-    session = Session(model, "cpu", stream=graph)
-
-    def run(windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        rows = np.concatenate([windows[0], windows[1:, -1]])  # they follow each other
-        answer, _ = session.run_stream(rows, np.zeros(session.context, np.float32))
-        return answer.score[session.context :], answer.p_value[session.context :]
-
-    made_up = np.lib.stride_tricks.sliding_window_view(noise, real.shape[1], axis=0).transpose(0, 2, 1)
-    return graph, {"stream": check_parity(detector, run, [made_up, real], p).as_dict()}
