@@ -8,18 +8,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from anomaly.errors import SpecError
+from anomaly.schema import AlarmSettings, Channel, Part
 
 ORIENTED_FILTERS = "oriented_filters"  # the backbone that needs no weights
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Budget(_Part):
+class Budget(Part):
     """How many false alarms are acceptable. A rate a record, or a number a day (which needs the record rate)."""
 
     false_alarm_rate: float = Field(0.01, gt=0, lt=0.5, description="share of normal records that may be flagged")
@@ -27,15 +24,13 @@ class Budget(_Part):
     records_per_day: float | None = Field(None, gt=0, description="cameras: pictures a day, to turn a day into a rate")
 
 
-class Alarm(_Part):
-    """When a run of flagged records becomes an alarm (IEC 62682 / ISA-18.2: on-delay, off-delay, deadband)."""
+class Alarm(AlarmSettings):
+    """The alarm's settings, the off-delay being the line's own when it is not given."""
 
-    on_delay_s: float = Field(0.0, ge=0, description="flagged for this long before the alarm opens")
-    off_delay_s: float | None = Field(None, ge=0, description="calm for this long before the alarm closes")
-    deadband: float = Field(1.0, ge=1, description="calm means p-value above threshold times this")
+    off_delay_s: float | None = Field(None, ge=0, description="calm for this long before the alarm closes")  # type: ignore[assignment]
 
 
-class Pretrain(_Part):
+class Pretrain(Part):
     """Self-supervised adaptation to the site's own normals; kept only when it ranks injected defects better."""
 
     method: Literal["auto", "none"] = "auto"
@@ -53,7 +48,7 @@ NEEDS_NORMALS = ("coral", "batch-norm", "deep-coral", "dann")  # ways that look 
 EXTRACTORS = (".anomaly", ".safetensors")  # a source with another suffix is normal data
 
 
-class Transfer(_Part):
+class Transfer(Part):
     """Another line's detector to start from. Every way is judged on this line's own normals against doing without it.
 
     "auto" tries every way that what is given allows, but for "tradaboost", and takes the best if it is clearly better than none. A way
@@ -80,7 +75,7 @@ class Transfer(_Part):
         return self
 
 
-class Rectangle(_Part):
+class Rectangle(Part):
     """Part of a picture, in shares of its width and height from the top left corner."""
 
     left: float = Field(0.0, ge=0, le=1)
@@ -98,7 +93,7 @@ class Rectangle(_Part):
 Side = Annotated[int, Field(ge=64, le=2048)]
 
 
-class CameraInput(_Part):
+class CameraInput(Part):
     size: tuple[Side, Side] = Field((256, 256), description="pixels after the resize in the graph, (high, wide); one number is both")
     color: Literal["auto", "gray", "rgb"] = "auto"
     roi: tuple[Rectangle, ...] = Field((), description="rectangles to look at, all of the picture when not given")
@@ -109,20 +104,20 @@ class CameraInput(_Part):
         return (value, value) if isinstance(value, int) else value
 
 
-class CameraExtractor(_Part):
+class CameraExtractor(Part):
     backbone: str = Field("efficientnet_lite0", description="packaged weights, or any timm or torchvision name")
     stages: tuple[str, ...] = Field(("blocks.4", "blocks.5"), min_length=1)
     weights: Path | None = Field(None, description="a local .safetensors or .pth of the backbone")
 
 
-class Bank(_Part):
+class Bank(Part):
     stage: str
     metric: Literal["raw", "unit"]
     size: int = Field(8000, ge=16, description="patches at most")
     model: Literal["patches", "gaussian"] = "patches"
 
 
-class MemoryBankSpec(_Part):
+class MemoryBankSpec(Part):
     """PatchCore-type memory banks and PaDiM-type Gaussians, one a stage and metric, whose distance maps are added."""
 
     method: Literal["memory_bank"] = "memory_bank"
@@ -140,7 +135,7 @@ class MemoryBankSpec(_Part):
     coreset_share: float = Field(0.25, gt=0, le=1, description="no bank holds more than this share of all patches")
 
 
-class Calibration(_Part):
+class Calibration(Part):
     """Cross-conformal: every normal window is scored once by a scorer that has not seen it. Cameras leave one picture out.
 
     With `records`, normal tables of other machines of the kind, the threshold comes from how far normal scores wander there after
@@ -151,7 +146,7 @@ class Calibration(_Part):
     records: Path | None = Field(None, description="a normal table, or a folder of them, of the same kind of machine")
 
 
-class CameraSpec(_Part):
+class CameraSpec(Part):
     kind: Literal["camera"]
     name: str = Field("camera", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._]{0,31}$")
@@ -181,13 +176,8 @@ class CameraSpec(_Part):
         return self
 
 
-class Sensor(_Part):
-    """One sensor: the column's name, its unit, and the limits beyond which a reading counts as missing."""
-
-    name: str
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
+class Sensor(Channel):
+    """A channel whose unit is one that pint knows."""
 
     @field_validator("unit")
     @classmethod
@@ -196,21 +186,15 @@ class Sensor(_Part):
             check_unit(unit)
         return unit
 
-    @model_validator(mode="after")
-    def _limits_in_order(self) -> Sensor:
-        if self.low is not None and self.high is not None and self.low >= self.high:
-            raise ValueError(f"sensor {self.name!r}: low {self.low} is not below high {self.high}; swap or correct them")
-        return self
 
-
-class Modes(_Part):
+class Modes(Part):
     """Only rows in these operating modes are fitted and scored (a stopped machine is not an anomaly)."""
 
     column: str
     use: tuple[str, ...] = Field(min_length=1)
 
 
-class SensorInput(_Part):
+class SensorInput(Part):
     time: str | None = Field(None, description="time column; found when not given")
     period_s: float | None = Field(None, gt=0, description="seconds between rows; found when not given")
     max_gap_s: float | None = Field(None, gt=0, description="no window spans a longer gap; ten periods when not given")
@@ -222,7 +206,7 @@ class SensorInput(_Part):
     modes: Modes | None = None
 
 
-class SensorExtractor(_Part):
+class SensorExtractor(Part):
     """A small dilated-convolution encoder, the same for every sensor (Bai et al. 2018, arXiv:1803.01271)."""
 
     channels: int = Field(4, ge=1, le=256, description="features a sensor")
@@ -232,14 +216,14 @@ class SensorExtractor(_Part):
 SensorMethod = Literal["deviation", "gaussian", "pca", "memory_bank"]
 
 
-class SensorScorerSpec(_Part):
+class SensorScorerSpec(Part):
     """How windows are scored; "auto" takes "deviation" unless another ranks made-up faults clearly better."""
 
     method: SensorMethod | Literal["auto"] = "deviation"
     suspects: Literal["list", "leave_out"] = Field("list", description="what becomes of normals that stand out")
 
 
-class SensorSpec(_Part):
+class SensorSpec(Part):
     kind: Literal["sensor"]
     name: str = Field("sensor", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._]{0,31}$")

@@ -8,15 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from anomaly.schema import AlarmSettings
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+
+class Settings(AlarmSettings):
     """Flagged at p <= `threshold`; calm at p > `threshold * deadband`; what lies between keeps things as they are."""
 
     threshold: float
-    on_delay_s: float = 0.0
-    off_delay_s: float = 0.0
-    deadband: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ from anomaly.alarms.life import Settings, State, step
 AWAY_S = 10.0  # a source may be away so long before it is an alarm
 RUBBISH_OF, RUBBISH_SHARE = 20, 0.5  # of the last records, the share set aside
 CONDITIONS = {
-    "source": Settings(0.5, on_delay_s=AWAY_S),
-    "silent": Settings(0.5),
-    "frozen": Settings(0.5),
-    "rubbish": Settings(0.5),
-    "provider": Settings(0.5),
+    "source": Settings(threshold=0.5, on_delay_s=AWAY_S),
+    "silent": Settings(threshold=0.5),
+    "frozen": Settings(threshold=0.5),
+    "rubbish": Settings(threshold=0.5),
+    "provider": Settings(threshold=0.5),
 }
 
 

@@ -4,43 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from anomaly.errors import BundleError
+from anomaly.schema import KIND, AlarmSettings, InputSchema, Part
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class SensorColumn(_Part):
-    name: str
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
-
-
-class InputSchema(_Part):
-    """What the graph takes. Pictures: channels and bit depth. Windows: rows, sensors, period and how to read a table.
-
-    A window is `context` rows, NaN where there are none, followed by `window` rows that must be there.
-    """
-
-    name: Literal["image", "window"]
-    dtype: Literal["uint8", "uint16", "float32"]
-    channels: int = Field(ge=1, le=100_000)
-    window: int | None = Field(None, ge=1, le=1_000_000)
-    context: int = Field(0, ge=0, le=1_000_000)
-    period_s: float | None = None
-    max_gap_s: float | None = None
-    time: str | None = None
-    sensors: list[SensorColumn] = []
-    labels: list[str] = []
-    mode_column: str | None = None
-    modes: list[str] = []
-
-
-class Threshold(_Part):
+class Threshold(Part):
     """A record is flagged when its p-value is at or below `p_value` (in score units: at or above `score`)."""
 
     p_value: float = Field(gt=0, lt=1)
@@ -48,24 +18,18 @@ class Threshold(_Part):
     budget: dict[str, float]
 
 
-class AlarmSettings(_Part):
-    on_delay_s: float = 0.0
-    off_delay_s: float = 0.0
-    deadband: float = 1.0
-
-
-class Member(_Part):
+class Member(Part):
     size: int = Field(ge=0)
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class Manifest(_Part):
+class Manifest(Part):
     """Everything a reader may need to know before running the detector. No wall-clock time: same input, same bytes."""
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._]{0,31}$")
-    kind: Literal["camera", "sensor"]
+    kind: str = Field(pattern=KIND)
     input: InputSchema
     calibration: dict[str, Any]
     threshold: Threshold
@@ -73,7 +37,7 @@ class Manifest(_Part):
     provenance: dict[str, Any]
     metrics: dict[str, Any]
     parity: dict[str, Any]
-    members: dict[str, Member] = {}
+    members: dict[str, Member] = Field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the bytes that are hashed and signed."""

@@ -207,7 +207,7 @@ class Monitor:
     def _use(self, bundle: Bundle, session: Session) -> None:
         self.bundle, self.session = bundle, session
         alarm = bundle.manifest.alarm
-        self._settings = Settings(bundle.manifest.threshold.p_value, alarm.on_delay_s, alarm.off_delay_s, alarm.deadband)
+        self._settings = Settings(threshold=bundle.manifest.threshold.p_value, **alarm.model_dump())
         self._watched = []
 
     def _change(self, change: Change) -> list[Event]:

@@ -17,10 +17,10 @@ from typing import Any, Literal
 
 from anomaly.atomic import replacing, write_text
 from anomaly.bundle.archive import MAX_BYTES, Bundle, read_bundle
-from anomaly.bundle.manifest import InputSchema
 from anomaly.edge.runtime.self_test import self_test
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import AnomalyError, BundleError, UnreachableError
+from anomaly.schema import InputSchema
 
 Role = Literal["champion", "challenger"]
 POLL_S = 5.0

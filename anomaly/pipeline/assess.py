@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from anomaly.bundle.archive import Bundle
 from anomaly.data.pictures.layouts import GOOD_NAMES, find_pictures, has_test
 from anomaly.data.pictures.reading import SUFFIXES, Color, Picture, read_image
-from anomaly.data.tables.files import TABLES, find_tables, label_of, schema_of_input, window_of
+from anomaly.data.tables.files import TABLES, find_tables, label_of, table_schema, window_of
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError, RecordError
@@ -97,7 +97,7 @@ def _kind_of(data: Path, path: Path) -> str | None:
 
 
 def _labelled_tables(bundle: Bundle, data: Path, layout: Layout) -> tuple[list[SensorTable], str, int]:
-    schema = schema_of_input(bundle.manifest.input)
+    schema = table_schema(bundle.manifest.input)
     if layout == "nab":
         tables = [read_table(path, schema) for path in _tables_under(data)]
         for table in tables:
@@ -156,7 +156,7 @@ def report_on(bundle: Bundle, evaluation: Evaluation, data: Path, path: Path) ->
         )
     else:
         train, test = find_tables(data)
-        tables = [read_table(p, schema_of_input(bundle.manifest.input)) for p in (test or train)[:4]]
+        tables = [read_table(p, table_schema(bundle.manifest.input)) for p in (test or train)[:4]]
         plots += [plot_series(evaluation, table) for table in tables] + plot_events(evaluation, tables)
     manifest = bundle.manifest.model_dump(mode="json")
     page.write_report(path, manifest, bundle.hash, evaluation, [p for p in plots if p is not None], evaluation.rejected)
@@ -201,7 +201,7 @@ def _score_picture(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame
 
 
 def _score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
-    table = read_table(path, schema_of_input(bundle.manifest.input))
+    table = read_table(path, table_schema(bundle.manifest.input))
     scored: pd.DataFrame = score_table(session.run, table, *window_of(bundle.manifest.input))
     shares = scored.filter(like="share:")
     scored.insert(0, "record", [f"{path.name}:{row + 2}" for row in scored["row"]])

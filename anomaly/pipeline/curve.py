@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.data.pictures.reading import Picture
-from anomaly.data.tables.files import label_of, schema_of_input
+from anomaly.data.tables.files import label_of, table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.errors import DataError, SpecError
 from anomaly.evaluation.figures import by_row, score_table
@@ -114,7 +114,7 @@ def _labelled_tables(line: SensorLine) -> list[tuple[SensorTable, NDArray[np.boo
     """The line's labelled tables with which rows (n,) are faulty. Raises SpecError for one without labels."""
     found = []
     for path in line.test_paths:
-        table = read_table(path, schema_of_input(line.input_schema({})))
+        table = read_table(path, table_schema(line.input_schema({})))
         label = label_of(table)
         if label is None:
             raise SpecError(f"{path}: no label column; name it in [input] labels")

@@ -13,12 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly.bundle.manifest import InputSchema
 from anomaly.calibration.conformal import Calibrator
 from anomaly.data.records import fingerprint
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation, Run
 from anomaly.export.detector import Detector
+from anomaly.schema import InputSchema
 from anomaly.spec import CameraSpec, SensorSpec, Transfer
 
 Progress = Callable[[str], None]

@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from anomaly import __version__
 from anomaly.atomic import replacing, sha256_file, write_text
 from anomaly.bundle.archive import CARRIED, DETECTOR, STREAM, VARIANTS, read_bundle, write_bundle
-from anomaly.bundle.manifest import AlarmSettings, Manifest, Threshold
+from anomaly.bundle.manifest import Manifest, Threshold
 from anomaly.calibration.budget import p_threshold, score_threshold
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
 from anomaly.edge.runtime.session import Session
@@ -39,6 +39,7 @@ from anomaly.pipeline.camera.variants import make_variants
 from anomaly.pipeline.line import Line, Progress, silent
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.sensor.stream import CHECKED_WINDOWS, make_stream
+from anomaly.schema import AlarmSettings
 from anomaly.spec import CameraSpec, SensorSpec
 
 PARITY_INPUTS = 200

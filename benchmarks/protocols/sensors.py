@@ -111,7 +111,7 @@ def learn_and_score(
         train.to_csv(learnt, index=False)
         whole.to_csv(every, index=False)
         steps = Steps(SensorLine(spec, learnt), Path(scratch) / "work", extractor)
-        table = read_table(every, table_schema(spec))
+        table = read_table(every, table_schema(spec.input))
         scored = score_table(steps.detector().run, table, spec.input.window, spec.input.context)
         return scored, replace(table, path=path), steps.threshold().p_value
 

@@ -50,7 +50,7 @@ def windows_of(frame: pd.DataFrame, spec: SensorSpec) -> NDArray[np.float32]:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "all.csv"
         frame.to_csv(path, index=False)
-        table = read_table(path, table_schema(spec))
+        table = read_table(path, table_schema(spec.input))
     whole = spec.input.window + spec.input.context
     known = stretch_lengths(table.times, table.usable, table.max_gap_s)
     last = len(known) - int(np.argmax(known[::-1] >= whole))  # the end of the last stretch

@@ -57,7 +57,7 @@ def scores(steps: Steps, frame: Frame, scratch: Path) -> NDArray[np.float64]:
     """The score of every row of a table; rows that end no window rank lowest."""
     path = scratch / "test.csv"
     frame.to_csv(path, index=False)
-    found = score_table(steps.detector().run, read_table(path, table_schema(SPEC)), SPEC.input.window, SPEC.input.context)
+    found = score_table(steps.detector().run, read_table(path, table_schema(SPEC.input)), SPEC.input.window, SPEC.input.context)
     return by_row(found, 0, len(frame), 0.0)[1]
 
 
@@ -166,7 +166,7 @@ def contribution(seeds: int, each: int = 400) -> dict[str, Any]:
             detector, p = steps.detector(), steps.threshold().p_value
             path = Path(scratch) / "t.csv"
             test.to_csv(path, index=False)
-            table = read_table(path, table_schema(SPEC))
+            table = read_table(path, table_schema(SPEC.input))
         whole = SPEC.input.window + SPEC.input.context
         known = stretch_lengths(table.times, table.usable, table.max_gap_s)
         ends = rng.choice(np.flatnonzero(known >= whole), each, replace=False)

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anomaly.data.tables.reader import Channel, TableSchema, read_table
+from anomaly.data.tables.reader import TableSchema, read_table
 from anomaly.errors import DataError
+from anomaly.schema import Channel
 
 HEADER = "time,a,b\n"
 ROWS = "".join(f"2026-01-01T00:00:{i:02d}Z,{i},{i * 2}\n" for i in range(20))
@@ -39,7 +40,7 @@ def test_text_cell_is_missing_counted_and_quoted(tmp_path: Path) -> None:
 
 def test_missing_column(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"t\.csv: column 'flow' is missing; columns are \['time', 'a', 'b'\]"):
-        table(tmp_path, HEADER + ROWS, TableSchema(channels=(Channel("flow"),)))
+        table(tmp_path, HEADER + ROWS, TableSchema(channels=(Channel(name="flow"),)))
 
 
 def test_shifted_header(tmp_path: Path) -> None:
@@ -79,7 +80,9 @@ def test_duplicates_disorder_gaps_and_missing_are_counted(tmp_path: Path) -> Non
 
 def test_limits_labels_and_modes(tmp_path: Path) -> None:
     text = "time,p,label,mode\n" + "".join(f"{i},{i},{int(i > 5)},{'run' if i % 2 else 'stop'}\n" for i in range(10))
-    read = table(tmp_path, text, TableSchema(channels=(Channel("p", high=8.0),), labels=("label",), mode_column="mode", modes=("run",)))
+    read = table(
+        tmp_path, text, TableSchema(channels=(Channel(name="p", high=8.0),), labels=("label",), mode_column="mode", modes=("run",))
+    )
     assert read.care.out_of_limits == 1
     assert read.labels["label"].sum() == 4
     assert read.usable.sum() == 5

@@ -20,7 +20,6 @@ from PIL import Image
 from anomaly.alarms.life import State
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import Bundle, read_bundle
-from anomaly.bundle.manifest import InputSchema, SensorColumn
 from anomaly.data.tables.windows import stretch_lengths, windows_at
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.batching import score
@@ -31,10 +30,11 @@ from anomaly.edge.sources.csv_file import CsvSource
 from anomaly.edge.sources.picture_folder import FolderSource
 from anomaly.edge.sources.rows import Rolling
 from anomaly.errors import BundleError, DataError, ProviderError, StoreError
+from anomaly.schema import Channel, InputSchema
 from tests.conftest import Fitted
 
 SCHEMA = InputSchema(
-    name="window", dtype="float32", channels=2, window=3, max_gap_s=10, sensors=[SensorColumn(name="a"), SensorColumn(name="b", high=50)]
+    name="window", dtype="float32", channels=2, window=3, max_gap_s=10, sensors=[Channel(name="a"), Channel(name="b", high=50)]
 )
 IMAGE = InputSchema(name="image", dtype="uint8", channels=3)
 

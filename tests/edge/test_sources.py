@@ -19,7 +19,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from anomaly.bundle.manifest import InputSchema, SensorColumn
 from anomaly.data.records import Record
 from anomaly.edge.sources.base import Source, open_source
 from anomaly.edge.sources.csv_file import CsvSource
@@ -28,10 +27,11 @@ from anomaly.edge.sources.live.sparkplug import Births, decode
 from anomaly.edge.sources.rows import Held
 from anomaly.edge.sources.table_folder import TableFolder
 from anomaly.errors import DataError, RecordError, SourceError
+from anomaly.schema import Channel, InputSchema
 
 SCHEMA = InputSchema(
     name="window", dtype="float32", channels=2, window=3, context=2, period_s=1.0, max_gap_s=10,
-    sensors=[SensorColumn(name="a"), SensorColumn(name="b", high=50)],
+    sensors=[Channel(name="a"), Channel(name="b", high=50)],
 )  # fmt: skip
 IMAGE = InputSchema(name="image", dtype="uint8", channels=3)
 
@@ -238,7 +238,7 @@ def test_mqtt_one_number_a_topic_and_sparkplug(broker: Broker) -> None:
     from anomaly.edge.sources.live.mqtt import MqttFeed
 
     feed = MqttFeed(f"mqtt://127.0.0.1:{broker.port}/plant/pump/+", SCHEMA, clock=lambda: float(next(clock)))
-    schema = SCHEMA.model_copy(update={"sensors": [SensorColumn(name="pressure"), SensorColumn(name="flow")]})
+    schema = SCHEMA.model_copy(update={"sensors": [Channel(name="pressure"), Channel(name="flow")]})
     spark = open_source(f"mqtt://127.0.0.1:{broker.port}/spBv1.0/%23", schema, lambda _: False, {})
     try:
         until(lambda: not feed.poll(1).trouble and not spark.poll(1).trouble)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from anomaly.bundle.manifest import InputSchema
-from anomaly.data.tables.reader import Channel, SensorTable, TableSchema, read_table
+from anomaly.data.tables.reader import SensorTable, TableSchema, read_table
 from anomaly.errors import DataError
-from anomaly.spec import SensorSpec
+from anomaly.schema import InputSchema
+from anomaly.spec import SensorInput
 
 TABLES = {".csv", ".parquet", ".pq"}
 BINARY_LABELS = ("anomaly", "label", "is_anomaly", "fault")
@@ -43,31 +43,13 @@ def read_normals(paths: list[Path], schema: TableSchema, train_rows: int | None)
     return tables
 
 
-def table_schema(spec: SensorSpec) -> TableSchema:
-    """How a spec says to read a table."""
-    source = spec.input
-    return TableSchema(
-        channels=tuple(Channel(s.name, s.unit, s.low, s.high) for s in source.sensors),
-        time=source.time,
-        labels=source.labels,
-        mode_column=source.modes.column if source.modes else None,
-        modes=source.modes.use if source.modes else (),
-        period_s=source.period_s,
-        max_gap_s=source.max_gap_s,
-    )
-
-
-def schema_of_input(schema: InputSchema) -> TableSchema:
-    """How a bundle says to read a table."""
-    return TableSchema(
-        channels=tuple(Channel(s.name, s.unit, s.low, s.high) for s in schema.sensors),
-        time=schema.time,
-        labels=tuple(schema.labels),
-        mode_column=schema.mode_column,
-        modes=tuple(schema.modes),
-        period_s=schema.period_s,
-        max_gap_s=schema.max_gap_s,
-    )
+def table_schema(source: InputSchema | SensorInput) -> TableSchema:
+    """How a bundle's input schema, or a spec's [input], says to read a table."""
+    if isinstance(source, InputSchema):
+        column, modes = source.mode_column, source.modes
+    else:
+        column, modes = (source.modes.column, source.modes.use) if source.modes else (None, ())
+    return TableSchema(source.sensors, source.time, source.labels, column, modes, source.period_s, source.max_gap_s)
 
 
 def window_of(schema: InputSchema) -> tuple[int, int]:

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anomaly.errors import DataError, RecordError
+from anomaly.schema import Channel, within_limits
 
 TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "date_time", "date time")
 BLANKS = ("", "nan", "null", "none", "na", "n/a")  # how a missing reading is written, in lower case
@@ -41,16 +42,6 @@ class Care:
 
     def summary(self) -> dict[str, int]:
         return {name: value for name, value in vars(self).items() if name != "notes" and value}
-
-
-@dataclass(frozen=True)
-class Channel:
-    """One sensor column with the limits beyond which a reading counts as missing."""
-
-    name: str
-    unit: str = ""
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +86,9 @@ def read_table(path: Path, schema: TableSchema) -> SensorTable:
         raise DataError(f"{path}: no time column {time_column!r}; columns are {list(frame)}")
     times = parse_times(frame[time_column], path, care)
     channels = schema.channels or _find_channels(frame, schema, time_column, path)
-    values = np.column_stack([_numbers(frame, channel, path, care) for channel in channels])
+    numbers = np.column_stack([_numbers(frame, channel, path, care) for channel in channels])
+    values = within_limits(numbers, channels)
+    care.out_of_limits = int(np.isnan(values).sum() - np.isnan(numbers).sum())
     labels = {name: _label(frame[name]) for name in schema.labels if name in frame}
     usable = _usable(frame, schema, path)
     keep = ~np.isnan(times)
@@ -111,7 +104,7 @@ def read_table(path: Path, schema: TableSchema) -> SensorTable:
     care.gaps = int((np.diff(times) > max_gap).sum())
     care.missing_cells = int(np.isnan(values).sum())
     sorted_labels = {name: label[order] for name, label in labels.items()}
-    return SensorTable(path, channels, times, values.astype(np.float32), usable, sorted_labels, period, max_gap, care)
+    return SensorTable(path, channels, times, values, usable, sorted_labels, period, max_gap, care)
 
 
 def _read_frame(path: Path, care: Care) -> pd.DataFrame:
@@ -226,7 +219,7 @@ def _find_channels(frame: pd.DataFrame, schema: TableSchema, time_column: str, p
             continue
         numbers = pd.to_numeric(frame[name], errors="coerce")
         if numbers.notna().mean() >= 0.5:  # a column of mostly text is a remark, not a sensor
-            found.append(Channel(str(name)))
+            found.append(Channel(name=str(name)))
     if not found:
         raise DataError(f"{path}: no numeric column besides time and labels; columns are {list(frame.columns)}")
     return tuple(found)
@@ -242,18 +235,6 @@ def _numbers(frame: pd.DataFrame, channel: Channel, path: Path, care: Care) -> N
     care.bad_cells += len(bad)
     for index in bad[:_SHOWN]:
         care.note(f"{path}: data row {index + 1}, column {channel.name!r}: {str(column.iloc[index])!r} is not a number; taken as missing")
-    return within_limits(values, channel, care)
-
-
-def within_limits(values: NDArray[np.float64], channel: Channel, care: Care) -> NDArray[np.float64]:
-    """Readings (n,) with those beyond the channel's limits, and infinities, set to NaN and counted."""
-    beyond = np.isinf(values)
-    if channel.low is not None:
-        beyond |= values < channel.low
-    if channel.high is not None:
-        beyond |= values > channel.high
-    care.out_of_limits += int(beyond.sum())
-    values[beyond] = np.nan
     return values
 
 
@@ -282,13 +263,11 @@ def _time_order(times: NDArray[np.float64], care: Care) -> NDArray[np.int64]:
 
 def parse_cells(cells: Iterable[str], channels: Sequence[Channel], where: str) -> NDArray[np.float32]:
     """One row's readings (C,) from text cells; blank = NaN. Raises RecordError naming the column for text in a cell."""
-    values = np.empty(len(channels), dtype=np.float32)
+    values = np.empty(len(channels))
     for index, (cell, channel) in enumerate(zip(cells, channels, strict=True)):
         text = cell.strip()
         try:
-            value = np.nan if text.lower() in BLANKS else float(text)
+            values[index] = np.nan if text.lower() in BLANKS else float(text)
         except ValueError as error:
             raise RecordError(f"{where}, column {channel.name!r}: {text!r} is not a number") from error
-        outside = (channel.low is not None and value < channel.low) or (channel.high is not None and value > channel.high)
-        values[index] = np.nan if outside or np.isinf(value) else value
-    return values
+    return within_limits(values, channels)

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from anomaly.bundle.manifest import InputSchema
 from anomaly.data.records import Record, Rejected
 from anomaly.errors import DataError
+from anomaly.schema import InputSchema
 
 FILES = ("folder", "csv", "tables")
 STREAMS = ("rtsp", "rtsps", "http", "https", "camera", "gst")  # of pictures

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from anomaly.bundle.manifest import InputSchema
 from anomaly.data.records import Rejected
-from anomaly.data.tables.reader import BLANKS, TIME_NAMES, Channel, check_header, parse_cells, sniff_separator, time_divisor
+from anomaly.data.tables.reader import BLANKS, TIME_NAMES, check_header, parse_cells, sniff_separator, time_divisor
 from anomaly.edge.sources.base import Poll
-from anomaly.edge.sources.rows import Rolling, within_limits
+from anomaly.edge.sources.rows import Rolling
 from anomaly.errors import DataError, RecordError
+from anomaly.schema import InputSchema, within_limits
 
 FEW = 8  # lines that are quicker read one by one
 _BLANK_CELLS = sorted({form for blank in BLANKS for form in (blank, blank.upper(), blank.title(), "NaN")})
@@ -44,7 +44,7 @@ class CsvSource:
         """Raises DataError when the file is not there, or its header lacks a sensor of the bundle."""
         self._path = path
         self._schema = schema
-        self._channels = [Channel(s.name, s.unit, s.low, s.high) for s in schema.sensors]
+        self._channels = schema.sensors
         self._rolling = Rolling(schema)
         self._line_bytes = 256  # what a line takes, a quarter more than those seen
         self._begin(position)
@@ -153,7 +153,7 @@ class CsvSource:
             return None
         if times[0] <= self._rolling.last_time or (np.diff(times) <= 0).any():
             return None
-        values = within_limits(frame[self._at].to_numpy(dtype=np.float64), self._schema)
+        values = within_limits(frame[self._at].to_numpy(dtype=np.float64), self._channels)
         usable = np.ones(len(lines), bool)
         if self._mode_at is not None:
             usable = frame[self._mode_at].astype(str).str.strip().isin(self._schema.modes).to_numpy(dtype=bool)

@@ -11,12 +11,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from anomaly.bundle.manifest import InputSchema
 from anomaly.data.pictures.reading import SUFFIXES, Color, read_image
 from anomaly.data.records import Record, Rejected
 from anomaly.edge.runtime.session import cores
 from anomaly.edge.sources.base import Poll
 from anomaly.errors import DataError, RecordError
+from anomaly.schema import InputSchema
 
 SETTLED_S = 2.0  # a file not touched for this long is complete, whatever its size did
 

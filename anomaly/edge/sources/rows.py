@@ -9,9 +9,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.bundle.manifest import InputSchema
 from anomaly.data.records import Cut, Record
 from anomaly.data.tables.windows import stretch_lengths
+from anomaly.schema import InputSchema, within_limits
 
 
 class Rolling:
@@ -97,7 +97,7 @@ class Held:
 
     def __init__(self, schema: InputSchema) -> None:
         self._at = {sensor.name: index for index, sensor in enumerate(schema.sensors)}
-        self._low, self._high = _limits(schema)
+        self._channels = schema.sensors
         self.period_s = schema.period_s or 1.0
         self._max_age_s = schema.max_gap_s or 10 * self.period_s
         self._values = np.full(len(schema.sensors), np.nan)
@@ -119,25 +119,10 @@ class Held:
         while time >= self._next:
             fresh = self._next - self._since <= self._max_age_s
             if fresh.any():
-                rows.append((self._next, np.where(fresh, self._values, np.nan).astype(np.float32)))
+                rows.append((self._next, within_limits(np.where(fresh, self._values, np.nan), self._channels)))
             self._next += self.period_s
         for sensor, value in readings.items():
             index = self._at.get(sensor)
             if index is not None:
-                inside = self._low[index] <= value <= self._high[index] and np.isfinite(value)
-                self._values[index], self._since[index] = (value if inside else np.nan), max(time, self._since[index])
+                self._values[index], self._since[index] = value, max(time, self._since[index])
         return rows
-
-
-def within_limits(values: NDArray[np.float64], schema: InputSchema) -> NDArray[np.float32]:
-    """Readings (n, C) with those beyond a sensor's limits, and infinities, made missing."""
-    low, high = _limits(schema)
-    with np.errstate(invalid="ignore", over="ignore"):
-        inside = (values >= low) & (values <= high) & np.isfinite(values)
-        return np.where(inside, values, np.nan).astype(np.float32)
-
-
-def _limits(schema: InputSchema) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lowest and highest reading (C,) of each sensor that counts."""
-    low = np.array([-np.inf if s.low is None else s.low for s in schema.sensors])
-    return low, np.array([np.inf if s.high is None else s.high for s in schema.sensors])

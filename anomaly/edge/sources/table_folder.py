@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from anomaly.bundle.manifest import InputSchema
 from anomaly.data.records import Rejected
-from anomaly.data.tables.reader import Channel, SensorTable, TableSchema, read_table
+from anomaly.data.tables.files import table_schema
+from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.edge.sources.base import Poll
 from anomaly.edge.sources.picture_folder import SETTLED_S
 from anomaly.edge.sources.rows import Rolling
 from anomaly.errors import DataError
+from anomaly.schema import InputSchema
 
 SUFFIXES = {".parquet", ".csv"}
 Key = tuple[int, str]  # time of change in ns, name: the order files are read in
@@ -32,15 +33,7 @@ class TableFolder:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder of tables to watch; create it or correct --source")
         self._folder, self._clock = folder, clock
-        channels = tuple(Channel(s.name, s.unit, s.low, s.high) for s in schema.sensors)
-        self._schema = TableSchema(
-            channels,
-            schema.time,
-            mode_column=schema.mode_column,
-            modes=tuple(schema.modes),
-            period_s=schema.period_s,
-            max_gap_s=schema.max_gap_s,
-        )
+        self._schema = table_schema(schema)
         self._rolling = Rolling(schema)
         self._table: SensorTable | None = None
         self._sizes: list[tuple[Key, int]] = []  # rows taken of each file that the context reaches into

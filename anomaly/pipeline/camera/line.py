@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly.bundle.manifest import InputSchema
 from anomaly.calibration.conformal import Calibrator
 from anomaly.data.pictures.defects import inject
 from anomaly.data.pictures.layouts import find_pictures, near_duplicates
@@ -30,6 +29,7 @@ from anomaly.features.preprocess import ImagePreprocess, share_gray
 from anomaly.features.training.pretrain_images import pretrain_images
 from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.pipeline.line import Fitted, Progress, with_transfer
+from anomaly.schema import InputSchema
 from anomaly.scorers.boosted import raised, with_vote
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
 from anomaly.scorers.pictures.memory_bank import MemoryBank, without

@@ -14,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly.bundle.manifest import InputSchema, SensorColumn
 from anomaly.calibration.budget import DAY_S
 from anomaly.calibration.conformal import Calibrator, extremal_index, independent_scores
 from anomaly.data.records import fingerprint
 from anomaly.data.tables.faults import inject
-from anomaly.data.tables.files import find_tables, label_of, read_normals, schema_of_input, table_schema, window_of
+from anomaly.data.tables.files import find_tables, label_of, read_normals, table_schema, window_of
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.data.tables.windows import block_folds, stack_windows, stretch_lengths, window_ends, windows_at
 from anomaly.errors import DataError
@@ -34,6 +33,7 @@ from anomaly.pipeline.line import Fitted, Progress, with_transfer
 from anomaly.pipeline.sensor.held_out import HeldOut, Normals, fit_preprocess, fit_scorer, held_out_scores, pseudo_runs, wandering_scores
 from anomaly.pipeline.sensor.lending import LendingWay, Lent
 from anomaly.pipeline.sensor.transfer import SensorTransfer
+from anomaly.schema import InputSchema
 from anomaly.scorers.build import load_sensor_scorer
 from anomaly.scorers.sensors.windows import Recovering
 from anomaly.scorers.suspects import stands_out
@@ -69,7 +69,7 @@ class SensorLine:
     @cached_property
     def tables(self) -> list[SensorTable]:
         """Training tables; rows past `train_rows`, and rows labelled as faults, are not usable in them."""
-        return read_normals(self.train_paths, table_schema(self.spec), self.spec.input.train_rows)
+        return read_normals(self.train_paths, table_schema(self.spec.input), self.spec.input.train_rows)
 
     @cached_property
     def normals(self) -> Normals:
@@ -108,7 +108,7 @@ class SensorLine:
 
     def others(self, paths: list[Path]) -> list[SensorTable]:
         """Normal tables of other machines, read by this machine's sensors."""
-        return read_normals(paths, replace(table_schema(self.spec), channels=self.tables[0].channels), None)
+        return read_normals(paths, replace(table_schema(self.spec.input), channels=self.tables[0].channels), None)
 
     # --- pretrain ---
 
@@ -261,16 +261,16 @@ class SensorLine:
             period_s=table.period_s,
             max_gap_s=table.max_gap_s,
             time=self.spec.input.time,
-            sensors=[SensorColumn(name=c.name, unit=c.unit, low=c.low, high=c.high) for c in table.channels],
-            labels=list(self.spec.input.labels),
+            sensors=table.channels,
+            labels=self.spec.input.labels,
             mode_column=modes.column if modes else None,
-            modes=list(modes.use) if modes else [],
+            modes=modes.use if modes else (),
         )
 
     def evaluate(self, run: Run, schema: InputSchema, p: float) -> Evaluation | None:
         if not self.test_paths:
             return None
-        tables = [read_table(path, schema_of_input(schema)) for path in self.test_paths]
+        tables = [read_table(path, table_schema(schema)) for path in self.test_paths]
         label = label_of(tables[0])
         return evaluate_tables(run, tables, label, *window_of(schema), p) if label else None
 

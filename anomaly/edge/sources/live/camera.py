@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.bundle.manifest import InputSchema
 from anomaly.data.records import Record
 from anomaly.edge.sources.live.feed import Feed
 from anomaly.errors import DataError, SourceError
+from anomaly.schema import InputSchema
 
 QUEUE = 4  # frames: what is older is let go
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from anomaly.bundle.manifest import InputSchema
 from anomaly.edge.sources.live.row_feed import RowFeed
 from anomaly.errors import DataError, SourceError
+from anomaly.schema import InputSchema
 
 PASSWORD = "ANOMALY_KAFKA_PASSWORD"  # noqa: S105 - the variable's name
 AT_ONCE, WAIT_S = 500, 0.2  # messages taken at once, and how long they are waited for

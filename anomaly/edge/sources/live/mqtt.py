@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from anomaly.bundle.manifest import InputSchema
 from anomaly.edge.sources.live.row_feed import RowFeed
 from anomaly.edge.sources.live.sparkplug import Births, decode
 from anomaly.errors import DataError, RecordError, SourceError
+from anomaly.schema import InputSchema
 
 PASSWORD = "ANOMALY_MQTT_PASSWORD"  # noqa: S105 - the variable's name
 KEEPALIVE_S = 15

@@ -11,9 +11,9 @@ from datetime import UTC
 from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
-from anomaly.bundle.manifest import InputSchema
 from anomaly.edge.sources.live.row_feed import RowFeed
 from anomaly.errors import DataError, SourceError
+from anomaly.schema import InputSchema
 
 PASSWORD = "ANOMALY_OPCUA_PASSWORD"  # noqa: S105 - the variable's name
 CHECK_S = 2.0

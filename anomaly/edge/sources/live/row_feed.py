@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.bundle.manifest import InputSchema
 from anomaly.data.records import Rejected
 from anomaly.data.tables.reader import TIME_NAMES
 from anomaly.edge.sources.csv_file import parse_time
 from anomaly.edge.sources.live.feed import Feed
-from anomaly.edge.sources.rows import Held, Rolling, within_limits
+from anomaly.edge.sources.rows import Held, Rolling
 from anomaly.errors import RecordError
+from anomaly.schema import InputSchema, within_limits
 
 QUEUE = 10_000  # windows
 
@@ -39,7 +39,7 @@ class RowFeed(Feed):
     def whole_row(self, moment: float, readings: Mapping[str, float]) -> None:
         """All sensors of one moment (those not named are missing)."""
         row = np.array([[readings.get(sensor.name, np.nan) for sensor in self.schema.sensors]], dtype=np.float64)
-        self._row(moment, within_limits(row, self.schema))
+        self._row(moment, within_limits(row, self.schema.sensors))
 
     def reading(self, moment: float, readings: Mapping[str, float]) -> None:
         """Some sensors of one moment: held, and cut into rows every period."""
