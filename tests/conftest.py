@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -86,3 +87,29 @@ def sensor(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
 @pytest.fixture
 def picture() -> np.ndarray:
     return part_picture(np.random.default_rng(0))[0]
+
+
+@pytest.fixture(scope="session")
+def like_skab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two short runs and a long normal record in SKAB's layout: three sensors, one that wanders, a step in one as the fault."""
+
+    root = tmp_path_factory.mktemp("skab")
+    rng = np.random.default_rng(0)
+
+    def record(rows: int, fault: tuple[int, int] | None) -> pd.DataFrame:
+        values = rng.normal(size=(rows, 3)) + np.array([10.0, 0.0, 50.0])
+        values[:, 2] += np.cumsum(rng.normal(0, 0.05, rows))
+        frame = pd.DataFrame({"datetime": pd.date_range("2026-01-01", periods=rows, freq="s"), "flow": values[:, 0], "force": values[:, 1]})
+        frame["heat"] = values[:, 2]
+        if fault:
+            frame.loc[fault[0] : fault[1] - 1, "flow"] += 4.0
+            frame["anomaly"] = 0.0
+            frame.loc[fault[0] : fault[1] - 1, "anomaly"] = 1.0
+            frame["changepoint"] = 0.0
+            frame.loc[list(fault), "changepoint"] = 1.0
+        return frame
+
+    for path, rows, fault in (("other/1", 800, (500, 650)), ("valve2/0", 800, (550, 700)), ("anomaly-free/anomaly-free", 3000, None)):
+        (root / path).parent.mkdir(exist_ok=True)
+        record(rows, fault).to_csv(root / f"{path}.csv", sep=";", index=False)
+    return root

@@ -1,6 +1,6 @@
 """Our camera detector beside anomalib's PatchCore: same pictures, same backbone weights, same machine, one run.
 
-    python benchmarks/camera/camera_vs_anomalib.py DATA --peer PEER_PYTHON [--train 120] [--share 0.02] [--out FILE.json]
+    python -m benchmarks.camera.camera_vs_anomalib DATA --peer PEER_PYTHON [--train 120] [--share 0.02] [--out FILE.json]
 
 DATA is in MVTec AD layout. PEER_PYTHON is the Python of an environment of its own with anomalib, onnxruntime and openvino. Reported:
 time to fit (whole, and the coreset alone on the peer's own embeddings, same number of picks, with both covering radii), image AUROC,
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--peer", required=True)
     parser.add_argument("--train", type=int, default=120)
     parser.add_argument("--share", type=float, default=0.02)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/camera_vs_anomalib.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/camera/camera_vs_anomalib.json"))
     arguments = parser.parse_args()
     found = find_pictures(arguments.data)
     train = found.train[:: max(1, len(found.train) // arguments.train)][: arguments.train]

@@ -1,6 +1,6 @@
 """What defects hidden among the normals cost: 5, 10 and 20 % of the training pictures replaced by defects from the test part.
 
-    python benchmarks/camera/dirty_normals.py NAME=DATA... [--spec SPEC.toml] [--seeds 3] [--out FILE.json]
+    python -m benchmarks.camera.dirty_normals NAME=DATA... [--spec SPEC.toml] [--seeds 3] [--out FILE.json]
 
 DATA is in MVTec AD layout. The defects used are taken out of the test part. Reported for each share: image AUROC of a clean fit, of a
 fit that learns them all, and of the trimmed fit that the pipeline makes, on the same test pictures, and how many suspects are right.
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("data", nargs="+", help="NAME=PATH")
     parser.add_argument("--spec", type=Path, help="a camera spec instead of the default one")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/dirty_normals.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/camera/dirty_normals.json"))
     arguments = parser.parse_args()
     spec = read_spec(arguments.spec) if arguments.spec else CameraSpec(kind="camera")
     assert isinstance(spec, CameraSpec)

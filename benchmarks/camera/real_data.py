@@ -1,8 +1,9 @@
 """Figures on real data: fit on normals alone, threshold from them, evaluate and monitor; one JSON line a data set.
 
-    python benchmarks/camera/real_data.py tile=DATA/magnetic_tile solar=SOLAR [--spec SPEC] [--rates 0.01 0.02] [--seeds 1] [--out F]
+    python -m benchmarks.camera.real_data tile=DATA/magnetic_tile solar=SOLAR [--spec SPEC] [--rates 0.01 0.02] [--seeds 1] [--out F]
 
-`tile` and `solar` are folders in MVTec AD layout (`anomaly elpv --out SOLAR` makes the second). SKAB and NAB: `anomaly benchmark`.
+`tile` and `solar` are folders in MVTec AD layout (`python -m benchmarks.protocols.elpv --out SOLAR` makes the
+second). SKAB and NAB: `python -m benchmarks.protocols.sensors`.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="+", default=[0.01, 0.02], help="false-alarm rates asked for")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--only-seeds", action="store_true", help="cameras: no adaptation, export and monitoring")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/real_data.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/camera/real_data.json"))
     arguments = parser.parse_args()
     spec = read_spec(arguments.spec)
     assert isinstance(spec, CameraSpec)

@@ -1,0 +1,1 @@
+"""The edge: one machine without and with a GPU, one stream and many."""

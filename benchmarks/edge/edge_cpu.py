@@ -1,7 +1,7 @@
 """The edge on a CPU, one run: pictures a second and core from JPEG bytes to stored decision, latency beside three others, what the
 loop adds, many streams, and sensor rows from file to store.
 
-    python benchmarks/edge/edge_cpu.py --bundle CAMERA.anomaly --pictures FOLDER --table TABLE [--peer PEER_PYTHON] [--out FILE]
+    python -m benchmarks.edge.edge_cpu --bundle CAMERA.anomaly --pictures FOLDER --table TABLE [--peer PEER_PYTHON] [--out FILE]
 
 CAMERA.anomaly is fitted with the default spec; PICTURES are JPEG files of that line; TABLE is a long normal record (SKAB's
 anomaly-free.csv), from which a detector is learnt here. PEER_PYTHON has anomalib, onnxruntime and openvino: its PatchCore with the same
@@ -28,8 +28,6 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pandas as pd
-from camera_vs_anomalib import TIMED, peer
-from edge_streams import Once, held, jpegs, read
 from numpy.typing import NDArray
 
 from anomaly.alarms.store import Store
@@ -46,6 +44,8 @@ from anomaly.features.backbones import packaged_weights
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import Pretrain, SensorSpec
+from benchmarks.camera.camera_vs_anomalib import TIMED, peer
+from benchmarks.edge.edge_streams import Once, held, jpegs, read
 
 PICTURES, ROWS, SOAKED = 600, 100_000, 1_100_000
 PEER_BANK = 5212
@@ -271,7 +271,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, required=True)
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--peer")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/edge_cpu.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/edge/edge_cpu.json"))
     arguments = parser.parse_args()
     bundle = read_bundle(arguments.bundle)
     files = jpegs(arguments.pictures)

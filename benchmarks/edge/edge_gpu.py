@@ -1,6 +1,6 @@
 """The edge on a GPU, one command: raw 256x256 frame in host memory to decision in host memory.
 
-    python benchmarks/edge/edge_gpu.py --data FOLDER [--work FOLDER] [--providers tensorrt,cuda] [--batches 1,8,32] [--seconds 3] [--out F]
+    python -m benchmarks.edge.edge_gpu --data FOLDER [--work FOLDER] [--providers tensorrt,cuda] [--batches 1,8,32] [--seconds 3] [--out F]
 
 FOLDER holds good parts (and labelled defects, for AUROC): the default camera spec is fitted on it (kept in --work). Every variant on every
 provider: latency, throughput, share of the measured matrix products and of what the copies allow; and, in the same run, PyTorch on
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--providers", default="tensorrt,cuda")
     parser.add_argument("--batches", default="1,8,32")
     parser.add_argument("--seconds", type=float, default=3.0)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/edge_gpu.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/edge/edge_gpu.json"))
     arguments = parser.parse_args()
     batches = [int(part) for part in arguments.batches.split(",")]
     steps = Steps(open_line(CameraSpec(kind="camera", pretrain=Pretrain(method="none")), arguments.data), arguments.work, progress=print)

@@ -1,6 +1,6 @@
 """Many streams of pictures on this machine's processor, in a process that holds the edge alone: pictures a second, fairness, memory.
 
-    python benchmarks/edge/edge_streams.py --bundle CAMERA.anomaly --pictures FOLDER [--lines 64] [--seconds 5]
+    python -m benchmarks.edge.edge_streams --bundle CAMERA.anomaly --pictures FOLDER [--lines 64] [--seconds 5]
 
 Every stream always has the next picture ready (a JPEG file, read and decoded for each). One store, a worker a core. Memory, handles and
 threads are looked at ten times, so that a long run shows whether anything grows. Prints JSON.

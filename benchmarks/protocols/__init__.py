@@ -1,0 +1,1 @@
+"""Published protocols: ELPV cells in MVTec AD layout, and SKAB and NAB as their authors judge them."""

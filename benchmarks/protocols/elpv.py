@@ -1,10 +1,13 @@
 """The ELPV solar cells (Deitsch et al. 2019, doi:10.1016/j.solener.2019.02.067) laid out for this package.
 
+    python -m benchmarks.protocols.elpv --out FOLDER [--train 400] [--seed 0]
+
 The pictures come with the `elpv-dataset` package (CC BY-NC-SA 4.0), which the user installs; nothing of it is shipped here.
 """
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import shutil
 from pathlib import Path
@@ -12,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from anomaly.errors import DataError
+from anomaly.errors import AnomalyError, DataError
 
 
 def write_elpv(out: Path, kind: Literal["mono", "poly"] = "mono", train: int = 400, seed: int = 0) -> dict[str, int]:
@@ -42,3 +45,22 @@ def write_elpv(out: Path, kind: Literal["mono", "poly"] = "mono", train: int = 4
         for path in paths:
             shutil.copyfile(path, out / folder / path.name)
     return {folder: len(paths) for folder, paths in jobs.items()}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Lay out the mono cells and print how many pictures went where."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the folder to make")
+    parser.add_argument("--train", type=int, default=400, help="normal cells to learn from")
+    parser.add_argument("--seed", type=int, default=0, help="which ones")
+    given = parser.parse_args(arguments)
+    try:
+        counts = write_elpv(given.out, "mono", given.train, given.seed)
+    except AnomalyError as error:
+        parser.exit(1, f"{error}\n")
+    for folder, count in counts.items():
+        print(f"{given.out / folder}: {count} pictures")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,18 @@
-"""Published protocols on public data a user has: every series is learnt and judged as its benchmark says, with one spec for all."""
+"""SKAB and NAB as their authors judge them: one spec for every series, and no label is seen while learning.
+
+    python -m benchmarks.protocols.sensors skab|nab --data FOLDER --json FILE
+        [--spec SPEC.toml] [--records FOLDER] [--extractor FILE] [--rate 0.05]
+
+FOLDER is your copy of the benchmark's data folder, as its repository lays it out. `--records` are normal records of the same kind of
+machine ([calibration] records); `--rate` is the false-alarm rate asked for ([budget] false_alarm_rate); `--extractor` comes from
+`anomaly pretrain` and is used for every series.
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,9 +23,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from anomaly.atomic import write_text
 from anomaly.data.tables.files import TABLES, table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
-from anomaly.errors import DataError
+from anomaly.errors import AnomalyError, DataError
 from anomaly.evaluation import metrics
 from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.ranges import PROFILES, affiliation, nab_probation, nab_score, onsets, point_adjusted, skab_nab
@@ -23,7 +35,7 @@ from anomaly.pipeline.assess import SKAB_TRAINING_ROWS, nab_windows
 from anomaly.pipeline.line import Progress
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
-from anomaly.spec import SensorSpec
+from anomaly.spec import Budget, SensorSpec, read_spec
 
 SKAB_LABELS = ("anomaly", "changepoint")
 ANY_GAP_S = 1e9  # longer than any record
@@ -152,3 +164,47 @@ PROTOCOLS: dict[str, Callable[[SensorSpec, Path, Path | None, Progress], dict[st
     "skab": benchmark_skab,
     "nab": benchmark_nab,
 }
+
+
+def run_protocol(
+    protocol: str, data: Path, spec: SensorSpec, records: Path | None, extractor: Path | None, rate: float | None, progress: Progress
+) -> dict[str, Any]:
+    """Figures of one protocol, and the spec they were made with; `records` and `rate` replace what the spec says of them."""
+    if records is not None:
+        spec = spec.model_copy(update={"calibration": spec.calibration.model_copy(update={"records": records})})
+    if rate is not None:
+        spec = spec.model_copy(update={"budget": Budget(false_alarm_rate=rate)})
+    figures = PROTOCOLS[protocol](spec, data, extractor, progress)
+    used = spec.model_dump(mode="json")
+    used["calibration"]["records"] = records.name if records else None  # the folder's place on this machine is nobody else's concern
+    return figures | {"spec": used}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a protocol, write its figures and print those that are not of a single series."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("protocol", choices=sorted(PROTOCOLS), help="whose protocol to follow")
+    parser.add_argument("--data", type=Path, required=True, help="your copy of the benchmark's data folder")
+    parser.add_argument("--json", type=Path, required=True, help="where the figures go")
+    parser.add_argument("--spec", type=Path, help="a sensor spec; the defaults when not given")
+    parser.add_argument("--records", type=Path, help="normal records of the same kind of machine")
+    parser.add_argument("--extractor", type=Path, help="an extractor from `anomaly pretrain`, for every series")
+    parser.add_argument("--rate", type=float, help="false-alarm rate asked for")
+    given = parser.parse_args(arguments)
+    try:
+        spec = read_spec(given.spec) if given.spec else SensorSpec(kind="sensor")
+        if not isinstance(spec, SensorSpec):
+            parser.error(f"{given.spec}: a camera spec; these benchmarks are of sensors")
+        figures = run_protocol(
+            given.protocol, given.data, spec, given.records, given.extractor, given.rate, lambda text: print(text, file=sys.stderr)
+        )
+    except AnomalyError as error:
+        parser.exit(1, f"{error}\n")
+    write_text(given.json, json.dumps(figures, indent=1, sort_keys=True) + "\n")
+    for name, value in figures.items():
+        if not name.startswith("by_") and name != "spec":
+            print(f"{name}: {json.dumps(value)}")
+
+
+if __name__ == "__main__":
+    main()

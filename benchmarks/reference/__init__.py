@@ -1,0 +1,1 @@
+"""Our metrics and domain adaptation against public implementations, on the same inputs."""

@@ -1,6 +1,6 @@
 """CORAL, TrAdaBoost and the adversary against public implementations on shared toy problems.
 
-    python benchmarks/reference/adapt_reference.py --peer PEER_PYTHON [--out FILE.json]
+    python -m benchmarks.reference.adapt_reference --peer PEER_PYTHON [--out FILE.json]
 
 PEER_PYTHON is the Python of an environment of its own with `adapt` (CORAL, TrAdaBoost) and `skada` with torch and skorch (gradient
 reversal, DANN's and Deep CORAL's loss), but without triton, which does not go with the tensorflow that `adapt` brings. Reported: the
@@ -89,7 +89,7 @@ def main() -> None:
     """Ours and theirs on ten toy problems."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer", required=True)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/adapt_reference.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/reference/adapt_reference.json"))
     arguments = parser.parse_args()
     rows = []
     for seed in range(10):

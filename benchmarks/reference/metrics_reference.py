@@ -1,6 +1,6 @@
 """Our picture figures beside torchmetrics' and anomalib's on the very same scores, maps and masks.
 
-    python benchmarks/reference/metrics_reference.py DATA --bundle BUNDLE --peer PEER_PYTHON [--out FILE.json]
+    python -m benchmarks.reference.metrics_reference DATA --bundle BUNDLE --peer PEER_PYTHON [--out FILE.json]
 
 DATA is in MVTec AD layout, with masks; BUNDLE was fitted on its normals. PEER_PYTHON is the Python of an environment of its own with
 anomalib, which brings torchmetrics.
@@ -32,7 +32,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--bundle", type=Path, required=True)
     parser.add_argument("--peer", required=True)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/metrics_reference.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/reference/metrics_reference.json"))
     arguments = parser.parse_args()
     bundle, pictures = read_bundle(arguments.bundle), find_pictures(arguments.data).test
     found = evaluate_pictures(Session(bundle.detector, "cpu").run, pictures, *bundle_color(bundle), 0.01)

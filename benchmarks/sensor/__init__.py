@@ -1,0 +1,1 @@
+"""Sensors: SKAB baselines, TSB-AD, speed, dirty normals and the alarm budget."""

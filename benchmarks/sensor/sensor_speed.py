@@ -1,6 +1,6 @@
 """Speed of sensor detectors from raw rows to p-value, one thread: windows a second, one row at a time, and by number of sensors.
 
-    python benchmarks/sensor/sensor_speed.py --table TABLE [--peer PEER_PYTHON] [--out FILE.json]
+    python -m benchmarks.sensor.sensor_speed --table TABLE [--peer PEER_PYTHON] [--out FILE.json]
 
 TABLE is a long normal record (SKAB's anomaly-free.csv). PEER_PYTHON has PyOD and Merlion: PyOD's KNN, PCA and MCD are fitted on the
 same windows, flattened, as its users do, and score the same ones in the same run; Merlion's isolation forest takes their rows. Ours
@@ -126,7 +126,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, required=True)
     parser.add_argument("--peer")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sensor_speed.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sensor/sensor_speed.json"))
     arguments = parser.parse_args()
     frame = pd.read_csv(arguments.table, sep=None, engine="python")
     figures: dict[str, Any] = {"cores": os.cpu_count(), "batch": BATCH, "windows": SCORED, "ours": {}, "by_sensors": {}}

@@ -1,6 +1,6 @@
 """What sensor detectors promise beyond a leaderboard: dirty normals, the alarm budget, the sensor at fault.
 
-    python benchmarks/sensor/sensors.py --skab SKAB [--seeds 5] [--out FILE.json]
+    python -m benchmarks.sensor.sensors --skab SKAB [--seeds 5] [--out FILE.json]
 
 SKAB is the folder of its runs. Default spec, without the encoder.
 Contamination: windows of the record's own fault stand among the normals, in a table of their own, and leave the test.
@@ -194,7 +194,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--skab", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sensors.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sensor/sensors.json"))
     arguments = parser.parse_args()
     figures: dict[str, Any] = {"budget": budget(arguments.skab), "contribution": contribution(arguments.seeds)}
     print(json.dumps(figures, indent=1), flush=True)

@@ -1,6 +1,6 @@
 """SKAB's T2+Q chart, reproduced from its published settings, and a plain Mahalanobis distance, by SKAB's protocol.
 
-    python benchmarks/sensor/skab_baselines.py SKAB [--out FILE.json]
+    python -m benchmarks.sensor.skab_baselines SKAB [--out FILE.json]
 
 T2+Q: standardised sensors, components for 85 % of the variance, limits at 0.999 (F law; Jackson and Mudholkar), median of five rows.
 Mahalanobis: Ledoit-Wolf on 30-row means, flagged above the 99 % quantile of the distances of its own training rows.
@@ -89,7 +89,7 @@ def main() -> None:
     """Run all on every run and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("skab", type=Path)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/skab_baselines.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sensor/skab_baselines.json"))
     arguments = parser.parse_args()
     figures: dict[str, Any] = {}
     for name, method in {"T2+Q": t2_q, "Mahalanobis": mahalanobis}.items():

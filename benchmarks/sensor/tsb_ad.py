@@ -1,6 +1,6 @@
 """Ranking on TSB-AD files and SKAB runs beside PCA, Sub-PCA and PaAno: VUS-PR, AUC-ROC and seconds a series, one run, same rows.
 
-    python benchmarks/sensor/tsb_ad.py --tsb FOLDER --skab FOLDER [--peer PEER_PYTHON --paano CLONE [--all] [--missing]] [--out FILE.json]
+    python -m benchmarks.sensor.tsb_ad --tsb FOLDER --skab FOLDER [--peer PEER_PYTHON --paano CLONE [--all] [--missing]] [--out FILE.json]
 
 FOLDER of TSB-AD holds files in its form (last column `Label`, `tr_N` in the name: the first N rows are learnt from). SKAB runs are
 learnt from their first 400 rows. As TSB-AD does, all rows are judged, those learnt from too; VUS up to a width of 100 rows. Sub-PCA and
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--paano", type=Path)
     parser.add_argument("--all", action="store_true", help="PaAno on the SKAB runs too, minutes each")
     parser.add_argument("--missing", action="store_true", help="PaAno only where --out has no figures of it yet")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tsb_ad.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sensor/tsb_ad.json"))
     arguments = parser.parse_args()
     before = json.loads(arguments.out.read_text())["series"] if arguments.out.exists() else {}
     results: dict[str, dict[str, Any]] = {}

@@ -1,6 +1,6 @@
 """Learning curves: the target alone, weights from nothing, against three sources for tiles and two for SKAB.
 
-    python benchmarks/transfer/transfer_curves.py --tile DATA --solar SOLAR --steel STEEL --skab SKAB [--seeds 5] [--out F.json]
+    python -m benchmarks.transfer.transfer_curves --tile DATA --solar SOLAR --steel STEEL --skab SKAB [--seeds 5] [--out F.json]
 
 Cameras: the target's spec names an untrained EfficientNet-Lite0. Sources: its ImageNet weights; the same network trained from nothing on
 solar cells or on steel surfaces by dense VICReg (what a plant without public weights could bring along); and the ImageNet weights adapted
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument("--skab", type=Path)
     parser.add_argument("--only", default="")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/transfer_curves.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/transfer/transfer_curves.json"))
     arguments = parser.parse_args()
     results: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:

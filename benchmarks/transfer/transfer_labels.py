@@ -1,6 +1,6 @@
 """Five labelled faults of one kind: AdaBoost on them, TrAdaBoost with a source's labels, the normal-only score, and both together.
 
-    python benchmarks/transfer/transfer_labels.py TILE SOLAR [--faults 5] [--normals 100] [--seeds 5] [--out FILE.json]
+    python -m benchmarks.transfer.transfer_labels TILE SOLAR [--faults 5] [--normals 100] [--seeds 5] [--out FILE.json]
 
 TILE and SOLAR are in MVTec AD layout. The target knows `--normals` good tiles and `--faults` labelled tiles of one kind; it is judged on
 all good test tiles and the rest of that kind: F1 and AUROC. Votes call a picture faulty from half of all say on; the normal-only score
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--faults", type=int, default=5)
     parser.add_argument("--normals", type=int, default=100)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/transfer_labels.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/transfer/transfer_labels.json"))
     arguments = parser.parse_args()
     spec = CameraSpec(kind="camera")
     line, solar = CameraLine(spec, arguments.tile), CameraLine(spec, arguments.solar)

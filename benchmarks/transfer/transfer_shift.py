@@ -1,6 +1,6 @@
 """Adaptation to a shifted camera: how much of the loss each way wins back, with a few unlabelled pictures of the new camera.
 
-    python benchmarks/transfer/transfer_shift.py DATA [--target 20] [--seeds 3] [--ways coral ...] [--out FILE.json]
+    python -m benchmarks.transfer.transfer_shift DATA [--target 20] [--seeds 3] [--ways coral ...] [--out FILE.json]
 
 DATA is in MVTec AD layout. Its training normals, up to 100 of them, are the source line. The target line sees the same parts through a
 shifted camera (SHIFTS below): `--target` training pictures other than those are all that it has, and every test picture is shifted. The
@@ -91,7 +91,7 @@ def main() -> None:
     parser.add_argument("--target", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/transfer_shift.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/transfer/transfer_shift.json"))
     arguments = parser.parse_args()
     found = find_pictures(arguments.data)
     results: dict[str, Any] = {}

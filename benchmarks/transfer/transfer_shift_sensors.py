@@ -1,6 +1,6 @@
 """Adaptation to a shifted machine: how much of the loss each way wins back, with a few unlabelled rows of the new machine.
 
-    python benchmarks/transfer/transfer_shift_sensors.py SKAB [--target 79] [--out FILE.json]
+    python -m benchmarks.transfer.transfer_shift_sensors SKAB [--target 79] [--out FILE.json]
 
 SKAB is the benchmark's data folder. Of each run the first 400 rows are the source machine's normal record. The target machine is the same
 run seen through a shift (SHIFTS below; gains, offsets and loads are drawn once a run): its first `--target` rows are all that is known of
@@ -120,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--target", type=int, default=79)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/transfer_shift_sensors.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/transfer/transfer_shift_sensors.json"))
     arguments = parser.parse_args()
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,6 +1,6 @@
 """Sources that can and that cannot help: how they are ranked before, what comes of them when forced, and what the guard says.
 
-    python benchmarks/transfer/transfer_sources.py [--tile DATA --solar SOLAR --steel STEEL] [--skab SKAB] [--normals 20] [--out FILE.json]
+    python -m benchmarks.transfer.transfer_sources [--tile DATA --solar SOLAR --steel STEEL] [--skab SKAB] [--normals 20] [--out FILE.json]
 
 Tiles: `--normals` good tiles; sources are pictures of solar cells, steel, and lines of text. Every source's normals join the bank by CORAL,
 whatever the guard says: image AUROC on the labelled tiles beside the target alone. SKAB: every run's first 400 rows; sources are the
@@ -173,7 +173,7 @@ def main() -> None:
     parser.add_argument("--steel", type=Path)
     parser.add_argument("--skab", type=Path)
     parser.add_argument("--normals", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/transfer_sources.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/transfer/transfer_sources.json"))
     arguments = parser.parse_args()
     results: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     with tempfile.TemporaryDirectory() as scratch:
