@@ -19,7 +19,7 @@ from anomaly.bundle.archive import read_bundle
 from anomaly.edge.runtime.session import open_session
 from anomaly.errors import AnomalyError, SpecError
 from anomaly.evaluation.report.page import plot_scores
-from anomaly.features.build import load_tensors
+from anomaly.features.tensors import load_tensors
 from anomaly.pipeline.assess import evaluate_bundle, report_on
 from anomaly.pipeline.steps import Steps, open_line
 from anomaly.spec import read_spec

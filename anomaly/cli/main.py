@@ -88,7 +88,7 @@ def pretrain(
         from anomaly.pipeline.steps import copy_file
 
         copy_file(steps.pretrain(), out_)
-    from anomaly.features.build import load_tensors
+    from anomaly.features.tensors import load_tensors
 
     about = load_tensors(out_)[1]
     out.print(f"extractor: {out_}")

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import nn
 
-from anomaly.atomic import replacing
 from anomaly.errors import WeightsError
-from anomaly.features.backbones import UNTRAINED, Source, Stages, load_backbone
+from anomaly.features.backbones import load_backbone
 from anomaly.features.encoder import SensorEncoder, SensorExtractor
+from anomaly.features.stages import Stages
+from anomaly.features.tensors import load_tensors, save_tensors
+from anomaly.features.weights import UNTRAINED, WeightsSource
 from anomaly.spec import CameraSpec, SensorSpec
 
-_META = "anomaly"  # the safetensors metadata entry that holds our JSON
 _BORROWED = "borrowed."  # tensors of an extractor file that are another line's features or windows
 _VOTE = "vote."  # tensors of an extractor file that are the vote of labelled faults
 
 
-def build_camera_extractor(spec: CameraSpec) -> tuple[Stages, Source]:
+def build_camera_extractor(spec: CameraSpec) -> tuple[Stages, WeightsSource]:
     """The extractor a camera spec names, frozen, with its pretrained weights."""
     return load_backbone(spec.extractor.backbone, spec.extractor.stages, spec.extractor.weights)
 
@@ -34,28 +32,6 @@ def build_sensor_encoder(spec: SensorSpec) -> SensorEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         return SensorEncoder(spec.extractor.channels, spec.extractor.dilations)
-
-
-def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
-    """Write tensors and a JSON description as one safetensors file, atomically and with the same bytes every time."""
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as part:
-        safetensors.torch.save_file(plain, part, metadata={_META: json.dumps(about, sort_keys=True)})
-
-
-def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Read what `save_tensors` wrote. Raises WeightsError when the file is missing, damaged or not ours."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as archive:
-            metadata = archive.metadata() or {}
-            tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118 - not a dict
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path}: no such file; make it with: anomaly pretrain SPEC --data PATH --out {path}") from error
-    except (OSError, safetensors.SafetensorError) as error:
-        raise WeightsError(f"{path}: not a whole safetensors file ({error}); make it again") from error
-    if _META not in metadata:
-        raise WeightsError(f"{path}: safetensors, but not written by `anomaly pretrain`; make it with that command")
-    return tensors, json.loads(metadata[_META])
 
 
 def save_extractor(
@@ -76,7 +52,7 @@ def save_extractor(
     save_tensors(path, tensors | {f"{_VOTE}{name}": tensor for name, tensor in (vote or {}).items()}, about)
 
 
-def load_camera_extractor(spec: CameraSpec, path: Path) -> tuple[Stages, Source, dict[str, Any]]:
+def load_camera_extractor(spec: CameraSpec, path: Path) -> tuple[Stages, WeightsSource, dict[str, Any]]:
     """Read an extractor file into the network the spec names. Raises WeightsError when the two do not fit."""
     tensors, about = load_tensors(path)
     _require(path, about, _camera_make(spec))
@@ -91,7 +67,7 @@ def load_borrowed(path: Path) -> list[torch.Tensor]:
     return [tensors[f"{_BORROWED}{i}"] for i in range(sum(name.startswith(_BORROWED) for name in tensors))]
 
 
-def camera_extractor_again(spec: CameraSpec, path: Path, about: Mapping[str, Any], weights: bytes | None) -> Stages:
+def restore_camera_extractor(spec: CameraSpec, path: Path, about: Mapping[str, Any], weights: bytes | None) -> Stages:
     """The extractor of the bundle at `path`, from its description and the weights it carries (None: those that the spec names).
 
     Raises WeightsError when it is of another make than the spec's.
@@ -109,7 +85,7 @@ def load_vote(path: Path) -> dict[str, torch.Tensor]:
     return {name.removeprefix(_VOTE): tensor for name, tensor in tensors.items() if name.startswith(_VOTE)}
 
 
-def sensor_encoder_again(spec: SensorSpec, path: Path, about: Mapping[str, Any], weights: bytes) -> SensorEncoder:
+def restore_sensor_encoder(spec: SensorSpec, path: Path, about: Mapping[str, Any], weights: bytes) -> SensorEncoder:
     """The encoder of the bundle at `path`, from its description and the weights it carries. Raises WeightsError as above."""
     _require(path, about, {"kind": "sensor", "channels": spec.extractor.channels, "dilations": list(spec.extractor.dilations)})
     encoder = build_sensor_encoder(spec)
@@ -150,11 +126,6 @@ def load_sensor_extractor(spec: SensorSpec, path: Path) -> tuple[SensorExtractor
     encoder = build_sensor_encoder(spec)
     _load(path, encoder, tensors)
     return SensorExtractor(spec.input.window, encoder).requires_grad_(False).eval(), about
-
-
-def describe_source(source: Source) -> dict[str, Any]:
-    """A backbone's origin as the manifest records it."""
-    return {key: value for key, value in asdict(source).items() if key not in ("mean", "std")}
 
 
 def _require(path: Path, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

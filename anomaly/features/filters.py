@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from anomaly.errors import WeightsError
-from anomaly.features.backbones import Stages
+from anomaly.features.stages import Stages
 from anomaly.spec import ORIENTED_FILTERS
 
 STAGES = ("mean", "peak")
@@ -49,11 +49,10 @@ class OrientedFilters(Stages):
 
     def __init__(self, stages: Sequence[str]) -> None:
         """Raises WeightsError for a stage other than `mean` and `peak`."""
-        nn.Module.__init__(self)
+        super().__init__(stages)
         unknown = [name for name in stages if name not in STAGES]
         if unknown:
             raise WeightsError(f"extractor.stages {unknown}: {ORIENTED_FILTERS} has the stages {list(STAGES)}")
-        self.stages = tuple(stages)
         self.register_buffer("filters", oriented_filters())
 
     def forward(self, x: Tensor) -> list[Tensor]:

@@ -19,7 +19,7 @@ from anomaly.errors import DataError, SpecError
 from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.transfer import ALONE
-from anomaly.features.backbones import Stages
+from anomaly.features.stages import Stages
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.transfer import CameraTransfer, Way
 from anomaly.pipeline.line import Progress

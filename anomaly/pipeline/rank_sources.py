@@ -15,9 +15,9 @@ from anomaly.data.pictures.reading import Picture
 from anomaly.data.tables.files import find_tables
 from anomaly.errors import DataError
 from anomaly.evaluation.domains import coral_distance, kernel_distance, logme, nearest_ratio, proxy_a_distance
-from anomaly.features.backbones import Stages
 from anomaly.features.build import build_camera_extractor
 from anomaly.features.preprocess import ImagePreprocess
+from anomaly.features.stages import Stages
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.transfer import camera_source, source_normals
 from anomaly.pipeline.line import Line, Progress

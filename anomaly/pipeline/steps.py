@@ -33,7 +33,8 @@ from anomaly.edge.runtime.session import Session
 from anomaly.evaluation.figures import Evaluation
 from anomaly.export.detector import Detector
 from anomaly.export.onnx_graph import check_parity, export_onnx
-from anomaly.features.build import carried_weights, load_borrowed, load_tensors, save_tensors
+from anomaly.features.build import carried_weights, load_borrowed
+from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.variants import make_variants
 from anomaly.pipeline.line import Line, Progress, silent

@@ -27,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 from anomaly.atomic import write_text
 from anomaly.data.pictures.layouts import find_pictures
 from anomaly.data.pictures.reading import Picture
-from anomaly.features.backbones import packaged_weights
+from anomaly.features.weights import packaged_weights
 
 INSTRUCTIONS = ("avx2", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")  # what tells how quick either side can be
 TIMED = 40  # pictures whose latency is taken, three times each
@@ -56,7 +56,7 @@ def coreset(points: np.ndarray, count: int) -> dict[str, float]:
     """Our coreset on the peer's embeddings."""
     import torch
 
-    from anomaly.scorers.pictures.coreset import greedy_coreset
+    from anomaly.scorers.coreset import greedy_coreset
 
     rows = torch.from_numpy(points)
     started = time.perf_counter()

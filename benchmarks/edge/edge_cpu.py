@@ -40,7 +40,7 @@ from anomaly.edge.runtime.bench import memory_mb
 from anomaly.edge.runtime.session import Session, open_session
 from anomaly.edge.sources.base import open_source
 from anomaly.export.onnx_graph import keep_nodes
-from anomaly.features.backbones import packaged_weights
+from anomaly.features.weights import packaged_weights
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import Pretrain, SensorSpec

@@ -30,7 +30,7 @@ from anomaly.data.pictures.layouts import find_pictures
 from anomaly.data.pictures.reading import Picture
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.transfer import ALONE, judge
-from anomaly.features.backbones import Stages
+from anomaly.features.stages import Stages
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.scorers.build import fit_camera_scorer

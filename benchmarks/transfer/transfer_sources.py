@@ -31,7 +31,7 @@ from anomaly.data.tables.reader import read_table
 from anomaly.evaluation import metrics
 from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.transfer import ALONE, judge
-from anomaly.features.build import load_tensors
+from anomaly.features.tensors import load_tensors
 from anomaly.pipeline.assess import SKAB_TRAINING_ROWS
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.transfer import CameraTransfer, Way

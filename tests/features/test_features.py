@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly.data import defects, faults
+from anomaly.data.pictures import defects
+from anomaly.data.tables import faults
 from anomaly.errors import WeightsError
-from anomaly.features.backbones import folded, load_backbone
+from anomaly.features.backbones import load_backbone
 from anomaly.features.build import build_sensor_encoder, load_sensor_extractor, save_extractor
 from anomaly.features.encoder import SensorEncoder
 from anomaly.features.preprocess import ImagePreprocess
+from anomaly.features.stages import fold_batch_norm
 from anomaly.features.training.pretrain_images import vicreg_loss
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
 from anomaly.spec import Pretrain, SensorSpec
@@ -71,11 +73,11 @@ def test_folded_batch_norm_answers_the_same_and_leaves_the_network_alone(name: s
         norm.running_mean += 0.1 * torch.randn(norm.running_mean.shape, generator=generator)
     before = {k: v.clone() for k, v in network.state_dict().items()}
     x = torch.randn(2, 3, 64, 96, generator=generator)
-    quick = folded(network)
+    quick = fold_batch_norm(network)
     for ours, theirs in zip(quick(x), network(x), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in quick.modules())
-    assert folded(quick) is quick
+    assert fold_batch_norm(quick) is quick
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 
 

@@ -15,7 +15,7 @@ from torch import nn
 from anomaly.evaluation.domains import coral_distance, kernel_distance, logme, nearest_ratio, proxy_a_distance
 from anomaly.evaluation.injected import Ranking
 from anomaly.evaluation.transfer import ALONE, choose, compare, judge, label_gain, summary
-from anomaly.features.backbones import Stages, blocks_from_the_end
+from anomaly.features.stages import NetworkStages, blocks_from_the_end
 from anomaly.features.training.adapt_domains import adapt_domains, coral_loss, reestimate_batch_norm, reverse_gradient, schedule
 from anomaly.features.training.alignment import coral, covariance
 from anomaly.features.training.pretrain_images import pretrain_images
@@ -206,7 +206,7 @@ def test_batch_norm_takes_the_statistics_of_what_it_is_shown() -> None:
     network = nn.Sequential()
     network.add_module("conv", nn.Conv2d(3, 4, 1))
     network.add_module("bn", nn.BatchNorm2d(4))
-    stages = Stages(network, ["bn"]).eval()
+    stages = NetworkStages(network, ["bn"]).eval()
     batches = [torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(i)) * 3 + 1 for i in range(2)]
     seen = torch.cat([stages.body.conv(b) for b in batches]).transpose(0, 1).flatten(1)
     reestimate_batch_norm(stages, batches)  # 16 pictures, and what was there counts as 16: half way
@@ -275,7 +275,7 @@ def test_depth_counts_blocks_from_the_end_and_only_they_are_trained() -> None:
     network = nn.Sequential()
     for name in ("stem", "middle", "last"):
         network.add_module(name, nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3)))
-    stages = Stages(network, ["last"]).eval().requires_grad_(False)
+    stages = NetworkStages(network, ["last"]).eval().requires_grad_(False)
     blocks = blocks_from_the_end(stages)
     assert [len(block) for block in blocks] == [4, 4, 4]
     before = {name: p.clone() for name, p in stages.named_parameters()}
@@ -292,12 +292,12 @@ def test_depth_counts_blocks_from_the_end_and_only_they_are_trained() -> None:
 
 
 def test_a_domain_is_drawn_to_the_other_while_the_source_holds() -> None:
-    def network() -> Stages:
+    def network() -> NetworkStages:
         torch.manual_seed(3)
         layers = nn.Sequential()
         layers.add_module("stem", nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()))
         layers.add_module("last", nn.Sequential(nn.Conv2d(8, 4, 3, padding=1)))
-        return Stages(layers, ["last"]).eval().requires_grad_(False)
+        return NetworkStages(layers, ["last"]).eval().requires_grad_(False)
 
     generator = torch.Generator().manual_seed(0)
     source, target = torch.randn(32, 3, 8, 8, generator=generator), 1.5 + 0.5 * torch.randn(32, 3, 8, 8, generator=generator)
@@ -309,7 +309,7 @@ def test_a_domain_is_drawn_to_the_other_while_the_source_holds() -> None:
             Pretrain(epochs=60, batch=16, depth="all", max_minutes=1), generator, lambda _, held, apart: seen.append((held, apart)),
         )  # fmt: skip
 
-        def apart(stages: Stages) -> float:
+        def apart(stages: NetworkStages) -> float:
             a, b = (stages(x)[0].transpose(0, 1).flatten(1).T.detach() for x in (source, target))
             return float(coral_loss(a, b))
 

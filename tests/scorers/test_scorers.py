@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomaly.scorers import coreset
-from anomaly.scorers.pictures.coreset import greedy_coreset
+from anomaly.scorers.coreset import greedy_coreset
 from anomaly.scorers.pictures.embedding import embed
 from anomaly.scorers.pictures.memory_bank import UNSEEN, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
 from anomaly.scorers.suspects import fit_trimmed, stands_out

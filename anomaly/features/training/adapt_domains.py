@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly.features.backbones import Stages, blocks_from_the_end
+from anomaly.features.stages import Stages, blocks_from_the_end
 from anomaly.features.training.alignment import covariance
 from anomaly.spec import Pretrain
 

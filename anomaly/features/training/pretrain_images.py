@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly.features.backbones import Stages, blocks_from_the_end
+from anomaly.features.stages import Stages, blocks_from_the_end
 from anomaly.spec import Pretrain
 
 PLACES = 1024  # places of a batch's maps that enter one loss

@@ -15,8 +15,8 @@ from anomaly.data.pictures.reading import Picture
 from anomaly.errors import DataError
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.transfer import Judged, label_gain
-from anomaly.features.backbones import Stages
 from anomaly.features.preprocess import ImagePreprocess
+from anomaly.features.stages import Stages
 from anomaly.scorers.boosted import RAISE, Rows, Vote, fit_adaboost, fit_tradaboost, held_out_shares, pooled, raised, vote_tensors
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import Transfer

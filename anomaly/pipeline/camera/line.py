@@ -23,10 +23,11 @@ from anomaly.evaluation.figures import Evaluation, Run, evaluate_pictures, witho
 from anomaly.evaluation.injected import Ranking, joined
 from anomaly.evaluation.transfer import compare
 from anomaly.export.detector import Detector
-from anomaly.features.backbones import Source, Stages, folded
-from anomaly.features.build import build_camera_extractor, describe_source, load_borrowed, load_camera_extractor, load_vote, save_extractor
+from anomaly.features.build import build_camera_extractor, load_borrowed, load_camera_extractor, load_vote, save_extractor
 from anomaly.features.preprocess import ImagePreprocess, share_gray
+from anomaly.features.stages import Stages, fold_batch_norm
 from anomaly.features.training.pretrain_images import pretrain_images
+from anomaly.features.weights import WeightsSource
 from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.pipeline.line import Fitted, Progress, with_transfer
 from anomaly.schema import InputSchema
@@ -98,17 +99,17 @@ class CameraLine:
         save_extractor(out, extractor, about)
         return about
 
-    def describe(self, source: Source) -> dict[str, Any]:
+    def describe(self, source: WeightsSource) -> dict[str, Any]:
         """The description of the spec's extractor with weights from `source`, as it travels in its file."""
         return {
             "kind": "camera",
             "backbone": self.spec.extractor.backbone,
             "stages": list(self.spec.extractor.stages),
-            "source": describe_source(source),
+            "source": source.as_dict(),
             "adaptation": {"kept": False, "why": "not asked for"},
         }
 
-    def _adapt(self, frozen: Stages, source: Source, progress: Progress) -> tuple[Stages, dict[str, Any]]:
+    def _adapt(self, frozen: Stages, source: WeightsSource, progress: Progress) -> tuple[Stages, dict[str, Any]]:
         """Adapt a copy; keep it only when a fresh half of the normals confirms a clear gain."""
         adapted, _ = build_camera_extractor(self.spec)
         preprocess = self.preprocess(source)
@@ -151,14 +152,14 @@ class CameraLine:
         borrowed: Sequence[Tensor] = (),
     ) -> Ranking:
         """Fit a small bank on some normals (and on another line's features); score others as they are and with made-up defects."""
-        extractor = folded(extractor)
+        extractor = fold_batch_norm(extractor)
         features = self.features_of(extractor, preprocess, fit)
         generator = torch.Generator().manual_seed(seed)
         scorer = fit_camera_scorer(self.spec, features, generator, largest=JUDGE_BANK, borrowed=borrowed).scorer
         return self.made_up(scorer, extractor, preprocess, judged, seed)
 
     def made_up(self, scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreprocess, judged: list[Picture], seed: int) -> Ranking:
-        """Scores of pictures as they are, and with two made-up defects each. The extractor is best given `folded`."""
+        """Scores of pictures as they are, and with two made-up defects each. The extractor is best given `fold_batch_norm`."""
         rng = np.random.default_rng([self.spec.seed, seed])
         clean, faulty = [], []
         deep = self.format[1]
@@ -178,7 +179,7 @@ class CameraLine:
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Features (n, C) of places of the finest stage with and without a made-up defect (n,), as many of either."""
         rng = np.random.default_rng([self.spec.seed, 4])
-        extractor = folded(extractor)
+        extractor = fold_batch_norm(extractor)
         rows, labels = [], []
         for picture in pictures:
             raw = self.read(picture)
@@ -198,7 +199,7 @@ class CameraLine:
 
     # --- fit ---
 
-    def preprocess(self, source: Source) -> ImagePreprocess:
+    def preprocess(self, source: WeightsSource) -> ImagePreprocess:
         """The first layers, for a backbone of this origin."""
         return ImagePreprocess(self.spec.input.size, source.mean, source.std, deep=self.format[1])
 
@@ -219,7 +220,7 @@ class CameraLine:
     ) -> list[Tensor]:
         """Feature maps of many pictures, one (n, C_s, h_s, w_s) a stage."""
         parts: list[list[Tensor]] = []
-        extractor = folded(extractor)
+        extractor = fold_batch_norm(extractor)
         with torch.inference_mode():
             for start in range(0, len(pictures), BATCH):
                 raws = [raw for picture in pictures[start : start + BATCH] if (raw := self.read(picture)) is not None]
@@ -231,7 +232,7 @@ class CameraLine:
 
     def fit(self, extractor: Path, progress: Progress) -> Fitted:
         loaded, source, about = load_camera_extractor(self.spec, extractor)
-        network = folded(loaded)
+        network = fold_batch_norm(loaded)
         borrowed = load_borrowed(extractor)
         preprocess = self.preprocess(source)
         progress(f"features of {len(self.readable)} pictures")

@@ -18,8 +18,8 @@ from anomaly.data.pictures.reading import Picture
 from anomaly.errors import DataError
 from anomaly.evaluation.injected import Ranking
 from anomaly.evaluation.transfer import ALONE, choose, judge, summary
-from anomaly.features.backbones import Stages
-from anomaly.features.build import build_camera_extractor, camera_extractor_again, is_changed, load_camera_extractor, save_extractor
+from anomaly.features.build import build_camera_extractor, is_changed, load_camera_extractor, restore_camera_extractor, save_extractor
+from anomaly.features.stages import Stages
 from anomaly.features.training.adapt_domains import adapt_domains, reestimate_batch_norm
 from anomaly.features.training.alignment import align_maps
 from anomaly.features.training.pretrain_images import pretrain_images
@@ -192,7 +192,7 @@ def camera_source(spec: CameraSpec, path: Path) -> tuple[Stages, dict[str, Any]]
         return extractor, about
     bundle = read_bundle(path)
     described: dict[str, Any] = bundle.manifest.provenance["fit"]["extractor"]
-    return camera_extractor_again(spec, path, described, bundle.members.get(CARRIED)), described
+    return restore_camera_extractor(spec, path, described, bundle.members.get(CARRIED)), described
 
 
 def source_normals(path: Path) -> list[Picture]:

@@ -17,7 +17,7 @@ from anomaly.data.tables.reader import SensorTable
 from anomaly.errors import DataError, SpecError
 from anomaly.evaluation.injected import Ranking
 from anomaly.evaluation.transfer import ALONE, choose, judge, summary
-from anomaly.features.build import is_changed, load_sensor_extractor, save_extractor, sensor_encoder_again
+from anomaly.features.build import is_changed, load_sensor_extractor, restore_sensor_encoder, save_extractor
 from anomaly.features.encoder import SensorEncoder, SensorExtractor, filled
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
 from anomaly.pipeline.line import Progress
@@ -133,4 +133,4 @@ def sensor_source(spec: SensorSpec, path: Path) -> tuple[SensorEncoder | None, d
     described: dict[str, Any] = bundle.manifest.provenance["fit"]["extractor"]
     if not is_changed(described):
         return None, described
-    return sensor_encoder_again(spec, path, described, bundle.members[CARRIED]), described
+    return restore_sensor_encoder(spec, path, described, bundle.members[CARRIED]), described

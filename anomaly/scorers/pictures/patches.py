@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from anomaly.scorers.pictures.coreset import greedy_coreset
+from anomaly.scorers.coreset import greedy_coreset
 from anomaly.scorers.pictures.embedding import Metric, Roi, centre_of, embed, in_its_unit, places, usual_of
 
 LEVELS = 127  # patches are rounded to whole numbers in -127..127

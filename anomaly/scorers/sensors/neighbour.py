@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from anomaly.scorers.pictures.coreset import greedy_coreset
+from anomaly.scorers.coreset import greedy_coreset
 from anomaly.scorers.sensors.windows import by_sensor
 
 SIZE = 2000  # windows kept at most
