@@ -1,4 +1,4 @@
-"""Alarms of the data-quality class: a source that is away, silent, frozen or sends rubbish is never a quiet gap.
+"""Alarms of the data-quality class: a source that is away, silent, frozen or sends bad data is never a quiet gap.
 
 Each condition has a life of its own, by the same state machine as process alarms (`life`).
 """
@@ -6,13 +6,20 @@ Each condition has a life of its own, by the same state machine as process alarm
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-from anomaly.alarms.life import Settings, State, step
+import numpy as np
+from numpy.typing import NDArray
 
-AWAY_S = 10.0  # a source may be away so long before it is an alarm
-RUBBISH_OF, RUBBISH_SHARE = 20, 0.5  # of the last records, the share set aside
+from anomaly.alarms.events import Event, alarm_id, iso, make_event
+from anomaly.alarms.life import Settings, State, Transition, step
+
+AWAY_S = 10.0  # a source may be away for this long before it is an alarm
+BAD_DATA_OF, BAD_DATA_SHARE = 20, 0.5  # of the last records, the share that was set aside
+FROZEN_ROWS, FROZEN_PICTURES = 30, 5  # this many equal to the last digit in a row: a frozen source
+# The names are part of the event format and of the store.
 CONDITIONS = {
     "source": Settings(threshold=0.5, on_delay_s=AWAY_S),
     "silent": Settings(threshold=0.5),
@@ -20,13 +27,14 @@ CONDITIONS = {
     "rubbish": Settings(threshold=0.5),
     "provider": Settings(threshold=0.5),
 }
+Kept = Mapping[str, tuple[State, str | None]]  # condition -> its state, and the id of its open alarm
 
 
 @dataclass(frozen=True)
 class Seen:
     """What one turn showed of a source: words for what is wrong, "" where nothing is; counts of records read and set aside.
 
-    `frozen` is None where no record came to tell.
+    `frozen` is None where no record came, so that nothing is known of it.
     """
 
     records: int = 0
@@ -36,46 +44,43 @@ class Seen:
     provider: str = ""
 
 
-@dataclass(frozen=True)
-class Turn:
-    """A condition became an alarm, or is over."""
-
-    kind: str
-    condition: str
-    reason: str
-    time: float
-    began: float
-
-
 class Quality:
     """The conditions of one line. `silent_after_s`: seconds without a record that are an alarm, None for never."""
 
-    def __init__(self, states: Mapping[str, State], silent_after_s: float | None, now: float) -> None:
-        self.states = {name: states.get(name, State()) for name in CONDITIONS}
+    def __init__(self, line: str, kept: Kept, silent_after_s: float | None, now: float) -> None:
+        """`kept` is what the store has of the line, {} at first."""
+        self._line = line
+        self._states = {name: kept[name][0] if name in kept else State() for name in CONDITIONS}
+        self._alarms: dict[str, str | None] = {name: alarm for name, (_, alarm) in kept.items()}
         self._silent_after_s = silent_after_s
         self._last = now
-        if silent_after_s is not None and self.states["silent"].active:
+        if silent_after_s is not None and self._states["silent"].active:
             self._last -= silent_after_s  # silent before a restart: still so until a record comes
-        self._recent: deque[bool] = deque(maxlen=RUBBISH_OF)
+        self._recent: deque[bool] = deque(maxlen=BAD_DATA_OF)
         self._reasons: dict[str, str] = {}
 
-    def look(self, seen: Seen, now: float) -> list[Turn]:
-        """Take in one turn; returns what changed by it."""
+    @property
+    def kept(self) -> dict[str, tuple[State, str | None]]:
+        """What the store is to keep of the line."""
+        return {name: (state, self._alarms.get(name)) for name, state in self._states.items()}
+
+    def look(self, seen: Seen, now: float) -> list[Event]:
+        """Take in one turn; returns an event for each condition that became an alarm by it, or is over."""
         now_reasons = self._wrong(seen, now)
-        turns = []
+        events = []
         for name, settings in CONDITIONS.items():
             reason = now_reasons.get(name)
             if reason is None:
                 continue
             if reason:
                 self._reasons[name] = reason
-            self.states[name], change = step(self.states[name], now, 0.0 if reason else 1.0, settings)
+            self._states[name], change = step(self._states[name], now, 0.0 if reason else 1.0, settings)
             if change is not None:
-                turns.append(Turn(change.kind, name, self._reasons.get(name, ""), change.time, change.began))
-        return turns
+                events.append(self._event(name, change))
+        return events
 
     def _wrong(self, seen: Seen, now: float) -> dict[str, str]:
-        """Condition -> what is wrong, "" for nothing; a condition that this turn tells nothing of is not in it."""
+        """Condition -> what is wrong, "" for nothing; without the conditions of which this turn shows nothing."""
         found = {"source": seen.trouble, "provider": seen.provider}
         if seen.records or seen.rejected or now < self._last:
             self._last = now  # a clock set back must not make a long silence of it
@@ -84,8 +89,66 @@ class Quality:
         if seen.frozen is not None:
             found["frozen"] = seen.frozen
         if seen.records or seen.rejected:
-            self._recent.extend([False] * min(seen.records, RUBBISH_OF) + [True] * min(seen.rejected, RUBBISH_OF))
+            self._recent.extend([False] * min(seen.records, BAD_DATA_OF) + [True] * min(seen.rejected, BAD_DATA_OF))
             bad = sum(self._recent)
-            full = len(self._recent) == RUBBISH_OF and bad >= RUBBISH_SHARE * RUBBISH_OF
-            found["rubbish"] = f"{bad} of the last {RUBBISH_OF} records could not be read" if full else ""
+            full = len(self._recent) == BAD_DATA_OF and bad >= BAD_DATA_SHARE * BAD_DATA_OF
+            found["rubbish"] = f"{bad} of the last {BAD_DATA_OF} records could not be read" if full else ""
         return found
+
+    def _event(self, condition: str, change: Transition) -> Event:
+        opened = change.kind == "opened"
+        alarm = alarm_id(self._line, condition, change.began, condition) if opened else self._alarms.get(condition)
+        self._alarms[condition] = alarm if opened else None
+        data = {
+            "class": "data quality",
+            "condition": condition,
+            "reason": self._reasons.get(condition, ""),
+            "began": iso(change.began),
+        }
+        extra = {} if opened else {"lasted_s": change.time - change.began}
+        return make_event(change.kind, self._line, alarm or condition, change.time, data | extra)
+
+
+# --- what is looked at: pure functions that give words for what is wrong, "" where nothing is ---
+
+
+class Repeats(NamedTuple):
+    """The last picture, and how many equal ones came in a row up to it."""
+
+    picture: NDArray[Any] | None = None
+    in_a_row: int = 0
+
+
+def repeated_pictures(before: Repeats, pictures: Sequence[NDArray[Any]]) -> tuple[Repeats, str]:
+    """Count on over further pictures (H, W, C): a camera that hangs sends the same picture again and again.
+
+    >>> still = np.zeros((2, 2, 3), np.uint8)
+    >>> repeated_pictures(Repeats(), [still] * 5)[1]
+    'the same picture came 5 times'
+    """
+    last, count = before
+    for picture in pictures:
+        same = last is not None and last.shape == picture.shape and np.array_equal(last, picture)
+        last, count = picture, count + 1 if same else 1
+    return Repeats(last, count), f"the same picture came {count} times" if count >= FROZEN_PICTURES else ""
+
+
+def constant_rows(window: NDArray[np.float32], rows: int) -> str:
+    """Whether several sensors all stand still over the last rows of a window (T, C): the last `rows`, and at least FROZEN_ROWS.
+
+    A missing reading (NaN) shows nothing, nor does a single sensor: it may well be constant.
+    """
+    window = window[-max(FROZEN_ROWS, rows) :]
+    known = np.isfinite(window)
+    still = len(window) >= FROZEN_ROWS and known.all() and window.shape[1] > 1 and bool((window == window[-1]).all())
+    return f"every sensor has given the same reading for {len(window)} rows" if still else ""
+
+
+def lost_provider(last: str, current: str, refused: str, order: Sequence[str]) -> str:
+    """Whether a line that ran on a GPU at its last start cannot now. It is no loss where the CPU was asked for.
+
+    `last` and `current` are providers out of `order`, the quickest first. `refused`: why a quicker one was not taken, "" if none was.
+    """
+    lost = bool(refused) and last in order
+    worse = lost and order.index(current) > order.index(last)
+    return f"runs on {current}, no longer on {last}: {refused}" if worse else ""

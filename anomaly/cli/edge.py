@@ -83,14 +83,14 @@ def _monitor(
 ) -> Monitor:
     from anomaly.alarms.store import Store
     from anomaly.edge.monitor import Monitor
-    from anomaly.edge.sources.base import open_source
+    from anomaly.edge.sources.uri import open_source
 
     bundle, session, release = opened
     line = name or bundle.manifest.name
     db = Store(store)
     schema = bundle.manifest.input
     records = open_source(source, schema, lambda record: db.known(line, record), db.resume(line)[0])
-    if silent_after_s is None and schema.name == "window" and schema.period_s:
+    if silent_after_s is None and schema.period_s:
         silent_after_s = max(SILENT_AT_LEAST_S, SILENT_PERIODS * schema.period_s)
     return Monitor(
         bundle, session, records, db, line, [s.name for s in sinks], aside=store.with_name(store.name + ".aside"),

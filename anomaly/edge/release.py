@@ -239,6 +239,11 @@ class Release:
         return Loaded(bundle, session)
 
 
+def name_of(bundle: Bundle) -> str:
+    """NAME-VERSION."""
+    return f"{bundle.manifest.name}-{bundle.manifest.version}"
+
+
 def check_same_input(schema: InputSchema, bundle: Bundle) -> None:
     """Raise BundleError unless a bundle takes the very records that a running line reads."""
     theirs = bundle.manifest.input

@@ -27,7 +27,7 @@ from anomaly.bundle.archive import read_bundle
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.self_test import self_test
 from anomaly.edge.runtime.session import open_session
-from anomaly.edge.sources.base import open_source
+from anomaly.edge.sources.uri import open_source
 from anomaly.pipeline.assess import evaluate_bundle
 from anomaly.pipeline.steps import Steps, open_line
 from anomaly.spec import Budget, CameraSpec, read_spec

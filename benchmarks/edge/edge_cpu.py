@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,12 @@ from numpy.typing import NDArray
 from anomaly.alarms.store import Store
 from anomaly.atomic import write_text
 from anomaly.bundle.archive import VARIANTS, Bundle, read_bundle
-from anomaly.edge import monitor as loop_module
 from anomaly.edge.box import Box
+from anomaly.edge.kinds import KINDS
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.bench import memory_mb
 from anomaly.edge.runtime.session import Session, open_session
-from anomaly.edge.sources.base import open_source
+from anomaly.edge.sources.uri import open_source
 from anomaly.export.onnx_graph import keep_nodes
 from anomaly.features.weights import packaged_weights
 from anomaly.pipeline.sensor.line import SensorLine
@@ -70,7 +71,7 @@ def pictures(bundle: Bundle, files: list[Path], scratch: Path) -> dict[str, Any]
     totals = one.run(threading.Event(), once=True)
     backlog = time.perf_counter() - started
     assert totals.scored == PICTURES
-    loop_module.AT_ONCE["image"] = 1
+    KINDS["image"] = replace(KINDS["image"], records_per_poll=1)
     single = line_of(bundle, session, str(folder), scratch / "b.db")
     times = []
     for _ in range(200):
@@ -78,7 +79,7 @@ def pictures(bundle: Bundle, files: list[Path], scratch: Path) -> dict[str, Any]
         poll = single.turn(threading.Event(), once=True)
         times.append(time.perf_counter() - started)
         assert len(poll.records) == 1
-    loop_module.AT_ONCE["image"] = 8
+    KINDS["image"] = replace(KINDS["image"], records_per_poll=8)
     return {
         "per_s_a_core": PICTURES / backlog,
         "ms_a_picture": 1000 * backlog / PICTURES,

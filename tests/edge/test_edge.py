@@ -25,10 +25,10 @@ from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.batching import score
 from anomaly.edge.runtime.self_test import self_test
 from anomaly.edge.runtime.session import Session, open_session
-from anomaly.edge.sources.base import open_source
 from anomaly.edge.sources.csv_file import CsvSource
 from anomaly.edge.sources.picture_folder import FolderSource
-from anomaly.edge.sources.rows import Rolling
+from anomaly.edge.sources.rows import WindowBuffer
+from anomaly.edge.sources.uri import open_source
 from anomaly.errors import BundleError, DataError, ProviderError, StoreError
 from anomaly.schema import Channel, InputSchema
 from tests.conftest import Fitted
@@ -121,7 +121,7 @@ def test_windows_are_the_rows_of_their_stretch_however_they_come(sensor: Fitted,
     times = np.cumsum(np.concatenate([[100.0] + [1.0] * (29 + length) for length in stretches]))
     values = np.random.default_rng(len(times)).standard_normal((len(times), 8)).astype(np.float32)
     session, now_and_then = open_session(bundle, "cpu"), open_session(bundle, "cpu")
-    rolling, records, scores, start = Rolling(bundle.manifest.input), [], [], 0
+    rolling, records, scores, start = WindowBuffer(bundle.manifest.input), [], [], 0
     for turn, size in enumerate([*sizes, len(times)]):
         part = slice(start, start + size)
         found = rolling.extend([str(i) for i in range(len(times))[part]], times[part], values[part])
@@ -142,7 +142,7 @@ def test_windows_are_the_rows_of_their_stretch_however_they_come(sensor: Fitted,
 
 def test_a_row_costs_its_own_window_alone(sensor: Fitted) -> None:
     bundle = read_bundle(sensor.bundle)
-    session, rolling = open_session(bundle, "cpu"), Rolling(bundle.manifest.input)
+    session, rolling = open_session(bundle, "cpu"), WindowBuffer(bundle.manifest.input)
     handed: list[int] = []
     run_stream = session.run_stream
     session.run_stream = lambda rows, before: handed.append(len(rows)) or run_stream(rows, before)  # type: ignore[method-assign, func-returns-value]
@@ -272,8 +272,7 @@ def test_a_full_disk_is_waited_out(sensor: Fitted, tmp_path: Path) -> None:
     loop.store.commit = commit  # type: ignore[method-assign]
     loop.say = said.append
     stop.wait = lambda _=None: False  # type: ignore[method-assign]
-    poll = loop.source.poll(100)
-    loop._handle(poll, [], stop, once=False)
+    poll = loop.turn(stop)
     assert said[:2] == ["disk full; trying again in 5 s"] * 2
     assert len(loop.store.scores("l")) == len(poll.records)
 

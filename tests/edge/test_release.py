@@ -24,7 +24,8 @@ from anomaly.edge.box import Box, read_box
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.release import Release
 from anomaly.edge.runtime.session import Answer, Session, out_of_memory
-from anomaly.edge.sources.base import Poll, open_source
+from anomaly.edge.sources.base import Poll
+from anomaly.edge.sources.uri import open_source
 from anomaly.errors import BundleError, SpecError
 from tests.conftest import Fitted
 
@@ -95,7 +96,7 @@ def test_a_new_champion_is_taken_between_two_records_and_a_challenger_runs_besid
     more(sensor, feed, 700, 710)
     loop.run(threading.Event(), once=True)
     assert len(loop.store.shadow("l")) == 300
-    assert loop._before is None  # probation over
+    assert loop._probation is None  # passed
     release.close()
 
 
@@ -199,8 +200,8 @@ def test_a_release_by_url_and_the_last_good_one_without_the_network(sensor: Fitt
 
 
 def test_quality_alarms_open_and_close() -> None:
-    quality = Quality({}, 60.0, 0.0)
-    look = lambda now, **seen: [(t.kind, t.condition) for t in quality.look(Seen(**seen), now)]  # noqa: E731
+    quality = Quality("l", {}, 60.0, 0.0)
+    look = lambda now, **seen: [(e.kind, e.data["condition"]) for e in quality.look(Seen(**seen), now)]  # noqa: E731
     assert look(0, records=1, frozen="") == []
     assert look(30, trouble="gone") == []
     assert look(41, trouble="gone") == [("opened", "source")]
@@ -364,9 +365,10 @@ def test_killed_again_and_again_nothing_is_lost_or_told_twice(sensor: Fitted, tm
     feed.write_text("".join(test))
     worker = (
         "import sys, threading; from pathlib import Path\n"
-        "import anomaly.edge.monitor as m; m.AT_ONCE['window'] = 7\n"
+        "import anomaly.edge.monitor as m; from anomaly.edge.kinds import KINDS; from dataclasses import replace\n"
+        "KINDS['window'] = replace(KINDS['window'], records_per_poll=7)\n"
         "from anomaly.alarms.store import Store; from anomaly.bundle.archive import read_bundle\n"
-        "from anomaly.edge.runtime.session import Session; from anomaly.edge.sources.base import open_source\n"
+        "from anomaly.edge.runtime.session import Session; from anomaly.edge.sources.uri import open_source\n"
         "bundle = read_bundle(Path(sys.argv[1])); store = Store(Path(sys.argv[3])); session = Session(bundle.detector, 'cpu', None)\n"
         "import os\n"
         "print('ready', flush=True)\n"

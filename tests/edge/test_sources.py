@@ -20,12 +20,13 @@ import pytest
 from PIL import Image
 
 from anomaly.data.records import Record
-from anomaly.edge.sources.base import Source, open_source
+from anomaly.edge.sources.base import Source
 from anomaly.edge.sources.csv_file import CsvSource
 from anomaly.edge.sources.live.feed import Feed
 from anomaly.edge.sources.live.sparkplug import Births, decode
-from anomaly.edge.sources.rows import Held
+from anomaly.edge.sources.rows import SampleAndHold
 from anomaly.edge.sources.table_folder import TableFolder
+from anomaly.edge.sources.uri import open_source
 from anomaly.errors import DataError, RecordError, SourceError
 from anomaly.schema import Channel, InputSchema
 
@@ -121,7 +122,7 @@ def test_tables_in_a_folder_go_on_where_the_one_before_ended(tmp_path: Path, lim
 
 
 def test_readings_that_come_one_by_one_are_held_and_cut_into_rows() -> None:
-    held = Held(SCHEMA)
+    held = SampleAndHold(SCHEMA)
     assert held.take(100.2, {"a": 1.0}) == []
     rows = held.take(102.5, {"b": 60.0})  # beyond its limit: missing
     assert [(when, row.tolist()[0]) for when, row in rows] == [(101.0, 1.0), (102.0, 1.0)]
@@ -304,7 +305,7 @@ def test_kafka_rows_go_on_where_the_store_says_with_their_context(kafka) -> None
 
 
 def test_kafka_holds_back_what_a_full_queue_has_no_room_for_and_says_when_it_is_away(kafka, monkeypatch: pytest.MonkeyPatch) -> None:
-    from anomaly.edge import kafka as module
+    from anomaly.edge.sources.live import kafka as module
 
     monkeypatch.setattr(module, "AT_ONCE", 1)
     monkeypatch.setattr(module, "CONNECT_S", 1.0)

@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.data.records import Cut, Record
+from anomaly.edge.kinds import kind_of
 from anomaly.edge.runtime.session import Answer, Session
-
-RUN = {"image": 8, "window": 64}  # of them in one run of the graph
 
 
 class Answers(NamedTuple):
@@ -25,6 +24,7 @@ class Answers(NamedTuple):
 def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Answers:
     """The answers of a batch of one for every record; records of the same shape, or rows of one stretch, run together."""
     parts: list[Answer] = []
+    most = kind_of(session.input_name).records_per_run
     start = 0
     while start < len(records):
         first = records[start]
@@ -32,7 +32,7 @@ def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Answers:
             count = _along(records, first.cut, start)
             parts.append(_streamed(session, first.cut, len(first.payload), count))
         else:
-            count = _alike(records, start)
+            count = _alike(records, start, most)
             parts.append(session.run(np.stack([r.payload for r in records[start : start + count]])))
         start += count
     empty = np.empty(0, np.float32)
@@ -40,12 +40,11 @@ def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Answers:
     return Answers(scores, p_values, [detail for part in parts for detail in part.detail])
 
 
-def _alike(records: Sequence[Record[NDArray[Any]]], start: int) -> int:
-    """How many records from `start` on have one shape and may run together."""
+def _alike(records: Sequence[Record[NDArray[Any]]], start: int, most: int) -> int:
+    """How many records from `start` on, at most `most`, have one shape and may run together."""
     shape = records[start].payload.shape
-    limit = start + RUN["window" if len(shape) == 2 else "image"]
     stop = start + 1
-    while stop < min(len(records), limit) and records[stop].payload.shape == shape:
+    while stop < min(len(records), start + most) and records[stop].payload.shape == shape:
         stop += 1
     return stop - start
 

@@ -14,6 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from anomaly.bundle.archive import STREAM, VARIANTS, Bundle
+from anomaly.edge.kinds import kind_of
 from anomaly.edge.runtime.io_binding import Bound
 from anomaly.edge.runtime.variant_cache import cache_folder, read_choice
 from anomaly.errors import BundleError, ProviderError
@@ -27,7 +28,7 @@ PREFERRED = {"tensorrt": ("fp16", "float"), "cuda": ("fp16", "float"), "cpu": ("
 
 
 class Answer(NamedTuple):
-    """What a detector says of a batch: score (N,), p_value (N,), detail = map (N, h, w) or contribution (N, C)."""
+    """A detector's outputs for a batch: score (N,), p_value (N,), and as detail its map (N, h, w), contribution (N, C) or the like."""
 
     score: NDArray[np.float32]
     p_value: NDArray[np.float32]
@@ -115,7 +116,7 @@ class Session:
 
     @property
     def input_name(self) -> str:
-        """ "image" or "window"."""
+        """Name of the graph's input, which is also that of its kind (`edge.kinds`)."""
         return str(self._input.name)
 
     def run(self, raw: NDArray[Any]) -> Answer:
@@ -171,8 +172,9 @@ class Session:
         self.refused = self.refused or refused
         self._input = self._session.get_inputs()[0]
         outputs = [output.name for output in self._session.get_outputs()]
-        if outputs[:2] != ["score", "p_value"] or outputs[2:] not in (["map"], ["contribution"]):
-            raise BundleError(f"the graph's outputs are {outputs}; a detector has score, p_value and map or contribution")
+        detail = kind_of(self.input_name).output
+        if outputs != ["score", "p_value", detail]:
+            raise BundleError(f"the graph's outputs are {outputs}; a detector of {self.input_name!r} has score, p_value and {detail}")
 
     def _shrink(self, size: int, error: Exception) -> None:
         """After a batch of `size` failed on a GPU for want of memory: half of it, or the CPU. Raises what is no such failure."""

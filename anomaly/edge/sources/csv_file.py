@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anomaly.data.records import Rejected
-from anomaly.data.tables.reader import BLANKS, TIME_NAMES, check_header, parse_cells, sniff_separator, time_divisor
+from anomaly.data.tables.reader import BLANKS, TIME_NAMES, check_header, parse_cells, sniff_separator
 from anomaly.edge.sources.base import Poll
-from anomaly.edge.sources.rows import Rolling
+from anomaly.edge.sources.rows import WindowBuffer
+from anomaly.edge.sources.times import parse_time, parse_time_column
 from anomaly.errors import DataError, RecordError
 from anomaly.schema import InputSchema, within_limits
 
@@ -45,7 +46,7 @@ class CsvSource:
         self._path = path
         self._schema = schema
         self._channels = schema.sensors
-        self._rolling = Rolling(schema)
+        self._windows = WindowBuffer(schema)
         self._line_bytes = 256  # what a line takes, a quarter more than those seen
         self._begin(position)
 
@@ -53,7 +54,7 @@ class CsvSource:
         """Nothing is held open."""
 
     def _begin(self, position: dict[str, Any]) -> None:
-        self._rolling.clear()
+        self._windows.clear()
         self._context: list[tuple[int, int]] = []  # (byte, row number) of the rows kept as context
         self._offset, self._row = self._read_header()
         self._inode = self._path.stat().st_ino
@@ -127,9 +128,9 @@ class CsvSource:
         self._offset += sum(map(len, lines))
         if len(block.times):
             ids = [f"{self._path.name}:{row}" for row in block.rows.tolist()]
-            found.records += self._rolling.extend(ids, block.times, block.values, block.usable)
+            found.records += self._windows.extend(ids, block.times, block.values, block.usable)
             self._context += zip(block.bytes.tolist(), block.rows.tolist(), strict=True)
-            del self._context[: len(self._context) - self._rolling.kept]
+            del self._context[: len(self._context) - self._windows.kept]
 
     def _bulk(self, lines: Sequence[bytes]) -> Block | None:
         """All lines at once, or None when one of them needs a closer look."""
@@ -146,12 +147,12 @@ class CsvSource:
                 io.BytesIO(joined), sep=self._separator, header=None, usecols=wanted, dtype=types, keep_default_na=False,
                 na_values=dict.fromkeys(self._at, _BLANK_CELLS), skipinitialspace=True, float_precision="round_trip",
             )  # fmt: skip
-            times = _times(frame[self._time_at])
+            times = parse_time_column(frame[self._time_at])
         except (ValueError, OverflowError, UnicodeDecodeError):
             return None
         if len(frame) != len(lines) or not np.isfinite(times).all():
             return None
-        if times[0] <= self._rolling.last_time or (np.diff(times) <= 0).any():
+        if times[0] <= self._windows.last_time or (np.diff(times) <= 0).any():
             return None
         values = within_limits(frame[self._at].to_numpy(dtype=np.float64), self._channels)
         usable = np.ones(len(lines), bool)
@@ -163,7 +164,7 @@ class CsvSource:
     def _line_by_line(self, lines: Sequence[bytes], found: Poll) -> Block:
         """Each line by itself; those that cannot be read are set aside."""
         kept: list[tuple[int, int, float, NDArray[np.float32], bool]] = []
-        at, last = self._offset, self._rolling.last_time
+        at, last = self._offset, self._windows.last_time
         for number, raw in enumerate(lines, self._row + 1):
             record = f"{self._path.name}:{number}"
             text = raw.decode("utf-8", errors="replace").rstrip("\r\n")
@@ -188,26 +189,3 @@ class CsvSource:
             raise RecordError(f"{record}: its time is not after the row before; rows must come in order")
         readings = parse_cells([cells[i] for i in self._at], self._channels, record)
         return moment, readings, self._mode_at is None or cells[self._mode_at].strip() in self._schema.modes
-
-
-def _times(column: pd.Series[Any]) -> NDArray[np.float64]:
-    """Seconds since 1970 UTC from numbers or ISO 8601 dates. Raises ValueError for anything else."""
-    if pd.api.types.is_numeric_dtype(column):
-        values = column.to_numpy(dtype=np.float64)
-        return np.asarray(values / max(time_divisor(size) for size in np.abs(values[[0, -1]]).tolist()), dtype=np.float64)
-    stamps = pd.to_datetime(column, utc=True, format="ISO8601").to_numpy(dtype="datetime64[ns]")
-    return np.asarray(stamps.astype(np.int64) / 1e9, dtype=np.float64)
-
-
-def parse_time(text: str, record: str) -> float:
-    """Seconds since 1970 UTC from a number (s, ms, us, ns) or a date."""
-    try:
-        value = float(text)
-    except ValueError:
-        stamp = pd.to_datetime(text, errors="coerce", utc=True)
-        if pd.isna(stamp):
-            raise RecordError(f"{record}: time {text!r} cannot be read") from None
-        return float(stamp.timestamp())
-    if not np.isfinite(value):
-        raise RecordError(f"{record}: time {text!r} is not a number of seconds")
-    return value / time_divisor(abs(value))

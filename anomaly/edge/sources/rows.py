@@ -14,7 +14,7 @@ from anomaly.data.tables.windows import stretch_lengths
 from anomaly.schema import InputSchema, within_limits
 
 
-class Rolling:
+class WindowBuffer:
     """The last rows of a record, from which each new one becomes a window with as much context as there is (NaN where there is none).
 
     A window spans no gap and no row in another operating mode.
@@ -89,7 +89,7 @@ class Rolling:
                 yield end, Cut(rows, self._whole + end - first, self._number + end - before, self._past)
 
 
-class Held:
+class SampleAndHold:
     """Readings that come one sensor at a time, by exception: the last of each is held, and a row is cut every period.
 
     A reading older than `max_age_s` counts as missing.

@@ -14,7 +14,7 @@ from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.edge.sources.base import Poll
 from anomaly.edge.sources.picture_folder import SETTLED_S
-from anomaly.edge.sources.rows import Rolling
+from anomaly.edge.sources.rows import WindowBuffer
 from anomaly.errors import DataError
 from anomaly.schema import InputSchema
 
@@ -34,7 +34,7 @@ class TableFolder:
             raise DataError(f"{folder}: no such folder of tables to watch; create it or correct --source")
         self._folder, self._clock = folder, clock
         self._schema = table_schema(schema)
-        self._rolling = Rolling(schema)
+        self._windows = WindowBuffer(schema)
         self._table: SensorTable | None = None
         self._sizes: list[tuple[Key, int]] = []  # rows taken of each file that the context reaches into
         self._at: Key = (-1, "")
@@ -55,7 +55,7 @@ class TableFolder:
             self._next(found)
         if self._table is not None:
             table, rows = self._table, slice(self._row, self._row + limit)
-            late = table.times[rows] <= self._rolling.last_time
+            late = table.times[rows] <= self._windows.last_time
             ids = [f"{table.path.name}:{i + 1}" for i in range(*rows.indices(len(table.times)))]
             found.rejected += [
                 Rejected(record, float(moment), f"{record}: its time is not after the row before; rows must come in order")
@@ -63,7 +63,7 @@ class TableFolder:
                 if bad
             ]
             kept = np.flatnonzero(~late)
-            found.records = self._rolling.extend(
+            found.records = self._windows.extend(
                 [ids[i] for i in kept], table.times[rows][kept], table.values[rows][kept], table.usable[rows][kept]
             )
             self._row = min(self._row + limit, len(table.times))
@@ -77,7 +77,7 @@ class TableFolder:
 
     def _count(self, key: Key, rows: int) -> None:
         self._sizes = [item for item in self._sizes if item[0] != key] + [(key, rows)]
-        while len(self._sizes) > 1 and sum(rows for _, rows in self._sizes[1:]) >= self._rolling.kept:
+        while len(self._sizes) > 1 and sum(rows for _, rows in self._sizes[1:]) >= self._windows.kept:
             self._sizes.pop(0)
 
     def _files(self, after: Key, through: Key | None = None) -> list[tuple[Key, Path]]:
@@ -108,8 +108,8 @@ class TableFolder:
         for key, path in self._files((first[0], first[1][:-1]) if first[1] else first, last):
             table = read_table(path, self._schema)
             rows = int(position["row"]) if key == last else len(table.times)
-            keep = table.times[:rows] > self._rolling.last_time
-            self._rolling.extend([""] * int(keep.sum()), table.times[:rows][keep], table.values[:rows][keep], table.usable[:rows][keep])
+            keep = table.times[:rows] > self._windows.last_time
+            self._windows.extend([""] * int(keep.sum()), table.times[:rows][keep], table.values[:rows][keep], table.usable[:rows][keep])
             self._count(key, rows)
             if key == last and not position["done"]:
                 self._table = table

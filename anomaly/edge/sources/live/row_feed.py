@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from anomaly.data.records import Rejected
 from anomaly.data.tables.reader import TIME_NAMES
-from anomaly.edge.sources.csv_file import parse_time
 from anomaly.edge.sources.live.feed import Feed
-from anomaly.edge.sources.rows import Held, Rolling
+from anomaly.edge.sources.rows import SampleAndHold, WindowBuffer
+from anomaly.edge.sources.times import parse_time
 from anomaly.errors import RecordError
 from anomaly.schema import InputSchema, within_limits
 
@@ -25,15 +25,15 @@ class RowFeed(Feed):
 
     def __init__(self, name: str, schema: InputSchema, clock: Callable[[], float] = time.time) -> None:
         self.schema = schema
-        self._rolling = Rolling(schema)
-        self._held = Held(schema)
+        self._windows = WindowBuffer(schema)
+        self._held = SampleAndHold(schema)
         self._last = -np.inf
         super().__init__(name, QUEUE, clock)
 
     def forget(self) -> None:
         """The source begins anew, with rows that may have come before."""
-        self._rolling.clear()
-        self._held = Held(self.schema)
+        self._windows.clear()
+        self._held = SampleAndHold(self.schema)
         self._last = -np.inf
 
     def whole_row(self, moment: float, readings: Mapping[str, float]) -> None:
@@ -68,7 +68,7 @@ class RowFeed(Feed):
             self.reject(moment, f"a row of {moment:.3f} came after one of {self._last:.3f}; rows must come in order")
             return
         self._last = moment
-        for record in self._rolling.extend([f"{self.name}@{moment:.6f}"], np.array([moment]), row):
+        for record in self._windows.extend([f"{self.name}@{moment:.6f}"], np.array([moment]), row):
             self.put(record)
 
 

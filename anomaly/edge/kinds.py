@@ -1,0 +1,98 @@
+"""The kinds of input at the edge, one row each: what differs between pictures and sensor windows once a detector runs.
+
+A row belongs to a name of the input schema, which is also the name of the graph's input. A further kind is one more row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.alarms.quality import Repeats, constant_rows, repeated_pictures
+from anomaly.alarms.wording import explain_contribution, explain_map
+from anomaly.data.records import Record
+from anomaly.errors import BundleError
+from anomaly.schema import InputSchema
+
+Records = Sequence[Record[NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class EdgeKind:
+    """What the edge needs to know of a kind of input.
+
+    output: the name of the graph's third output, beside `score` and `p_value`
+    records_per_poll: the most records of one poll, which is what a crash repeats
+    records_per_run: the most records that go through the graph together
+    accepts: which sources fit, in words for an error message
+    scheme_of_path: the URI scheme that a path without one stands for
+    explain: (third output for one record, input schema) -> what an alarm's event says of the cause
+    find_frozen: (repeats so far, records, input schema) -> (repeats, why the source counts as frozen, "" while it does not)
+    """
+
+    output: str
+    records_per_poll: int
+    records_per_run: int
+    accepts: str
+    scheme_of_path: Callable[[Path], str]
+    explain: Callable[[NDArray[np.float32], InputSchema], dict[str, Any]]
+    find_frozen: Callable[[Repeats, Records, InputSchema], tuple[Repeats, str]]
+
+
+def _scheme_of_pictures(path: Path) -> str:
+    return "folder" if path.is_dir() else "csv"  # a file is no source of pictures: the error then says what is
+
+
+def _scheme_of_rows(path: Path) -> str:
+    return "tables" if path.is_dir() else "csv"
+
+
+def _explain_picture(detail: NDArray[np.float32], schema: InputSchema) -> dict[str, Any]:
+    return explain_map(detail)
+
+
+def _explain_window(detail: NDArray[np.float32], schema: InputSchema) -> dict[str, Any]:
+    return explain_contribution(detail, [sensor.name for sensor in schema.sensors])
+
+
+def _frozen_picture(before: Repeats, records: Records, schema: InputSchema) -> tuple[Repeats, str]:
+    return repeated_pictures(before, [record.payload for record in records])
+
+
+def _frozen_window(before: Repeats, records: Records, schema: InputSchema) -> tuple[Repeats, str]:
+    return before, constant_rows(records[-1].payload, schema.window or 1)
+
+
+KINDS: dict[str, EdgeKind] = {
+    "image": EdgeKind(
+        output="map",
+        records_per_poll=8,  # pictures are large
+        records_per_run=8,
+        accepts="pictures: give a folder or a camera",
+        scheme_of_path=_scheme_of_pictures,
+        explain=_explain_picture,
+        find_frozen=_frozen_picture,
+    ),
+    "window": EdgeKind(
+        output="contribution",
+        records_per_poll=1024,
+        records_per_run=64,
+        accepts="sensor rows: give a CSV, tables, mqtt, kafka or opc.tcp",
+        scheme_of_path=_scheme_of_rows,
+        explain=_explain_window,
+        find_frozen=_frozen_window,
+    ),
+}
+
+
+def kind_of(name: str) -> EdgeKind:
+    """The row of an input's name. Raises BundleError for a name without one."""
+    try:
+        return KINDS[name]
+    except KeyError:
+        raise BundleError(f"the detector takes {name!r}, which this version does not know; it knows {', '.join(KINDS)}") from None
