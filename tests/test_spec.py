@@ -63,7 +63,7 @@ def test_every_key_is_documented() -> None:
     from anomaly import spec as module
     from anomaly.spec import BaseModel
 
-    text = Path("docs/spec.md").read_text()
+    text = Path("docs/reference/spec.md").read_text()
     models = [m for m in vars(module).values() if isinstance(m, type) and issubclass(m, BaseModel) and not m.__name__.startswith("_")]
     parts = {"input", "extractor", "scorer", "pretrain", "transfer", "calibration", "budget", "alarm"}  # these are headings
     keys = {name for model in models for name in model.model_fields} - parts

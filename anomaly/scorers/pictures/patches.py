@@ -3,7 +3,7 @@
 A bank is searched in two steps. Every place looks for its nearest patch among the first half, a coreset of its own, for patches are kept in
 the order picked, farthest first. Only the eighth of a picture's places that are farthest from those go on to the rest: the worst places
 make the score, and the others keep a distance that is at most too large. That is little more than half the work, and costs no accuracy
-(docs/results.md).
+(docs/results/pictures.md).
 """
 
 from __future__ import annotations
