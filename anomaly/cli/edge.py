@@ -132,7 +132,7 @@ def _told(totals: Totals, store: Path) -> str:
 def monitor(
     bundle: Annotated[str, typer.Argument(help="The bundle (.anomaly), or a release folder or URL whose champion is followed.")],
     source: Annotated[
-        str, typer.Option(help="A folder of pictures, a growing CSV, rtsp://…, mqtt://…, kafka://…, opc.tcp://…: docs/how-to/beside-the-line.md.")
+        str, typer.Option(help="A folder of pictures, a growing CSV, rtsp://…, mqtt://…, kafka://…, opc.tcp://….")
     ],
     alerts: Alerts = None,
     once: Once = False,

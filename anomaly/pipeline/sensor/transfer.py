@@ -93,7 +93,7 @@ class SensorTransfer:
         else:
             rankings = {ALONE: alone} | {str(method): ranking(self.line, way) for method, way in made.items()}
             # A lent record widens scales: made-up faults, which last seconds, gain by that and real ones need not. Of 36 loans to machines
-            # that can stand alone 11 seemed to help; none of these gained over 0.011 ROC-AUC, and four lost over 0.02 (docs/results/transfer.md).
+            # that can stand alone 11 seemed to help; none of these gained over 0.011 ROC-AUC, and four lost over 0.02.
             judged = judge(rankings, self.line.spec.seed, unproven=get_args(LendingWay))
             taken, why = choose(judged, self.asked.method)
             report = summary(self.asked.method, taken, why, alone, judged)
