@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import re
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from anomaly.errors import SpecError
 from anomaly.schema import AlarmSettings, Channel, Part
+from anomaly.toml_file import read_toml
 
 ORIENTED_FILTERS = "oriented_filters"  # the backbone that needs no weights
 
@@ -176,17 +175,6 @@ class CameraSpec(Part):
         return self
 
 
-class Sensor(Channel):
-    """A channel whose unit is one that pint knows."""
-
-    @field_validator("unit")
-    @classmethod
-    def _unit_is_known(cls, unit: str) -> str:
-        if unit:
-            check_unit(unit)
-        return unit
-
-
 class Modes(Part):
     """Only rows in these operating modes are fitted and scored (a stopped machine is not an anomaly)."""
 
@@ -200,7 +188,7 @@ class SensorInput(Part):
     max_gap_s: float | None = Field(None, gt=0, description="no window spans a longer gap; ten periods when not given")
     window: int = Field(30, ge=6, le=4096, multiple_of=3, description="rows a window")
     context: int = Field(200, ge=0, le=4096, description="rows before it: a fault coming back to normal is over")
-    sensors: tuple[Sensor, ...] = Field((), description="columns; all numeric ones but labels when not given")
+    sensors: tuple[Channel, ...] = Field((), description="columns; all numeric ones but labels when not given")
     labels: tuple[str, ...] = ("anomaly", "label", "changepoint", "fault", "is_anomaly")
     train_rows: int | None = Field(None, ge=1, description="only the first rows of a table are normal running to learn from")
     modes: Modes | None = None
@@ -238,45 +226,27 @@ class SensorSpec(Part):
     alarm: Alarm = Alarm()
 
 
-Spec = Annotated[CameraSpec | SensorSpec, Field(discriminator="kind")]
-_ADAPTER: TypeAdapter[CameraSpec | SensorSpec] = TypeAdapter(Spec)
-
-
-def check_unit(unit: str) -> None:
-    """Raise ValueError, with a likely spelling, when `unit` is not a unit of measure known to pint."""
-    import pint  # training side only, and only where a unit is spelt out: it is slow to import
-
-    written = re.sub(r"(?<=[A-Za-z])([23])\b", r"**\1", unit)  # m3/h is how plants write m**3/h
-    registry: pint.UnitRegistry[Any] = pint.UnitRegistry()
-    try:
-        registry.parse_units(written)
-    except Exception as error:  # pint raises its own, tokenizer and attribute errors alike
-        near = difflib.get_close_matches(unit, ["degC", "bar", "kPa", "m3/h", "l/min", "mm/s", "rpm", "A", "V", "kW", "%"])
-        hint = f"; did you mean {near[0]!r}?" if near else "; write it as degC, bar, m3/h, mm/s, rpm, A, V, kW or %"
-        raise ValueError(f"unit {unit!r} is not known{hint}") from error
+SPECS: dict[str, type[BaseModel]] = {"camera": CameraSpec, "sensor": SensorSpec}  # by `kind`; a further kind adds its own
 
 
 def read_spec(path: Path) -> CameraSpec | SensorSpec:
     """Read and validate a spec. Raises SpecError naming file, key and fix, before any work is done."""
+    raw = read_toml(path, "specs/camera.toml or specs/sensor.toml")
+    model = SPECS.get(str(raw.get("kind")))
+    if model is None:
+        known = " or ".join(f'kind = "{kind}"' for kind in SPECS)
+        raise SpecError(f"{path}: key `kind` is {raw.get('kind')!r}; set {known}")
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SpecError(f"{path}: no such spec; specs/camera.toml and specs/sensor.toml are there to start from") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: not valid TOML: {error}") from error
-    if raw.get("kind") not in ("camera", "sensor"):
-        raise SpecError(f'{path}: key `kind` is {raw.get("kind")!r}; set kind = "camera" or kind = "sensor"')
-    try:
-        return _ADAPTER.validate_python(raw)
+        return cast("CameraSpec | SensorSpec", model.model_validate(raw))  # a further kind's spec has what these two share
     except ValidationError as error:
-        raise SpecError("\n".join(_explain(path, raw, item) for item in error.errors())) from error
+        raise SpecError("\n".join(_explain(path, model, item) for item in error.errors())) from error
 
 
-def _explain(path: Path, raw: dict[str, Any], item: Any) -> str:
-    where = [str(part) for part in item["loc"][1:]]  # the first part is the kind
+def _explain(path: Path, model: type[BaseModel], item: Any) -> str:
+    where = [str(part) for part in item["loc"]]
     key = ".".join(where) or "(whole file)"
     if item["type"] == "extra_forbidden":
-        known = _known_keys(raw["kind"], where[:-1])
+        known = _known_keys(model, where[:-1])
         near = difflib.get_close_matches(where[-1], known, n=1)
         fix = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
         return f"{path}: unknown key `{key}`; {fix}"
@@ -285,8 +255,8 @@ def _explain(path: Path, raw: dict[str, Any], item: Any) -> str:
     return f"{path}: key `{key}`: {message}{given}"
 
 
-def _known_keys(kind: str, parents: list[str]) -> list[str]:
-    model: Any = CameraSpec if kind == "camera" else SensorSpec
+def _known_keys(spec: type[BaseModel], parents: list[str]) -> list[str]:
+    model: Any = spec
     for name in parents:
         if name.isdigit():
             continue

@@ -115,6 +115,7 @@ def fit(
 
 def _print_fit(path: Path, steps: Steps) -> None:
     from anomaly.bundle.archive import read_bundle
+    from anomaly.data.tables.units import unknown_units
 
     bundle = read_bundle(path)
     manifest = bundle.manifest
@@ -131,6 +132,9 @@ def _print_fit(path: Path, steps: Steps) -> None:
     adaptation = fit_report["extractor"].get("adaptation", {})
     if "kept" in adaptation:
         out.print(f"  adaptation to the normals {'kept' if adaptation['kept'] else 'not kept'}: {adaptation['why']}", markup=False)
+    for unit, near in unknown_units(sensor.unit for sensor in manifest.input.sensors).items():
+        meant = f"; did you mean {near!r}?" if near else ""
+        out.print(f"  note: unit {unit!r} is not known to pint and is shown as written{meant}", markup=False)
     suspects = sorted(fit_report.get("suspects", {}).items(), key=lambda item: -item[1])
     if suspects:
         out.print(

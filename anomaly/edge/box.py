@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-import tomllib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from anomaly.edge.monitor import POLL_S, Monitor
 from anomaly.edge.runtime.session import cores
 from anomaly.errors import SpecError
+from anomaly.toml_file import read_toml
 
 
 class LineSpec(BaseModel):
@@ -40,10 +40,9 @@ class BoxSpec(BaseModel):
 
 def read_box(path: Path) -> BoxSpec:
     """Read and validate a box. Raises SpecError naming file and key."""
+    raw = read_toml(path, "deploy/box.toml")
     try:
-        spec = BoxSpec.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: cannot be read: {error}; deploy/box.toml is there to start from") from error
+        spec = BoxSpec.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         raise SpecError(f"{path}: key `{'.'.join(str(part) for part in first['loc'])}`: {first['msg']}") from error

@@ -13,13 +13,13 @@ import hashlib
 import hmac
 import json
 import os
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from anomaly.errors import SinkError, SpecError
+from anomaly.toml_file import read_toml
 
 TIMEOUT_S = 10.0
 SIGNATURE = "X-Anomaly-Signature"
@@ -61,12 +61,7 @@ _SETTINGS: TypeAdapter[Any] = TypeAdapter(list[Annotated[WebhookSettings | Jsonl
 
 def read_sinks(path: Path) -> list[Sink]:
     """The sinks a TOML file names. Raises SpecError naming file, sink and key."""
-    try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SpecError(f"{path}: no such file; see deploy/alerts.toml for one to start from") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SpecError(f"{path}: not valid TOML: {error}") from error
+    raw = read_toml(path, "deploy/alerts.toml")
     if set(raw) - {"sink"}:
         raise SpecError(f"{path}: unknown key `{sorted(set(raw) - {'sink'})[0]}`; a sink is written as [[sink]]")
     try:

@@ -1,0 +1,31 @@
+"""Reading a TOML file: specs, boxes of lines, and lists of sinks alike."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from anomaly.errors import SpecError
+
+
+def read_toml(path: Path, example: str) -> dict[str, Any]:
+    """The content of a TOML file. Raises SpecError naming the file and the line; `example` is a file to start from when it is not there."""
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise SpecError(f"{path}: no such file; {example} is there to start from") from error
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read: {error.strerror}; {example} is there to start from") from error
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise SpecError(f"{path}, line {line}: not valid TOML: not UTF-8; save it as UTF-8") from error
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", str(error))
+        line = int(found[1]) if found and found[1] else text.rstrip("\n").count("\n") + 1
+        raise SpecError(f"{path}, line {line}: not valid TOML: {error}") from error
