@@ -25,6 +25,7 @@ from anomaly.spec import (
     MemoryBankSpec,
     Modes,
     Pretrain,
+    Rectangle,
     SensorExtractor,
     SensorInput,
     SensorScorerSpec,
@@ -87,7 +88,7 @@ def test_a_further_kind_is_one_entry(tmp_path: Path, monkeypatch: pytest.MonkeyP
         bins: int = 64
 
     text = 'kind = "spectrum"\nbins = 8'
-    with pytest.raises(SpecError, match='set kind = "camera" or kind = "sensor"$'):
+    with pytest.raises(SpecError, match=r'set kind = "camera" or kind = "sensor"$'):
         spec(tmp_path, text)
     monkeypatch.setitem(SPECS, "spectrum", SpectrumSpec)
     assert spec(tmp_path, text) == SpectrumSpec(kind="spectrum", bins=8)
@@ -132,7 +133,8 @@ def as_documented(field: FieldInfo) -> str:
         return "–"
     if isinstance(value, tuple) and value and isinstance(value[0], Bank):
         return "`" + ", ".join(f"{b.stage} {b.metric} {'gaussian' if b.model == 'gaussian' else b.size}" for b in value) + "`"
-    return f"`{value[0]}`" if isinstance(value, tuple) and value == value[:1] * 2 else f"`{value}`"  # two equal sides are one number
+    both_sides = isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]
+    return f"`{value[0] if both_sides else value}`"
 
 
 @pytest.mark.parametrize(("heading", "model"), TABLES.items(), ids=TABLES)
@@ -141,10 +143,16 @@ def test_the_page_lists_the_keys_of_each_table_with_their_defaults(heading: str,
     assert section is not None
     table = re.search(r"^\| key \| default \|.*?(?=\n\n|\Z)", section[1], re.M | re.S)
     assert table is not None
-    listed = {key: default for key, default in re.findall(r"^\| `(\w+)` \| (.*?) \|", table[0], re.M)}
+    listed = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table[0], re.M))
     fields = {key: f for key, f in model.model_fields.items() if not isinstance(f.default, BaseModel)}  # those have headings of their own
     assert listed == {key: as_documented(field) for key, field in fields.items()}
 
 
 def test_the_page_has_no_other_tables_of_keys() -> None:
     assert PAGE.read_text().count("| key | default |") == len(TABLES)
+
+
+@pytest.mark.parametrize(("key", "model"), [("roi", Rectangle), ("banks", Bank)])
+def test_the_row_of_a_list_names_the_keys_of_its_items(key: str, model: type[BaseModel]) -> None:
+    row = next(line for line in PAGE.read_text().splitlines() if line.startswith(f"| `{key}` |"))
+    assert [name for name in model.model_fields if f"`{name}`" not in row] == []
