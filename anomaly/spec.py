@@ -205,9 +205,9 @@ SensorMethod = Literal["deviation", "gaussian", "pca", "memory_bank"]
 
 
 class SensorScorerSpec(Part):
-    """How windows are scored; "auto" takes "deviation" unless another ranks made-up faults clearly better."""
+    """How windows are scored."""
 
-    method: SensorMethod | Literal["auto"] = "deviation"
+    method: SensorMethod = "deviation"
     suspects: Literal["list", "leave_out"] = Field("list", description="what becomes of normals that stand out")
 
 

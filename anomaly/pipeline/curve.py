@@ -89,16 +89,16 @@ def sensor_curve(line: SensorLine, sizes: Sequence[int], seeds: int, progress: P
     _check_given(line.spec.transfer)
     if not line.test_paths:
         raise DataError(f"{line.root}: no labelled tables to measure on; give a folder with train*.csv and test*.csv")
-    SensorTransfer(line, progress)  # a source that does not fit is refused before anything is fitted
+    SensorTransfer(line.readings, progress)  # a source that does not fit is refused before anything is fitted
     tables = _labelled_tables(line)
-    every = max(1, len(line.values) - line.spec.input.window + 1)
+    every = max(1, len(line.readings.values) - line.spec.input.window + 1)
     found, reason = [], ""
     for way, transfer in {ALONE: Transfer(), line.spec.transfer.method: line.spec.transfer}.items():
         for size in sorted({min(size, every) for size in sizes}):
             for seed in range(1 if size == every else seeds):
                 start = int(np.random.default_rng([line.spec.seed, seed, size]).integers(every - size + 1))
                 try:
-                    area = _row_auroc(line.knowing(start, size + line.spec.input.window - 1, transfer), tables)
+                    area = _row_auroc(line.subset(start, size + line.spec.input.window - 1, transfer), tables)
                 except DataError as error:
                     reason = str(error)
                     progress(f"{way}, {size} windows: cannot be fitted; {reason}")

@@ -23,7 +23,7 @@ from anomaly.pipeline.camera.transfer import camera_source, source_normals
 from anomaly.pipeline.line import Line, Progress
 from anomaly.pipeline.sensor.lending import align_rows, alignment, lend
 from anomaly.pipeline.sensor.line import SensorLine
-from anomaly.pipeline.sensor.transfer import Way, ranking
+from anomaly.pipeline.sensor.transfer import SensorCandidate, candidate_ranking
 from anomaly.scorers.pictures.embedding import centre_of, embed
 from anomaly.spec import EXTRACTORS
 
@@ -83,18 +83,18 @@ def _evidence(line: CameraLine, extractor: Stages, preprocess: ImagePreprocess, 
 def _sensor(line: SensorLine, path: Path) -> dict[str, Any]:
     if path.suffix in EXTRACTORS:
         raise DataError(f"{path}: sources of sensors are ranked by their normal data; give a table or a folder of them")
-    tables = line.others(find_tables(path)[0])
+    tables = line.readings.of_others(find_tables(path)[0])
     source = np.concatenate([table.values[table.usable] for table in tables])
     # Levels and gains differ between machines and are brought over by any transfer: how sensors hang together is what counts.
-    moved = align_rows(alignment(source, line.values, "batch-norm"), source)
-    a, b = (np.nan_to_num(side - np.nanmedian(side, axis=0)).astype(np.float64) for side in (moved, line.values))
+    moved = align_rows(alignment(source, line.readings.values, "batch-norm"), source)
+    a, b = (np.nan_to_num(side - np.nanmedian(side, axis=0)).astype(np.float64) for side in (moved, line.readings.values))
     step = max(1, len(a) // (4 * len(b)))
     block = max(1, len(b) // 10)
     a = a[::step]
     apart = _distances(_pairs(a), _pairs(b), (list(np.arange(len(a)) // block), list(np.arange(len(b)) // block)))
-    lent = Way(lent=lend(tables, line.values, line.spec.input.window, "coral"))
+    lent = SensorCandidate(lent=lend(tables, line.readings.values, line.spec.input.window, "coral"))
     try:
-        return {"source": str(path), "lent_auroc": ranking(line, lent).auroc(), **apart}
+        return {"source": str(path), "lent_auroc": candidate_ranking(line.readings, lent).auroc(), **apart}
     except DataError:  # too few rows of this line to hold some out
         return {"source": str(path), **apart}
 

@@ -39,7 +39,7 @@ from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.variants import make_variants
 from anomaly.pipeline.line import Line, Progress, silent
 from anomaly.pipeline.sensor.line import SensorLine
-from anomaly.pipeline.sensor.stream import CHECKED_WINDOWS, make_stream
+from anomaly.pipeline.sensor.stream import make_stream
 from anomaly.schema import AlarmSettings
 from anomaly.spec import CameraSpec, SensorSpec
 
@@ -171,9 +171,7 @@ class Steps:
             members |= {VARIANTS[variant]: graph for variant, graph in graphs.items()}
             sessions |= {f"_{variant}": Session(graph, provider="cpu") for variant, graph in graphs.items()}
         elif isinstance(self.line, SensorLine):
-            graph, found = make_stream(
-                detector, model, self.line.spec.input.context, self.line.values, self.line.stretch(CHECKED_WINDOWS), threshold.p_value, rng
-            )
+            graph, found = make_stream(self.line.readings, detector, model, threshold.p_value, rng)
             parity |= found
             members |= {STREAM: graph} if graph is not None else {}
         members |= {f"examples/{i}.npz": _example(sessions, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}

@@ -122,7 +122,7 @@ def test_generated_signals_are_the_same_again_and_finite(tmp_path: Path) -> None
     path = write_generated(tmp_path / "g.csv", ["a", "b"], 500, 0)
     spec = tmp_path / "s.toml"
     spec.write_text('kind = "sensor"\n')
-    assert SensorLine(read_spec(spec), path).normals.windows.shape == (471, 30, 2)  # type: ignore[arg-type]
+    assert SensorLine(read_spec(spec), path).readings.normals.windows.shape == (471, 30, 2)  # type: ignore[arg-type]
 
 
 def test_a_source_without_an_encoder_says_so(sensor: Fitted, tmp_path: Path) -> None:

@@ -11,32 +11,26 @@ from numpy.typing import NDArray
 from anomaly.edge.runtime.session import Session
 from anomaly.export.detector import Detector, stream_detector
 from anomaly.export.onnx_graph import check_parity, export_stream
+from anomaly.pipeline.sensor.tables import NormalReadings
 
 CHECKED_WINDOWS = 1000  # of the record, and as many of noise: the two graphs must agree on all of them
 
 
 def make_stream(
-    detector: Detector,
-    model: bytes,
-    context: int,
-    values: NDArray[np.float32],
-    real: NDArray[np.float32],
-    p: float,
-    rng: np.random.Generator,
+    readings: NormalReadings, detector: Detector, model: bytes, p: float, rng: np.random.Generator
 ) -> tuple[bytes | None, dict[str, dict[str, float]]]:
     """The detector's graph for rows that follow each other, with its parity to the detector; None for one that has no such form.
 
-    `model` is its graph for windows, `values` (m, C) are the machine's normal rows, `real` (n, T, C) windows of them that follow each
-    other, T with the spec's `context` rows before the window. Raises ExportError when the answers differ from the detector's.
+    `model` is its graph for windows, `p` the p-value that decides. Raises ExportError when the answers differ from the detector's.
     """
-    found = stream_detector(detector, context)
+    found = stream_detector(detector, readings.spec.input.context)
     if found is None:
         return None, {}
-    rows = real.shape[1]
+    real, values = readings.successive_windows(CHECKED_WINDOWS), readings.values
     spread = 5 * np.nanstd(values, axis=0)
     noise = (np.nanmean(values, axis=0) + spread * rng.standard_normal((CHECKED_WINDOWS, real.shape[2]))).astype(np.float32)
     noise[rng.random(noise.shape) < 0.05] = np.nan
-    graph = export_stream(found, noise[: rows - context + 1])
+    graph = export_stream(found, noise[: readings.spec.input.window + 1])
     session = Session(model, "cpu", stream=graph)
 
     def run(windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -44,5 +38,5 @@ def make_stream(
         answer, _ = session.run_stream(following, np.zeros(session.context, np.float32))
         return answer.score[session.context :], answer.p_value[session.context :]
 
-    synthetic = np.lib.stride_tricks.sliding_window_view(noise, rows, axis=0).transpose(0, 2, 1)
+    synthetic = np.lib.stride_tricks.sliding_window_view(noise, real.shape[1], axis=0).transpose(0, 2, 1)
     return graph, {"stream": check_parity(detector, run, [synthetic, real], p).as_dict()}

@@ -1,4 +1,4 @@
-"""Sensors that start from another machine: the ways, their judgement, and the extractor file that comes of it."""
+"""Sensors that start from another machine: the candidates, their judgement, and the extractor file that comes of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Any, get_args
 
 import torch
 
@@ -21,42 +21,40 @@ from anomaly.features.build import is_changed, load_sensor_extractor, restore_se
 from anomaly.features.encoder import SensorEncoder, SensorExtractor, filled
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
 from anomaly.pipeline.line import Progress
-from anomaly.pipeline.sensor.held_out import Normals, held_out_scores
-from anomaly.pipeline.sensor.lending import LendingWay, Lent, lend
+from anomaly.pipeline.sensor.held_out import held_out_scores
+from anomaly.pipeline.sensor.lending import LendingMethod, LentWindows, lend
+from anomaly.pipeline.sensor.tables import NormalReadings
 from anomaly.spec import SensorSpec, TransferMethod
-
-if TYPE_CHECKING:
-    from anomaly.pipeline.sensor.line import SensorLine
 
 CAMERAS_ONLY = ("deep-coral", "dann", "tradaboost")
 
 
 @dataclass(frozen=True)
-class Way:
-    """What one way of transfer comes to: an encoder, and windows that the other machine lends."""
+class SensorCandidate:
+    """What one method of transfer comes to: an encoder, and windows that the other machine lends. Neither is the machine alone."""
 
     encoder: SensorEncoder | None = None
-    lent: Lent | None = None
+    lent: LentWindows | None = None
 
 
 class SensorTransfer:
-    """The ways from a source to a line of sensors. Nothing heavy happens before a method is called."""
+    """The methods that lead from a source to this machine. Nothing heavy happens before a method is called."""
 
-    def __init__(self, line: SensorLine, progress: Progress) -> None:
+    def __init__(self, readings: NormalReadings, progress: Progress) -> None:
         """Read the source's encoder and find its tables. Raises SpecError, WeightsError, BundleError or DataError when they do not fit."""
-        self.line, self.asked, self.progress = line, line.spec.transfer, progress
-        self.encoder, self.about = None, line.describe()
+        self.readings, self.spec, self.asked, self.progress = readings, readings.spec, readings.spec.transfer, progress
+        self.encoder, self.about = None, describe_encoder(self.spec)
         if self.asked.source is not None:
-            self.encoder, self.about = sensor_source(line.spec, self.asked.source)
+            self.encoder, self.about = sensor_source(self.spec, self.asked.source)
         self.paths = find_tables(self.asked.normals)[0] if self.asked.normals is not None else []
-        if not self.ways():
+        if not self.methods():
             raise SpecError(
                 f"transfer from {self.asked.source or self.asked.normals}: nothing to transfer by {self.asked.method!r}; its encoder was "
                 f"not kept, or the way is for cameras ({', '.join(CAMERAS_ONLY)}); give the machine's normal record: [transfer] normals"
             )
 
-    def ways(self) -> list[TransferMethod]:
-        """The ways that what is given allows."""
+    def methods(self) -> list[TransferMethod]:
+        """The methods that what is given allows."""
         every: list[TransferMethod] = []
         if self.encoder is not None:
             every += ["frozen", "finetune"]
@@ -67,58 +65,71 @@ class SensorTransfer:
     @cached_property
     def tables(self) -> list[SensorTable]:
         """The other machine's normal tables."""
-        return self.line.others(self.paths)
+        return self.readings.of_others(self.paths)
 
-    def way(self, method: TransferMethod) -> Way:
-        """Carry out one way on the line's normals."""
-        if method in get_args(LendingWay):
-            return Way(
-                lent=lend(self.tables, self.line.values, self.line.spec.input.window, "coral" if method == "coral" else "batch-norm")
-            )
+    def candidate(self, method: TransferMethod) -> SensorCandidate:
+        """Carry out one method on the machine's normals."""
+        if method in get_args(LendingMethod):
+            lending: LendingMethod = "coral" if method == "coral" else "batch-norm"
+            return SensorCandidate(lent=lend(self.tables, self.readings.values, self.spec.input.window, lending))
         encoder = copy.deepcopy(self.encoder)
         assert encoder is not None
         if method == "finetune":
-            normals, generator = self.line.normals, torch.Generator().manual_seed(self.line.spec.seed)
+            normals, generator = self.readings.normals, torch.Generator().manual_seed(self.spec.seed)
             encoder.requires_grad_(True).train()
-            pretrain_sensors(encoder, filled(normals.preprocess(torch.from_numpy(normals.windows))), self.line.spec.pretrain, generator)
-        return Way(encoder=encoder)
+            pretrain_sensors(encoder, filled(normals.preprocess(torch.from_numpy(normals.windows))), self.spec.pretrain, generator)
+        return SensorCandidate(encoder=encoder)
 
     def run(self, out: Path) -> dict[str, Any]:
         """Judge, choose, and write the extractor file. Returns its description."""
-        made = {method: self.way(method) for method in self.ways()}
-        try:
-            alone = ranking(self.line, Way())
-        except DataError as error:  # too few normals for the line to stand alone: nothing to compare with
-            taken, report = self._unjudged(list(made), str(error))
-        else:
-            rankings = {ALONE: alone} | {str(method): ranking(self.line, way) for method, way in made.items()}
-            # A lent record widens scales: made-up faults, which last seconds, gain by that and real ones need not. Of 36 loans to machines
-            # that can stand alone 11 seemed to help; none of these gained over 0.011 ROC-AUC, and four lost over 0.02.
-            judged = judge(rankings, self.line.spec.seed, unproven=get_args(LendingWay))
-            taken, why = choose(judged, self.asked.method)
-            report = summary(self.asked.method, taken, why, alone, judged)
+        made = {method: self.candidate(method) for method in self.methods()}
+        taken, report = self._chosen(made)
         self.progress(f"transfer: {taken}; {report['why']}")
-        way = Way() if taken == ALONE else made[next(m for m in made if m == taken)]
-        described = self.about if way.encoder is not None else self.line.describe()
+        candidate = SensorCandidate() if taken == ALONE else made[next(m for m in made if m == taken)]
+        described = self.about if candidate.encoder is not None else describe_encoder(self.spec)
         kept: dict[str, Any] = {"kept": False, "why": "starts from another machine" if taken != ALONE else "the transfer was not taken"}
-        about = {**described, "adaptation": kept, "transfer": report, "changed": way.encoder is not None}
-        lent = [] if way.lent is None else [torch.from_numpy(part.copy()) for part in (way.lent.windows, way.lent.places)]
-        save_extractor(out, way.encoder, about, lent)
+        about = {**described, "adaptation": kept, "transfer": report, "changed": candidate.encoder is not None}
+        lent = [] if candidate.lent is None else [torch.from_numpy(part.copy()) for part in (candidate.lent.windows, candidate.lent.places)]
+        save_extractor(out, candidate.encoder, about, lent)
         return about
 
+    def _chosen(self, made: dict[TransferMethod, SensorCandidate]) -> tuple[str, dict[str, Any]]:
+        """(method taken, the guard's report)."""
+        try:
+            alone = candidate_ranking(self.readings, SensorCandidate())
+        except DataError as error:  # too few normals for the machine to stand alone: nothing to compare with
+            return self._unjudged(list(made), str(error))
+        rankings = {ALONE: alone} | {str(method): candidate_ranking(self.readings, one) for method, one in made.items()}
+        # A lent record widens scales: synthetic faults, which last seconds, gain by that and real ones need not. Of 36 loans to machines
+        # that can stand alone 11 seemed to help; none of these gained over 0.011 ROC-AUC, and four lost over 0.02.
+        verdicts = judge(rankings, self.spec.seed, unproven=get_args(LendingMethod))
+        taken, why = choose(verdicts, self.asked.method)
+        return taken, summary(self.asked.method, taken, why, alone, verdicts)
+
     def _unjudged(self, methods: Sequence[TransferMethod], reason: str) -> tuple[str, dict[str, Any]]:
-        taken = next((m for m in methods if m in get_args(LendingWay)), None)
+        taken = next((m for m in methods if m in get_args(LendingMethod)), None)
         if taken is None:
             raise DataError(reason)
         why = f"not compared with the target alone, which cannot be fitted: {reason}"
         return taken, {"method": taken, "asked": self.asked.method, "why": why, "ways": {}, "negative_transfer": []}
 
 
-def ranking(line: SensorLine, way: Way) -> Ranking:
-    """How a way ranks made-up faults on the line's own normals, by blocks. Raises DataError when these are too few for it."""
-    extractor = SensorExtractor(line.spec.input.window, way.encoder).eval()
-    normals: Normals = line.normals_with(way.lent) if way.lent is not None else line.normals
-    return held_out_scores(line.spec, line.first_method(), normals, extractor, normals.features(extractor)).ranking
+def candidate_ranking(readings: NormalReadings, candidate: SensorCandidate) -> Ranking:
+    """How a candidate ranks synthetic faults on the machine's own normals, by blocks. Raises DataError when these are too few for it."""
+    extractor = SensorExtractor(readings.spec.input.window, candidate.encoder).eval()
+    normals = readings.normals_with(candidate.lent) if candidate.lent is not None else readings.normals
+    return held_out_scores(readings.spec, normals, extractor, normals.features(extractor)).ranking
+
+
+def describe_encoder(spec: SensorSpec) -> dict[str, Any]:
+    """The description of the spec's encoder before any training, as it travels in its file."""
+    return {
+        "kind": "sensor",
+        "channels": spec.extractor.channels,
+        "dilations": list(spec.extractor.dilations),
+        "source": {"weights": "none", "licence": "none"},
+        "adaptation": {"kept": False, "why": "not asked for"},
+    }
 
 
 def sensor_source(spec: SensorSpec, path: Path) -> tuple[SensorEncoder | None, dict[str, Any]]:

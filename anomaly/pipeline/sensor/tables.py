@@ -1,0 +1,151 @@
+"""One machine's normal readings: its tables, the windows cut from them, and each sensor's centre and spread."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomaly.data.tables.faults import inject
+from anomaly.data.tables.files import read_normals, table_schema
+from anomaly.data.tables.reader import SensorTable
+from anomaly.data.tables.windows import block_folds, stack_windows, stretch_lengths, window_ends, windows_at
+from anomaly.errors import DataError
+from anomaly.features.encoder import SensorExtractor
+from anomaly.features.preprocess import SensorPreprocess
+from anomaly.pipeline.sensor.lending import LentWindows
+from anomaly.spec import SensorSpec
+
+BATCH = 2048  # windows whose features are taken at a time
+FEWEST = 8  # windows, or windows a fold, to fit on
+MAX_WINDOWS = 20_000  # windows used for fitting; more are thinned evenly
+
+
+@dataclass(frozen=True)
+class Normals:
+    """Normal windows (n, rows, C) float32 in time order, the row (n,) each ends at, their preprocessing, and what another machine lends."""
+
+    windows: NDArray[np.float32]
+    places: NDArray[np.int64]
+    preprocess: SensorPreprocess
+    lent: LentWindows | None = None
+
+    def features(self, extractor: SensorExtractor, windows: NDArray[np.float32] | None = None) -> list[Tensor]:
+        """Feature maps [(n, C * k, 1)] of windows, its own when none are given; in batches, so that memory stays bounded."""
+        parts: list[list[Tensor]] = []
+        with torch.inference_mode():
+            for chunk in torch.from_numpy(self.windows if windows is None else windows).split(BATCH):  # type: ignore[no-untyped-call]
+                parts.append(extractor(self.preprocess(chunk)))
+        return [torch.cat(maps) for maps in zip(*parts, strict=True)]
+
+
+class NormalReadings:
+    """The normal tables of one machine, read by its spec. Nothing is read before it is asked for."""
+
+    def __init__(self, spec: SensorSpec, root: Path, paths: Sequence[Path], tables: list[SensorTable] | None = None) -> None:
+        """`root` is what messages name; `tables`, when given, stand in for those read from `paths`."""
+        self.spec, self.root, self.paths = spec, root, list(paths)
+        if tables is not None:
+            self.tables = tables
+
+    @cached_property
+    def tables(self) -> list[SensorTable]:
+        """Rows past `train_rows`, and rows labelled as faults, are not usable in them."""
+        return read_normals(self.paths, table_schema(self.spec.input), self.spec.input.train_rows)
+
+    @property
+    def names(self) -> list[str]:
+        """The sensors, in the order of the columns."""
+        return [channel.name for channel in self.tables[0].channels]
+
+    @property
+    def values(self) -> NDArray[np.float32]:
+        """All normal rows (n, C) float32, NaN = missing."""
+        return np.concatenate([table.values[table.usable] for table in self.tables])
+
+    @cached_property
+    def normals(self) -> Normals:
+        """Normal windows, their places counted over all tables with a gap between them. Raises DataError when there are too few."""
+        return self.normals_with(None)
+
+    def normals_with(self, lent: LentWindows | None) -> Normals:
+        """The same with what another machine lends; then a few windows are enough."""
+        rows = self.spec.input.window
+        ends = [window_ends(table.times, table.usable, rows, table.max_gap_s) for table in self.tables]
+        windows, places = stack_windows([(table.values, found) for table, found in zip(self.tables, ends, strict=True)], rows, MAX_WINDOWS)
+        folds = self.spec.calibration.folds
+        fewest = FEWEST if lent is not None else -(-(FEWEST + 2 * rows) * folds // (folds - 1))  # what a fold and the gaps beside it leave
+        if len(windows) < fewest and (lent is not None or _smallest_fit(places, folds, rows) < FEWEST):
+            raise DataError(
+                f"{self.root}: {len(windows)} normal windows of {rows} rows without a gap; at least {fewest} are needed; give more "
+                "rows, or lower [input] window, or raise [input] max_gap_s, or start from another machine (`anomaly transfer`)"
+            )
+        return Normals(windows, places, fit_preprocess(self.values, self.names, str(self.root), lent), lent)
+
+    def subset(self, start: int, count: int) -> NormalReadings:
+        """The same machine of whose normal rows only `count` from the `start`-th on are known, counted over all tables."""
+        tables, seen = [], 0
+        for table in self.tables:
+            number = seen + np.cumsum(table.usable) - 1
+            tables.append(replace(table, usable=table.usable & (number >= start) & (number < start + count)))
+            seen += int(table.usable.sum())
+        return NormalReadings(self.spec, self.root, self.paths, tables)
+
+    def of_others(self, paths: list[Path]) -> list[SensorTable]:
+        """Normal tables of other machines, read by this machine's sensors."""
+        return read_normals(paths, replace(table_schema(self.spec.input), channels=self.tables[0].channels), None)
+
+    def random_windows(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(noise, normal windows), each (count, context + window, C): what a graph is checked on.
+
+        Noise is five spreads wide with one reading in twenty missing; a quarter of the normal windows hold a synthetic fault.
+        """
+        rows, whole = self.spec.input.window, self.spec.input.window + self.spec.input.context
+        usual = fit_preprocess(self.values, self.names, str(self.root))
+        center, scale = usual.center.numpy(), usual.scale.numpy()
+        noise = (center + 5 * scale * rng.standard_normal((count, whole, len(center)))).astype(np.float32)
+        noise[rng.random(noise.shape) < 0.05] = np.nan
+        lengths = [stretch_lengths(table.times, table.usable, table.max_gap_s) for table in self.tables]
+        places = [(index, int(end)) for index, length in enumerate(lengths) for end in np.flatnonzero(length >= rows)]
+        real = []
+        for index, end in (places[i] for i in rng.integers(len(places), size=count)):
+            at, known = np.array([end]), np.minimum(lengths[index][[end]], whole)
+            real.append(windows_at(self.tables[index].values, at, whole, known)[0])
+        real[::4] = [np.concatenate([w[:-rows], inject(w[-rows:], rng, scale)[0]]) for w in real[::4]]
+        return noise, np.stack(real)
+
+    def successive_windows(self, count: int) -> NDArray[np.float32]:
+        """Windows (n, context + window, C), each a row after the one before, from the beginning of the first table; `count` at most."""
+        whole, values = self.spec.input.window + self.spec.input.context, self.tables[0].values
+        ends = np.arange(self.spec.input.window - 1, min(len(values), self.spec.input.window - 1 + count))
+        return windows_at(values, ends, whole, ends + 1)
+
+
+def fit_preprocess(values: NDArray[np.float32], names: Sequence[str], where: str, lent: LentWindows | None = None) -> SensorPreprocess:
+    """Centre and spread of each sensor over rows (n, C), and over those lent.
+
+    The centre is the median. The spread is the larger of the scaled median absolute deviation and half the standard deviation: the first
+    alone is near zero for a sensor that seldom moves. Raises DataError, with `where`, for a sensor without a reading.
+    """
+    rows = values.astype(np.float64)
+    if lent is not None and len(lent.windows):
+        rows = np.concatenate([rows, lent.windows[:: max(1, len(lent.windows) // 200)].reshape(-1, rows.shape[1]).astype(np.float64)])
+    empty = [name for name, column in zip(names, rows.T, strict=True) if np.isnan(column).all()]
+    if empty:
+        raise DataError(f"{where}: no readings in {empty}; leave them out of [input] sensors")
+    center = np.nanmedian(rows, axis=0)
+    mad = 1.4826 * np.nanmedian(np.abs(rows - center), axis=0)
+    spread = np.maximum(mad, 0.5 * np.nanstd(rows, axis=0))
+    spread = np.where(spread > 0, spread, np.maximum(1e-3 * np.abs(center), 1e-6))  # a constant sensor
+    return SensorPreprocess(torch.from_numpy(center), torch.from_numpy(spread))
+
+
+def _smallest_fit(places: NDArray[np.int64], folds: int, rows: int) -> int:
+    """How many windows are left to fit on in the fold that has fewest."""
+    return min((len(fit) for fit, _ in block_folds(places, folds, rows)), default=0)

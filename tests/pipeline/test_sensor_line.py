@@ -1,0 +1,65 @@
+"""A line of sensors: its readings, the parts of them it may know, and what its spec may ask for."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anomaly.data.samples.synthetic import plant
+from anomaly.errors import SpecError
+from anomaly.pipeline.sensor.line import SensorLine
+from anomaly.pipeline.sensor.record import pseudo_runs
+from anomaly.spec import SensorSpec, Transfer, read_spec
+
+
+@pytest.fixture
+def two_tables(tmp_path: Path) -> Path:
+    root = tmp_path / "line"
+    root.mkdir()
+    for index, rows in enumerate((120, 90)):
+        frame = plant(rows, np.random.default_rng(index)).drop(columns=["anomaly", "fault_kind"])
+        frame.to_csv(root / f"train{index}.csv", index=False)
+    return root
+
+
+def test_a_scorer_chosen_by_itself_is_refused_with_the_key_and_the_methods(tmp_path: Path) -> None:
+    spec = tmp_path / "s.toml"
+    spec.write_text('kind = "sensor"\n[scorer]\nmethod = "auto"\n')
+    with pytest.raises(SpecError) as refused:
+        read_spec(spec)
+    for word in ("scorer.method", "'auto'", "deviation", "gaussian", "pca", "memory_bank"):
+        assert word in str(refused.value)
+
+
+def test_a_subset_counts_rows_over_all_tables(two_tables: Path) -> None:
+    line = SensorLine(SensorSpec(kind="sensor"), two_tables)
+    whole = line.readings.values
+    part = line.subset(100, 60, Transfer())
+    assert [int(table.usable.sum()) for table in part.readings.tables] == [20, 40]
+    np.testing.assert_array_equal(part.readings.values, whole[100:160])
+    np.testing.assert_array_equal(line.readings.values, whole)  # the line itself still knows all
+    assert part.readings.spec is part.spec
+
+
+def test_windows_that_follow_each_other_are_moved_on_by_one_row(two_tables: Path) -> None:
+    readings = SensorLine(SensorSpec(kind="sensor"), two_tables).readings
+    windows = readings.successive_windows(50)
+    assert len(windows) == 50
+    np.testing.assert_array_equal(windows[1:, -2], windows[:-1, -1])
+    first = pd.read_csv(readings.paths[0]).iloc[:, 1:].to_numpy(np.float32)
+    np.testing.assert_allclose(windows[:, -1], first[readings.spec.input.window - 1 :][:50], rtol=1e-6)
+
+
+def test_pseudo_runs_lie_apart_and_leave_rows_to_lend(two_tables: Path) -> None:
+    tables = SensorLine(SensorSpec(kind="sensor"), two_tables).readings.tables
+    runs = pseudo_runs(tables, 20, 4, lent=False)
+    assert runs
+    for index, table in enumerate(tables):
+        parts = [part for of, part in runs if of == index]
+        assert all(a.stop <= b.start for a, b in itertools.pairwise(parts))
+        assert all(part.stop <= len(table.times) for part in parts)
+    assert pseudo_runs(tables, 80, 4, lent=True) == []  # 210 rows less twice 80 are fewer than 80: nothing would be left to lend
