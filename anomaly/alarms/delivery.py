@@ -10,16 +10,12 @@ from pathlib import Path
 
 from anomaly.alarms.sinks.base import Sink
 from anomaly.alarms.store import Store
+from anomaly.backoff import backoff_s
 from anomaly.errors import SinkError, StoreError
 
 FIRST_RETRY_S = 1.0
 LONGEST_RETRY_S = 300.0
 MAX_ATTEMPTS = 200  # about 16 hours of trying; then a dead letter
-
-
-def backoff(attempts: int, jitter: float) -> float:
-    """Seconds to the next try after `attempts` failures: doubling from 1 s to 5 min, times 0.5 to 1 by `jitter` in [0, 1]."""
-    return float(min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(attempts, 20)) * (0.5 + 0.5 * jitter))
 
 
 def deliver_due(store: Store, sinks: Sequence[Sink], now: Callable[[], float], random_: random.Random) -> int:
@@ -34,7 +30,8 @@ def deliver_due(store: Store, sinks: Sequence[Sink], now: Callable[[], float], r
                 sink.send(item.body, item.id)
             except SinkError as error:
                 held.add(item.alarm)
-                again = now() + backoff(item.attempts, random_.random()) if item.attempts + 1 < MAX_ATTEMPTS else None
+                last = item.attempts + 1 >= MAX_ATTEMPTS
+                again = None if last else now() + backoff_s(item.attempts, random_.random(), FIRST_RETRY_S, LONGEST_RETRY_S)
                 store.failed(item, str(error), again)
             else:
                 store.delivered(item)

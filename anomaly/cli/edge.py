@@ -102,7 +102,7 @@ def _monitor(
 def _delivering(store: Path, alerts: Path | None) -> Iterator[tuple[list[Sink], DeliveryThread, threading.Event]]:
     """Sinks, the thread that sends to them, and an event that SIGTERM and SIGINT set."""
     from anomaly.alarms.delivery import DeliveryThread
-    from anomaly.alarms.sinks.base import read_sinks
+    from anomaly.alarms.sinks.alerts_toml import read_sinks
 
     sinks = read_sinks(alerts) if alerts is not None else []
     delivery = DeliveryThread(store, sinks)
@@ -206,7 +206,7 @@ def bench(
     from anomaly.atomic import write_text
     from anomaly.bundle.archive import read_bundle
     from anomaly.edge.runtime.bench import measure
-    from anomaly.edge.runtime.variant_cache import write_choice
+    from anomaly.edge.runtime.variant_cache import write_variants
 
     try:
         batches, counts = [int(part) for part in batch.split(",")], [int(part) for part in streams.split(",")]
@@ -225,7 +225,7 @@ def bench(
     out.print(f"limits: {', '.join(f'{k} {v:.3g}' for k, v in figures['limits'].items())}; memory {figures['memory_mb']:.0f} MB")
     out.print(f"quickest: {figures['quickest']}")
     if choose:
-        path = write_choice(opened.hash, {figures["provider"]: figures["quickest"]})
+        path = write_variants(opened.hash, {figures["provider"]: figures["quickest"]})
         out.print(f"kept in {path}: this machine takes it from now on", markup=False)
     if json_ is not None:
         write_text(json_, json.dumps(figures, indent=1, sort_keys=True) + "\n")

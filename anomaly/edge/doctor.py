@@ -16,7 +16,7 @@ from PIL import features
 
 from anomaly.bundle.archive import Bundle
 from anomaly.edge.runtime.session import NAMES, ORDER, cores, open_session, preload
-from anomaly.edge.runtime.variant_cache import cache_folder, read_choice
+from anomaly.edge.runtime.variant_cache import cache_folder, read_variants
 from anomaly.errors import AnomalyError
 
 State = Literal["ok", "note", "missing"]
@@ -159,7 +159,7 @@ def _providers(bundle: Bundle) -> list[Finding]:
     from anomaly.edge.runtime.self_test import self_test
 
     found = []
-    chosen = read_choice(bundle.hash)
+    chosen = read_variants(bundle.hash)
     for provider in ORDER:
         try:
             session = open_session(bundle, provider)  # type: ignore[arg-type]

@@ -74,7 +74,7 @@ def ours(bundle: Bundle, provider: str, batches: list[int], seconds: float) -> t
             if limit:
                 figures["share_of_limit"] = figures["per_s"] * work / (limit * 1e9)
             found[variant][str(size)] = figures
-        fixed[variant] = session.unbound or f"{len(session._bound)} shapes bound"
+        fixed[variant] = session.io_binding_refused or f"{len(session._io_bindings)} shapes bound"
         sessions[variant] = session
     return found, fixed, sessions
 

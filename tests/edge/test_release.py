@@ -1,39 +1,24 @@
-"""Bundles that change while a line runs, many lines on one box, alarms on the data itself, and a GPU that runs out of memory."""
+"""Bundles that change while a line runs."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
-from anomaly.alarms.quality import Quality, Seen
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import Bundle, read_bundle, write_bundle
-from anomaly.edge.box import Box, read_box
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.release import Release
-from anomaly.edge.runtime.session import Answer, Session, out_of_memory
-from anomaly.edge.sources.base import Poll
+from anomaly.edge.runtime.session import Session
 from anomaly.edge.sources.uri import open_source
-from anomaly.errors import BundleError, SpecError
+from anomaly.errors import BundleError
 from tests.conftest import Fitted
-
-
-def other_version(source: Path, target: Path, version: str, **changes: object) -> str:
-    """The same detector under another version, with parts of its manifest changed. Returns its hash."""
-    bundle = read_bundle(source)
-    return write_bundle(target, bundle.manifest.model_copy(update={"version": version, "members": {}, **changes}), bundle.members)
+from tests.edge.conftest import other_version
 
 
 def point(folder: Path, role: str, name: str, digest: str) -> None:
@@ -194,236 +179,3 @@ def test_a_release_by_url_and_the_last_good_one_without_the_network(sensor: Fitt
     off.close()
     with pytest.raises(BundleError, match="cannot be fetched"):
         Release(where, tmp_path / "empty", open_on_cpu).first()
-
-
-# --- data quality ---
-
-
-def test_quality_alarms_open_and_close() -> None:
-    quality = Quality("l", {}, 60.0, 0.0)
-    look = lambda now, **seen: [(e.kind, e.data["condition"]) for e in quality.look(Seen(**seen), now)]  # noqa: E731
-    assert look(0, records=1, frozen="") == []
-    assert look(30, trouble="gone") == []
-    assert look(41, trouble="gone") == [("opened", "source")]
-    assert look(61) == [("closed", "source"), ("opened", "silent")]
-    assert look(62, records=1, frozen="the same") == [("closed", "silent"), ("opened", "frozen")]
-    assert look(63) == []  # no record tells nothing of frozen
-    assert look(64, records=1, frozen="") == [("closed", "frozen")]
-    assert look(65, rejected=10) == []
-    assert look(66, records=5, rejected=5, frozen="") == [("opened", "rubbish")]
-    assert look(67, records=20, frozen="") == [("closed", "rubbish")]
-    assert look(68, provider="moved to the CPU") == [("opened", "provider")]
-    assert look(10) == [("closed", "provider")]  # the clock was set back: no silence is made of it
-    assert look(60) == []
-    assert look(71) == [("opened", "silent")]
-
-
-def test_a_silent_and_a_frozen_source_are_alarms_that_survive_a_restart(sensor: Fitted, tmp_path: Path) -> None:
-    bundle = read_bundle(sensor.bundle)
-    feed, now = tmp_path / "feed.csv", [1000.0]
-    frame = pd.read_csv(sensor.data / "train.csv").head(300)
-    frame.head(250).to_csv(feed, index=False)
-
-    def start() -> Monitor:
-        store = Store(tmp_path / "s.db")
-        source = open_source(str(feed), bundle.manifest.input, lambda _: False, store.resume("l")[0])
-        return Monitor(bundle, open_on_cpu(bundle), source, store, "l", silent_after_s=30.0, clock=lambda: now[0])
-
-    def data_alarms(loop: Monitor) -> list[tuple[str, str]]:
-        return [
-            (e["type"].rpartition(".")[2], e["data"]["condition"]) for e in loop.store.events() if e["data"].get("class") == "data quality"
-        ]
-
-    loop, stop = start(), threading.Event()
-    loop.turn(stop)
-    now[0] += 31
-    loop.turn(stop)
-    assert data_alarms(loop) == [("opened", "silent")]
-    loop = start()  # killed and started again
-    loop.turn(stop)
-    assert data_alarms(loop) == [("opened", "silent")]
-    still = frame.iloc[[250] * 40].copy()
-    time_column = frame.columns[0]
-    still[time_column] = frame[time_column].iloc[250:290].to_numpy()
-    still.to_csv(feed, index=False, header=False, mode="a")
-    loop.turn(stop)
-    assert data_alarms(loop)[1:] == [("closed", "silent"), ("opened", "frozen")]
-    opened, closed = (e for e in loop.store.events() if e["data"].get("condition") == "silent")
-    assert opened["subject"] == closed["subject"]
-
-
-# --- a GPU that runs out of memory (behind the session's own interface) ---
-
-
-class Tight:
-    """A session that holds `room` records at once."""
-
-    def __init__(self, room: int) -> None:
-        self.room, self.sizes = room, []
-
-    def run(self, _: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-        (raw,) = feeds.values()
-        if len(raw) > self.room:
-            raise RuntimeError("CUDA error: Failed to allocate memory for requested buffer of size 1073741824")
-        self.sizes.append(len(raw))
-        return [np.arange(len(raw), dtype=np.float32), np.full(len(raw), 0.5, np.float32), np.zeros((len(raw), 8), np.float32)]
-
-
-def test_out_of_gpu_memory_halves_the_batch_then_goes_to_the_cpu_and_says_so(sensor: Fitted) -> None:
-    bundle = read_bundle(sensor.bundle)
-    session = Session(bundle.detector, "cpu")
-    raw = np.random.default_rng(0).normal(size=(20, 230, 8)).astype(np.float32)
-    expected = session.run(raw)
-    tight = Tight(6)
-    session._session, session.provider = tight, "cuda"
-    answer = session.run(raw)
-    assert isinstance(answer, Answer)
-    assert max(tight.sizes) <= 6
-    assert len(answer.score) == 20
-    assert "batches of 5 at most" in session.degraded
-    tight.room = 0
-    np.testing.assert_allclose(session.run(raw).score, expected.score, rtol=1e-5)
-    assert session.provider == "cpu"
-    assert "moved to the CPU" in session.line()
-    session._session = Tight(0)
-    with pytest.raises(RuntimeError, match="Failed to allocate"):
-        session.run(raw)  # on the CPU there is nowhere left to go
-    assert not out_of_memory(ValueError("shape"))
-    assert out_of_memory(RuntimeError("BFCArena: Available memory of 65138688 is smaller than requested bytes of 134217728"))
-
-
-def test_fixed_buffers_give_what_the_free_graph_gives(camera: Fitted) -> None:
-    from anomaly.edge.runtime.io_binding import Bound
-    from anomaly.edge.runtime.session import Device, open_fixed
-
-    bundle = read_bundle(camera.bundle)
-    free = Session(bundle.detector, "cpu")
-    rng = np.random.default_rng(0)
-    raw = rng.integers(0, 256, (1, 90, 120, 3)).astype(np.uint8)
-    bound = Bound(open_fixed(bundle.detector, "cpu", "float", Device(1), raw.shape), raw, free.run(raw), "cpu")
-    for _ in range(3):
-        raw = rng.integers(0, 256, raw.shape).astype(np.uint8)
-        for ours, theirs in zip(bound.run(raw), free.run(raw), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
-    with pytest.raises(TypeError):
-        bound.run(raw.astype(np.float32))
-    bound.close()
-
-
-# --- many lines ---
-
-
-def test_a_box_serves_its_lines_evenly_with_one_store(sensor: Fitted, tmp_path: Path) -> None:
-    bundle = read_bundle(sensor.bundle)
-    session = Session(bundle.detector, "cpu")
-    monitors = []
-    for i in range(12):
-        feed = tmp_path / f"{i}.csv"
-        feed.write_bytes((sensor.data / "test.csv").read_bytes())
-        store = Store(tmp_path / "s.db")
-        monitors.append(Monitor(bundle, session, open_source(str(feed), bundle.manifest.input, lambda _: False, {}), store, f"line{i}"))
-    box = Box(monitors, workers=3)
-    box.run(threading.Event(), once=True)
-    counts = {m.totals.scored for m in monitors}
-    assert len(counts) == 1
-    assert counts.pop() == len(pd.read_csv(sensor.data / "test.csv")) - 29
-    assert {served.turns for served in box.lines} == {box.lines[0].turns}
-    assert Store(tmp_path / "s.db").counts()["scores"] == 12 * monitors[0].totals.scored
-
-
-def test_a_line_that_fails_stops_the_box_with_its_reason(sensor: Fitted, tmp_path: Path) -> None:
-    class Broken:
-        def poll(self, limit: int) -> Poll:
-            raise RuntimeError("a programming error")
-
-        def close(self) -> None:
-            return
-
-    bundle = read_bundle(sensor.bundle)
-    loop = Monitor(bundle, open_on_cpu(bundle), Broken(), Store(tmp_path / "s.db"), "l")
-    with pytest.raises(RuntimeError, match="a programming error"):
-        Box([loop]).run(threading.Event())
-
-
-def test_a_box_file_is_checked_before_any_work(tmp_path: Path) -> None:
-    path = tmp_path / "box.toml"
-    path.write_text('[[line]]\nname = "a"\nbundle = "b"\nsource = "c"\n' * 2)
-    with pytest.raises(SpecError, match=r"lines \['a'\] are there twice"):
-        read_box(path)
-    path.write_text('[[line]]\nname = "a"\nbundle = "b"\nsuorce = "c"\n')
-    with pytest.raises(SpecError, match=r"key `line\.0\.(source|suorce)`"):
-        read_box(path)
-
-
-# --- killed at random points ---
-
-
-def test_killed_again_and_again_nothing_is_lost_or_told_twice(sensor: Fitted, tmp_path: Path) -> None:
-    """kill -9 at random points until the whole file is through: the store is what one undisturbed run leaves."""
-    feed = tmp_path / "feed.csv"
-    test = (sensor.data / "test.csv").read_text().splitlines(keepends=True)
-    feed.write_text("".join(test))
-    worker = (
-        "import sys, threading; from pathlib import Path\n"
-        "import anomaly.edge.monitor as m; from anomaly.edge.kinds import KINDS; from dataclasses import replace\n"
-        "KINDS['window'] = replace(KINDS['window'], records_per_poll=7)\n"
-        "from anomaly.alarms.store import Store; from anomaly.bundle.archive import read_bundle\n"
-        "from anomaly.edge.runtime.session import Session; from anomaly.edge.sources.uri import open_source\n"
-        "bundle = read_bundle(Path(sys.argv[1])); store = Store(Path(sys.argv[3])); session = Session(bundle.detector, 'cpu', None)\n"
-        "import os\n"
-        "print('ready', flush=True)\n"
-        "for _ in range(int(sys.argv[4])):\n"
-        "    child = os.fork()\n"
-        "    if child == 0:\n"
-        "        store = Store(Path(sys.argv[3]))\n"
-        "        source = open_source(sys.argv[2], bundle.manifest.input, lambda _: False, store.resume('l')[0])\n"
-        "        loop = m.Monitor(bundle, Session(bundle.detector, 'cpu'), source, store, 'l', ['w'])\n"
-        "        loop.run(threading.Event(), once=True); os._exit(7)\n"
-        "    import random, time, signal\n"
-        "    time.sleep(random.uniform(0.0, 0.12)); os.kill(child, signal.SIGKILL)\n"
-        "    if os.waitpid(child, 0)[1] == signal.SIGKILL: print('killed', flush=True)\n"
-    )
-    store = tmp_path / "killed.db"
-    done = subprocess.run(
-        [sys.executable, "-c", worker, str(sensor.bundle), str(feed), str(store), "200"], capture_output=True, text=True, timeout=280
-    )
-    assert done.stdout.count("killed") > 100, done.stderr
-    bundle = read_bundle(sensor.bundle)
-
-    def finish(path: Path) -> Store:
-        db = Store(path)
-        source = open_source(str(feed), bundle.manifest.input, lambda _: False, db.resume("l")[0])
-        Monitor(bundle, open_on_cpu(bundle), source, db, "l", ["w"]).run(threading.Event(), once=True)
-        return db
-
-    killed, whole = finish(store), finish(tmp_path / "whole.db")
-    np.testing.assert_allclose([s.score for s in killed.scores("l")], [s.score for s in whole.scores("l")], rtol=1e-5)
-    assert [s.record for s in killed.scores("l")] == [s.record for s in whole.scores("l")]
-    assert [e["id"] for e in killed.events()] == [e["id"] for e in whole.events()]
-    assert len(killed.events()) > 0
-    assert killed.counts()["waiting"] == whole.counts()["waiting"] == len(whole.events())
-
-
-def test_the_monitor_ends_cleanly_on_sigterm(sensor: Fitted, tmp_path: Path) -> None:
-    feed = tmp_path / "feed.csv"
-    feed.write_bytes((sensor.data / "test.csv").read_bytes())
-    command = [
-        sys.executable,
-        "-m",
-        "anomaly.cli.main",
-        "monitor",
-        str(sensor.bundle),
-        "--source",
-        str(feed),
-        "--store",
-        str(tmp_path / "s.db"),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 60
-    while not (tmp_path / "s.db").exists() or not Store(tmp_path / "s.db").counts()["scores"]:
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    os.kill(process.pid, signal.SIGTERM)
-    _, told = process.communicate(timeout=30)
-    assert process.returncode == 0
-    assert "scored" in told

@@ -54,8 +54,8 @@ def test_a_shape_that_comes_again_is_replayed_with_fixed_buffers(camera: Fitted,
     for _ in range(10):
         raw = rng.integers(0, 256, (2, 90, 120, 3)).astype(np.uint8)
         np.testing.assert_allclose(session.run(raw).score, cpu.run(raw).score, rtol=1e-3)
-    assert session.unbound == ""
-    assert list(session._bound) == [raw.shape]
+    assert session.io_binding_refused == ""
+    assert list(session._io_bindings) == [raw.shape]
 
 
 def test_pinned_memory_is_given_back_with_its_session(camera: Fitted, on_gpu: Session) -> None:
@@ -64,7 +64,7 @@ def test_pinned_memory_is_given_back_with_its_session(camera: Fitted, on_gpu: Se
         session = open_session(read_bundle(camera.bundle), "cuda", variant="float")
         for _ in range(6):
             session.run(raw)
-        assert session.unbound == ""
+        assert session.io_binding_refused == ""
         del session
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 LIBRARIES = ("libcudart.so.13", "libcudart.so.12")
 
 
-class Bound:
+class IoBinding:
     """One graph for raw batches of one shape and dtype. Threads take turns."""
 
     def __init__(self, session: ort.InferenceSession, raw: NDArray[Any], answers: Sequence[NDArray[np.float32]], where: str) -> None:

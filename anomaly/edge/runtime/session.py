@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from anomaly.bundle.archive import STREAM, VARIANTS, Bundle
 from anomaly.edge.kinds import kind_of
-from anomaly.edge.runtime.io_binding import Bound
-from anomaly.edge.runtime.variant_cache import cache_folder, read_choice
+from anomaly.edge.runtime.io_binding import IoBinding
+from anomaly.edge.runtime.variant_cache import cache_folder, read_variants
 from anomaly.errors import BundleError, ProviderError
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
 NAMES = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 ORDER = ("tensorrt", "cuda", "cpu")
-SAME_SHAPE = 4  # runs of one shape after which it gets a graph of its own
-MOST_BOUND = 4  # such graphs at most
+RUNS_BEFORE_IO_BINDING = 4  # runs of one shape after which it gets a graph of its own
+MAX_IO_BINDINGS = 4  # such graphs at most
 PREFERRED = {"tensorrt": ("fp16", "float"), "cuda": ("fp16", "float"), "cpu": ("int8", "float")}  # until `anomaly bench` has measured
 
 
@@ -54,7 +54,7 @@ def open_session(
     graphs = {name: bundle.members[member] for name, member in VARIANTS.items() if member in bundle.members}
     if variant is not None and variant not in graphs:
         raise BundleError(f"{bundle.path}: has no variant {variant!r}; it has {', '.join(graphs)}")
-    chosen = dict.fromkeys(ORDER, variant) if variant is not None else read_choice(bundle.hash)
+    chosen = dict.fromkeys(ORDER, variant) if variant is not None else read_variants(bundle.hash)
     return Session(graphs, provider, Device(threads, memory, cache_folder() / bundle.hash[:16]), chosen, bundle.members.get(STREAM))
 
 
@@ -90,10 +90,10 @@ class Session:
             preload()
         self.refused = ""
         self.degraded = ""
-        self.unbound = ""  # why a shape got no graph of its own
+        self.io_binding_refused = ""  # why a shape got no graph of its own
         self._batch = 1 << 30  # records that are run at once
         self._seen: dict[tuple[int, ...], int] = {}
-        self._bound: dict[tuple[int, ...], Bound | None] = {}
+        self._io_bindings: dict[tuple[int, ...], IoBinding | None] = {}
         self._open(wanted)
         # Small products over a few sensors: a GPU has nothing to win there.
         self._stream = _open({"float": stream}, ["cpu"], self._device, {})[0] if stream is not None else None
@@ -137,22 +137,22 @@ class Session:
 
     def _once(self, raw: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
         """One run; on a GPU a shape that comes again and again gets a graph of its own with fixed buffers."""
-        bound = self._bound.get(raw.shape)
+        bound = self._io_bindings.get(raw.shape)
         if bound is not None:
             return bound.run(raw)
         answers: Sequence[NDArray[np.float32]] = self._session.run(None, {self._input.name: raw})
-        if self.provider != "cpu" and raw.shape not in self._bound:
+        if self.provider != "cpu" and raw.shape not in self._io_bindings:
             self._seen[raw.shape] = self._seen.get(raw.shape, 0) + 1
-            if self._seen[raw.shape] >= SAME_SHAPE and len(self._bound) < MOST_BOUND:
-                self._bound[raw.shape] = self._bind(raw, answers)
+            if self._seen[raw.shape] >= RUNS_BEFORE_IO_BINDING and len(self._io_bindings) < MAX_IO_BINDINGS:
+                self._io_bindings[raw.shape] = self._bind_io(raw, answers)
         return answers
 
-    def _bind(self, raw: NDArray[Any], answers: Sequence[NDArray[np.float32]]) -> Bound | None:
+    def _bind_io(self, raw: NDArray[Any], answers: Sequence[NDArray[np.float32]]) -> IoBinding | None:
         try:
-            session = open_fixed(self._graphs[self.variant], self.provider, self.variant, self._device, raw.shape)
-            return Bound(session, raw, answers, "cuda")
+            session = open_fixed_shape(self._graphs[self.variant], self.provider, self.variant, self._device, raw.shape)
+            return IoBinding(session, raw, answers, "cuda")
         except Exception as error:  # the graph as it is goes on working
-            self.unbound = str(error).splitlines()[0][:200]
+            self.io_binding_refused = str(error).splitlines()[0][:200]
             return None
 
     def warm(self, raw: NDArray[Any], times: int = 2) -> None:
@@ -184,10 +184,10 @@ class Session:
             self._batch = size // 2
             self.degraded = f"GPU memory ran out: batches of {self._batch} at most"
             return
-        for bound in self._bound.values():
+        for bound in self._io_bindings.values():
             if bound is not None:
                 bound.close()
-        self._bound.clear()
+        self._io_bindings.clear()
         self._open(["cpu"])
         self._batch = 1 << 30
         self.degraded = "GPU memory ran out even for a single record: moved to the CPU; free GPU memory and start again"
@@ -234,7 +234,7 @@ def _open(
     )
 
 
-def open_fixed(graph: bytes, provider: str, variant: str, device: Device, shape: Sequence[int]) -> ort.InferenceSession:
+def open_fixed_shape(graph: bytes, provider: str, variant: str, device: Device, shape: Sequence[int]) -> ort.InferenceSession:
     """The graph for raw batches of one shape, whole on the provider: a node that it cannot run is an error, not a detour over the bus.
 
     (With free sizes ONNX Runtime computes shapes on the CPU, as it should, and that must be allowed.)

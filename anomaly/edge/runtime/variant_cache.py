@@ -18,7 +18,7 @@ def cache_folder() -> Path:
     return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anomaly"
 
 
-def read_choice(bundle_hash: str) -> dict[str, str]:
+def read_variants(bundle_hash: str) -> dict[str, str]:
     """Provider -> variant as measured here for a bundle; {} when nothing was, or the file is damaged."""
     try:
         found = json.loads((cache_folder() / f"{bundle_hash[:16]}.json").read_text(encoding="utf-8"))
@@ -27,8 +27,8 @@ def read_choice(bundle_hash: str) -> dict[str, str]:
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
-def write_choice(bundle_hash: str, choice: Mapping[str, str]) -> Path:
+def write_variants(bundle_hash: str, choice: Mapping[str, str]) -> Path:
     """Keep a choice beside earlier ones for other providers."""
     path = cache_folder() / f"{bundle_hash[:16]}.json"
-    write_text(path, json.dumps({**read_choice(bundle_hash), **choice}, indent=1, sort_keys=True) + "\n")
+    write_text(path, json.dumps({**read_variants(bundle_hash), **choice}, indent=1, sort_keys=True) + "\n")
     return path

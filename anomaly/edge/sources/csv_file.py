@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from anomaly.data.records import Rejected
 from anomaly.data.tables.reader import BLANKS, TIME_NAMES, check_header, parse_cells, sniff_separator
 from anomaly.edge.sources.base import Poll
-from anomaly.edge.sources.rows import WindowBuffer
 from anomaly.edge.sources.times import parse_time, parse_time_column
+from anomaly.edge.sources.window_buffer import WindowBuffer
 from anomaly.errors import DataError, RecordError
 from anomaly.schema import InputSchema, within_limits
 

@@ -14,7 +14,7 @@ from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.edge.sources.base import Poll
 from anomaly.edge.sources.picture_folder import SETTLED_S
-from anomaly.edge.sources.rows import WindowBuffer
+from anomaly.edge.sources.window_buffer import WindowBuffer
 from anomaly.errors import DataError
 from anomaly.schema import InputSchema
 

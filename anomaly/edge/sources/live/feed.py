@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from anomaly.backoff import backoff_s
 from anomaly.data.records import Record, Rejected
 from anomaly.edge.sources.base import Poll
 from anomaly.errors import SourceError
@@ -90,5 +91,4 @@ class Feed(ABC):
             except Exception as error:  # a client library's own: the source is tried again, and the reason is told
                 self._trouble = f"{self.name}: {type(error).__name__}: {error}"
             failures = 0 if self.connects > before else failures + 1
-            wait = min(LONGEST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(failures, 10))
-            self.stopping.wait(wait * random.uniform(0.5, 1.0))  # noqa: S311 - jitter
+            self.stopping.wait(backoff_s(failures, random.random(), FIRST_RETRY_S, LONGEST_RETRY_S))  # noqa: S311 - jitter

@@ -55,7 +55,7 @@ class OpcUaFeed(RowFeed):
             raise SourceError(f"no connection to {self._url} ({error or type(error).__name__})") from error
         try:
             names = await self._variables(client)
-            subscription = await client.create_subscription(min(500.0, 500 * self._held.period_s), _Handler(self, names))
+            subscription = await client.create_subscription(min(500.0, 500 * self.held.period_s), _Handler(self, names))
             await subscription.subscribe_data_change(list(names))
             self.connected()
             while not self.stopping.is_set():
@@ -70,7 +70,7 @@ class OpcUaFeed(RowFeed):
         names: dict[Any, str] = {}
         for node in await client.get_node(self._under).get_children():
             name = (await node.read_browse_name()).Name
-            if self._held.known(name):
+            if self.held.known(name):
                 names[node] = name
         missing = [s.name for s in self.schema.sensors if s.name not in names.values()]
         if missing:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from anomaly.data.records import Rejected
 from anomaly.data.tables.reader import TIME_NAMES
 from anomaly.edge.sources.live.feed import Feed
-from anomaly.edge.sources.rows import SampleAndHold, WindowBuffer
+from anomaly.edge.sources.sample_and_hold import SampleAndHold
 from anomaly.edge.sources.times import parse_time
+from anomaly.edge.sources.window_buffer import WindowBuffer
 from anomaly.errors import RecordError
 from anomaly.schema import InputSchema, within_limits
 
@@ -26,14 +27,14 @@ class RowFeed(Feed):
     def __init__(self, name: str, schema: InputSchema, clock: Callable[[], float] = time.time) -> None:
         self.schema = schema
         self._windows = WindowBuffer(schema)
-        self._held = SampleAndHold(schema)
+        self.held = SampleAndHold(schema)
         self._last = -np.inf
         super().__init__(name, QUEUE, clock)
 
     def forget(self) -> None:
         """The source begins anew, with rows that may have come before."""
         self._windows.clear()
-        self._held = SampleAndHold(self.schema)
+        self.held = SampleAndHold(self.schema)
         self._last = -np.inf
 
     def whole_row(self, moment: float, readings: Mapping[str, float]) -> None:
@@ -43,7 +44,7 @@ class RowFeed(Feed):
 
     def reading(self, moment: float, readings: Mapping[str, float]) -> None:
         """Some sensors of one moment: held, and cut into rows every period."""
-        for when, row in self._held.take(moment, readings):
+        for when, row in self.held.take(moment, readings):
             self._row(when, row[None])
 
     def message(self, where: str, sensor: str, payload: bytes, now: float) -> None:

@@ -1,0 +1,49 @@
+"""Readings that come one sensor at a time into rows: sample and hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.schema import InputSchema, within_limits
+
+
+class SampleAndHold:
+    """Readings that come one sensor at a time, by exception: the last of each is held, and a row is cut every period.
+
+    A reading older than `max_age_s` counts as missing.
+    """
+
+    def __init__(self, schema: InputSchema) -> None:
+        self._at = {sensor.name: index for index, sensor in enumerate(schema.sensors)}
+        self._channels = schema.sensors
+        self.period_s = schema.period_s or 1.0
+        self._max_age_s = schema.max_gap_s or 10 * self.period_s
+        self._values = np.full(len(schema.sensors), np.nan)
+        self._since = np.full(len(schema.sensors), -np.inf)
+        self._next: float | None = None
+
+    def known(self, sensor: str) -> bool:
+        """Whether a sensor of this name is looked at."""
+        return sensor in self._at
+
+    def take(self, time: float, readings: Mapping[str, float]) -> list[tuple[float, NDArray[np.float32]]]:
+        """Readings of one moment -> the rows (time, (C,)) that are complete by now: one for every period that has passed.
+
+        After a silence longer than a reading's age the clock is begun anew: no rows are made up for it.
+        """
+        rows: list[tuple[float, NDArray[np.float32]]] = []
+        if self._next is None or time - self._next > self._max_age_s:
+            self._next = (time // self.period_s + 1) * self.period_s
+        while time >= self._next:
+            fresh = self._next - self._since <= self._max_age_s
+            if fresh.any():
+                rows.append((self._next, within_limits(np.where(fresh, self._values, np.nan), self._channels)))
+            self._next += self.period_s
+        for sensor, value in readings.items():
+            index = self._at.get(sensor)
+            if index is not None:
+                self._values[index], self._since[index] = value, max(time, self._since[index])
+        return rows

@@ -1,0 +1,60 @@
+"""Which provider and variant run, and a GPU that runs out of memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from anomaly.bundle.archive import read_bundle
+from anomaly.edge.runtime.session import Answer, Session, out_of_memory
+from anomaly.errors import BundleError, ProviderError
+from tests.conftest import Fitted
+
+
+def test_provider_is_told_and_forced(sensor: Fitted) -> None:
+    model = read_bundle(sensor.bundle).detector
+    session = Session(model)
+    if session.provider == "cuda":
+        pytest.skip("this machine has a GPU")
+    assert session.line().startswith("provider: CPU, float (CUDA not used: ")
+    with pytest.raises(ProviderError, match="provider 'cuda' was asked for but cannot be used"):
+        Session(model, provider="cuda")
+    with pytest.raises(BundleError, match="the graph cannot be loaded"):
+        Session(model[: len(model) // 2], provider="cpu")
+
+
+class Tight:
+    """A session that holds `room` records at once."""
+
+    def __init__(self, room: int) -> None:
+        self.room, self.sizes = room, []
+
+    def run(self, _: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        (raw,) = feeds.values()
+        if len(raw) > self.room:
+            raise RuntimeError("CUDA error: Failed to allocate memory for requested buffer of size 1073741824")
+        self.sizes.append(len(raw))
+        return [np.arange(len(raw), dtype=np.float32), np.full(len(raw), 0.5, np.float32), np.zeros((len(raw), 8), np.float32)]
+
+
+def test_out_of_gpu_memory_halves_the_batch_then_goes_to_the_cpu_and_says_so(sensor: Fitted) -> None:
+    bundle = read_bundle(sensor.bundle)
+    session = Session(bundle.detector, "cpu")
+    raw = np.random.default_rng(0).normal(size=(20, 230, 8)).astype(np.float32)
+    expected = session.run(raw)
+    tight = Tight(6)
+    session._session, session.provider = tight, "cuda"
+    answer = session.run(raw)
+    assert isinstance(answer, Answer)
+    assert max(tight.sizes) <= 6
+    assert len(answer.score) == 20
+    assert "batches of 5 at most" in session.degraded
+    tight.room = 0
+    np.testing.assert_allclose(session.run(raw).score, expected.score, rtol=1e-5)
+    assert session.provider == "cpu"
+    assert "moved to the CPU" in session.line()
+    session._session = Tight(0)
+    with pytest.raises(RuntimeError, match="Failed to allocate"):
+        session.run(raw)  # on the CPU there is nowhere left to go
+    assert not out_of_memory(ValueError("shape"))
+    assert out_of_memory(RuntimeError("BFCArena: Available memory of 65138688 is smaller than requested bytes of 134217728"))

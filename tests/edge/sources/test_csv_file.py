@@ -1,0 +1,126 @@
+"""A CSV that grows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from anomaly.edge.sources.csv_file import CsvSource
+from anomaly.schema import Channel, InputSchema
+from tests.edge.sources.conftest import SCHEMA as WITH_CONTEXT
+
+SCHEMA = InputSchema(
+    name="window", dtype="float32", channels=2, window=3, max_gap_s=10, sensors=[Channel(name="a"), Channel(name="b", high=50)]
+)
+
+
+def rows(start: int, stop: int) -> str:
+    return "".join(f"{i},{i},{i * 10},x\n" for i in range(start, stop))
+
+
+@pytest.fixture
+def feed(tmp_path: Path) -> Path:
+    path = tmp_path / "feed.csv"
+    path.write_text("time,a,b,note\n" + rows(0, 4))
+    return path
+
+
+def test_growing_csv(feed: Path) -> None:
+    source = CsvSource(feed, SCHEMA, {})
+    first = source.poll(100)
+    assert [r.id for r in first.records] == ["feed.csv:4", "feed.csv:5"]
+    np.testing.assert_array_equal(first.records[1].payload, [[1, 10], [2, 20], [3, 30]])
+    with feed.open("a") as stream:
+        stream.write("4,4,40,x\n5,5,")  # half a row
+        stream.flush()
+        assert [r.id for r in source.poll(100).records] == ["feed.csv:6"]
+        stream.write("60,x\n")
+        stream.flush()
+        poll = source.poll(100)
+    assert [r.id for r in poll.records] == ["feed.csv:7"]
+    assert np.isnan(poll.records[0].payload[2, 1])  # beyond its limit
+
+
+def test_bad_rows_are_set_aside_and_the_rest_goes_on(feed: Path) -> None:
+    with feed.open("a") as stream:
+        stream.write("4,oops,1,x\n5,5\nnever,1,1,x\n3,1,1,x\n6,6,6,x\n\n7,7,7,x\n")
+    poll = CsvSource(feed, SCHEMA, {}).poll(100)
+    reasons = [r.reason for r in poll.rejected]
+    assert "feed.csv:6, column 'a': 'oops' is not a number; the row: 4,oops,1,x" in reasons[0]
+    assert "feed.csv:7: 2 fields instead of 4" in reasons[1]
+    assert "time 'never' cannot be read" in reasons[2]
+    assert "its time is not after the row before" in reasons[3]
+    assert [r.id for r in poll.records] == ["feed.csv:4", "feed.csv:5", "feed.csv:10", "feed.csv:12"]
+
+
+def test_no_window_spans_a_gap(feed: Path) -> None:
+    with feed.open("a") as stream:
+        stream.write(rows(100, 103))
+    poll = CsvSource(feed, SCHEMA, {}).poll(100)
+    assert [r.id for r in poll.records] == ["feed.csv:4", "feed.csv:5", "feed.csv:8"]
+
+
+def test_context_is_what_there_is_before_a_window(feed: Path) -> None:
+    with feed.open("a") as stream:
+        stream.write(rows(100, 104))
+    schema = SCHEMA.model_copy(update={"context": 5})
+    records = CsvSource(feed, schema, {}).poll(100).records
+    assert [r.id for r in records] == ["feed.csv:4", "feed.csv:5", "feed.csv:8", "feed.csv:9"]
+    assert all(r.payload.shape == (8, 2) for r in records)
+    np.testing.assert_array_equal(records[1].payload[4:, 0], [0, 1, 2, 3])
+    assert np.isnan(records[1].payload[:4]).all()
+    np.testing.assert_array_equal(records[3].payload[4:, 0], [100, 101, 102, 103])
+    assert np.isnan(records[3].payload[:4]).all()  # nothing from before the gap
+
+
+@pytest.mark.parametrize("context", [0, 5, 40])
+@pytest.mark.parametrize("limit", [1, 2, 5])
+def test_restart_anywhere_gives_the_same_windows(feed: Path, limit: int, context: int) -> None:
+    schema = SCHEMA.model_copy(update={"context": context})
+    with feed.open("a") as stream:
+        stream.write(rows(4, 20) + "bad\n" + rows(20, 30) + rows(80, 86))
+    whole = [(r.id, r.payload.tobytes()) for r in CsvSource(feed, schema, {}).poll(1000).records]
+    found, position = [], {}
+    for _ in range(60):  # a new process for every poll
+        poll = CsvSource(feed, schema, position).poll(limit)
+        found += [(r.id, r.payload.tobytes()) for r in poll.records]
+        position = poll.position
+    assert found == whole
+
+
+def test_replaced_file_is_begun_anew(feed: Path) -> None:
+    source = CsvSource(feed, SCHEMA, {})
+    source.poll(100)
+    new = feed.with_name("new.csv")
+    new.write_text("time,a,b,note\n" + rows(200, 205))
+    new.replace(feed)
+    assert [r.time for r in source.poll(100).records] == [202, 203, 204]
+    feed.write_text("time,b\n1,2\n")  # the same file, shortened, with a column gone
+    poll = source.poll(100)
+    assert "columns ['a'] are missing, which the bundle needs" in poll.rejected[0].reason
+
+
+@pytest.mark.parametrize("odd", ["", '5,"5",50,x\n', "5,oops,50,x\n", "\n", "5,5,,x\n", "5,NaN,1e3,x\n"])
+def test_a_block_at_once_is_what_line_by_line_gives(tmp_path: Path, odd: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text(
+        "time,a,b,note\n" + "".join(f"{i},{i / 7},{i},x\n" for i in range(5)) + odd + "".join(f"{i},{i},3,x\n" for i in range(6, 60))
+    )
+    quick = CsvSource(path, WITH_CONTEXT, {}).poll(1000)
+    monkeypatch.setattr(CsvSource, "_bulk", lambda *_: None)
+    slow = CsvSource(path, WITH_CONTEXT, {}).poll(1000)
+    assert [(r.id, r.time, r.payload.tobytes()) for r in quick.records] == [(r.id, r.time, r.payload.tobytes()) for r in slow.records]
+    assert quick.rejected == slow.rejected
+    assert quick.position == slow.position
+    assert len(quick.records) > 50
+
+
+@pytest.mark.parametrize("stamp", ["2026-03-01 10:00:{:02d}", "2026-03-01T10:00:{:02d}Z", "2026-03-01T12:00:{:02d}+02:00"])
+def test_dates_are_read_alike(tmp_path: Path, stamp: str) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text("time;a;b\n" + "".join(f"{stamp.format(i)};{i};1\n" for i in range(5)))
+    times = [r.time for r in CsvSource(path, WITH_CONTEXT, {}).poll(100).records]
+    assert times == [pd.Timestamp("2026-03-01 10:00", tz="UTC").timestamp() + i for i in (2, 3, 4)]

@@ -1,0 +1,33 @@
+"""Which source a URI names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anomaly.edge.sources.csv_file import CsvSource
+from anomaly.edge.sources.uri import open_source
+from anomaly.errors import DataError
+from tests.edge.sources.conftest import IMAGE, SCHEMA
+
+
+def test_wrong_sources_are_named(tmp_path: Path, feed: Path) -> None:
+    with pytest.raises(DataError, match="cannot be read"):
+        CsvSource(tmp_path / "none.csv", SCHEMA, {})
+    feed.write_text("time,a,c\n")
+    with pytest.raises(DataError, match=r"columns \['b'\] are missing, which the bundle needs"):
+        CsvSource(feed, SCHEMA, {})
+    with pytest.raises(DataError, match="this bundle takes pictures: give a folder"):
+        open_source(str(feed), IMAGE, lambda _: False, {})
+    with pytest.raises(DataError, match="no such folder to watch"):
+        open_source(f"folder:{tmp_path / 'none'}", IMAGE, lambda _: False, {})
+
+
+def test_sources_that_do_not_fit_are_named() -> None:
+    with pytest.raises(DataError, match="this bundle takes sensor rows"):
+        open_source("rtsp://127.0.0.1/x", SCHEMA, lambda _: False, {})
+    with pytest.raises(DataError, match="write it as mqtt://HOST/TOPIC"):
+        open_source("mqtt://127.0.0.1", SCHEMA, lambda _: False, {})
+    with pytest.raises(DataError, match="16-bit pictures"):
+        open_source("camera:0", IMAGE.model_copy(update={"dtype": "uint16"}), lambda _: False, {})
