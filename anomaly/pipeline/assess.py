@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anomaly.bundle.archive import Bundle
+from anomaly.data.files import PICTURES, TABLES, find_files
 from anomaly.data.pictures.layouts import GOOD_NAMES, find_pictures, has_test
-from anomaly.data.pictures.reading import SUFFIXES, Color, Picture, read_image
-from anomaly.data.tables.files import TABLES, find_tables, label_of, table_schema, window_of
+from anomaly.data.pictures.reading import Color, Picture, read_image
+from anomaly.data.tables.files import find_tables, label_of, table_schema, window_of
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError, RecordError
@@ -85,7 +86,7 @@ def _labelled_pictures(data: Path, layout: Layout) -> Sequence[Picture]:
         return found
     if not data.is_dir():
         raise DataError(f"{data}: no such folder")
-    paths = sorted(p for p in data.rglob("*") if p.is_file() and p.suffix.lower() in SUFFIXES)
+    paths = find_files(data, PICTURES, deep=True)
     if not paths:
         raise DataError(f"{data}: no pictures in it")
     return [Picture(p.relative_to(data).as_posix(), p, _kind_of(data, p)) for p in paths]
@@ -116,7 +117,7 @@ def _labelled_tables(bundle: Bundle, data: Path, layout: Layout) -> tuple[list[S
 def _tables_under(data: Path) -> list[Path]:
     if data.is_file():
         return [data]
-    found = sorted(p for p in data.rglob("*") if p.suffix.lower() in TABLES)
+    found = find_files(data, TABLES, deep=True)
     if not found:
         raise DataError(f"{data}: no table in it")
     return found
@@ -182,11 +183,11 @@ def score_paths(
 
 
 def _expand(bundle: Bundle, paths: Sequence[Path]) -> list[Path]:
-    suffixes = SUFFIXES if bundle.manifest.kind == "camera" else TABLES
+    suffixes = PICTURES if bundle.manifest.kind == "camera" else TABLES
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
-            found += sorted(p for p in path.rglob("*") if p.is_file() and p.suffix.lower() in suffixes)
+            found += find_files(path, suffixes, deep=True)
         else:
             found.append(path)
     if not found:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.calibration.conformal import Calibrator
+from anomaly.data.files import find_files
 from anomaly.data.records import fingerprint
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation, Run
@@ -33,7 +34,7 @@ def with_transfer(own: str, transfer: Transfer) -> str:
     for path in named:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder; it is named under [transfer]")
-        digests.append(fingerprint((p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path], path))
+        digests.append(fingerprint(find_files(path, deep=True) if path.is_dir() else [path], path))
     return hashlib.sha256(" ".join([own, *digests]).encode()).hexdigest()
 
 

@@ -24,7 +24,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anomaly.atomic import write_text
-from anomaly.data.tables.files import TABLES, table_schema
+from anomaly.data.files import TABLES, find_files
+from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.errors import AnomalyError, DataError
 from anomaly.evaluation import metrics
@@ -108,7 +109,7 @@ def skab_runs(data: Path) -> list[Path]:
 
 
 def _series(data: Path) -> list[Path]:
-    found = sorted(p for p in data.rglob("*") if p.suffix.lower() in TABLES) if data.is_dir() else []
+    found = find_files(data, TABLES, deep=True)
     if not found:
         raise DataError(f"{data}: no tables; give the benchmark's data folder, as its repository lays it out")
     return found

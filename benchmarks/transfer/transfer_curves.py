@@ -25,7 +25,7 @@ import pandas as pd
 import torch
 
 from anomaly.atomic import write_text
-from anomaly.data.pictures.reading import SUFFIXES
+from anomaly.data.files import PICTURES, find_files
 from anomaly.data.samples.generated import write_generated
 from anomaly.errors import DataError
 from anomaly.evaluation import metrics
@@ -75,7 +75,7 @@ def trained(data: Path, backbone: CameraExtractor, out: Path, epochs: int) -> Pa
 def pictures(source: Path, out: Path, count: int = 400) -> Path:
     """A flat folder of some of a source's pictures."""
     train = source / "train" / "good"
-    found = sorted(p for p in (train if train.is_dir() else source).iterdir() if p.suffix.lower() in SUFFIXES)
+    found = find_files(train if train.is_dir() else source, PICTURES)
     out.mkdir()
     for path in found[:: max(1, len(found) // count)][:count]:
         (out / path.name).symlink_to(path.resolve())

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw
 from scipy.stats import spearmanr
 
 from anomaly.atomic import write_text
-from anomaly.data.pictures.reading import SUFFIXES
+from anomaly.data.files import PICTURES, find_files
 from anomaly.data.samples.generated import write_generated
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import read_table
@@ -62,7 +62,7 @@ def text_pictures(out: Path, count: int = 60) -> Path:
 
 def some(source: Path, out: Path, count: int) -> Path:
     """A flat folder of some of a source's pictures, evenly or by a seed."""
-    found = sorted(p for p in source.iterdir() if p.suffix.lower() in SUFFIXES)
+    found = find_files(source, PICTURES)
     out.mkdir(parents=True)
     for path in found[:: max(1, len(found) // count)][:count]:
         (out / path.name).symlink_to(path.resolve())

@@ -9,11 +9,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomaly.data.pictures.reading import SUFFIXES, Picture, PictureSet, read_image
+from anomaly.data.files import PICTURES, TABLES, find_files, find_folders
+from anomaly.data.pictures.reading import Picture, PictureSet, read_image
 from anomaly.errors import DataError, RecordError
 
 GOOD_NAMES = {"good", "ok", "normal", "0"}  # how data sets call a part without a defect
-MANIFESTS = {".csv", ".parquet"}
 SIDE = 32  # near duplicates: pixels a side of the thumbnails compared
 NEAR = 0.97  # correlation of what is particular to two pictures from which they are called near
 
@@ -27,7 +27,7 @@ def find_pictures(root: Path) -> PictureSet:
     (train/ok, test/ko) or VisA (Data/Images, split_csv beside it), a manifest (CSV or Parquet: image, split, label, mask), or
     a folder of good pictures. Raises DataError when there is no such thing or no picture of a good part, saying what is looked for.
     """
-    if root.is_file() and root.suffix.lower() in MANIFESTS:
+    if root.is_file() and root.suffix.lower() in TABLES:
         return _from_manifest(root, root.parent, None)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; give the folder that holds train/good, a manifest, or a folder of good pictures")
@@ -41,7 +41,7 @@ def find_pictures(root: Path) -> PictureSet:
         found = PictureSet(root, tuple(train), tuple(_test_pictures(root)))
     if not found.train:
         raise DataError(
-            f"{root}: no pictures in it ({', '.join(sorted(SUFFIXES))}); put good parts in train/good, or straight into the folder"
+            f"{root}: no pictures in it ({', '.join(sorted(PICTURES))}); put good parts in train/good, or straight into the folder"
         )
     return found
 
@@ -51,11 +51,11 @@ def find_faults(root: Path) -> list[Picture]:
 
     Raises DataError when there are none.
     """
-    folders = sorted(p for p in root.iterdir() if p.is_dir() and p.name.lower() not in GOOD_NAMES) if root.is_dir() else []
+    folders = [p for p in find_folders(root) if p.name.lower() not in GOOD_NAMES]
     found = [q for folder in [root, *folders] for q in _pictures_of(root, folder, folder.name, None)]
     if not found:
         raise DataError(
-            f"{root}: no pictures of faults; give a folder with a folder a kind, each with pictures ({', '.join(sorted(SUFFIXES))})"
+            f"{root}: no pictures of faults; give a folder with a folder a kind, each with pictures ({', '.join(sorted(PICTURES))})"
         )
     return found
 
@@ -70,13 +70,15 @@ def _test_pictures(root: Path) -> list[Picture]:
     if folder is None:
         return []
     truth = next((t for t in (root / "ground_truth", folder / "ground_truth") if t.is_dir()), root / "ground_truth")
-    kinds = sorted(p for p in folder.iterdir() if p.is_dir() and p != truth)
+    kinds = [p for p in find_folders(folder) if p != truth]
     return [q for kind in kinds for q in _pictures_of(root, kind, None if kind.name.lower() in GOOD_NAMES else kind.name, truth)]
 
 
 def _pictures_of(root: Path, folder: Path, defect: str | None, truth: Path | None) -> list[Picture]:
-    paths = sorted(p for p in folder.iterdir() if p.is_file() and p.suffix.lower() in SUFFIXES) if folder.is_dir() else []
-    return [Picture(p.relative_to(root).as_posix(), p, defect, _mask_of(truth, p) if defect and truth else None) for p in paths]
+    return [
+        Picture(p.relative_to(root).as_posix(), p, defect, _mask_of(truth, p) if defect and truth else None)
+        for p in find_files(folder, PICTURES)
+    ]
 
 
 def _mask_of(truth: Path, path: Path) -> Path | None:

@@ -16,7 +16,6 @@ from PIL import Image, UnidentifiedImageError
 
 from anomaly.errors import RecordError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 MAX_PIXELS = 200_000_000  # a 14k x 14k frame; more is a decompression bomb, not a camera
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow refuses twice this by itself
 

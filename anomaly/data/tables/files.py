@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from anomaly.data.files import TABLES, find_files
 from anomaly.data.tables.reader import SensorTable, TableSchema, read_table
 from anomaly.errors import DataError
 from anomaly.schema import InputSchema
 from anomaly.spec import SensorInput
 
-TABLES = {".csv", ".parquet", ".pq"}
 BINARY_LABELS = ("anomaly", "label", "is_anomaly", "fault")
 
 
@@ -20,7 +20,7 @@ def find_tables(data: Path) -> tuple[list[Path], list[Path]]:
         return [data], []
     if not data.is_dir():
         raise DataError(f"{data}: no such file or folder; give a CSV or Parquet table, or a folder of them")
-    found = sorted(p for p in data.iterdir() if p.suffix.lower() in TABLES)
+    found = find_files(data, TABLES)
     if not found:
         raise DataError(f"{data}: no table in it ({', '.join(sorted(TABLES))}); put the normal readings there as CSV or Parquet")
     train = [p for p in found if p.stem.lower().startswith("train")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from anomaly.data.pictures.reading import SUFFIXES, Color, read_image
+from anomaly.data.files import PICTURES, walk_files
+from anomaly.data.pictures.reading import Color, read_image
 from anomaly.data.records import Record, Rejected
 from anomaly.edge.runtime.session import cores
 from anomaly.edge.sources.base import Poll
@@ -83,23 +83,19 @@ class FolderSource:
 
     def _scan(self, found: Poll) -> tuple[list[tuple[str, Path, float]], set[str]]:
         new, present, sizes = [], set(), {}
-        for root, _, names in os.walk(self._folder):
-            for name in names:
-                path = Path(root) / name
-                if path.suffix.lower() not in SUFFIXES or name.startswith("."):
-                    continue
-                try:
-                    stat = path.stat()
-                except OSError:
-                    continue  # gone between listing and looking
-                record = f"{path.relative_to(self._folder).as_posix()}@{stat.st_mtime_ns // 1_000_000}"
-                present.add(record)
-                if record in self._handled:
-                    continue
-                sizes[record] = stat.st_size
-                if self._sizes.get(record) == stat.st_size or self._clock() - stat.st_mtime >= SETTLED_S:
-                    new.append((record, path, stat.st_mtime))
-                else:
-                    found.waiting = True
+        for path in walk_files(self._folder, PICTURES):
+            try:
+                stat = path.stat()
+            except OSError:
+                continue  # gone between listing and looking
+            record = f"{path.relative_to(self._folder).as_posix()}@{stat.st_mtime_ns // 1_000_000}"
+            present.add(record)
+            if record in self._handled:
+                continue
+            sizes[record] = stat.st_size
+            if self._sizes.get(record) == stat.st_size or self._clock() - stat.st_mtime >= SETTLED_S:
+                new.append((record, path, stat.st_mtime))
+            else:
+                found.waiting = True
         self._sizes = sizes
         return new, present

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from anomaly.data.files import TABLES, find_files
 from anomaly.data.records import Rejected
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
@@ -18,7 +19,6 @@ from anomaly.edge.sources.window_buffer import WindowBuffer
 from anomaly.errors import DataError
 from anomaly.schema import InputSchema
 
-SUFFIXES = {".parquet", ".csv"}
 Key = tuple[int, str]  # time of change in ns, name: the order files are read in
 
 
@@ -82,11 +82,10 @@ class TableFolder:
 
     def _files(self, after: Key, through: Key | None = None) -> list[tuple[Key, Path]]:
         found: list[tuple[Key, Path]] = []
-        for path in self._folder.iterdir():
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
-                key = (path.stat().st_mtime_ns, path.name)
-                if key > after and (through is None or key <= through):
-                    found.append((key, path))
+        for path in find_files(self._folder, TABLES):
+            key = (path.stat().st_mtime_ns, path.name)
+            if key > after and (through is None or key <= through):
+                found.append((key, path))
         return sorted(found)
 
     def _next(self, found: Poll) -> None:

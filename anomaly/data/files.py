@@ -1,0 +1,46 @@
+"""Which files of a folder are data: one rule for training, scoring and the edge."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+TABLES = frozenset({".csv", ".parquet", ".pq"})
+_LEFTOVERS = frozenset({  # in lower case: what operating systems and file servers leave in folders that people share
+    "__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini",
+})  # fmt: skip
+
+
+def is_data_name(name: str) -> bool:
+    """Whether a file or folder of this name may hold data: names that begin with a dot and leftovers of file servers never do.
+
+    >>> [is_data_name(name) for name in ("001.png", "._001.png", ".ipynb_checkpoints", "@eaDir", "Thumbs.db")]
+    [True, False, False, False, False]
+    """
+    return not name.startswith(".") and name.lower() not in _LEFTOVERS
+
+
+def walk_files(folder: Path, suffixes: Collection[str] | None = None) -> Iterator[Path]:
+    """Data files of a folder and its subfolders, in no order. `suffixes` are in lower case; None takes all files."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if is_data_name(name)]
+        for name in names:
+            path = Path(root) / name
+            if is_data_name(name) and (suffixes is None or path.suffix.lower() in suffixes):
+                yield path
+
+
+def find_files(folder: Path, suffixes: Collection[str] | None = None, *, deep: bool = False) -> list[Path]:
+    """Data files of a folder (with `deep` of its subfolders too) in name order; none when there is no such folder."""
+    if deep:
+        return sorted(path for path in walk_files(folder, suffixes) if path.is_file())
+    here = folder.iterdir() if folder.is_dir() else ()
+    return sorted(p for p in here if is_data_name(p.name) and (suffixes is None or p.suffix.lower() in suffixes) and p.is_file())
+
+
+def find_folders(folder: Path) -> list[Path]:
+    """Subfolders that may hold data, in name order; none when there is no such folder."""
+    here = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path for path in here if is_data_name(path.name) and path.is_dir())
