@@ -21,7 +21,8 @@ from anomaly.errors import AnomalyError, SpecError
 from anomaly.evaluation.report.page import plot_scores
 from anomaly.features.tensors import load_tensors
 from anomaly.pipeline.assess import evaluate_bundle, report_on
-from anomaly.pipeline.steps import Steps, open_line
+from anomaly.pipeline.kinds import open_line
+from anomaly.pipeline.steps import Steps
 from anomaly.spec import read_spec
 
 WORK = Path(".anomaly")

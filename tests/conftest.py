@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from anomaly.cli.main import app
 from anomaly.data.samples.synthetic import part_picture, plant, write_samples
-from anomaly.pipeline.steps import Steps, open_line
+from anomaly.pipeline.kinds import open_line
+from anomaly.pipeline.steps import Steps
 from anomaly.spec import read_spec
 
 CAMERA_SPEC = """kind = "camera"

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from anomaly.errors import DataError, SpecError
-from anomaly.pipeline.steps import open_line
+from anomaly.pipeline.kinds import open_line
 from anomaly.schema import Channel, Part
 from anomaly.spec import (
     SPECS,

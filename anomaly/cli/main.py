@@ -66,7 +66,8 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 def _steps(spec: Path, data: Path, work: Path, extractor: Path | None, progress: Callable[[str], None]) -> Steps:
-    from anomaly.pipeline.steps import Steps, open_line
+    from anomaly.pipeline.kinds import open_line
+    from anomaly.pipeline.steps import Steps
     from anomaly.spec import read_spec
 
     parsed = read_spec(spec)

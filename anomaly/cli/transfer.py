@@ -80,7 +80,8 @@ def transfer(
     """Fit a detector that starts from another line, and say whether that helped."""
     parsed = transfer_spec(spec, source, method.value, normals, faults, source_faults)
     with progress("transfer") as say:
-        from anomaly.pipeline.steps import Steps, copy_file, open_line
+        from anomaly.pipeline.kinds import open_line
+        from anomaly.pipeline.steps import Steps, copy_file
 
         steps = Steps(open_line(parsed, data), work, None, say)
         copy_file(steps.export(), out_)
@@ -121,8 +122,8 @@ def sources(
 ) -> None:
     """Rank other lines as sources for this one before anything is trained."""
     from anomaly.atomic import write_text
+    from anomaly.pipeline.kinds import open_line
     from anomaly.pipeline.rank_sources import rank_sources
-    from anomaly.pipeline.steps import open_line
     from anomaly.spec import read_spec
 
     with progress("sources") as say:
@@ -146,22 +147,16 @@ def curve(
     """Accuracy on labelled records against the number of normals, with a transfer and without, as a plot and a table."""
     from anomaly.atomic import replacing
     from anomaly.evaluation.report.curve import curve_table, write_curve
-    from anomaly.pipeline.camera.line import CameraLine
-    from anomaly.pipeline.curve import ALL, SIZES, WINDOWS, camera_curve, sensor_curve
-    from anomaly.pipeline.sensor.line import SensorLine
+    from anomaly.pipeline.kinds import KINDS, learning_curve, open_line
 
     if method in (Method.auto, Method.tradaboost):
         raise typer.BadParameter("name one way; auto and tradaboost are not curves of one way", param_hint="--method")
     parsed = transfer_spec(spec, source, method.value, normals)
-    camera = parsed.kind == "camera"
     with progress("curve") as say:
-        if camera:
-            found = camera_curve(CameraLine(parsed, data), parsed.transfer.method, (*SIZES, ALL), seeds, say)
-        else:
-            found = sensor_curve(SensorLine(parsed, data), (*WINDOWS, ALL), seeds, say)
+        found = learning_curve(open_line(parsed, data), seeds, say)
     with replacing(out_.with_suffix(".csv")) as part:
         found.to_csv(part, index=False)
-    words = ("normals", "image AUROC") if camera else ("normal windows", "ROC-AUC of rows")
+    words = KINDS[parsed.kind].curve_axes
     write_curve(found, f"{parsed.name}: {method.value} from {source.name}", out_, *words)
     for row in curve_table(found).to_dict("records"):
         between = "one run" if isnan(row["low"]) else f"{row['low']:.4f} to {row['high']:.4f}"

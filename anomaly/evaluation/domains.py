@@ -104,3 +104,12 @@ def logme(features: Rows, labels: NDArray[np.bool_]) -> float:
     determinant = float(np.log(shrink).sum()) + (width - len(sigma)) * np.log(alpha)
     evidence = width * np.log(alpha) + n * np.log(beta) - determinant - beta * residual - alpha * weights - n * np.log(2 * np.pi)
     return float(evidence / (2 * n))
+
+
+def distances(a: Rows, b: Rows, groups: tuple[list[int], list[int]] | None) -> dict[str, float]:
+    """The three distances between rows (n, k) and (m, k) of two domains; `groups` tell which rows belong together."""
+    return {
+        "proxy_a_distance": proxy_a_distance(a, b, groups),
+        "kernel_distance": kernel_distance(a, b, np.random.default_rng(0)),
+        "coral_distance": coral_distance(a, b),
+    }

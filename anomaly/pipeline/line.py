@@ -16,11 +16,11 @@ from torch import Tensor
 from anomaly.calibration.conformal import Calibrator
 from anomaly.data.files import find_files
 from anomaly.data.records import fingerprint
-from anomaly.errors import DataError
+from anomaly.errors import DataError, SpecError
 from anomaly.evaluation.figures import Evaluation, Run
 from anomaly.export.detector import Detector
 from anomaly.schema import InputSchema
-from anomaly.spec import CameraSpec, SensorSpec, Transfer
+from anomaly.spec import Alarm, Budget, Transfer
 
 Progress = Callable[[str], None]
 
@@ -38,6 +38,12 @@ def with_transfer(own: str, transfer: Transfer) -> str:
     return hashlib.sha256(" ".join([own, *digests]).encode()).hexdigest()
 
 
+def check_transfer_given(transfer: Transfer) -> None:
+    """Raise SpecError when a spec names no source to compare with."""
+    if not transfer.given:
+        raise SpecError("a learning curve compares with and without a transfer; name its source under [transfer]")
+
+
 def silent(_: str) -> None:
     """A progress callback that says nothing."""
 
@@ -53,11 +59,58 @@ class Fitted:
     report: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A detector with its exported graph, as `Line.graphs` starts from it.
+
+    `model` is the ONNX graph in float32, `extractor` the file of the pretrain step, `held_out` (N,) the held-out normal scores that the
+    detector is calibrated by, `p` the p-value at or below which a record is flagged.
+    """
+
+    detector: Detector
+    model: bytes
+    extractor: Path
+    held_out: NDArray[np.float64]
+    p: float
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """Further graphs that a bundle carries beside `detector.onnx`, and what was found of each, accepted or not.
+
+    `variants` are the same graph in other arithmetic, by name (`fp16`, `int8`); `stream` is its form for rows that follow each other.
+    """
+
+    variants: dict[str, bytes] = field(default_factory=dict)
+    stream: bytes | None = None
+    parity: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+class LineSpec(Protocol):
+    """What the steps ask of a spec, whatever its kind: a pydantic model with these fields."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def version(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def budget(self) -> Budget: ...
+    @property
+    def alarm(self) -> Alarm: ...
+    def model_dump(self, *, mode: str = ...) -> dict[str, Any]:
+        """The whole spec as plain values, in the order it is written in."""
+        ...
+
+
 class Line(Protocol):
     """One line's data with its spec. Nothing heavy happens before a method is called."""
 
     @property
-    def spec(self) -> CameraSpec | SensorSpec:
+    def spec(self) -> LineSpec:
         """The line's spec."""
         ...
 
@@ -91,6 +144,13 @@ class Line(Protocol):
 
     def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         """(random, real) raw batches, `count` records of each, for the export's parity check."""
+        ...
+
+    def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress) -> Graphs:
+        """Further graphs of the detector that are good enough for the bundle, with how far each agrees with it.
+
+        `rng` is the one that `examples` has drawn from. Raises ExportError for a graph that must agree and does not.
+        """
         ...
 
     def decisions_per_day(self, report: dict[str, Any]) -> float | None:

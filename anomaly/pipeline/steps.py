@@ -33,23 +33,13 @@ from anomaly.edge.runtime.session import Session
 from anomaly.evaluation.figures import Evaluation
 from anomaly.export.detector import Detector
 from anomaly.export.onnx_graph import check_parity, export_onnx
-from anomaly.features.build import carried_weights, load_borrowed
+from anomaly.features.build import carried_weights
 from anomaly.features.tensors import load_tensors, save_tensors
-from anomaly.pipeline.camera.line import CameraLine
-from anomaly.pipeline.camera.variants import make_variants
-from anomaly.pipeline.line import Line, Progress, silent
-from anomaly.pipeline.sensor.line import SensorLine
-from anomaly.pipeline.sensor.stream import make_stream
+from anomaly.pipeline.line import Exported, Line, Progress, silent
 from anomaly.schema import AlarmSettings
-from anomaly.spec import CameraSpec, SensorSpec
 
 PARITY_INPUTS = 200
 EXAMPLES = 4  # records in a bundle for the edge's self-test
-
-
-def open_line(spec: CameraSpec | SensorSpec, data: Path) -> Line:
-    """The line a spec describes, on the data given. Raises DataError before any work when the data is not there."""
-    return CameraLine(spec, data) if isinstance(spec, CameraSpec) else SensorLine(spec, data)
 
 
 @dataclass
@@ -162,18 +152,12 @@ class Steps:
         carried = carried_weights(self.pretrain())
         if carried is not None:
             members[CARRIED] = carried
-        sessions = {"": session}
-        if isinstance(self.line, CameraLine):
-            held_out = load_tensors(self.fit())[0]["held_out"].double().numpy()
-            borrowed = load_borrowed(self.pretrain())
-            graphs, found = make_variants(self.line, detector, model, held_out, borrowed, threshold.p_value, self.progress)
-            parity |= found
-            members |= {VARIANTS[variant]: graph for variant, graph in graphs.items()}
-            sessions |= {f"_{variant}": Session(graph, provider="cpu") for variant, graph in graphs.items()}
-        elif isinstance(self.line, SensorLine):
-            graph, found = make_stream(self.line.readings, detector, model, threshold.p_value, rng)
-            parity |= found
-            members |= {STREAM: graph} if graph is not None else {}
+        held_out = load_tensors(self.fit())[0]["held_out"].double().numpy()
+        graphs = self.line.graphs(Exported(detector, model, self.pretrain(), held_out, threshold.p_value), rng, self.progress)
+        parity |= graphs.parity
+        members |= {VARIANTS[variant]: graph for variant, graph in graphs.variants.items()}
+        members |= {STREAM: graphs.stream} if graphs.stream is not None else {}
+        sessions = {"": session} | {f"_{variant}": Session(graph, provider="cpu") for variant, graph in graphs.variants.items()}
         members |= {f"examples/{i}.npz": _example(sessions, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
         manifest = Manifest(
             name=self.line.spec.name,

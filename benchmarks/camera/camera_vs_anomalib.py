@@ -68,7 +68,8 @@ def coreset(points: np.ndarray, count: int) -> dict[str, float]:
 def fit_ours(data: str, queue: Any) -> None:
     """Fit with the default spec, without adaptation, in a process of its own so that its peak memory is its own."""
     from anomaly.bundle.archive import read_bundle
-    from anomaly.pipeline.steps import Steps, open_line
+    from anomaly.pipeline.kinds import open_line
+    from anomaly.pipeline.steps import Steps
     from anomaly.spec import read_spec
 
     spec = read_spec(Path(__file__).parents[2] / "specs" / "camera.toml")

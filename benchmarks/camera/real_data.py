@@ -29,7 +29,8 @@ from anomaly.edge.runtime.self_test import self_test
 from anomaly.edge.runtime.session import open_session
 from anomaly.edge.sources.uri import open_source
 from anomaly.pipeline.assess import evaluate_bundle
-from anomaly.pipeline.steps import Steps, open_line
+from anomaly.pipeline.kinds import open_line
+from anomaly.pipeline.steps import Steps
 from anomaly.spec import Budget, CameraSpec, read_spec
 
 SPECS = Path(__file__).parents[2] / "specs"

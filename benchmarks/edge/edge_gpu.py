@@ -32,7 +32,8 @@ from anomaly.edge.runtime.session import Session, cores, open_session
 from anomaly.errors import AnomalyError
 from anomaly.evaluation.metrics import auroc
 from anomaly.export.detector import Detector
-from anomaly.pipeline.steps import Steps, open_line
+from anomaly.pipeline.kinds import open_line
+from anomaly.pipeline.steps import Steps
 from anomaly.spec import CameraSpec, Pretrain
 
 SIZE = 256

@@ -21,7 +21,7 @@ from anomaly.bundle.archive import read_bundle
 from anomaly.data.pictures.layouts import find_pictures
 from anomaly.edge.runtime.session import Session
 from anomaly.evaluation.figures import evaluate_pictures, pixels
-from anomaly.pipeline.assess import bundle_color
+from anomaly.pipeline.camera.bundle import bundle_color
 
 NAMES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_aupro")
 

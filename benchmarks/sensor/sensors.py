@@ -31,7 +31,7 @@ from anomaly.data.tables.windows import stretch_lengths, windows_at
 from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.ranges import onsets
 from anomaly.features.tensors import load_tensors
-from anomaly.pipeline.assess import SKAB_TRAINING_ROWS
+from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.scorers.suspects import stands_out

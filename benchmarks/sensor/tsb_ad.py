@@ -31,7 +31,7 @@ from anomaly.data.tables.conversion import LABEL, tsb_ad_parts
 from anomaly.evaluation.figures import by_row
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.vus import vus
-from anomaly.pipeline.assess import SKAB_TRAINING_ROWS
+from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS
 from anomaly.spec import Pretrain, SensorInput, SensorScorerSpec, SensorSpec
 from benchmarks.protocols.sensors import learn_and_score, skab_runs
 

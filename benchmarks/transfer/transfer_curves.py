@@ -34,10 +34,10 @@ from anomaly.evaluation.report.curve import curve_table
 from anomaly.features.build import build_camera_extractor, save_extractor
 from anomaly.features.training.adapt_domains import reestimate_batch_norm
 from anomaly.features.training.pretrain_images import pretrain_images
-from anomaly.pipeline.assess import SKAB_TRAINING_ROWS
+from anomaly.pipeline.camera.curve import ALL, SIZES, camera_curve
 from anomaly.pipeline.camera.line import CameraLine
-from anomaly.pipeline.curve import ALL, SIZES, camera_curve
 from anomaly.pipeline.rank_sources import rank_sources
+from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS
 from anomaly.spec import CameraExtractor, CameraSpec, Pretrain, SensorSpec, Transfer
 from benchmarks.protocols.sensors import SKAB_LABELS, learn_and_score, row_after_row, skab_runs
 

@@ -32,10 +32,10 @@ from anomaly.evaluation import metrics
 from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.transfer import ALONE, judge
 from anomaly.features.tensors import load_tensors
-from anomaly.pipeline.assess import SKAB_TRAINING_ROWS
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.transfer import CameraTransfer, Way
 from anomaly.pipeline.rank_sources import rank_sources
+from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.scorers.build import fit_camera_scorer

@@ -157,7 +157,8 @@ def test_a_graph_that_decides_otherwise_is_refused(sensor: Fitted) -> None:
 def test_a_camera_without_weights_goes_the_whole_way(camera: Fitted, tmp_path) -> None:
     from pathlib import Path
 
-    from anomaly.pipeline.steps import Steps, open_line
+    from anomaly.pipeline.kinds import open_line
+    from anomaly.pipeline.steps import Steps
     from anomaly.spec import read_spec
 
     spec = read_spec(Path("specs/camera-no-weights.toml"))
@@ -173,7 +174,8 @@ def test_gaussians_alone_go_the_whole_way(camera: Fitted, tmp_path) -> None:
     """A scorer that keeps no patches: all variants without a search, and no defect of the samples is missed at a loose threshold."""
     from pathlib import Path
 
-    from anomaly.pipeline.steps import Steps, open_line
+    from anomaly.pipeline.kinds import open_line
+    from anomaly.pipeline.steps import Steps
     from anomaly.spec import Budget, CameraInput, Pretrain, read_spec
 
     spec = read_spec(Path("specs/camera-dirty-normals.toml"))
@@ -188,7 +190,8 @@ def test_gaussians_alone_go_the_whole_way(camera: Fitted, tmp_path) -> None:
 
 def test_scaling_a_unit_changes_nothing(sensor: Fitted, tmp_path) -> None:
     """The same readings in other units, fitted and scored, give the same p-values."""
-    from anomaly.pipeline.steps import Steps, open_line
+    from anomaly.pipeline.kinds import open_line
+    from anomaly.pipeline.steps import Steps
 
     source = sensor.steps.line
     factor = np.array([1000, 0.001, 60, 1e5, 1, 25.4, 3.28, 0.01], dtype=np.float64)

@@ -14,8 +14,8 @@ from anomaly.bundle.archive import CARRIED, read_bundle
 from anomaly.edge.runtime.self_test import self_test
 from anomaly.edge.runtime.session import open_session
 from anomaly.errors import SpecError, WeightsError
+from anomaly.pipeline.camera.curve import camera_curve
 from anomaly.pipeline.camera.line import CameraLine
-from anomaly.pipeline.curve import camera_curve
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import Transfer, read_spec
 from tests.conftest import Fitted, run

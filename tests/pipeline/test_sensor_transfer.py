@@ -18,7 +18,7 @@ from anomaly.edge.runtime.session import open_session
 from anomaly.errors import AnomalyError, DataError, SpecError
 from anomaly.evaluation.report.curve import write_curve
 from anomaly.evaluation.transfer import ALONE
-from anomaly.pipeline.curve import ALL, sensor_curve
+from anomaly.pipeline.sensor.curve import ALL, sensor_curve
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import Pretrain, SensorSpec, Transfer, read_spec

@@ -29,7 +29,7 @@ from anomaly.features.stages import Stages, fold_batch_norm
 from anomaly.features.training.pretrain_images import pretrain_images
 from anomaly.features.weights import WeightsSource
 from anomaly.pipeline.camera.transfer import CameraTransfer
-from anomaly.pipeline.line import Fitted, Progress, with_transfer
+from anomaly.pipeline.line import Exported, Fitted, Graphs, Progress, with_transfer
 from anomaly.schema import InputSchema
 from anomaly.scorers.boosted import raised, with_vote
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
@@ -326,6 +326,13 @@ class CameraLine:
         real = [raw for i in sorted(chosen.tolist()) if (raw := self.read(self.readable[i])) is not None]
         marked = [inject(narrow(real[int(i)], deep), rng)[0] for i in rng.integers(len(real), size=max(0, count - len(real)))]
         return noise, [picture[None] for picture in [*real, *(widen(m, deep) for m in marked)]]
+
+    def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress) -> Graphs:
+        from anomaly.pipeline.camera.variants import make_variants
+
+        borrowed = load_borrowed(exported.extractor)
+        found, parity = make_variants(self, exported.detector, exported.model, exported.held_out, borrowed, exported.p, progress)
+        return Graphs(variants=found, parity=parity)
 
     def decisions_per_day(self, report: dict[str, Any]) -> float | None:
         return self.spec.budget.records_per_day

@@ -24,10 +24,11 @@ from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sen
 from anomaly.features.encoder import SensorExtractor, filled
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
-from anomaly.pipeline.line import Fitted, Progress, with_transfer
+from anomaly.pipeline.line import Exported, Fitted, Graphs, Progress, with_transfer
 from anomaly.pipeline.sensor.held_out import fit_scorer, held_out_scores, name_suspects
 from anomaly.pipeline.sensor.lending import LentWindows
 from anomaly.pipeline.sensor.record import calibration_scores
+from anomaly.pipeline.sensor.stream import make_stream
 from anomaly.pipeline.sensor.tables import NormalReadings
 from anomaly.pipeline.sensor.transfer import SensorTransfer, describe_encoder
 from anomaly.schema import InputSchema
@@ -171,6 +172,10 @@ class SensorLine:
     def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         noise, real = self.readings.random_windows(count, rng)
         return [noise], [real]
+
+    def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress) -> Graphs:
+        graph, parity = make_stream(self.readings, exported.detector, exported.model, exported.p, rng)
+        return Graphs(stream=graph, parity=parity)
 
     def decisions_per_day(self, report: dict[str, Any]) -> float | None:
         """Rows a day over the rows of a burst: high scores come in bursts, and a burst is one alarm."""

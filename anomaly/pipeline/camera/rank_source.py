@@ -1,0 +1,57 @@
+"""How promising another line is as a source for a camera: by its detector's features, or by its pictures. Nothing is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomaly.data.pictures.reading import Picture
+from anomaly.evaluation.domains import distances, logme, nearest_ratio
+from anomaly.features.build import build_camera_extractor
+from anomaly.features.preprocess import ImagePreprocess
+from anomaly.features.stages import Stages
+from anomaly.pipeline.camera.line import CameraLine
+from anomaly.pipeline.camera.transfer import camera_source, source_normals
+from anomaly.scorers.pictures.embedding import centre_of, embed
+from anomaly.spec import EXTRACTORS
+
+LOOKED_AT = 60  # pictures a side
+Rows = NDArray[np.float64]
+
+
+def rank_source(line: CameraLine, path: Path) -> dict[str, Any]:
+    """The figures of one source: `logme` of a bundle or an extractor, `nearest_ratio` and distances between domains of pictures."""
+    own, origin = build_camera_extractor(line.spec)
+    preprocess = line.preprocess(origin)
+    pictures = line.readable[:: max(1, len(line.readable) // LOOKED_AT)][:LOOKED_AT]
+    if path.suffix in EXTRACTORS:
+        extractor, _ = camera_source(line.spec, path)
+        return {"source": str(path), "logme": _evidence(line, extractor, preprocess, pictures)}
+    others = source_normals(path)[:LOOKED_AT]
+    theirs, ours = (line.features_of(own, preprocess, side) for side in (others, pictures))
+    return {"source": str(path), "nearest_ratio": _patches_apart(theirs[0], ours[0]), **distances(_means(theirs), _means(ours), None)}
+
+
+def _patches_apart(theirs: Tensor, ours: Tensor) -> float:
+    """`nearest_ratio` of the patches that a memory bank holds, of maps (n, C, h, w) of the source and of this line."""
+    center, spread = centre_of(ours)
+    places = ours.shape[2] * ours.shape[3]
+    owner = torch.arange(len(ours)).repeat_interleave(places)
+    return nearest_ratio(embed(theirs, "raw", center, spread), embed(ours, "raw", center, spread), owner)
+
+
+def _means(maps: Sequence[Tensor]) -> Rows:
+    """Mean of every channel of every stage (n, C_s, h_s, w_s), a row a picture."""
+    return torch.cat([m.flatten(2).mean(dim=2) for m in maps], dim=1).double().numpy()
+
+
+def _evidence(line: CameraLine, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture]) -> float:
+    """LogME of each place's features: is there a made-up defect at it?"""
+    rows, labels = line.marked_places(extractor, preprocess, pictures)
+    return logme(rows, labels)

@@ -1,0 +1,133 @@
+"""The kinds of input that a detector can be fitted to. A kind is one package, one row here and one row in `anomaly.edge.kinds`.
+
+To add a kind: a spec model in `anomaly.spec.SPECS`, a package with its `Line` and what its bundles can be asked, and the two rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import BaseModel
+
+from anomaly.bundle.archive import Bundle
+from anomaly.data.files import PICTURES, TABLES
+from anomaly.edge.runtime.session import Session
+from anomaly.errors import BundleError, DataError, SpecError
+from anomaly.evaluation.figures import Evaluation
+from anomaly.evaluation.report.page import Plot
+from anomaly.pipeline.camera import bundle as camera
+from anomaly.pipeline.line import Line, LineSpec, Progress
+from anomaly.pipeline.sensor import bundle as sensor
+from anomaly.spec import CameraSpec, SensorSpec
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of input, on the training side.
+
+    spec            the pydantic model of its spec
+    suffixes        lower-case endings of the files that hold its records
+    layouts         names of the ways its labelled data may lie
+    open_line       (spec, data) -> its line; PyTorch is imported by this function only
+    evaluate        (bundle, session, labelled data, layout or None) -> figures
+    score_file      (bundle, session, file) -> one row a record: record, score, p_value, and more that is worth printing
+    report_plots    (bundle, evaluation, data) -> plots for the report
+    rank_source     (line, source) -> the figures that a source of transfer is ranked by; None when the kind has no transfer
+    learning_curve  (line, draws, progress) -> columns way, normals, seed, auroc; None when the kind has no transfer
+    curve_axes      what a learning curve counts, and what it measures
+    """
+
+    spec: type[BaseModel]
+    suffixes: frozenset[str]
+    layouts: tuple[str, ...]
+    open_line: Callable[[Any, Path], Line]
+    evaluate: Callable[[Bundle, Session, Path, str | None], Evaluation]
+    score_file: Callable[[Bundle, Session, Path], pd.DataFrame]
+    report_plots: Callable[[Bundle, Evaluation, Path], list[Plot]]
+    rank_source: Callable[[Any, Path], dict[str, Any]] | None = None
+    learning_curve: Callable[[Any, int, Progress], pd.DataFrame] | None = None
+    curve_axes: tuple[str, str] = ("normals", "AUROC")
+
+
+def open_line(spec: LineSpec, data: Path) -> Line:
+    """The line a spec describes, on the data given. Raises DataError before any work when the data is not there."""
+    return KINDS[spec.kind].open_line(spec, data)
+
+
+def kind_of(bundle: Bundle) -> Kind:
+    """The row of a bundle's kind. Raises BundleError for a kind that is not known here."""
+    name = bundle.manifest.kind
+    if name not in KINDS:
+        raise BundleError(f"{bundle.manifest.name}: a {name} bundle; known here: {', '.join(KINDS)}")
+    return KINDS[name]
+
+
+def rank_source(line: Line, source: Path) -> dict[str, Any]:
+    """The figures that a source of transfer is ranked by. Raises DataError for a kind of input without transfer."""
+    found = KINDS[line.spec.kind].rank_source
+    if found is None:
+        raise DataError(f"{source}: sources cannot be ranked for a {line.spec.kind} detector")
+    return found(line, source)
+
+
+def learning_curve(line: Line, draws: int, progress: Progress) -> pd.DataFrame:
+    """Accuracy against the number of normals, with the spec's transfer and without: columns way, normals, seed, auroc.
+
+    Raises SpecError when the spec names no source, or for a kind of input without transfer; DataError when the line has no labelled data.
+    """
+    found = KINDS[line.spec.kind].learning_curve
+    if found is None:
+        raise SpecError(f"{line.spec.name}: there are no learning curves for a {line.spec.kind} detector")
+    return found(line, draws, progress)
+
+
+def _open_camera(spec: CameraSpec, data: Path) -> Line:
+    from anomaly.pipeline.camera.line import CameraLine
+
+    return CameraLine(spec, data)
+
+
+def _open_sensor(spec: SensorSpec, data: Path) -> Line:
+    from anomaly.pipeline.sensor.line import SensorLine
+
+    return SensorLine(spec, data)
+
+
+def _rank_camera(line: Any, source: Path) -> dict[str, Any]:
+    from anomaly.pipeline.camera.rank_source import rank_source
+
+    return rank_source(line, source)
+
+
+def _rank_sensor(line: Any, source: Path) -> dict[str, Any]:
+    from anomaly.pipeline.sensor.rank_source import rank_source
+
+    return rank_source(line, source)
+
+
+def _curve_camera(line: Any, draws: int, progress: Progress) -> pd.DataFrame:
+    from anomaly.pipeline.camera.curve import ALL, SIZES, camera_curve
+
+    return camera_curve(line, line.spec.transfer.method, (*SIZES, ALL), draws, progress)
+
+
+def _curve_sensor(line: Any, draws: int, progress: Progress) -> pd.DataFrame:
+    from anomaly.pipeline.sensor.curve import ALL, WINDOWS, sensor_curve
+
+    return sensor_curve(line, (*WINDOWS, ALL), draws, progress)
+
+
+KINDS: dict[str, Kind] = {
+    "camera": Kind(
+        CameraSpec, PICTURES, camera.LAYOUTS, _open_camera, camera.evaluate, camera.score_file, camera.report_plots,
+        _rank_camera, _curve_camera, ("normals", "image AUROC"),
+    ),
+    "sensor": Kind(
+        SensorSpec, TABLES, sensor.LAYOUTS, _open_sensor, sensor.evaluate, sensor.score_file, sensor.report_plots,
+        _rank_sensor, _curve_sensor, ("normal windows", "ROC-AUC of rows"),
+    ),
+}  # fmt: skip
