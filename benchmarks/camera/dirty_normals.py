@@ -45,7 +45,7 @@ def measure(spec: CameraSpec, root: Path, seeds: int) -> list[dict[str, Any]]:
 
     line = CameraLine(spec, root)
     found, (extractor, source) = line.pictures, build_camera_extractor(spec)
-    train, test = (line.features_of(extractor, line.preprocess(source), part) for part in (found.train, found.test))
+    train, test = (line.pictures.features_of(extractor, line.pictures.preprocess(source), part) for part in (found.train, found.test))
     faulty = np.array([p.defect is not None for p in found.test])
     clean, count = fit(train), len(found.train)
     rows = []

@@ -34,6 +34,7 @@ from anomaly.evaluation.report.curve import curve_table
 from anomaly.features.build import build_camera_extractor, save_extractor
 from anomaly.features.training.adapt_domains import reestimate_batch_norm
 from anomaly.features.training.pretrain_images import pretrain_images
+from anomaly.pipeline.camera.adaptation import describe_extractor
 from anomaly.pipeline.camera.curve import ALL, SIZES, camera_curve
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.rank_sources import rank_sources
@@ -52,22 +53,22 @@ def trained(data: Path, backbone: CameraExtractor, out: Path, epochs: int) -> Pa
     spec = CameraSpec(kind="camera", extractor=backbone, pretrain=settings)
     line = CameraLine(spec, data)
     extractor, origin = build_camera_extractor(spec)
-    generator, preprocess = torch.Generator().manual_seed(0), line.preprocess(origin)
-    first, second = line.halves()
+    generator, preprocess = torch.Generator().manual_seed(0), line.pictures.preprocess(origin)
+    first, second = line.judging.halves()
     if new and epochs:
         # Random weights leave activations of any size, and batch norm stays frozen in training: the source's pictures set it first.
-        some = [line.readable[i : i + 16] for i in range(0, 128, 16)]
-        reestimate_batch_norm(extractor, [line.crops(part, preprocess, generator) for part in some])
+        some = [line.pictures.readable[i : i + 16] for i in range(0, 128, 16)]
+        reestimate_batch_norm(extractor, [line.pictures.crops(part, preprocess, generator) for part in some])
     if epochs:
         pretrain_images(
             extractor,
-            lambda indices: line.crops([line.readable[i] for i in indices], preprocess, generator),
-            len(line.readable),
+            lambda indices: line.pictures.crops([line.pictures.readable[i] for i in indices], preprocess, generator),
+            len(line.pictures.readable),
             spec.pretrain,
             generator,
-            lambda e: line.rank(e, preprocess, first, second, seed=1).auroc(),
+            lambda e: line.judging.rank(e, preprocess, first, second, seed=1).auroc(),
         )
-    about = line.describe(origin) | {"changed": True, "adaptation": {"kept": False, "why": "trained for a learning curve"}}
+    about = describe_extractor(line.spec, origin) | {"changed": True, "adaptation": {"kept": False, "why": "trained for a learning curve"}}
     save_extractor(out, extractor, about)
     return out
 
@@ -107,7 +108,7 @@ def cameras(tile: Path, sources: dict[str, Path], only: str, seeds: int, scratch
         spec = CameraSpec(kind="camera", extractor=NOTHING)
         weights = scratch / "none.safetensors"
         extractor, origin = build_camera_extractor(spec)
-        save_extractor(weights, extractor, CameraLine(spec, tile).describe(origin))
+        save_extractor(weights, extractor, describe_extractor(spec, origin))
         results["tile from nothing"] = tile_curve(tile, weights, "finetune", 1, (20, 100))
     return results
 
@@ -116,7 +117,7 @@ def trained_none(data: Path, out: Path) -> Path:
     """ImageNet's weights as an extractor file."""
     line = CameraLine(CameraSpec(kind="camera"), data)
     extractor, origin = build_camera_extractor(line.spec)
-    save_extractor(out, extractor, line.describe(origin) | {"changed": True})
+    save_extractor(out, extractor, describe_extractor(line.spec, origin) | {"changed": True})
     return out
 
 

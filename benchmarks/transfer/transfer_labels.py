@@ -25,7 +25,7 @@ from anomaly.data.pictures.layouts import find_pictures
 from anomaly.data.pictures.reading import Picture
 from anomaly.evaluation.metrics import auroc, decisions
 from anomaly.features.build import build_camera_extractor
-from anomaly.pipeline.camera.few_labels import choose_vote
+from anomaly.pipeline.camera.few_labels import Labelled, choose_vote
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.scorers.boosted import RAISE, Rows, fit_adaboost, fit_tradaboost, pooled, raised
 from anomaly.scorers.build import fit_camera_scorer
@@ -37,7 +37,7 @@ RATE = 0.01
 def features(line: CameraLine, pictures: list[Picture]) -> list[torch.Tensor]:
     """Frozen features of pictures."""
     extractor, origin = build_camera_extractor(line.spec)
-    return line.features_of(extractor, line.preprocess(origin), pictures)
+    return line.pictures.features_of(extractor, line.pictures.preprocess(origin), pictures)
 
 
 def f1(labels: NDArray[np.bool_], flagged: NDArray[np.bool_]) -> float:
@@ -57,12 +57,12 @@ def main() -> None:
     arguments = parser.parse_args()
     spec = CameraSpec(kind="camera")
     line, solar = CameraLine(spec, arguments.tile), CameraLine(spec, arguments.solar)
-    test = [p for p in line.pictures.test if line.read(p) is not None]
+    test = [p for p in line.pictures.test if line.pictures.read(p) is not None]
     kinds = np.array([p.defect or "good" for p in test])
-    train_maps, test_maps = features(line, line.readable), features(line, test)
+    train_maps, test_maps = features(line, line.pictures.readable), features(line, test)
     train, tested = (pooled(maps).double().numpy() for maps in (train_maps, test_maps))
     broken = [p for p in find_pictures(arguments.solar).test if p.defect is not None]
-    cells = [pooled(features(solar, pictures)).double().numpy() for pictures in (solar.readable[:200], broken[:200])]
+    cells = [pooled(features(solar, pictures)).double().numpy() for pictures in (solar.pictures.readable[:200], broken[:200])]
     solar_x, solar_y = np.concatenate(cells), np.concatenate([np.full(len(c), i) for i, c in enumerate(cells)])
     runs: dict[str, list[dict[str, Any]]] = {}
     for kind in sorted(set(kinds) - {"good"}):
@@ -120,7 +120,7 @@ def one(
     for name, (source, source_y) in sources.items():
         share = fit_tradaboost(source, source_y, x, y).share(tested[judged])
         note(f"tradaboost, {name}", share, share >= 0.5)
-        vote, held_out, report = choose_vote(x, y, source, source_y, seed)
+        vote, held_out, report = choose_vote(Labelled(x, y), Labelled(source, source_y), seed)
         step = RAISE * float(own.std())
         both, normals = raised(scores, vote.share(tested[judged]), step), raised(own, held_out[: len(own)], step)
         note(f"together, {name}", both, both > np.quantile(normals, 1 - RATE))

@@ -114,9 +114,9 @@ def main() -> None:
                     update={"seed": seed, "pretrain": base.pretrain.model_copy(update={"epochs": 3, "max_minutes": 1.0})}
                 )
                 line = CameraLine(spec, root)
-                transfer = CameraTransfer(line, lambda _: None)
+                transfer = CameraTransfer(line.spec, line.pictures, line.judging, lambda _: None)
                 if seed not in unshifted:
-                    seen = line.features_of(transfer.source, transfer.preprocess, list(found.test))
+                    seen = line.pictures.features_of(transfer.source, transfer.preprocess, list(found.test))
                     unshifted[seed] = rate(line, transfer.borrowed, seen, [], seed)
                 shifted(normals, shift, root / "source shifted")
                 row = {"unshifted": unshifted[seed]} | one_draw(line, transfer, arguments.ways, seed)
@@ -135,11 +135,11 @@ def one_draw(line: CameraLine, transfer: CameraTransfer, ways: list[TransferMeth
     """Image AUROC on the shifted pictures, without adaptation and by each way."""
 
     def seen(extractor: Stages, pictures: list[Picture]) -> list[torch.Tensor]:
-        return line.features_of(extractor, transfer.preprocess, pictures)
+        return line.pictures.features_of(extractor, transfer.preprocess, pictures)
 
     test = list(line.pictures.test)
-    own, tested = seen(transfer.source, line.readable), seen(transfer.source, test)
-    there = seen(transfer.source, list(find_pictures(line.root / "source shifted").train))
+    own, tested = seen(transfer.source, line.pictures.readable), seen(transfer.source, test)
+    there = seen(transfer.source, list(find_pictures(line.pictures.root / "source shifted").train))
     row: dict[str, Any] = {
         "source shifted": rate(line, there, tested, [], seed),
         "source only": rate(line, transfer.borrowed, tested, [], seed),
@@ -147,8 +147,8 @@ def one_draw(line: CameraLine, transfer: CameraTransfer, ways: list[TransferMeth
         "fitted with frozen": rate(line, own, tested, transfer.borrowed, seed),
     }
     for method in ways:
-        way = transfer.way(method, line.readable)
-        mine, other = (own, tested) if method == "coral" else (seen(way.extractor, line.readable), seen(way.extractor, test))
+        way = transfer.candidate(method, line.pictures.readable)
+        mine, other = (own, tested) if method == "coral" else (seen(way.extractor, line.pictures.readable), seen(way.extractor, test))
         row[method] = rate(line, way.borrowed, other, [], seed)
         row[f"fitted with {method}"] = rate(line, mine, other, way.borrowed, seed)
     return row

@@ -33,7 +33,7 @@ from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.transfer import ALONE, judge
 from anomaly.features.tensors import load_tensors
 from anomaly.pipeline.camera.line import CameraLine
-from anomaly.pipeline.camera.transfer import CameraTransfer, Way
+from anomaly.pipeline.camera.transfer import CameraTransfer, TransferCandidate
 from anomaly.pipeline.rank_sources import rank_sources
 from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor.line import SensorLine
@@ -82,26 +82,26 @@ def tiles(tile: Path, solar: Path, steel: Path, normals: int, scratch: Path) -> 
     line = CameraLine(CameraSpec(kind="camera"), root)
     ranked = rank_sources(line, list(sources.values()), quiet)
     result: dict[str, Any] = {"ranked": [{**row, "source": Path(row["source"]).name} for row in ranked]}
-    test = [p for p in line.pictures.test if line.read(p) is not None]
+    test = [p for p in line.pictures.test if line.pictures.read(p) is not None]
     labels = np.array([p.defect is not None for p in test])
     for name, path in sources.items():
         spec = CameraSpec(kind="camera", transfer=Transfer(normals=path, method="coral"))
         line = CameraLine(spec, root)
-        transfer = CameraTransfer(line, quiet)
-        tested = line.features_of(transfer.own, transfer.preprocess, test)
+        transfer = CameraTransfer(line.spec, line.pictures, line.judging, quiet)
+        tested = line.pictures.features_of(transfer.own, transfer.preprocess, test)
 
-        def auroc(way: Way) -> float:
-            features = line.features_of(way.extractor, transfer.preprocess, line.readable)  # noqa: B023 - called at once
+        def auroc(way: TransferCandidate) -> float:
+            features = line.pictures.features_of(way.extractor, transfer.preprocess, line.pictures.readable)  # noqa: B023 - called at once
             generator = torch.Generator().manual_seed(0)
             scorer = fit_camera_scorer(spec, features, generator, largest=4000, borrowed=way.borrowed).scorer  # noqa: B023
             with torch.inference_mode():
                 score, _ = scorer(tested)  # noqa: B023
             return metrics.auroc(labels, score.double().numpy()) or 0.0
 
-        result.setdefault(ALONE, auroc(Way(transfer.own)))
+        result.setdefault(ALONE, auroc(TransferCandidate(transfer.own)))
         found = judge(transfer.rankings(["coral"]), 0)["coral"]
         result[name] = {
-            "auroc": auroc(transfer.way("coral", line.readable)),
+            "auroc": auroc(transfer.candidate("coral", line.pictures.readable)),
             "guard": found.verdict,
             "gain": found.gain,
             "ci95": [found.low, found.high],

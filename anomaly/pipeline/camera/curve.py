@@ -16,7 +16,7 @@ from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.transfer import ALONE
 from anomaly.features.stages import Stages
 from anomaly.pipeline.camera.line import CameraLine
-from anomaly.pipeline.camera.transfer import CameraTransfer, Way
+from anomaly.pipeline.camera.transfer import CameraTransfer, TransferCandidate
 from anomaly.pipeline.line import Progress, check_transfer_given
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import TransferMethod
@@ -35,20 +35,20 @@ def camera_curve(line: CameraLine, method: TransferMethod, sizes: Sequence[int],
     """
     check_transfer_given(line.spec.transfer)
     if not line.pictures.test:
-        raise DataError(f"{line.root}: no labelled pictures to measure on; give a folder with test/good and test/KIND")
-    transfer = CameraTransfer(line, progress)
-    test = [p for p in line.pictures.test if line.read(p) is not None]
+        raise DataError(f"{line.pictures.root}: no labelled pictures to measure on; give a folder with test/good and test/KIND")
+    transfer = CameraTransfer(line.spec, line.pictures, line.judging, progress)
+    test = [p for p in line.pictures.test if line.pictures.read(p) is not None]
     labels = np.array([p.defect is not None for p in test])
     seen: dict[int, tuple[Stages, list[Tensor], list[Tensor]]] = {}
     found = []
 
-    def scores(way: Way, chosen: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
+    def scores(way: TransferCandidate, chosen: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
         key = id(way.extractor)
         if key not in seen:
             if way.extractor not in (transfer.own, transfer.source):
                 for other in [k for k, held in seen.items() if held[0] not in (transfer.own, transfer.source)]:
                     del seen[other]
-            sides = [line.features_of(way.extractor, transfer.preprocess, side) for side in (line.readable, test)]
+            sides = [line.pictures.features_of(way.extractor, transfer.preprocess, side) for side in (line.pictures.readable, test)]
             seen[key] = (way.extractor, sides[0], sides[1])
         _, train, tested = seen[key]
         generator = torch.Generator().manual_seed(seed)
@@ -58,12 +58,15 @@ def camera_curve(line: CameraLine, method: TransferMethod, sizes: Sequence[int],
             parts = [scorer([m[i : i + AT_ONCE] for m in tested])[0] for i in range(0, len(test), AT_ONCE)]
         return torch.cat(parts).double().numpy()
 
-    ways: dict[str, Callable[[list[Picture]], Way]] = {ALONE: lambda _: Way(transfer.own), method: lambda t: transfer.way(method, t)}
+    ways: dict[str, Callable[[list[Picture]], TransferCandidate]] = {
+        ALONE: lambda _: TransferCandidate(transfer.own),
+        method: lambda t: transfer.candidate(method, t),
+    }
     for name, make in ways.items():
-        for size in sorted({min(size, len(line.readable)) for size in sizes}):
-            for seed in range(1 if size == len(line.readable) else seeds):
-                chosen = np.sort(np.random.default_rng([line.spec.seed, seed]).permutation(len(line.readable))[:size])
-                way = make([line.readable[i] for i in chosen])
+        for size in sorted({min(size, len(line.pictures.readable)) for size in sizes}):
+            for seed in range(1 if size == len(line.pictures.readable) else seeds):
+                chosen = np.sort(np.random.default_rng([line.spec.seed, seed]).permutation(len(line.pictures.readable))[:size])
+                way = make([line.pictures.readable[i] for i in chosen])
                 area = auroc(labels, scores(way, chosen, seed)) or 0.0
                 found.append({"way": name, "normals": size, "seed": seed, "auroc": area})
                 progress(f"{name}, {size} normals, seed {seed}: AUROC {area:.4f}")

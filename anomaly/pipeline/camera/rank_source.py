@@ -28,13 +28,13 @@ Rows = NDArray[np.float64]
 def rank_source(line: CameraLine, path: Path) -> dict[str, Any]:
     """The figures of one source: `logme` of a bundle or an extractor, `nearest_ratio` and distances between domains of pictures."""
     own, origin = build_camera_extractor(line.spec)
-    preprocess = line.preprocess(origin)
-    pictures = line.readable[:: max(1, len(line.readable) // LOOKED_AT)][:LOOKED_AT]
+    preprocess = line.pictures.preprocess(origin)
+    pictures = line.pictures.readable[:: max(1, len(line.pictures.readable) // LOOKED_AT)][:LOOKED_AT]
     if path.suffix in EXTRACTORS:
         extractor, _ = camera_source(line.spec, path)
         return {"source": str(path), "logme": _evidence(line, extractor, preprocess, pictures)}
     others = source_normals(path)[:LOOKED_AT]
-    theirs, ours = (line.features_of(own, preprocess, side) for side in (others, pictures))
+    theirs, ours = (line.pictures.features_of(own, preprocess, side) for side in (others, pictures))
     return {"source": str(path), "nearest_ratio": _patches_apart(theirs[0], ours[0]), **distances(_means(theirs), _means(ours), None)}
 
 
@@ -53,5 +53,5 @@ def _means(maps: Sequence[Tensor]) -> Rows:
 
 def _evidence(line: CameraLine, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture]) -> float:
     """LogME of each place's features: is there a made-up defect at it?"""
-    rows, labels = line.marked_places(extractor, preprocess, pictures)
+    rows, labels = line.judging.marked_places(extractor, preprocess, pictures)
     return logme(rows, labels)

@@ -1,12 +1,13 @@
-"""The variants of a detector's graph that a bundle carries: what is made, and what is good enough to go in.
+"""The variants of a camera detector's graph that a bundle carries: what is made, and what is good enough to go in.
 
-float16 (for GPUs) and int8 (for CPUs; the banks' search always, the convolutions where that pays) are judged against the float graph:
-scores on normals and on made-up defects, decisions, and the AUROC between the two. The edge measures which is the quickest there.
+Made are float16 (for GPUs) and int8 (for CPUs; the banks' search always, the convolutions where that pays). Each is judged against the
+float graph on normals and on synthetic defects: how far scores move, which decisions change, and the AUROC between the two. The edge
+measures which of those that a bundle carries is the quickest there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,43 +24,21 @@ from anomaly.export.detector import Detector
 from anomaly.export.integer_search import integer_search
 from anomaly.export.onnx_graph import export_onnx
 from anomaly.export.precision import feature_graph, half_extractor, integer_extractor
-from anomaly.pipeline.camera.line import CameraLine, narrow, widen
+from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.pipeline.line import Progress
 from anomaly.scorers.pictures.memory_bank import MemoryBank, measured_again
+from anomaly.spec import CameraSpec
 
 RANGES_FROM = 64  # normal pictures that the ranges of the 8-bit convolutions are measured on
-JUDGED = 60  # normal pictures, and as many made-up defects on them, that a variant is judged by
-AUROC_LOSS = 0.01  # of made-up defects against normals, at most
-DRIFT = 0.25  # mean difference of scores, in deviations of normal scores, at most
-SEARCH_DRIFT = 0.1  # the same where nothing is calibrated again: a score that close to the threshold may be decided otherwise
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A variant against the float graph on the same pictures."""
-
-    drift: float
-    auroc: float
-    auroc_float: float
-    decisions_that_differ: int
-    pictures: int
-
-    def accepted(self, drift: float) -> bool:
-        return self.drift <= drift and self.auroc_float - self.auroc <= AUROC_LOSS
-
-    def as_dict(self) -> dict[str, float]:
-        """The figures as the manifest states them."""
-        return {
-            "pictures": self.pictures,
-            "mean_difference_in_deviations": round(self.drift, 4),
-            "auroc_made_up": round(self.auroc, 4),
-            "auroc_made_up_float": round(self.auroc_float, 4),
-            "decisions_that_differ": self.decisions_that_differ,
-        }
+JUDGED = 60  # normal pictures, and as many synthetic defects on them, that a variant is judged by
+AUROC_LOSS = 0.01  # of synthetic defects against normals, at most
+SHIFT = 0.25  # mean difference of scores, in standard deviations of normal scores, at most
+SHIFT_UNCALIBRATED = 0.1  # the same where nothing is calibrated again: a score that close to the threshold may be decided otherwise
 
 
 def make_variants(
-    line: CameraLine,
+    spec: CameraSpec,
+    pictures: PictureFolder,
     detector: Detector,
     model: bytes,
     held_out: NDArray[np.float64],
@@ -67,60 +46,87 @@ def make_variants(
     p: float,
     progress: Progress,
 ) -> tuple[dict[str, bytes], dict[str, dict[str, Any]]]:
-    """Graphs by variant that are fit for use beside `model`, and what was found of each, accepted or not.
+    """Graphs by variant ("fp16", "int8") that are fit for use beside `model`, and what was found of each, accepted or not.
 
-    `held_out` (N,) are the normals' scores by which `model` is calibrated, `borrowed` another line's features in its banks, `p` is the
-    p-value that decides.
+    `held_out` (N,) are the normals' scores by which `model` is calibrated. `borrowed` are another line's features in its banks, one
+    (m, C_s, h_s, w_s) a stage. `p` is the p-value that decides.
     """
-    normals, defects = _pictures(line)
-    bench = _Bench(normals, defects, p, held_out)
-    plain = bench.run(model)
+    judge = VariantJudge(spec, pictures, model, held_out, p)
     graphs: dict[str, bytes] = {}
     report: dict[str, dict[str, Any]] = {}
-    half = half_extractor(model)
-    if half is not None:
-        judged = bench.judge(plain, bench.run(half), held_out)
-        report["fp16"] = judged.as_dict() | {"accepted": judged.accepted(SEARCH_DRIFT)}
-        if judged.accepted(SEARCH_DRIFT):
-            graphs["fp16"] = half
-    search = integer_search(model)
-    if search is not None:
-        judged = bench.judge(plain, bench.run(search), held_out)
-        report["int8"] = judged.as_dict() | {"accepted": judged.accepted(SEARCH_DRIFT), "convolutions": "float"}
-        if judged.accepted(SEARCH_DRIFT):
-            graphs["int8"] = search
-    progress("8-bit convolutions: ranges, features of all normals, calibration")
-    whole = _integer_convolutions(line, detector, model, borrowed)
-    if whole is not None:
-        graph, again = whole
-        judged = bench.judge(plain, bench.run(graph), again)
-        found = judged.as_dict() | {"accepted": judged.accepted(DRIFT), "convolutions": "int8"}
-        if judged.accepted(DRIFT):
-            graphs["int8"], report["int8"] = graph, found
-        else:
-            report["int8_convolutions"] = found
+    for made in _candidates(spec, pictures, detector, model, held_out, borrowed, progress):
+        verdict = judge.verdict(made)
+        found: dict[str, Any] = verdict.as_dict() | {"accepted": verdict.accepted}
+        if made.convolutions is not None:
+            found["convolutions"] = made.convolutions
+        if verdict.accepted:
+            graphs[made.name] = made.graph
+        report[made.name if verdict.accepted else made.refused_as] = found
     return graphs, report
 
 
+# --- what is made ---
+
+
+@dataclass(frozen=True)
+class VariantCandidate:
+    """A graph in less precise arithmetic, and what it is to be judged by.
+
+    `held_out` (N,) are the normals' scores by which it is calibrated. `convolutions` is the arithmetic of its convolutions, where that
+    varies. A variant that is refused is reported as `refused_as`: int8 throughout then stands beside int8 with float convolutions, whose
+    place it would have taken.
+    """
+
+    name: str
+    refused_as: str
+    graph: bytes
+    held_out: NDArray[np.float64]
+    largest_shift: float
+    convolutions: str | None = None
+
+
+def _candidates(
+    spec: CameraSpec,
+    pictures: PictureFolder,
+    detector: Detector,
+    model: bytes,
+    held_out: NDArray[np.float64],
+    borrowed: list[torch.Tensor],
+    progress: Progress,
+) -> Iterator[VariantCandidate]:
+    """Every variant that the graph has a form for, the int8 one first with float convolutions, then in int8 throughout."""
+    half = half_extractor(model)
+    if half is not None:
+        yield VariantCandidate("fp16", "fp16", half, held_out, SHIFT_UNCALIBRATED)
+    search = integer_search(model)
+    if search is not None:
+        yield VariantCandidate("int8", "int8", search, held_out, SHIFT_UNCALIBRATED, "float")
+    progress("8-bit convolutions: ranges, features of all normals, calibration")
+    whole = _integer_convolutions(spec, pictures, detector, model, borrowed)
+    if whole is not None:
+        graph, again = whole
+        yield VariantCandidate("int8", "int8_convolutions", graph, again, SHIFT, "int8")
+
+
 def _integer_convolutions(
-    line: CameraLine, detector: Detector, model: bytes, borrowed: list[torch.Tensor]
+    spec: CameraSpec, pictures: PictureFolder, detector: Detector, model: bytes, borrowed: list[torch.Tensor]
 ) -> tuple[bytes, NDArray[np.float64]] | None:
     """The graph in 8 bits throughout, and the held-out scores it is calibrated by; None where the scorer is not a plain memory bank.
 
     Suspects that were left out, and a vote, are fitted in ways that this does not repeat.
     """
     scorer = detector.scorer
-    if not isinstance(scorer, MemoryBank) or line.spec.scorer.suspects == "leave_out":
+    if not isinstance(scorer, MemoryBank) or spec.scorer.suspects == "leave_out":
         return None
-    chosen = line.readable[:: max(1, len(line.readable) // RANGES_FROM)][:RANGES_FROM]
-    ranges = [raw[None] for picture in chosen if (raw := line.read(picture)) is not None]
+    chosen = pictures.readable[:: max(1, len(pictures.readable) // RANGES_FROM)][:RANGES_FROM]
+    ranges = [raw[None] for raw in pictures.read_all(chosen)]
     quantised = integer_extractor(model, ranges)
     if quantised is None:
         return None
-    extractor = feature_graph(quantised, len(line.spec.extractor.stages))
+    extractor = feature_graph(quantised, len(spec.extractor.stages))
     if extractor is None:
         return None
-    features = _features(line, extractor)
+    features = _features(pictures, extractor)
     with torch.inference_mode():
         fitted = measured_again(scorer, features, borrowed)
     held_out = fitted.held_out.double().numpy()
@@ -130,20 +136,51 @@ def _integer_convolutions(
     return integer_search(graph) or graph, held_out  # Gaussians alone have no bank to search
 
 
-def _features(line: CameraLine, graph: bytes) -> list[torch.Tensor]:
+def _features(pictures: PictureFolder, graph: bytes) -> list[torch.Tensor]:
     """Feature maps of all normals as the 8-bit convolutions give them, one (N, C_s, h_s, w_s) a stage."""
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    rows = [session.run(None, {"image": raw[None]}) for picture in line.readable if (raw := line.read(picture)) is not None]
+    rows = [session.run(None, {"image": raw[None]}) for picture in pictures.readable if (raw := pictures.read(picture)) is not None]
     return [torch.from_numpy(np.concatenate(maps)) for maps in zip(*rows, strict=True)]
 
 
-def _pictures(line: CameraLine) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-    """Normal pictures and made-up defects on them, raw batches of one."""
-    rng = np.random.default_rng([line.spec.seed, 5])
-    order = rng.permutation(len(line.readable))[:JUDGED]
-    normals = [raw for i in sorted(order.tolist()) if (raw := line.read(line.readable[i])) is not None]
-    deep = line.format[1]
-    return [raw[None] for raw in normals], [widen(inject(narrow(raw, deep), rng)[0], deep)[None] for raw in normals]
+# --- what is good enough to go in ---
+
+
+@dataclass(frozen=True)
+class VariantVerdict:
+    """A variant against the float graph on the same pictures.
+
+    `shift` is the mean absolute difference of scores, in standard deviations of the float graph's held-out normal scores, and
+    `largest_shift` what is allowed. `auroc` is that of synthetic defects against normals.
+    """
+
+    shift: float
+    largest_shift: float
+    auroc: float
+    auroc_float: float
+    decisions_that_differ: int
+    pictures: int
+
+    @property
+    def accepted(self) -> bool:
+        """Whether a bundle may carry it.
+
+        >>> VariantVerdict(0.02, 0.1, 0.97, 0.975, 1, 120).accepted  # loses 0.005 AUROC
+        True
+        >>> VariantVerdict(0.02, 0.1, 0.95, 0.975, 1, 120).accepted  # loses 0.025
+        False
+        """
+        return self.shift <= self.largest_shift and self.auroc_float - self.auroc <= AUROC_LOSS
+
+    def as_dict(self) -> dict[str, float]:
+        """The figures as the manifest states them."""
+        return {
+            "pictures": self.pictures,
+            "mean_difference_in_deviations": round(self.shift, 4),
+            "auroc_made_up": round(self.auroc, 4),
+            "auroc_made_up_float": round(self.auroc_float, 4),
+            "decisions_that_differ": self.decisions_that_differ,
+        }
 
 
 @dataclass(frozen=True)
@@ -153,31 +190,46 @@ class _Answers:
     decisions: NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
-class _Bench:
-    """The pictures that variants are judged on. The scores of normals in AUROC are held-out ones: the banks know the pictures."""
+class VariantJudge:
+    """The pictures that variants are judged on, with the float graph's answers to them.
 
-    normals: Sequence[NDArray[Any]]
-    defects: Sequence[NDArray[Any]]
-    p: float
-    held_out: NDArray[np.float64]
+    The AUROC takes held-out scores for the normals, since the banks know the pictures.
+    """
 
-    def run(self, graph: bytes) -> _Answers:
+    def __init__(self, spec: CameraSpec, pictures: PictureFolder, model: bytes, held_out: NDArray[np.float64], p: float) -> None:
+        """`model` is the float graph, `held_out` (N,) the normals' scores it is calibrated by, `p` the p-value that decides."""
+        self.held_out, self.p = held_out, p
+        self.normals, self.defects = _pictures(spec, pictures)
+        self.plain = self._answers(model)
+
+    def verdict(self, made: VariantCandidate) -> VariantVerdict:
+        """Run a variant on the pictures and compare it with the float graph."""
+        plain, other = self.plain, self._answers(made.graph)
+        deviation = max(float(self.held_out.std()), 1e-9)
+        again = made.held_out is not self.held_out  # the pictures' own scores then differ by how well the banks know them
+        normal = made.held_out - self.held_out if again else other.normal - plain.normal
+        moved = np.abs(np.concatenate([normal, other.defect - plain.defect])) / deviation
+        return VariantVerdict(
+            float(moved.mean()),
+            made.largest_shift,
+            Ranking(made.held_out, other.defect).auroc(),
+            Ranking(self.held_out, plain.defect).auroc(),
+            int((plain.decisions != other.decisions).sum()),
+            len(moved),
+        )
+
+    def _answers(self, graph: bytes) -> _Answers:
         session = Session(graph, "cpu")
         answers = [session.run(raw) for raw in (*self.normals, *self.defects)]
         scores = np.array([float(answer.score[0]) for answer in answers])
         decisions = np.array([float(answer.p_value[0]) <= self.p for answer in answers])
         return _Answers(scores[: len(self.normals)], scores[len(self.normals) :], decisions)
 
-    def judge(self, plain: _Answers, other: _Answers, their_held_out: NDArray[np.float64]) -> Judged:
-        deviation = max(float(self.held_out.std()), 1e-9)
-        again = their_held_out is not self.held_out  # the pictures' own scores then differ by how well the banks know them
-        normal = their_held_out - self.held_out if again else other.normal - plain.normal
-        moved = np.abs(np.concatenate([normal, other.defect - plain.defect])) / deviation
-        return Judged(
-            float(moved.mean()),
-            Ranking(their_held_out, other.defect).auroc(),
-            Ranking(self.held_out, plain.defect).auroc(),
-            int((plain.decisions != other.decisions).sum()),
-            len(moved),
-        )
+
+def _pictures(spec: CameraSpec, pictures: PictureFolder) -> tuple[Sequence[NDArray[Any]], Sequence[NDArray[Any]]]:
+    """Normal pictures, and synthetic defects on them, as raw batches of one (1, H, W, C)."""
+    rng = np.random.default_rng([spec.seed, 5])
+    order = rng.permutation(len(pictures.readable))[:JUDGED]
+    normals = pictures.read_all([pictures.readable[i] for i in sorted(order.tolist())])
+    deep = pictures.format.deep
+    return [raw[None] for raw in normals], [from_8_bit(inject(to_8_bit(raw, deep), rng)[0], deep)[None] for raw in normals]

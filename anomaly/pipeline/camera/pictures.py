@@ -1,0 +1,132 @@
+"""The pictures of a camera line in one format: which can be read, and what an extractor sees in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomaly.data.pictures.layouts import find_pictures
+from anomaly.data.pictures.reading import Color, Picture, decide_color, read_image
+from anomaly.errors import DataError, RecordError
+from anomaly.features.preprocess import ImagePreprocess
+from anomaly.features.stages import Stages, fold_batch_norm
+from anomaly.features.weights import WeightsSource
+from anomaly.pipeline.line import Progress
+from anomaly.spec import CameraInput
+
+FEWEST = 16  # readable training pictures, at least
+BATCH = 4  # pictures through the extractor at a time
+
+
+class PictureFormat(NamedTuple):
+    """How every picture of a line is read: its color, and whether it keeps 16 bits a channel."""
+
+    color: Color
+    deep: bool
+
+
+class PictureFolder:
+    """The pictures under one folder (or of a manifest), all read in the same format.
+
+    `train` holds pictures of good parts only. `test` holds labelled pictures and may be empty. `rejected` maps the id of every
+    picture that could not be read so far to the reason.
+    """
+
+    def __init__(self, data: Path, settings: CameraInput) -> None:
+        """Find the pictures; none is read yet. Raises DataError for a folder that is not there or holds no pictures."""
+        self.settings = settings
+        self.root = data if data.is_dir() else data.parent
+        found = find_pictures(data)
+        self.train, self.test = found.train, found.test
+        self.rejected: dict[str, str] = {}
+
+    @cached_property
+    def format(self) -> PictureFormat:
+        """The format that the spec names, or that the training pictures show."""
+        found, deep = decide_color([p.path for p in self.train])
+        return PictureFormat(found if self.settings.color == "auto" else self.settings.color, deep)
+
+    @cached_property
+    def readable(self) -> list[Picture]:
+        """Training pictures that can be decoded. Raises DataError when fewer than 16 are left."""
+        good = [p for p in self.train if self.read(p) is not None]
+        if len(good) < FEWEST:
+            reasons = "".join(f"\n  {reason}" for reason in list(self.rejected.values())[:5])
+            raise DataError(f"{self.root}: {len(good)} readable pictures of good parts; at least {FEWEST} are needed{reasons}")
+        return good
+
+    def read(self, picture: Picture) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
+        """One picture (H, W, C) as uint8, or uint16 where the format is deep. None, and an entry in `rejected`, when it cannot be read."""
+        color, deep = self.format
+        try:
+            return read_image(picture.path, color, deep=deep)
+        except RecordError as error:
+            self.rejected[picture.id] = str(error)
+            return None
+
+    def read_all(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
+        """Those of some pictures that can be read, each (H, W, C), in their order."""
+        return [raw for picture in pictures if (raw := self.read(picture)) is not None]
+
+    def preprocess(self, source: WeightsSource) -> ImagePreprocess:
+        """The graph's first layers (resize, scale), for a backbone trained on pictures like those of `source`."""
+        return ImagePreprocess(self.settings.size, source.mean, source.std, deep=self.format.deep)
+
+    def whole(self, pictures: Sequence[Picture], preprocess: ImagePreprocess) -> Tensor:
+        """Preprocessed pictures (n, 3, h, w) float32; those that cannot be read are left out."""
+        return torch.cat([preprocess(torch.from_numpy(raw.copy()).unsqueeze(0)) for raw in self.read_all(pictures)])
+
+    def crops(self, pictures: Sequence[Picture], preprocess: ImagePreprocess, generator: torch.Generator) -> Tensor:
+        """Preprocessed pictures (n, 3, h / 2, w / 2) float32, each cropped at random: local features need no more than that.
+
+        Every picture must be readable.
+        """
+        half = [side // 2 for side in self.settings.size]
+        crops = []
+        for picture in pictures:
+            raw = self.read(picture)
+            assert raw is not None, picture.path
+            x = preprocess(torch.from_numpy(raw.copy()).unsqueeze(0))
+            y0, x0 = (int(torch.randint(side, (), generator=generator)) for side in half)
+            crops.append(x[:, :, y0 : y0 + half[0], x0 : x0 + half[1]])
+        return torch.cat(crops)
+
+    def features_of(
+        self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress | None = None
+    ) -> list[Tensor]:
+        """Feature maps of the pictures that can be read, one (n, C_s, h_s, w_s) float32 a stage."""
+        parts: list[list[Tensor]] = []
+        extractor = fold_batch_norm(extractor)
+        with torch.inference_mode():
+            for start in range(0, len(pictures), BATCH):
+                raws = self.read_all(pictures[start : start + BATCH])
+                if raws:
+                    parts.append(extractor(torch.cat([preprocess(torch.from_numpy(raw.copy()).unsqueeze(0)) for raw in raws])))
+                if progress is not None and start % (16 * BATCH) == 0:
+                    progress(f"features of {min(start + BATCH, len(pictures))} of {len(pictures)} pictures")
+        return [torch.cat(maps) for maps in zip(*parts, strict=True)]
+
+
+def to_8_bit(raw: NDArray[Any], deep: bool) -> NDArray[np.uint8]:
+    """A picture in 8 bits a channel, the depth at which synthetic defects are drawn. `deep` says that it has 16.
+
+    >>> to_8_bit(np.array([0, 257, 65535], np.uint16), deep=True)
+    array([  0,   1, 255], dtype=uint8)
+    """
+    return (raw // 257 if deep else raw).astype(np.uint8)
+
+
+def from_8_bit(picture: NDArray[np.uint8], deep: bool) -> NDArray[Any]:
+    """An 8-bit picture in the camera's own depth: uint16 when `deep`, else as it is.
+
+    >>> from_8_bit(np.array([0, 1, 255], np.uint8), deep=True)
+    array([    0,   257, 65535], dtype=uint16)
+    """
+    return picture.astype(np.uint16) * 257 if deep else picture
