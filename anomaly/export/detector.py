@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from anomaly.features.encoder import SensorExtractor
-from anomaly.scorers.sensors.windows import Recovering, RecoveringStream
+from anomaly.scorers.sensors.windows import RecoveryDamping, RecoveryDampingStream
 
 
 class Detector(nn.Module):
@@ -45,7 +45,7 @@ class StreamDetector(nn.Module):
     scores of the rows before the new ones, 0 where there are none -> score, p_value, contribution and bare score of each new row.
     """
 
-    def __init__(self, detector: Detector, extractor: SensorExtractor, scorer: RecoveringStream) -> None:
+    def __init__(self, detector: Detector, extractor: SensorExtractor, scorer: RecoveryDampingStream) -> None:
         super().__init__()
         self.preprocess = detector.preprocess
         self.extractor = extractor
@@ -63,7 +63,7 @@ def stream_detector(detector: Detector, context: int) -> StreamDetector | None:
     None for a detector with a learnt encoder, whose answer depends on where a window begins.
     """
     extractor, recovering = detector.extractor, detector.scorer
-    if not isinstance(extractor, SensorExtractor) or not isinstance(recovering, Recovering) or extractor.encoder is not None:
+    if not isinstance(extractor, SensorExtractor) or not isinstance(recovering, RecoveryDamping) or extractor.encoder is not None:
         return None
     every = SensorExtractor(extractor.rows, every_row=True)
-    return StreamDetector(detector, every, RecoveringStream(recovering.scorer, context, extractor.step)).eval()
+    return StreamDetector(detector, every, RecoveryDampingStream(recovering.scorer, context, extractor.step)).eval()

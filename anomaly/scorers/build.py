@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.errors import WeightsError
-from anomaly.scorers.boosted import PARTS, Boosted
+from anomaly.scorers.boosted import VOTE_TENSORS, Boosted
 from anomaly.scorers.pictures.embedding import Roi
-from anomaly.scorers.pictures.gaussian import Gaussian
+from anomaly.scorers.pictures.gaussian import PlaceGaussians
 from anomaly.scorers.pictures.memory_bank import BankPlan, FittedBanks, MemoryBank, fit_memory_bank
-from anomaly.scorers.pictures.patches import Bank
+from anomaly.scorers.pictures.patches import PatchBank
 from anomaly.scorers.sensors.deviation import Deviation, fit_deviation
-from anomaly.scorers.sensors.neighbour import Neighbour, fit_neighbour
+from anomaly.scorers.sensors.neighbour import NearestNeighbour, fit_nearest_neighbour
 from anomaly.scorers.sensors.quadratic import Quadratic, fit_gaussian, fit_pca
 from anomaly.spec import CameraSpec, SensorMethod
 
@@ -41,7 +41,7 @@ def fit_camera_scorer(
     largest: int | None = None,
     borrowed: Sequence[Tensor] = (),
 ) -> FittedBanks:
-    """Fit the scorer a camera spec names on normal features, one (N, C_s, h_s, w_s) a stage; no bank over `largest`.
+    """Fit the scorer a camera spec names on normal features, one (N, C_s, h_s, w_s) a stage; no bank holds more than `largest` patches.
 
     `borrowed` are another line's features, see `fit_memory_bank`.
     """
@@ -53,17 +53,17 @@ def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryB
     """The fitted scorer again, from its saved tensors."""
     if "step" in state:
         inner = {key.removeprefix("scorer."): tensor for key, tensor in state.items() if key.startswith("scorer.")}
-        return Boosted(load_camera_scorer(spec, inner), *(state[name] for name in (*PARTS, "step")))
+        return Boosted(load_camera_scorer(spec, inner), *(state[name] for name in (*VOTE_TENSORS, "step")))
     plans = bank_plans(spec)
-    banks: list[Bank | Gaussian] = []
+    banks: list[PatchBank | PlaceGaussians] = []
     for index, plan in enumerate(plans):
         head = f"banks.{index}."
         part = {key.removeprefix(head): tensor for key, tensor in state.items() if key.startswith(head)}
-        banks.append(Gaussian(plan.metric, **part) if plan.model == "gaussian" else Bank(plan.metric, **part))
+        banks.append(PlaceGaussians(plan.metric, **part) if plan.model == "gaussian" else PatchBank(plan.metric, **part))
     return MemoryBank(plans, banks, region(spec))
 
 
-SensorScorer = Deviation | Quadratic | Neighbour
+SensorScorer = Deviation | Quadratic | NearestNeighbour
 
 
 def fit_sensor_scorer(
@@ -73,13 +73,13 @@ def fit_sensor_scorer(
     if method == "deviation":
         return fit_deviation(features, sensors, places, window)
     if method == "memory_bank":
-        return fit_neighbour(features, sensors, torch.Generator().manual_seed(seed))
+        return fit_nearest_neighbour(features, sensors, torch.Generator().manual_seed(seed))
     return fit_gaussian(features, sensors) if method == "gaussian" else fit_pca(features, sensors)
 
 
 def load_sensor_scorer(state: Mapping[str, Tensor]) -> SensorScorer:
     """The fitted scorer again, from its saved tensors: their names tell which it is."""
-    for kind in (Deviation, Quadratic, Neighbour):
+    for kind in (Deviation, Quadratic, NearestNeighbour):
         names = list(inspect.signature(kind).parameters)
         if set(names) <= set(state):
             return kind(*(state[name] for name in names))

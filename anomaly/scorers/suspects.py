@@ -1,9 +1,9 @@
-"""Dirty normals: a folder of good parts holds defects that nobody marked. They are found, kept out of the scorer, and listed.
+"""Contaminated normals: iterative trimming of outliers among the training pictures.
 
-A scorer that has learnt a defect calls its like normal. So pictures that stand out from all others, each judged by a scorer
-without it, are listed and, where asked for, left out and the scorer is fitted again, which lets their likes stand out in turn.
-What they are is for a person to say: until then they count as normal when the threshold is set, so that the alarm budget
-holds if they are.
+A folder of good parts often holds defects that nobody marked, and a scorer that has learnt a defect calls similar ones normal.
+So pictures whose leave-one-out score is an outlier are listed and, where asked for, left out. The scorer is then fitted again, which
+may bring out further ones. Whether they are defects is for a person to say: until then they count as normal when the threshold is set,
+so that the alarm budget holds if they are.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from torch import Tensor
 
 from anomaly.scorers.pictures.memory_bank import FittedBanks
 
-STANDS_OUT = 4.0  # times the distance from the median to the upper quartile: about one normal score in 300 if they were Gaussian
+OUTLIER = 4.0  # times the distance from the median to the upper quartile: about one normal score in 300 if they were Gaussian
 ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Trimmed:
-    """A scorer with its suspects: `fitted` is over the pictures kept, scores and maps are over all of them."""
+    """A scorer with its suspects: `fitted` is over the pictures kept, leave-one-out scores and maps are over all of them."""
 
     fitted: FittedBanks
     held_out: Tensor  # (N,)
@@ -30,25 +30,29 @@ class Trimmed:
     suspect: Tensor  # (N,) bool
 
 
-def stands_out(scores: Tensor) -> Tensor:
-    """Which scores (N,) lie far above the bulk. By median and upper quartile, which a fifth of outliers hardly moves."""
+def is_outlier(scores: Tensor) -> Tensor:
+    """Which scores (N,) lie more than four upper quartile ranges above the median, as bool (N,). A fifth of outliers hardly moves either.
+
+    >>> is_outlier(torch.tensor([1.0, 1.1, 1.2, 1.3, 9.0])).tolist()
+    [False, False, False, False, True]
+    """
     middle, upper = torch.quantile(scores.double(), torch.tensor([0.5, 0.75], dtype=torch.float64))
-    mask: Tensor = scores.double() > middle + STANDS_OUT * (upper - middle).clamp(min=1e-9)
+    mask: Tensor = scores.double() > middle + OUTLIER * (upper - middle).clamp(min=1e-9)
     return mask
 
 
 def fit_trimmed(fit: Callable[[list[Tensor]], FittedBanks], features: list[Tensor], leave_out: bool = True) -> Trimmed:
-    """Fit on maps (N, C_s, h_s, w_s) a stage; leave out what stands out and fit again, three times at most.
+    """Trimmed fit: fit on maps (N, C_s, h_s, w_s) a stage, leave outliers out and fit again, three times at most.
 
-    No more than a third of the pictures is ever left out; with `leave_out` off none is, and those of the one fit are named.
+    No more than a third of the pictures is ever left out. With `leave_out` off none is: the outliers of the one fit are marked only.
     """
     count = features[0].shape[0]
     kept = torch.ones(count, dtype=torch.bool)
     fitted = fit(features)
     if not leave_out:
-        return Trimmed(fitted, fitted.held_out, fitted.maps, stands_out(fitted.held_out))
+        return Trimmed(fitted, fitted.held_out, fitted.maps, is_outlier(fitted.held_out))
     for _ in range(ROUNDS):
-        found = stands_out(fitted.held_out)
+        found = is_outlier(fitted.held_out)
         if not found.any() or int(kept.sum() - found.sum()) < count * 2 / 3:
             break
         kept[kept.nonzero()[:, 0][found]] = False

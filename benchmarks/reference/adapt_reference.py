@@ -104,7 +104,7 @@ def main() -> None:
         moved = (source @ found.matrix.double()).numpy()  # theirs aligns second moments and leaves the means alone
         vote = fit_tradaboost(given["source"], given["source_y"], given["target"], given["target_y"], ROUNDS, balanced=False)
         decided = vote.share(given["fresh"]) >= 0.5
-        with mock.patch.object(boosted, "odds", lambda error: error / (2 - error) if error > 0 else 1e-9):
+        with mock.patch.object(boosted, "beta_of", lambda error: error / (2 - error) if error > 0 else 1e-9):
             alike = fit_tradaboost(given["source"], given["source_y"], given["target"], given["target_y"], ROUNDS, balanced=False)
         x = source.float().requires_grad_(True)
         (reverse_gradient(x, 0.7) ** 2).sum().backward()

@@ -34,7 +34,7 @@ from anomaly.features.tensors import load_tensors
 from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
-from anomaly.scorers.suspects import stands_out
+from anomaly.scorers.suspects import is_outlier
 from anomaly.spec import Budget, Pretrain, SensorScorerSpec, SensorSpec
 from benchmarks.protocols.sensors import SKAB_LABELS, learn_and_score, skab_runs
 
@@ -88,7 +88,7 @@ def one_contamination(train: Frame, test: Frame, label: NDArray[np.bool_], share
 def suspects(steps: Steps, clean: int) -> dict[str, float]:
     """Precision and recall of the windows that stand out; the first `clean` windows are normal, the rest faulty."""
     held_out = load_tensors(steps.fit())[0]["held_out"]
-    found = stands_out(held_out).numpy()
+    found = is_outlier(held_out).numpy()
     right = int(found[clean:].sum())
     return {"suspects": int(found.sum()), "precision": right / max(1, int(found.sum())), "recall": right / (len(found) - clean)}
 

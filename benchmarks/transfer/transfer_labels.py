@@ -27,7 +27,7 @@ from anomaly.evaluation.metrics import auroc, decisions
 from anomaly.features.build import build_camera_extractor
 from anomaly.pipeline.camera.few_labels import Labelled, choose_vote
 from anomaly.pipeline.camera.line import CameraLine
-from anomaly.scorers.boosted import RAISE, Rows, fit_adaboost, fit_tradaboost, pooled, raised
+from anomaly.scorers.boosted import FULL_VOTE, Rows, add_vote, fit_adaboost, fit_tradaboost, pooled_features
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import CameraSpec
 
@@ -60,9 +60,9 @@ def main() -> None:
     test = [p for p in line.pictures.test if line.pictures.read(p) is not None]
     kinds = np.array([p.defect or "good" for p in test])
     train_maps, test_maps = features(line, line.pictures.readable), features(line, test)
-    train, tested = (pooled(maps).double().numpy() for maps in (train_maps, test_maps))
+    train, tested = (pooled_features(maps).double().numpy() for maps in (train_maps, test_maps))
     broken = [p for p in find_pictures(arguments.solar).test if p.defect is not None]
-    cells = [pooled(features(solar, pictures)).double().numpy() for pictures in (solar.pictures.readable[:200], broken[:200])]
+    cells = [pooled_features(features(solar, pictures)).double().numpy() for pictures in (solar.pictures.readable[:200], broken[:200])]
     solar_x, solar_y = np.concatenate(cells), np.concatenate([np.full(len(c), i) for i, c in enumerate(cells)])
     runs: dict[str, list[dict[str, Any]]] = {}
     for kind in sorted(set(kinds) - {"good"}):
@@ -121,8 +121,8 @@ def one(
         share = fit_tradaboost(source, source_y, x, y).share(tested[judged])
         note(f"tradaboost, {name}", share, share >= 0.5)
         vote, held_out, report = choose_vote(Labelled(x, y), Labelled(source, source_y), seed)
-        step = RAISE * float(own.std())
-        both, normals = raised(scores, vote.share(tested[judged]), step), raised(own, held_out[: len(own)], step)
+        step = FULL_VOTE * float(own.std())
+        both, normals = add_vote(scores, vote.share(tested[judged]), step), add_vote(own, held_out[: len(own)], step)
         note(f"together, {name}", both, both > np.quantile(normals, 1 - RATE))
         row[f"taken, {name}"] = report["vote"]
     return row

@@ -18,7 +18,7 @@ from anomaly.export.onnx_graph import check_parity, export_onnx
 from anomaly.features.encoder import SensorEncoder
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.steps import Steps
-from anomaly.scorers.pictures.patches import Bank as PatchBank
+from anomaly.scorers.pictures.patches import PatchBank
 from anomaly.spec import Bank, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, Pretrain
 from tests.conftest import Fitted
 

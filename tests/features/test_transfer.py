@@ -20,7 +20,7 @@ from anomaly.features.training.adapt_domains import adapt_domains, coral_loss, r
 from anomaly.features.training.alignment import coral, covariance
 from anomaly.features.training.pretrain_images import pretrain_images
 from anomaly.pipeline.sensor.lending import align_rows, alignment
-from anomaly.scorers.boosted import fit_adaboost, fit_tradaboost, pooled, raised, vote_tensors, with_vote
+from anomaly.scorers.boosted import add_vote, fit_adaboost, fit_tradaboost, pooled_features, vote_tensors, with_vote
 from anomaly.spec import Pretrain
 
 
@@ -134,7 +134,7 @@ def test_adaboost_is_scikit_learns() -> None:
     theirs = AdaBoostClassifier(DecisionTreeClassifier(max_depth=1, random_state=0), n_estimators=20, random_state=0).fit(x, y, weights)
     fresh, _ = toy(500, 1)
     assert np.array_equal(ours.share(fresh) >= 0.5, theirs.predict(fresh) == 1)
-    assert np.allclose(ours.say, theirs.estimator_weights_)
+    assert np.allclose(ours.weights, theirs.estimator_weights_)
 
 
 def test_tradaboost_gains_from_a_source_that_fits_more_than_from_one_of_random_labels() -> None:
@@ -170,7 +170,7 @@ class Plain(nn.Module):
 def test_a_vote_raises_scores_as_arrays_say_and_never_lowers_them() -> None:
     generator = torch.Generator().manual_seed(0)
     features = [torch.randn(50, 3, 4, 4, generator=generator), torch.randn(50, 2, 2, 2, generator=generator)]
-    x = pooled(features).double().numpy()
+    x = pooled_features(features).double().numpy()
     assert x.shape == (50, 10)
     y = (x[:, 1] > 0).astype(np.int64)
     vote = fit_adaboost(x, y, 5)
@@ -180,7 +180,7 @@ def test_a_vote_raises_scores_as_arrays_say_and_never_lowers_them() -> None:
     assert torch.equal(detail, same)
     assert (score >= plain).all()
     assert (score > plain).any()
-    assert score.numpy() == pytest.approx(raised(plain.double().numpy(), vote.share(x), float(boosted.step)), abs=1e-5)
+    assert score.numpy() == pytest.approx(add_vote(plain.double().numpy(), vote.share(x), float(boosted.step)), abs=1e-5)
 
 
 # --- networks ---

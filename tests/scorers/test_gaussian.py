@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from anomaly.scorers.pictures.gaussian import RIDGE, Gaussian, fit_gaussians
-from anomaly.scorers.pictures.memory_bank import BankPlan, fit_memory_bank, without
+from anomaly.scorers.pictures.gaussian import RIDGE, PlaceGaussians, fit_place_gaussians
+from anomaly.scorers.pictures.memory_bank import BankPlan, fit_memory_bank, leave_one_out
 
 
 def normals(count: int = 12, high: int = 4, wide: int = 4, width: int = 5) -> torch.Tensor:
@@ -16,7 +16,7 @@ def normals(count: int = 12, high: int = 4, wide: int = 4, width: int = 5) -> to
     return torch.einsum("nchw,cd->ndhw", torch.randn(count, width, high, wide, generator=generator), mixed)
 
 
-def by_hand(fitted: Gaussian, learnt: torch.Tensor, asked: torch.Tensor) -> np.ndarray:
+def by_hand(fitted: PlaceGaussians, learnt: torch.Tensor, asked: torch.Tensor) -> np.ndarray:
     """Distances (N, h, w) by numpy: a mean a place, a covariance a group of two by two, its diagonal raised."""
     pooled = torch.nn.functional.avg_pool2d
     arrays = [pooled(m, 3, 1, 1, count_include_pad=False).permute(0, 2, 3, 1).double().numpy() for m in (learnt, asked)]
@@ -40,14 +40,14 @@ def by_hand(fitted: Gaussian, learnt: torch.Tensor, asked: torch.Tensor) -> np.n
 @pytest.mark.parametrize("metric", ["raw", "unit"])
 def test_the_distance_is_mahalanobis(metric: str) -> None:
     learnt, asked = normals(), normals(3) * 2 + 1
-    fitted, _ = fit_gaussians(learnt, 12, metric)  # type: ignore[arg-type]
+    fitted, _ = fit_place_gaussians(learnt, 12, metric)  # type: ignore[arg-type]
     found = fitted(asked)[:, 0] * fitted.usual[1] + fitted.usual[0]
     np.testing.assert_allclose(found.numpy(), by_hand(fitted, learnt, asked), rtol=1e-3)
 
 
 def test_a_grid_of_odd_sides_has_groups_of_one_place_across() -> None:
     learnt = normals(40, 3, 5)
-    fitted, distances = fit_gaussians(learnt, 40, "raw")
+    fitted, distances = fit_place_gaussians(learnt, 40, "raw")
     assert fitted.whiten.shape == (15, 5, 5)
     assert distances.shape == (40, 3, 5)
     assert fitted(learnt[:2]).shape == (2, 1, 3, 5)
@@ -57,13 +57,13 @@ def test_leaving_a_picture_out_in_closed_form_is_fitting_without_it() -> None:
     """Up to the ridge, which follows the variance, and the embedding's centre: both move by little among 40 pictures."""
     learnt = normals(40)
     learnt[3, :, 1, 2] += 6.0  # one picture that changes much when it is left out
-    fitted, distances = fit_gaussians(learnt, 40, "raw")
+    fitted, distances = fit_place_gaussians(learnt, 40, "raw")
     for picture in (3, 17):
         others = torch.cat([learnt[:picture], learnt[picture + 1 :]])
-        again, _ = fit_gaussians(others, 39, "raw")
+        again, _ = fit_place_gaussians(others, 39, "raw")
         plain = again(learnt[picture : picture + 1])[0, 0] * again.usual[1] + again.usual[0]
         np.testing.assert_allclose(distances[picture].numpy(), plain.numpy(), rtol=0.03)
-        less = fitted.without(learnt[picture : picture + 1])
+        less = fitted.leave_one_out(learnt[picture : picture + 1])
         same = less(learnt[picture : picture + 1])[0, 0] * less.usual[1] + less.usual[0]
         np.testing.assert_allclose(same.numpy(), distances[picture].numpy(), rtol=0.03)
         other = less(learnt[5:6])[0, 0] * less.usual[1] + less.usual[0]
@@ -74,16 +74,16 @@ def test_leaving_a_picture_out_in_closed_form_is_fitting_without_it() -> None:
 
 
 def test_two_pictures_are_enough_to_stay_finite() -> None:
-    fitted, distances = fit_gaussians(normals(2), 2, "unit")
+    fitted, distances = fit_place_gaussians(normals(2), 2, "unit")
     assert distances.isfinite().all()
     assert fitted(normals(3)).isfinite().all()
-    constant, _ = fit_gaussians(torch.ones(4, 5, 4, 4), 4, "unit")
+    constant, _ = fit_place_gaussians(torch.ones(4, 5, 4, 4), 4, "unit")
     assert constant(normals(3)).isfinite().all()
 
 
 def test_borrowed_pictures_are_learnt_but_not_scored() -> None:
     own, lent = normals(6), normals(30) + 3.0
-    _, distances = fit_gaussians(torch.cat([own, lent]), 6, "raw")
+    _, distances = fit_place_gaussians(torch.cat([own, lent]), 6, "raw")
     assert distances.shape == (6, 4, 4)
 
 
@@ -93,6 +93,6 @@ def test_without_takes_a_picture_out_of_banks_and_gaussians() -> None:
     fitted = fit_memory_bank(features, plans, 1.0, torch.Generator().manual_seed(0))
     for picture in (0, 7):
         own = [features[0][picture : picture + 1]]
-        score, heat = without(fitted.scorer, picture, own)(own)
+        score, heat = leave_one_out(fitted.scorer, picture, own)(own)
         assert float(score) == pytest.approx(float(fitted.held_out[picture]), rel=0.05)
         np.testing.assert_allclose(heat[0].numpy(), fitted.maps[picture].numpy(), rtol=0.1, atol=0.1)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from anomaly.scorers import coreset
 from anomaly.scorers.coreset import greedy_coreset
 from anomaly.scorers.pictures.embedding import embed
-from anomaly.scorers.pictures.memory_bank import UNSEEN, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
-from anomaly.scorers.suspects import fit_trimmed, stands_out
+from anomaly.scorers.pictures.memory_bank import OUTSIDE_ROI, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
+from anomaly.scorers.suspects import fit_trimmed, is_outlier
 from tests.reference import naive
 
 
@@ -127,7 +127,7 @@ def test_nothing_outside_the_region_of_interest_counts() -> None:
     marked[0][:, :, 3, 2] += 50.0
     assert torch.equal(scorer(spoilt)[0], scorer(clean)[0])
     assert float(scorer(marked)[0]) > float(scorer(clean)[0]) + 1
-    assert float(scorer(spoilt)[1][:, :, 4:].max()) == UNSEEN
+    assert float(scorer(spoilt)[1][:, :, 4:].max()) == OUTSIDE_ROI
 
 
 def test_defects_among_the_normals_are_listed_and_not_learnt() -> None:
@@ -143,7 +143,7 @@ def test_defects_among_the_normals_are_listed_and_not_learnt() -> None:
 
 
 def test_only_what_lies_far_above_the_bulk_stands_out() -> None:
-    assert not stands_out(torch.ones(20)).any()
+    assert not is_outlier(torch.ones(20)).any()
     bell = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.005, 0.995, 199))
-    found = stands_out(torch.cat([bell, torch.tensor([4.0, -9.0])]))
+    found = is_outlier(torch.cat([bell, torch.tensor([4.0, -9.0])]))
     assert found.nonzero()[:, 0].tolist() == [199]

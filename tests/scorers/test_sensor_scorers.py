@@ -14,10 +14,10 @@ from scipy import stats
 from anomaly.features.encoder import FLOOR, SensorEncoder, SensorExtractor, filled
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.scorers.build import fit_sensor_scorer, load_sensor_scorer
-from anomaly.scorers.sensors.deviation import LASTING, Deviation, _trusted, fit_deviation, wandering
-from anomaly.scorers.sensors.neighbour import fit_neighbour
+from anomaly.scorers.sensors.deviation import HORIZON, Deviation, _relation_trust, drift_inflation, fit_deviation
+from anomaly.scorers.sensors.neighbour import fit_nearest_neighbour
 from anomaly.scorers.sensors.quadratic import fit_gaussian, fit_pca, spe_limit
-from anomaly.scorers.sensors.windows import Recovering, RecoveringStream
+from anomaly.scorers.sensors.windows import RecoveryDamping, RecoveryDampingStream
 
 ROWS, STEP = 12, 2
 METHODS = ("deviation", "gaussian", "pca", "memory_bank")
@@ -153,7 +153,7 @@ def test_spe_limit_holds_for_gaussian_residuals() -> None:
 
 def test_memory_bank_is_the_nearest_normal_window() -> None:
     z = noise(80, 3)
-    scorer = fit_neighbour(seen(z), 3, torch.Generator().manual_seed(0))
+    scorer = fit_nearest_neighbour(seen(z), 3, torch.Generator().manual_seed(0))
     assert float(scorer(seen(z))[0].max()) < 1e-3
     values = torch.cat(seen(noise(5, 3, 1))[:2], dim=2)
     rows = ((values - scorer.center) / scorer.scale).reshape(5, -1)
@@ -236,22 +236,22 @@ def test_a_fifth_of_faulty_windows_hardly_moves_the_fit() -> None:
     ("series", "low", "high"),
     [
         (lambda rng: rng.normal(size=1000), 1.0, 1.1),
-        (lambda rng: np.cumsum(rng.normal(size=1000)) / 15, LASTING**0.3, LASTING**0.75),
-        (lambda rng: np.linspace(-1.5, 1.5, 1000) + 0.01 * rng.normal(size=1000), LASTING**0.9, LASTING),
+        (lambda rng: np.cumsum(rng.normal(size=1000)) / 15, HORIZON**0.3, HORIZON**0.75),
+        (lambda rng: np.linspace(-1.5, 1.5, 1000) + 0.01 * rng.normal(size=1000), HORIZON**0.9, HORIZON),
     ],
     ids=["stationary", "random walk", "trend"],
 )
 def test_wandering_tells_noise_from_drift(series: Callable[[np.random.Generator], np.ndarray], low: float, high: float) -> None:
-    found = [float(wandering(series(np.random.default_rng(seed))[:, None], np.arange(1000), 10)[0]) for seed in range(20)]
+    found = [float(drift_inflation(series(np.random.default_rng(seed))[:, None], np.arange(1000), 10)[0]) for seed in range(20)]
     assert low <= np.mean(found) <= high
 
 
 def test_wandering_leaves_out_pairs_across_a_gap_and_short_records() -> None:
-    assert (wandering(np.zeros((10, 2)), np.arange(10), 30) == 1).all()
+    assert (drift_inflation(np.zeros((10, 2)), np.arange(10), 30) == 1).all()
     rng = np.random.default_rng(0)
     steps = np.concatenate([rng.normal(size=400), rng.normal(size=400) + 2.0])
     places = np.concatenate([np.arange(400), np.arange(400) + 10_000])
-    assert float(wandering(steps[:, None], places, 10)[0]) < float(wandering(steps[:, None], np.arange(800), 10)[0])
+    assert float(drift_inflation(steps[:, None], places, 10)[0]) < float(drift_inflation(steps[:, None], np.arange(800), 10)[0])
 
 
 @pytest.mark.parametrize(
@@ -263,11 +263,11 @@ def test_what_sensors_tell_of_each_other_is_trusted_only_where_it_holds_in_every
     rng = np.random.default_rng(3)
     common = rng.normal(size=900)
     level = np.stack([common, np.repeat(signs, 300) * common + 0.3 * rng.normal(size=900), rng.normal(size=900)], axis=1)
-    trusted = _trusted(level, np.arange(900) * 10, 10)
+    trusted = _relation_trust(level, np.arange(900) * 10, 10)
     assert (trusted[:2] >= least).all()
     assert (trusted[:2] <= most).all()
     assert trusted[2] < 0.5
-    assert (_trusted(level[:5], np.arange(5) * 10, 10) == 0).all()  # too few to see
+    assert (_relation_trust(level[:5], np.arange(5) * 10, 10) == 0).all()  # too few to see
 
 
 def test_the_score_is_the_largest_deviation_shared_out_by_fourth_powers() -> None:
@@ -303,7 +303,7 @@ class Level(torch.nn.Module):
 
 def along(levels: list[float], whole: list[float]) -> tuple[float, float]:
     features = [torch.tensor([[levels]]), torch.zeros(1, 1, len(levels)), torch.tensor([[whole]])]
-    score, share = Recovering(Level())(features)
+    score, share = RecoveryDamping(Level())(features)
     return float(score[0]), float(share[0, 0])
 
 
@@ -333,9 +333,9 @@ def test_all_rows_of_a_stretch_at_once_answer_as_each_window_alone(seed: int, me
     series[30 : 30 + rows, 1] = torch.nan
     preprocess = SensorPreprocess(torch.zeros(3), torch.ones(3))
     windows = series.unfold(0, rows + context, 1).transpose(1, 2)  # (n, T, C)
-    alone = Recovering(scorer)(SensorExtractor(rows)(preprocess(windows)))
+    alone = RecoveryDamping(scorer)(SensorExtractor(rows)(preprocess(windows)))
     every = SensorExtractor(rows, every_row=True)
-    stream = RecoveringStream(scorer, context, every.step)
+    stream = RecoveryDampingStream(scorer, context, every.step)
     *together, bare = stream(every(preprocess(series[None])), torch.zeros(context))
     for ours, theirs in zip(together, alone, strict=True):
         torch.testing.assert_close(ours[context:], theirs, rtol=1e-5, atol=1e-6)

@@ -20,7 +20,17 @@ from anomaly.data.pictures.reading import Picture
 from anomaly.errors import DataError
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.transfer import Judged, label_gain
-from anomaly.scorers.boosted import RAISE, Rows, Vote, fit_adaboost, fit_tradaboost, held_out_shares, pooled, raised, vote_tensors
+from anomaly.scorers.boosted import (
+    FULL_VOTE,
+    Rows,
+    Vote,
+    add_vote,
+    fit_adaboost,
+    fit_tradaboost,
+    held_out_shares,
+    pooled_features,
+    vote_tensors,
+)
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import CameraSpec
 
@@ -43,7 +53,7 @@ def labelled(normals: Sequence[Tensor], faults: Sequence[Tensor]) -> Labelled:
     >>> found.x.shape, found.y.tolist()
     ((5, 16), [0, 0, 0, 1, 1])
     """
-    parts = [(pooled(list(maps)).double().numpy(), label) for label, maps in enumerate((normals, faults)) if maps]
+    parts = [(pooled_features(list(maps)).double().numpy(), label) for label, maps in enumerate((normals, faults)) if maps]
     return Labelled(np.concatenate([x for x, _ in parts]), np.concatenate([np.full(len(x), label, np.int64) for x, label in parts]))
 
 
@@ -68,7 +78,7 @@ def fit_vote(
     own = labelled(normals, faults)
     vote, share, report = choose_vote(own, source, spec.seed)
     alone, spread = _normal_only(spec, normals, faults)
-    gain, low, high = _gain(own.y, raised(alone, share, RAISE * spread), alone, spec.seed)
+    gain, low, high = _gain(own.y, add_vote(alone, share, FULL_VOTE * spread), alone, spec.seed)
     report["over_normal_only"] = {"auroc": auroc(own.y == 1, alone), "gain": gain, "gain_ci95": [low, high]}
     report["faults"] = int(own.y.sum())
     if gain <= 0 or not vote.stumps:

@@ -21,7 +21,7 @@ from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages, fold_batch_norm
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.scorers.build import fit_camera_scorer
-from anomaly.scorers.pictures.memory_bank import MemoryBank, without
+from anomaly.scorers.pictures.memory_bank import MemoryBank, leave_one_out
 from anomaly.spec import CameraSpec
 
 JUDGED = 60  # pictures that fit, and as many that are ranked, when extractors are compared
@@ -94,7 +94,7 @@ class Judging:
         rankings = []
         for i in judged:
             at = chosen[i]
-            less = without(scorer, i, [maps[at : at + 1] for maps in features])
+            less = leave_one_out(scorer, i, [maps[at : at + 1] for maps in features])
             rankings.append(self.rank_scorer(less, extractor, preprocess, [self.pictures.readable[at]], seed=3 + i))
         return joined(rankings).auroc()
 

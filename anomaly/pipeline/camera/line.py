@@ -27,7 +27,7 @@ from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.pipeline.camera.variants import make_variants
 from anomaly.pipeline.line import Exported, Fitted, Graphs, Progress, with_transfer
 from anomaly.schema import InputSchema
-from anomaly.scorers.boosted import raised, with_vote
+from anomaly.scorers.boosted import add_vote, with_vote
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
 from anomaly.scorers.suspects import fit_trimmed
 from anomaly.spec import CameraSpec
@@ -71,7 +71,7 @@ class CameraLine:
         vote = load_vote(extractor)
         if vote:
             boosted = with_vote(scorer, vote, float(held_out.std()))
-            held_out = raised(held_out, vote["held_out"].numpy(), float(boosted.step))
+            held_out = add_vote(held_out, vote["held_out"].numpy(), float(boosted.step))
             scorer = boosted
         suspects = {readable[i].id: round(float(held_out[i]), 3) for i in trimmed.suspect.nonzero()[:, 0].tolist()}
         if suspects:

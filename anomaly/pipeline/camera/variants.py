@@ -26,7 +26,7 @@ from anomaly.export.onnx_graph import export_onnx
 from anomaly.export.precision import feature_graph, half_extractor, integer_extractor
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.pipeline.line import Progress
-from anomaly.scorers.pictures.memory_bank import MemoryBank, measured_again
+from anomaly.scorers.pictures.memory_bank import MemoryBank, recalibrate
 from anomaly.spec import CameraSpec
 
 RANGES_FROM = 64  # normal pictures that the ranges of the 8-bit convolutions are measured on
@@ -128,7 +128,7 @@ def _integer_convolutions(
         return None
     features = _features(pictures, extractor)
     with torch.inference_mode():
-        fitted = measured_again(scorer, features, borrowed)
+        fitted = recalibrate(scorer, features, borrowed)
     held_out = fitted.held_out.double().numpy()
     again = Detector(detector.preprocess, detector.extractor, fitted.scorer, fit_calibrator(held_out, float(len(held_out)))).eval()
     graph = integer_extractor(export_onnx(again, np.concatenate([ranges[0], ranges[0]])), ranges)

@@ -33,8 +33,8 @@ from anomaly.pipeline.sensor.tables import NormalReadings
 from anomaly.pipeline.sensor.transfer import SensorTransfer, describe_encoder
 from anomaly.schema import InputSchema
 from anomaly.scorers.build import load_sensor_scorer
-from anomaly.scorers.sensors.windows import Recovering
-from anomaly.scorers.suspects import stands_out
+from anomaly.scorers.sensors.windows import RecoveryDamping
+from anomaly.scorers.suspects import is_outlier
 from anomaly.spec import SensorSpec, Transfer
 
 MOST_SUSPECT = 1 / 3  # of the windows, at most, are left out of the fit
@@ -112,7 +112,7 @@ class SensorLine:
         held_out = held_out_scores(self.spec, normals, network, features)
         tried = {method: held_out.ranking.auroc()}
         progress(f"{method}: made-up faults AUROC {tried[method]:.4f}")
-        suspect = stands_out(torch.from_numpy(held_out.scores)).numpy()
+        suspect = is_outlier(torch.from_numpy(held_out.scores)).numpy()
         leave_out = self.spec.scorer.suspects == "leave_out" and bool(0 < suspect.mean() <= MOST_SUSPECT)
         suspects = name_suspects(readings.tables, self.spec.input.window, normals.places, held_out.scores, suspect)
         kept = ~suspect if leave_out else np.ones_like(suspect)
@@ -142,7 +142,7 @@ class SensorLine:
     def detector(self, extractor: Path, tensors: dict[str, Tensor], calibrator: Calibrator) -> Detector:
         network, _ = load_sensor_extractor(self.spec, extractor)
         preprocess = SensorPreprocess(tensors["input.center"], tensors["input.scale"])
-        return Detector(preprocess, network, Recovering(load_sensor_scorer(tensors)), calibrator).eval()
+        return Detector(preprocess, network, RecoveryDamping(load_sensor_scorer(tensors)), calibrator).eval()
 
     def input_schema(self, tensors: dict[str, Tensor]) -> InputSchema:
         table = self.readings.tables[0]

@@ -1,4 +1,4 @@
-"""What the scorers of pictures share: patches of feature maps, which places are looked at, and the unit of a distance map."""
+"""What the scorers of pictures share: patch embedding, region of interest, and the standardisation of distance maps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,13 @@ Roi = Sequence[tuple[float, float, float, float]]  # rectangles (left, top, righ
 
 
 def embed(features: Tensor, metric: Metric, center: Tensor, spread: Tensor) -> Tensor:
-    """(N, C, h, w) -> patches (N * h * w, C): 3x3 means, centred; for "unit" also standardised and of length one."""
+    """Locally aware patch features (PatchCore, section 3.1): maps (N, C, h, w) -> patches (N * h * w, C).
+
+    Means over 3x3 neighbourhoods less `center` (C,); with the metric "unit" also divided by `spread` (C,) and scaled to length one.
+
+    >>> embed(torch.ones(1, 2, 4, 4), "raw", torch.zeros(2), torch.ones(2)).shape
+    torch.Size([16, 2])
+    """
     pooled = F.avg_pool2d(features, 3, stride=1, padding=1, count_include_pad=False)
     rows = pooled.permute(0, 2, 3, 1).reshape(-1, features.shape[1]) - center
     if metric == "unit":
@@ -23,14 +29,18 @@ def embed(features: Tensor, metric: Metric, center: Tensor, spread: Tensor) -> T
     return rows
 
 
-def centre_of(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Centre (C,) and spread (C,) of the patches of (N, C, h, w), as `embed` takes them."""
+def patch_mean_std(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (C,) and standard deviation (C,) of the patches of maps (N, C, h, w): the center and spread that `embed` takes."""
     raw = embed(maps, "raw", torch.zeros(maps.shape[1]), torch.ones(maps.shape[1]))
     return raw.mean(0), raw.std(0).clamp(min=1e-6)
 
 
-def places(roi: Roi, high: int, wide: int) -> Tensor:
-    """Which places (h, w) of a grid have their middle in a rectangle; all of them when there is none, or none is hit."""
+def roi_mask(roi: Roi, high: int, wide: int) -> Tensor:
+    """Which places of a grid have their middle in a rectangle, bool (h, w); all of them when there is no rectangle or none is hit.
+
+    >>> roi_mask([(0.0, 0.0, 0.5, 1.0)], 1, 4).tolist()  # the left half
+    [[True, True, False, False]]
+    """
     y, x = ((torch.arange(high) + 0.5) / high)[:, None], ((torch.arange(wide) + 0.5) / wide)[None, :]
     inside = torch.zeros(high, wide, dtype=torch.bool)
     for left, top, right, bottom in roi:
@@ -38,12 +48,12 @@ def places(roi: Roi, high: int, wide: int) -> Tensor:
     return inside if inside.any() else torch.ones_like(inside)
 
 
-def usual_of(distances: Tensor, roi: Roi) -> Tensor:
-    """Mean and deviation (2,) of the largest distance in a picture, of the distances (N, h, w) of unseen normals."""
-    largest = distances[:, places(roi, *distances.shape[-2:])].amax(dim=1)
+def unseen_max_mean_std(distances: Tensor, roi: Roi) -> Tensor:
+    """Mean and standard deviation (2,) of a picture's largest distance, from leave-one-out distances (N, h, w) of normals."""
+    largest = distances[:, roi_mask(roi, *distances.shape[-2:])].amax(dim=1)
     return torch.stack([largest.mean(), largest.std().clamp(min=1e-6)])
 
 
-def in_its_unit(distances: Tensor, usual: Tensor) -> Tensor:
-    """Distances (N, h, w) in deviations of unseen normals' largest, (N, 1, h, w)."""
-    return ((distances - usual[0]) / usual[1]).unsqueeze(1)
+def standardise(distances: Tensor, mean_std: Tensor) -> Tensor:
+    """Distances (N, h, w) less the mean, over the standard deviation, of unseen normals' largest: (N, 1, h, w)."""
+    return ((distances - mean_std[0]) / mean_std[1]).unsqueeze(1)

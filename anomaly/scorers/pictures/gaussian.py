@@ -1,11 +1,11 @@
-"""A Gaussian of normal features at each place, PaDiM's idea (Defard et al. 2021, arXiv:2011.08785), beside the memory banks.
+"""PaDiM: a Gaussian of normal features at each place of the picture (Defard et al. 2021, arXiv:2011.08785), scored by Mahalanobis distance.
 
-A bank asks whether a patch was seen anywhere; this asks whether it is usual here, with all correlations between channels. It needs no
-search, says more than a bank where normals are few, and a defect hidden among many normals hardly moves it.
+A memory bank asks whether a patch was seen anywhere. This asks whether it is usual at its place, with all correlations between channels.
+It needs no search, is the better one where normals are few, and a defect hidden among many normals hardly moves it.
 
-Each place has a mean of its own; two by two places share a covariance, so that it rests on four times as many patches and takes a quarter
-of the room. A hundredth of the mean variance on its diagonal keeps it regular for however few pictures. What a picture would be called had
-it not been learnt is worked out in closed form (Woodbury's identity), not by fitting again.
+Two things differ from the paper. Each place has a mean of its own, but two by two places share a covariance, so that it rests on four
+times as many patches and takes a quarter of the memory. And a hundredth of the mean variance is added to its diagonal, so that it can be
+inverted for however few pictures. Leave-one-out distances are computed in closed form (Woodbury's identity), not by fitting again.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from anomaly.scorers.pictures.embedding import Metric, Roi, centre_of, embed, in_its_unit, usual_of
+from anomaly.scorers.pictures.embedding import Metric, Roi, embed, patch_mean_std, standardise, unseen_max_mean_std
 
 RIDGE = 0.01  # share of the mean variance on the diagonal
 SHARED = 2  # places a side that share a covariance, where the grid's side is even
 
 
-class Gaussian(nn.Module):
-    """Mahalanobis distance to the normals of a place, in standard deviations of unseen normals' worst places."""
+class PlaceGaussians(nn.Module):
+    """Mahalanobis distance to the normals of a place, standardised by the largest distances of unseen normals."""
 
     center: Tensor
     spread: Tensor
@@ -36,16 +36,16 @@ class Gaussian(nn.Module):
         self.register_buffer("spread", spread)  # (D,)
         self.register_buffer("mean", mean)  # (h, w, D)
         self.register_buffer("whiten", whiten)  # (B, D, D): lower triangular, one a group of places
-        self.register_buffer("usual", usual)  # (2,): mean and deviation of the largest distance in an unseen normal picture
+        self.register_buffer("usual", usual)  # (2,): mean and standard deviation of the largest distance in an unseen normal picture
         self.register_buffer("count", count)  # (): pictures it was fitted on
 
     def forward(self, features: Tensor, roi: Roi = ()) -> Tensor:
-        """(N, D, h, w) -> standardised distance map (N, 1, h, w). The region of interest changes nothing: places are apart anyhow."""
+        """(N, D, h, w) -> standardised distance map (N, 1, h, w). `roi` changes nothing, for no place depends on another."""
         high, wide = features.shape[-2:]
-        return in_its_unit(_places(self._whitened(features).square().sum(3).sqrt(), high, wide), self.usual)
+        return standardise(_ungroup(self._whitened(features).square().sum(3).sqrt(), high, wide), self.usual)
 
-    def unseen(self, features: Tensor) -> Tensor:
-        """Distances (N, h, w) that pictures (N, D, h, w) it was fitted on would have, had each not been learnt.
+    def leave_one_out_distances(self, features: Tensor) -> Tensor:
+        """Distances (N, h, w) of pictures (N, D, h, w) it was fitted on, each as if it had been left out of the fit.
 
         Without a picture its places' means move by d / (n - 1), and the covariance loses n / (n - 1) d d' of each place of the group.
         """
@@ -54,46 +54,49 @@ class Gaussian(nn.Module):
         share = self._share(rows.shape[2])
         left = torch.linalg.solve(torch.eye(rows.shape[2]) - share * inner, inner).diagonal(dim1=2, dim2=3)
         factor = float(self.count) / (float(self.count) - 1)
-        return _places(left.clamp(min=0.0).sqrt() * factor, *features.shape[-2:])
+        return _ungroup(left.clamp(min=0.0).sqrt() * factor, *features.shape[-2:])
 
-    def without(self, features: Tensor) -> Gaussian:
-        """The same without one picture (1, D, h, w) of those it was fitted on."""
+    def leave_one_out(self, features: Tensor) -> PlaceGaussians:
+        """These Gaussians less one picture (1, D, h, w) of those they were fitted on."""
         rows = self._whitened(features)[:, 0]  # (B, k, D)
         lost = torch.eye(rows.shape[2]) - self._share(rows.shape[1]) * rows.transpose(1, 2) @ rows
         whiten = torch.linalg.solve_triangular(torch.linalg.cholesky(lost), self.whiten, upper=False)
         high, wide = features.shape[-2:]
         own = embed(features, self.metric, self.center, self.spread).reshape(high, wide, -1)
         mean = self.mean - (own - self.mean) / (float(self.count) - 1)
-        return Gaussian(self.metric, self.center, self.spread, mean, whiten, self.usual, self.count - 1)
+        return PlaceGaussians(self.metric, self.center, self.spread, mean, whiten, self.usual, self.count - 1)
 
     def _share(self, places: int) -> float:
-        """By how much d d' of one picture's place counts in the covariance of its group."""
+        """The weight of one picture's d d' at a place in the covariance of its group."""
         count = float(self.count)
         return (1 - RIDGE) * count / (count - 1) / (count * places)
 
     def _whitened(self, features: Tensor) -> Tensor:
-        """(N, D, h, w) -> (B, N, k, D): by group of k places, as departures from the mean in a unit that makes all directions alike."""
+        """(N, D, h, w) -> (B, N, k, D): by group of k places, less the mean and whitened."""
         high, wide = features.shape[-2:]
         rows = embed(features, self.metric, self.center, self.spread).reshape(-1, high, wide, features.shape[1]) - self.mean
         groups = _groups(rows)
         return (groups.flatten(1, 2) @ self.whiten.transpose(1, 2)).reshape(groups.shape)
 
 
-def fit_gaussians(maps: Tensor, own: int, metric: Metric, roi: Roi = ()) -> tuple[Gaussian, Tensor]:
-    """Fit on maps (N, D, h, w) of normal pictures; also the distances (own, h, w) of the first `own`, each as if it had not been learnt."""
+def fit_place_gaussians(maps: Tensor, own: int, metric: Metric, roi: Roi = ()) -> tuple[PlaceGaussians, Tensor]:
+    """PaDiM on maps (N, D, h, w) float32 of at least two normal pictures.
+
+    Also returns the leave-one-out distances (own, h, w) of the first `own` pictures.
+    """
     count, _, high, wide = maps.shape
-    center, spread = centre_of(maps)
+    center, spread = patch_mean_std(maps)
     rows = embed(maps, metric, center, spread).reshape(count, high, wide, -1)
     mean = rows.mean(0)
-    away = _groups(rows - mean).flatten(1, 2)  # (B, N * k, D)
-    covariance = away.transpose(1, 2) @ away / away.shape[1]
+    deviation = _groups(rows - mean).flatten(1, 2)  # (B, N * k, D)
+    covariance = deviation.transpose(1, 2) @ deviation / deviation.shape[1]
     ridge = RIDGE * covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
     unit = torch.eye(maps.shape[1])
     lower = torch.linalg.cholesky((1 - RIDGE) * covariance + ridge[:, None, None] * unit)
     whiten = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)
-    fitted = Gaussian(metric, center, spread, mean, whiten, torch.tensor([0.0, 1.0]), torch.tensor(float(count)))
-    distances = torch.cat([fitted.unseen(part) for part in maps[:own].split(64)])  # type: ignore[no-untyped-call]
-    fitted.usual.copy_(usual_of(distances, roi))
+    fitted = PlaceGaussians(metric, center, spread, mean, whiten, torch.tensor([0.0, 1.0]), torch.tensor(float(count)))
+    distances = torch.cat([fitted.leave_one_out_distances(part) for part in maps[:own].split(64)])  # type: ignore[no-untyped-call]
+    fitted.usual.copy_(unseen_max_mean_std(distances, roi))
     return fitted, distances
 
 
@@ -103,15 +106,15 @@ def _sides(high: int, wide: int) -> tuple[int, int]:
 
 
 def _groups(rows: Tensor) -> Tensor:
-    """(N, h, w, D) -> (B, N, k, D): k places that lie together, B groups of them."""
+    """(N, h, w, D) -> (B, N, k, D): B groups of k neighbouring places."""
     _, high, wide, width = rows.shape
     down, across = _sides(high, wide)
     apart = rows.reshape(-1, high // down, down, wide // across, across, width).permute(1, 3, 0, 2, 4, 5)
     return apart.reshape((high // down) * (wide // across), -1, down * across, width)
 
 
-def _places(values: Tensor, high: int, wide: int) -> Tensor:
-    """(B, N, k) -> (N, h, w): back to where the places lie."""
+def _ungroup(values: Tensor, high: int, wide: int) -> Tensor:
+    """(B, N, k) -> (N, h, w): the inverse of `_groups`."""
     down, across = _sides(high, wide)
     apart = values.reshape(high // down, wide // across, -1, down, across).permute(2, 0, 3, 1, 4)
     return apart.reshape(-1, high, wide)

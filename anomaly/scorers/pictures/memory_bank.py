@@ -1,8 +1,16 @@
-"""The default scorer of pictures: memory banks of normal patches (`patches.py`) and Gaussians of places (`gaussian.py`), added up.
+"""PatchCore memory banks (Roth et al. 2022, arXiv:2106.08265) and PaDiM Gaussians (Defard et al. 2021, arXiv:2011.08785), summed.
 
-Each stage is searched on its own grid; the distance maps, not the features, are brought to one grid and added. Raw
-distances and distances between unit-length features see different defects, and their sum sees more than either, once
-each is measured in what normal pictures never seen by the bank show of it.
+The default scorer of pictures. In the paper's order, with where each step is:
+
+1. Embed: feature maps to locally aware patches (`embedding.embed`).
+2. Sample: thin the patches by a greedy k-center coreset (`scorers.coreset.greedy_coreset`) and keep them (`patches.fit_patch_bank`).
+   Instead of patches a bank can keep a Gaussian of each place (`gaussian.fit_place_gaussians`).
+3. Score: distance of each patch to its nearest in the bank (`patches.PatchBank.distance`), summed over banks (`combine_maps`).
+
+What differs from the paper: every stage has a bank on its own grid, and their distance maps, not the features, are brought to one grid.
+Raw distances and distances between unit-length features see different defects; their sum sees more than either. For that, each map is
+standardised by the leave-one-out distances of the normal pictures (`embedding.standardise`). The score is the mean of the worst
+2 % of places, not the single worst.
 """
 
 from __future__ import annotations
@@ -15,19 +23,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly.scorers.pictures.embedding import Metric, Roi, embed, in_its_unit, places, usual_of
-from anomaly.scorers.pictures.gaussian import Gaussian, fit_gaussians
-from anomaly.scorers.pictures.patches import Bank, fit_bank
+from anomaly.scorers.pictures.embedding import Metric, Roi, embed, roi_mask, standardise, unseen_max_mean_std
+from anomaly.scorers.pictures.gaussian import PlaceGaussians, fit_place_gaussians
+from anomaly.scorers.pictures.patches import PatchBank, fit_patch_bank
 
-UNSEEN = -10.0  # the map's value outside the region of interest: calmer than any normal place
+OUTSIDE_ROI = -10.0  # the map's value outside the region of interest: lower than at any normal place
 TOP_SHARE = 0.02  # share of a picture's places, the worst ones, whose mean is the score
 
 
 @dataclass(frozen=True)
 class BankPlan:
-    """Which stage (its position in the extractor's answer) a bank holds, how distances are measured, patches at most.
+    """What one bank holds: the stage (its position in the extractor's answer), how distances are measured, patches at most.
 
-    With `model` "gaussian" no patches are kept, but the Gaussian of each place.
+    `model`: "patches" for PatchCore; "gaussian" for PaDiM, which keeps a Gaussian of each place and ignores `size`.
     """
 
     stage: int
@@ -37,9 +45,9 @@ class BankPlan:
 
 
 class MemoryBank(nn.Module):
-    """Several banks, and Gaussians, whose standardised maps are added. The score is the mean of the worst 2 % of places looked at."""
+    """Several banks whose standardised maps are averaged. The score is the mean of the worst 2 % of places in the region of interest."""
 
-    def __init__(self, plans: Sequence[BankPlan], banks: Sequence[Bank | Gaussian], roi: Roi = ()) -> None:
+    def __init__(self, plans: Sequence[BankPlan], banks: Sequence[PatchBank | PlaceGaussians], roi: Roi = ()) -> None:
         super().__init__()
         self.plans = tuple(plans)
         self.banks = nn.ModuleList(banks)
@@ -47,11 +55,11 @@ class MemoryBank(nn.Module):
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """One map (N, C_s, h_s, w_s) a stage -> score (N,), map (N, h, w) on the finest grid among the banks."""
-        return combine([bank(features[plan.stage], self.roi) for plan, bank in zip(self.plans, self.banks, strict=True)], self.roi)
+        return combine_maps([bank(features[plan.stage], self.roi) for plan, bank in zip(self.plans, self.banks, strict=True)], self.roi)
 
 
-def combine(maps: Sequence[Tensor], roi: Roi = ()) -> tuple[Tensor, Tensor]:
-    """Standardised maps (N, 1, h_b, w_b), one a bank -> score (N,), their mean (N, h, w) on the finest grid."""
+def combine_maps(maps: Sequence[Tensor], roi: Roi = ()) -> tuple[Tensor, Tensor]:
+    """Standardised maps (N, 1, h_b, w_b) of the banks -> score (N,), their mean (N, h, w) on the finest grid among them."""
     grid = max((one.shape[-2:] for one in maps), key=lambda side: int(side[0]))
     high, wide = int(grid[0]), int(grid[1])
     total: Tensor | None = None
@@ -62,16 +70,16 @@ def combine(maps: Sequence[Tensor], roi: Roi = ()) -> tuple[Tensor, Tensor]:
     mean = total[:, 0] / len(maps)
     looked_at = high * wide
     if roi:
-        inside = places(roi, high, wide)
+        inside = roi_mask(roi, high, wide)
         looked_at = int(inside.sum())
-        mean = torch.where(inside, mean, torch.full_like(mean, UNSEEN))
+        mean = torch.where(inside, mean, torch.full_like(mean, OUTSIDE_ROI))
     worst = mean.flatten(1).topk(max(1, round(TOP_SHARE * looked_at)), dim=1).values
     return worst.mean(dim=1), mean
 
 
 @dataclass(frozen=True)
 class FittedBanks:
-    """A scorer, and what it says of each of its own pictures with that picture's patches taken out of the banks."""
+    """A scorer, and the leave-one-out scores and maps of the pictures it was fitted on."""
 
     scorer: MemoryBank
     held_out: Tensor  # scores (N,)
@@ -87,62 +95,72 @@ def fit_memory_bank(
     roi: Roi = (),
     borrowed: Sequence[Tensor] = (),
 ) -> FittedBanks:
-    """Fit banks on the features of at least two normal pictures: one (N, C_s, h_s, w_s) a stage.
+    """PatchCore and PaDiM banks, one a plan, on the features of at least two normal pictures: one (N, C_s, h_s, w_s) float32 a stage.
 
-    `borrowed`, one (M, C_s, h_s, w_s) a stage, are normal pictures of another line: they join the banks, but are not scored.
+    A bank holds at most its plan's size and at most `share` of all patches. Every picture is then scored by the banks less its own
+    patches (leave-one-out): these held-out scores calibrate, and standardise each bank's distances. `borrowed`, one (M, C_s, h_s, w_s)
+    a stage, are normal pictures of another line: they join the banks, but are not scored. `roi`: rectangles (left, top, right,
+    bottom) in shares of the picture; other places do not count. Memory: the embedded patches of one stage, twice.
 
-    A bank holds at most its plan's size and at most `share` of all patches. Every picture is then scored by the banks less
-    its own patches (leave-one-out): the held-out scores calibrate, and standardise each bank's distances. Memory: the
-    embedded patches of one stage, twice.
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> features = [torch.randn(20, 8, 6, 6, generator=generator)]  # one stage of 20 normal pictures
+    >>> fitted = fit_memory_bank(features, [BankPlan(stage=0, metric="raw", size=200)], 0.5, generator)
+    >>> defect = torch.randn(1, 8, 6, 6, generator=generator)
+    >>> defect[:, :, 2, 3] += 9.0
+    >>> score, heat = fitted.scorer([defect])
+    >>> bool(score > fitted.held_out.max()), heat.shape
+    (True, torch.Size([1, 6, 6]))
     """
-    banks: list[Bank | Gaussian] = []
+    banks: list[PatchBank | PlaceGaussians] = []
     maps = []
     for plan in plans:
         joined = [maps[plan.stage] for maps in (features, borrowed) if maps]
         bank, distances = _fit_one(torch.cat(joined), len(features[plan.stage]), plan, share, generator, roi)
         banks.append(bank)
-        maps.append(in_its_unit(distances, bank.usual))
+        maps.append(standardise(distances, bank.usual))
         if progress is not None:
-            what = f"{len(bank.patches)} of {distances.numel()} patches" if isinstance(bank, Bank) else "a Gaussian at each place"
+            what = f"{len(bank.patches)} of {distances.numel()} patches" if isinstance(bank, PatchBank) else "a Gaussian at each place"
             progress(f"bank {len(banks)} of {len(plans)}: {what}")
-    held_out, mean = combine(maps, roi)
+    held_out, mean = combine_maps(maps, roi)
     return FittedBanks(MemoryBank(plans, banks, roi), held_out, mean)
 
 
-def _fit_one(maps: Tensor, own: int, plan: BankPlan, share: float, generator: torch.Generator, roi: Roi) -> tuple[Bank | Gaussian, Tensor]:
-    """What the plan says, and the leave-one-out distances (own, h, w) of the first `own` of the pictures it was made from."""
+def _fit_one(
+    maps: Tensor, own: int, plan: BankPlan, share: float, generator: torch.Generator, roi: Roi
+) -> tuple[PatchBank | PlaceGaussians, Tensor]:
+    """The bank that the plan describes, and the leave-one-out distances (own, h, w) of the first `own` of its pictures."""
     if plan.model == "gaussian":
-        return fit_gaussians(maps, own, plan.metric, roi)
-    return fit_bank(maps, own, plan.metric, plan.size, share, generator, roi)
+        return fit_place_gaussians(maps, own, plan.metric, roi)
+    return fit_patch_bank(maps, own, plan.metric, plan.size, share, generator, roi)
 
 
-def without(scorer: MemoryBank, picture: int, features: Sequence[Tensor]) -> MemoryBank:
-    """As if one picture of the fit had not been seen, `features` one (1, C_s, h_s, w_s) a stage."""
-    banks: list[Bank | Gaussian] = []
+def leave_one_out(scorer: MemoryBank, picture: int, features: Sequence[Tensor]) -> MemoryBank:
+    """The scorer less picture number `picture` of its fit, whose `features` are one (1, C_s, h_s, w_s) a stage."""
+    banks: list[PatchBank | PlaceGaussians] = []
     for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
-        assert isinstance(bank, Bank | Gaussian)
-        banks.append(bank.without(picture) if isinstance(bank, Bank) else bank.without(features[plan.stage]))
+        assert isinstance(bank, PatchBank | PlaceGaussians)
+        banks.append(bank.leave_one_out(picture) if isinstance(bank, PatchBank) else bank.leave_one_out(features[plan.stage]))
     return MemoryBank(scorer.plans, banks, scorer.roi)
 
 
-def measured_again(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequence[Tensor] = ()) -> FittedBanks:
-    """The same banks for features that moved a little (an extractor in 8-bit arithmetic): what is usual is measured on them anew.
+def recalibrate(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequence[Tensor] = ()) -> FittedBanks:
+    """The same banks, standardised anew for features that moved a little (an extractor in 8-bit arithmetic).
 
     `features` are of the very pictures that the banks were fitted on, in their order: one (N, C_s, h_s, w_s) a stage. Gaussians, which
-    take a moment, are fitted anew, `borrowed` among them as in `fit_memory_bank`.
+    are quick to fit, are fitted anew, with `borrowed` as in `fit_memory_bank`.
     """
-    banks: list[Bank | Gaussian] = []
+    banks: list[PatchBank | PlaceGaussians] = []
     maps = []
     for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
         found = features[plan.stage]
-        if isinstance(bank, Bank):
+        if isinstance(bank, PatchBank):
             high, wide = found.shape[-2:]
-            distances = bank.unseen(embed(found, plan.metric, bank.center, bank.spread), high, wide, scorer.roi)
-            banks.append(bank.again(usual_of(distances, scorer.roi)))
+            distances = bank.leave_one_out_distances(embed(found, plan.metric, bank.center, bank.spread), high, wide, scorer.roi)
+            banks.append(bank.recalibrated(unseen_max_mean_std(distances, scorer.roi)))
         else:
             joined = torch.cat([one[plan.stage] for one in (features, borrowed) if one])
-            gaussian, distances = fit_gaussians(joined, len(found), plan.metric, scorer.roi)
+            gaussian, distances = fit_place_gaussians(joined, len(found), plan.metric, scorer.roi)
             banks.append(gaussian)
-        maps.append(in_its_unit(distances, banks[-1].usual))
-    held_out, mean = combine(maps, scorer.roi)
+        maps.append(standardise(distances, banks[-1].usual))
+    held_out, mean = combine_maps(maps, scorer.roi)
     return FittedBanks(MemoryBank(scorer.plans, banks, scorer.roi), held_out, mean)

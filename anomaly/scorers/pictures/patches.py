@@ -1,8 +1,8 @@
-"""One memory bank of normal patches, PatchCore's idea (Roth et al. 2022, arXiv:2106.08265): the distance to the nearest of them.
+"""PatchCore's memory bank of normal patches (Roth et al. 2022, arXiv:2106.08265): distance to the nearest of them, searched in two steps.
 
-A bank is searched in two steps. Every place looks for its nearest patch among the first half, a coreset of its own, for patches are kept in
-the order picked, farthest first. Only the eighth of a picture's places that are farthest from those go on to the rest: the worst places
-make the score, and the others keep a distance that is at most too large. That is little more than half the work, and costs no accuracy
+Patches are kept in the order the coreset picked them, so the first half is a coreset of its own, only coarser. Every place is compared with
+this half. Only the eighth of a picture's places that are farthest from it are compared with the rest: the worst places make the score,
+and the others keep a distance that is at most too large. That is little more than half the work, and costs no accuracy
 (docs/results/pictures.md).
 """
 
@@ -12,16 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from anomaly.scorers.coreset import greedy_coreset
-from anomaly.scorers.pictures.embedding import Metric, Roi, centre_of, embed, in_its_unit, places, usual_of
+from anomaly.scorers.pictures.embedding import Metric, Roi, embed, patch_mean_std, roi_mask, standardise, unseen_max_mean_std
 
 LEVELS = 127  # patches are rounded to whole numbers in -127..127
 BLOCK = 2048  # patches a matrix product of the search: the products of one block stay in the cache; a bank of one is searched whole
-FIRST = 2  # one in so many patches is seen by every place
-FAR = 8  # one in so many places of a picture, those farthest from these patches, sees all
+COARSE = 2  # one in so many patches is compared with every place
+REFINED = 8  # one in so many places of a picture, the farthest from those patches, is compared with all
 
 
-class Bank(nn.Module):
-    """One bank: patches of one stage, distance to the nearest in standard deviations of unseen normals' worst places.
+class PatchBank(nn.Module):
+    """Patches of one stage; the distance to the nearest is standardised by the largest distances of unseen normals.
 
     Patches are kept as whole numbers in -127..127, one byte each, and queries are brought to the same unit. The export can
     round the queries too and so search in 8-bit arithmetic (`export.integer_search`).
@@ -42,7 +42,7 @@ class Bank(nn.Module):
         self.register_buffer("center", center)  # (D,)
         self.register_buffer("spread", spread)  # (D,)
         self.register_buffer("step", step)  # (): the size of one whole number
-        self.register_buffer("usual", usual)  # (2,): mean and deviation of the largest distance in an unseen normal picture
+        self.register_buffer("usual", usual)  # (2,): mean and standard deviation of the largest distance in an unseen normal picture
         self.register_buffer("owner", owner)  # (M,) int32: the picture of the fit that a patch came from
         self.register_buffer("squared", patches.to(torch.float32).square().sum(1), persistent=False)
 
@@ -50,8 +50,8 @@ class Bank(nn.Module):
         """(N, C, h, w) -> standardised distance map (N, 1, h, w)."""
         count, _, high, wide = features.shape
         queries = embed(features, self.metric, self.center, self.spread) / self.step
-        distance = self.distance(queries, self.squared, places(roi, high, wide) if roi else None, high * wide)
-        return in_its_unit(distance.reshape(count, high, wide), self.usual)
+        distance = self.distance(queries, self.squared, roi_mask(roi, high, wide) if roi else None, high * wide)
+        return standardise(distance.reshape(count, high, wide), self.usual)
 
     def distance(self, queries: Tensor, squared: Tensor, inside: Tensor | None, each: int) -> Tensor:
         """Queries (N * each, D) in steps, each picture's together -> distance (N, each) to the nearest patch, in the features' own units.
@@ -60,12 +60,12 @@ class Bank(nn.Module):
         never too small. `squared` (M,) is the patches' |b|^2; infinity takes a patch out.
         """
         total = self.patches.shape[0]
-        first = total if total <= BLOCK else -(-total // FIRST)
+        first = total if total <= BLOCK else -(-total // COARSE)
         length = queries.square().sum(1)  # does not change which patch is nearest, and is added afterwards
         near = (self._nearest(queries, squared, 0, first) + length).reshape(-1, each)
         if first < total:
             looked_at = near if inside is None else near.masked_fill(~inside.flatten(), -torch.inf)
-            far = looked_at.topk(-(-each // FAR), dim=1, sorted=False).indices
+            far = looked_at.topk(-(-each // REFINED), dim=1, sorted=False).indices
             rows = (far + each * torch.arange(near.shape[0], device=far.device).unsqueeze(1)).flatten()
             beyond = self._nearest(queries[rows], squared, first, total) + length[rows]
             near = near.scatter(1, far, torch.minimum(near.gather(1, far), beyond.reshape(far.shape)))
@@ -81,12 +81,12 @@ class Bank(nn.Module):
         assert best is not None, "a bank holds at least one patch"
         return best
 
-    def unseen(self, patches: Tensor, high: int, wide: int, roi: Roi = ()) -> Tensor:
-        """Distances (N, h, w) that the pictures it was fitted on, in their order, would have, had each not been learnt.
+    def leave_one_out_distances(self, patches: Tensor, high: int, wide: int, roi: Roi = ()) -> Tensor:
+        """Distances (N, h, w) of the pictures it was fitted on, in their order, each to the patches of all others.
 
         `patches` (N * h * w, D) are theirs, as `embed` gives them.
         """
-        inside = places(roi, high, wide) if roi else None
+        inside = roi_mask(roi, high, wide) if roi else None
         pictures = patches.reshape(-1, high * wide, patches.shape[1])
         result = torch.empty(len(pictures), high, wide)
         for index, own in enumerate(pictures):
@@ -94,33 +94,34 @@ class Bank(nn.Module):
             result[index] = self.distance(own / self.step, others, inside, high * wide).reshape(high, wide)
         return result.nan_to_num(posinf=float(result[result.isfinite()].max()) if result.isfinite().any() else 0.0)
 
-    def without(self, picture: int) -> Bank:
-        """The same without the patches that came from one picture of the fit."""
+    def leave_one_out(self, picture: int) -> PatchBank:
+        """This bank less the patches that came from picture number `picture` of the fit."""
         others = self.owner != picture
         if not others.any():
             others = torch.ones_like(others)
-        return Bank(self.metric, self.patches[others], self.center, self.spread, self.step, self.usual, self.owner[others])
+        return PatchBank(self.metric, self.patches[others], self.center, self.spread, self.step, self.usual, self.owner[others])
 
-    def again(self, usual: Tensor) -> Bank:
-        """The same with another unit of its map."""
-        return Bank(self.metric, self.patches, self.center, self.spread, self.step, usual, self.owner)
+    def recalibrated(self, usual: Tensor) -> PatchBank:
+        """This bank with distances standardised by another mean and standard deviation `usual` (2,)."""
+        return PatchBank(self.metric, self.patches, self.center, self.spread, self.step, usual, self.owner)
 
 
-def fit_bank(
+def fit_patch_bank(
     maps: Tensor, own: int, metric: Metric, size: int, share: float, generator: torch.Generator, roi: Roi = ()
-) -> tuple[Bank, Tensor]:
-    """One bank of at most `size` patches and at most `share` of all those of maps (N, D, h, w) of normal pictures.
+) -> tuple[PatchBank, Tensor]:
+    """PatchCore: embed the maps (N, D, h, w) float32 of normal pictures, thin their patches by a greedy k-center coreset, keep those.
 
-    Also the distances (own, h, w) of the first `own` pictures, each as if it had not been learnt.
+    At most `size` patches and at most `share` of all are kept. Also returns the leave-one-out distances (own, h, w) of the first `own`
+    pictures.
     """
-    center, spread = centre_of(maps)
+    center, spread = patch_mean_std(maps)
     patches = embed(maps, metric, center, spread)
     count = max(2, min(size, int(share * len(patches))))
     picked = greedy_coreset(patches, count, generator)
     step = (patches[picked].abs().max() / LEVELS).clamp(min=1e-12)
     codes = torch.round(patches[picked] / step).to(torch.int8)
     high, wide = maps.shape[-2:]
-    bank = Bank(metric, codes, center, spread, step, torch.tensor([0.0, 1.0]), (picked // (high * wide)).to(torch.int32))
-    distances = bank.unseen(patches[: own * high * wide], high, wide, roi)
-    bank.usual.copy_(usual_of(distances, roi))
+    bank = PatchBank(metric, codes, center, spread, step, torch.tensor([0.0, 1.0]), (picked // (high * wide)).to(torch.int32))
+    distances = bank.leave_one_out_distances(patches[: own * high * wide], high, wide, roi)
+    bank.usual.copy_(unseen_max_mean_std(distances, roi))
     return bank, distances

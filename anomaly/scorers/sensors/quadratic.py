@@ -1,4 +1,4 @@
-"""Quadratic scorers for sensors, sqrt(d' M d) of a window's deviation d from normal: Mahalanobis distance, and PCA's T2 with SPE."""
+"""Mahalanobis distance, and PCA monitoring by T2 and SPE (Q statistic): both are sqrt(d' M d) of a window's deviation d from normal."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ Floats = NDArray[np.float64]
 class Quadratic(nn.Module):
     """Score = sqrt(d' M d / weight) of the deviation d of a window's features from their normal mean.
 
-    The share of sensor j is the part of d' M d that replacing its features by what the others predict would remove,
-    (M d)_j' (M_jj)^-1 (M d)_j: reconstruction-based contribution (Alcala and Qin 2009, doi:10.1016/j.automatica.2009.02.027), which
-    names the right sensor for any large enough single fault. Contributions are never negative and sum to the score.
+    Contributions are reconstruction-based (RBC; Alcala and Qin 2009, doi:10.1016/j.automatica.2009.02.027): the share of sensor j is the
+    part of d' M d that replacing its features by their prediction from the others would remove, (M d)_j' (M_jj)^-1 (M d)_j. They name
+    the right sensor for any large enough single fault, are never negative and sum to the score.
     """
 
     mean: Tensor
@@ -39,8 +39,8 @@ class Quadratic(nn.Module):
         """[(N, C * k, 1)] -> score (N,), contribution (N, C)."""
         sensors, width = self.mean.shape
         values, counts = by_sensor(features, sensors)
-        away = (values - self.mean) * counts.unsqueeze(2)  # (N, C, F)
-        white = away.reshape(-1, sensors * width) @ self.root  # a sum of squares loses no digits to cancelling, as d' M d would
+        deviation = (values - self.mean) * counts.unsqueeze(2)  # (N, C, F)
+        white = deviation.reshape(-1, sensors * width) @ self.root  # a sum of squares loses no digits to cancelling, as d' M d would
         score = white.square().sum(dim=1).sqrt()
         parts = (white @ self.root.T).reshape(-1, sensors, width)
         removed = (torch.matmul(parts.unsqueeze(2), self.blocks).squeeze(2) * parts).sum(dim=2).clamp(min=0.0)  # (N, C)
@@ -48,8 +48,8 @@ class Quadratic(nn.Module):
         return score, share * score.unsqueeze(1)
 
 
-def _standard(features: list[Tensor], sensors: int) -> tuple[Floats, Floats, Floats, int]:
-    """(standardised rows (N, C * F), mean, deviation, F)."""
+def _standardised(features: list[Tensor], sensors: int) -> tuple[Floats, Floats, Floats, int]:
+    """Standardised rows (N, C * F), their mean (C * F,), standard deviation (C * F,) and F."""
     values, _ = by_sensor(features, sensors)
     rows = values.reshape(values.shape[0], -1).double().numpy()
     mean = rows.mean(0)
@@ -58,7 +58,7 @@ def _standard(features: list[Tensor], sensors: int) -> tuple[Floats, Floats, Flo
 
 
 def _quadratic(matrix: Floats, mean: Floats, spread: Floats, width: int) -> Quadratic:
-    """From the matrix of standardised deviations to a scorer of raw ones."""
+    """A scorer of raw deviations from the matrix M (C * F, C * F) of standardised ones."""
     matrix = matrix / np.outer(spread, spread)
     blocks = np.stack([np.linalg.inv(matrix[i : i + width, i : i + width]) for i in range(0, len(mean), width)])
     parts = (mean.reshape(-1, width), np.linalg.cholesky(matrix), blocks)
@@ -66,18 +66,38 @@ def _quadratic(matrix: Floats, mean: Floats, spread: Floats, width: int) -> Quad
 
 
 def fit_gaussian(features: list[Tensor], sensors: int) -> Quadratic:
-    """Mahalanobis distance per degree of freedom, covariance shrunk after Ledoit and Wolf (2004), from [(N, C * k, 1)]."""
-    rows, mean, spread, width = _standard(features, sensors)
+    """Mahalanobis distance to the mean of normal windows, over the root of the number of features.
+
+    `features` are [level, spread, ..., known], each (N, C * k, 1) float32; `sensors` is C. The covariance is shrunk after Ledoit and Wolf
+    2004 (doi:10.1016/S0047-259X(03)00096-4).
+
+    >>> level = torch.randn(300, 2, 1, generator=torch.Generator().manual_seed(0))  # two sensors, 300 windows
+    >>> features = [level, 0.1 * level.flip(0), torch.ones_like(level)]
+    >>> scorer = fit_gaussian(features, sensors=2)
+    >>> score, contribution = scorer(features)
+    >>> round(float(score.square().mean()), 1)  # one on average over the normals
+    1.0
+    """
+    rows, mean, spread, width = _standardised(features, sensors)
     covariance, _ = ledoit_wolf(rows, assume_centered=True)
     return _quadratic(np.linalg.inv(covariance + 1e-6 * np.eye(len(mean))) / len(mean), mean, spread, width)
 
 
 def fit_pca(features: list[Tensor], sensors: int) -> Quadratic:
-    """PCA's T2 and SPE in one index, each divided by its control limit (Yue and Qin 2001, doi:10.1021/ie000141+), from [(N, C * k, 1)].
+    """PCA monitoring: T2 + SPE in one index, each over its control limit (Yue and Qin 2001, doi:10.1021/ie000141+).
 
-    Components keep 90 % of the variance. Limits at 99 %: T2 by the F law, SPE by Jackson and Mudholkar (1979).
+    `features` are [level, spread, ..., known], each (N, C * k, 1) float32; `sensors` is C. The principal components keep 90 % of the
+    variance. Control limits at 99 %: T2 by the F distribution, SPE by Jackson and Mudholkar (1979). The score is the root of the index.
+
+    >>> common = torch.randn(300, 1, 1, generator=torch.Generator().manual_seed(0))
+    >>> level = common * torch.tensor([1.0, 2.0, -1.0]).reshape(1, 3, 1)  # three sensors that move together
+    >>> level = level + 0.1 * torch.randn(300, 3, 1, generator=torch.Generator().manual_seed(1))
+    >>> scorer = fit_pca([level, torch.zeros_like(level), torch.ones_like(level)], sensors=3)
+    >>> score, contribution = scorer([torch.tensor([[[1.0], [2.0], [2.0]]]), torch.zeros(1, 3, 1), torch.ones(1, 3, 1)])
+    >>> int(contribution.argmax())  # the third ought to be at -1
+    2
     """
-    rows, mean, spread, width = _standard(features, sensors)
+    rows, mean, spread, width = _standardised(features, sensors)
     count, size = rows.shape
     variances, vectors = np.linalg.eigh(np.cov(rows.T) if size > 1 else np.array([[1.0]]))
     variances, vectors = np.maximum(variances[::-1], 1e-9), vectors[:, ::-1]
@@ -91,7 +111,13 @@ def fit_pca(features: list[Tensor], sensors: int) -> Quadratic:
 
 
 def spe_limit(residual_variances: Floats, confidence: float = LIMIT) -> float:
-    """The control limit of the squared prediction error by Jackson and Mudholkar (1979, doi:10.1080/00401706.1979.10489779)."""
+    """Control limit of the squared prediction error by Jackson and Mudholkar (1979, doi:10.1080/00401706.1979.10489779).
+
+    `residual_variances` are the eigenvalues of the covariance that the principal components leave out.
+
+    >>> round(spe_limit(np.array([1.0])), 1)  # the square of one standard normal exceeds 6.6 once in a hundred
+    6.6
+    """
     one, two, three = (float(np.sum(residual_variances**power)) for power in (1, 2, 3))
     h = 1 - 2 * one * three / (3 * two**2)
     if h <= 1e-3:  # far from normal: Box's chi-square approximation
