@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,6 +20,7 @@ from anomaly.edge.sources.base import Poll
 from anomaly.edge.sources.uri import open_source
 from anomaly.errors import SpecError
 from tests.conftest import Fitted
+from tests.edge.tiny import tiny_bundle
 
 
 def open_on_cpu(bundle: Bundle) -> Session:
@@ -63,3 +67,24 @@ def test_a_box_file_is_checked_before_any_work(tmp_path: Path) -> None:
     path.write_text('[[line]]\nname = "a"\nbundle = "b"\nsuorce = "c"\n')
     with pytest.raises(SpecError, match=r"key `line\.0\.(source|suorce)`"):
         read_box(path)
+
+
+def test_the_box_command_serves_all_its_lines_into_one_store(tmp_path: Path) -> None:
+    tiny_bundle(tmp_path / "tiny.anomaly")
+    for name, readings in (("calm", [0.1] * 20), ("faulty", [0.1] * 10 + [9.0] + [0.1] * 9)):
+        (tmp_path / f"{name}.csv").write_text("time,a,b\n" + "".join(f"{i},{value},{0.1 + i / 1000}\n" for i, value in enumerate(readings)))
+    lines = "".join(f'[[line]]\nname = "{name}"\nbundle = "tiny.anomaly"\nsource = "{name}.csv"\n' for name in ("calm", "faulty"))
+    (tmp_path / "box.toml").write_text('store = "s.db"\nalerts = "alerts.toml"\nworkers = 2\n' + lines)
+    (tmp_path / "alerts.toml").write_text('[[sink]]\nname = "file"\nkind = "jsonl"\npath = "alerts.jsonl"\n')
+    command = [sys.executable, "-m", "anomaly.cli", "box", "box.toml", "--once", "--provider", "cpu"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "2 lines on 2 workers" in done.stderr
+    assert "38 scored, 2 flagged, 1 alarms opened, 1 closed, 0 set aside; alerts delivered 2, waiting 0, dead 0" in done.stderr.replace(
+        "\n", " "
+    )
+    store = Store(tmp_path / "s.db")
+    assert [len(store.scores(name)) for name in ("calm", "faulty")] == [19, 19]
+    alerts = [json.loads(text) for text in (tmp_path / "alerts.jsonl").read_text().splitlines()]
+    assert [alert["source"] for alert in alerts] == ["/anomaly/faulty"] * 2
+    assert [top["sensor"] for top in alerts[0]["data"]["top"]] == ["a", "b"]

@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from anomaly.edge.sources.csv_file import CsvSource
+from anomaly.edge.sources.picture_folder import FolderSource
+from anomaly.edge.sources.table_folder import TableFolder
 from anomaly.edge.sources.uri import open_source
 from anomaly.errors import DataError
 from tests.edge.sources.conftest import IMAGE, SCHEMA
 
 
-def test_wrong_sources_are_named(tmp_path: Path, feed: Path) -> None:
+def test_wrong_sources_are_named(tmp_path: Path) -> None:
+    feed = tmp_path / "feed.csv"
     with pytest.raises(DataError, match="cannot be read"):
         CsvSource(tmp_path / "none.csv", SCHEMA, {})
     feed.write_text("time,a,c\n")
@@ -31,3 +34,13 @@ def test_sources_that_do_not_fit_are_named() -> None:
         open_source("mqtt://127.0.0.1", SCHEMA, lambda _: False, {})
     with pytest.raises(DataError, match="16-bit pictures"):
         open_source("camera:0", IMAGE.model_copy(update={"dtype": "uint16"}), lambda _: False, {})
+
+
+def test_a_plain_path_is_what_lies_there(tmp_path: Path) -> None:
+    (tmp_path / "feed.csv").write_text("time,a,b\n0,1,2\n")
+    for path, schema, kind in (
+        (tmp_path, IMAGE, FolderSource),
+        (tmp_path, SCHEMA, TableFolder),
+        (tmp_path / "feed.csv", SCHEMA, CsvSource),
+    ):
+        assert type(open_source(str(path), schema, lambda _: False, {})) is kind

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 from anomaly.errors import RecordError
 
+SIGNED_BITS: dict[int | bytes, int] = {1: 8, 2: 16, 3: 32}  # by datatype: Int8, Int16, Int32
+INT64 = 4
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -33,7 +36,7 @@ class Payload:
 
 @dataclass
 class Births:
-    """What births told of aliases, a device: a data message may then name a metric by number alone."""
+    """The aliases that each device gave to its metrics at birth: a data message may then name a metric by number alone."""
 
     _names: dict[tuple[str, int], str] = field(default_factory=dict)
 
@@ -64,19 +67,6 @@ def decode(raw: bytes) -> Payload:
 
 def _metric(raw: bytes) -> Metric:
     found = dict(_fields(raw))
-    datatype = found.get(4, 0)
-    value: float | None = None
-    if not found.get(7):
-        if isinstance(found.get(10), int):
-            value = float(_signed(int(found[10]), {1: 8, 2: 16, 3: 32}.get(int(datatype), 0)))
-        elif isinstance(found.get(11), int):
-            value = float(_signed(int(found[11]), 64 if datatype == 4 else 0))
-        elif 12 in found:
-            value = float(struct.unpack("<f", found[12])[0])  # type: ignore[arg-type]
-        elif 13 in found:
-            value = float(struct.unpack("<d", found[13])[0])  # type: ignore[arg-type]
-        elif 14 in found:
-            value = float(bool(found[14]))
     name, alias, moment = found.get(1, b""), found.get(2), found.get(3)
     if not isinstance(name, bytes):
         raise RecordError("not a Sparkplug B payload")
@@ -84,13 +74,33 @@ def _metric(raw: bytes) -> Metric:
         name.decode("utf-8", errors="replace"),
         alias if isinstance(alias, int) else None,
         moment / 1000.0 if isinstance(moment, int) else None,
-        value,
+        None if found.get(7) else _value(found),
         bool(found.get(5)),
     )
 
 
+def _value(found: dict[int, int | bytes]) -> float | None:
+    """The number among a metric's fields, None where it has none. Raises RecordError where a field has the wrong form."""
+    datatype, short, long = found.get(4, 0), found.get(10), found.get(11)
+    if isinstance(short, int):
+        return float(_signed(short, SIGNED_BITS.get(datatype, 0)))
+    if isinstance(long, int):
+        return float(_signed(long, 64 if datatype == INT64 else 0))
+    for number, form in ((12, "<f"), (13, "<d")):
+        if number in found:
+            value = found[number]
+            if isinstance(value, int) or len(value) != struct.calcsize(form):
+                raise RecordError("not a Sparkplug B payload")
+            return float(struct.unpack(form, value)[0])
+    return float(bool(found[14])) if 14 in found else None
+
+
 def _signed(value: int, bits: int) -> int:
-    return value - (1 << bits) if bits and value >= 1 << (bits - 1) else value
+    """An integer in two's complement of `bits`, 0 for an unsigned one. Some devices fill up short ones to 32 bits."""
+    if not bits:
+        return value
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >= 1 << (bits - 1) else value
 
 
 def _fields(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
