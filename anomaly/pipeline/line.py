@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from anomaly.data.records import fingerprint
 from anomaly.errors import DataError, SpecError
 from anomaly.evaluation.figures import Evaluation, Run
 from anomaly.export.detector import Detector
+from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.schema import InputSchema
 from anomaly.spec import Alarm, Budget, Transfer
 
@@ -50,13 +52,36 @@ def silent(_: str) -> None:
 
 @dataclass
 class Fitted:
-    """What `fit` leaves: the parts' tensors, held-out normal scores in record order, how many of them are independent."""
+    """What the fit step leaves.
 
+    `method` names the scorer, `tensors` are what it has learnt. `held_out` (N,) are the normals' scores in record order, each by a scorer
+    that has not seen the record; `effective` says how many of them are independent. `reference` becomes the bundle's reference.parquet,
+    `report` goes into its manifest.
+    """
+
+    method: str
     tensors: dict[str, Tensor]
     held_out: NDArray[np.float64]
     effective: float
     reference: pd.DataFrame
     report: dict[str, Any] = field(default_factory=dict)
+
+
+def save_fitted(path: Path, fitted: Fitted) -> None:
+    """Write the fit step's result as one safetensors file."""
+    tensors = {f"scorer.{name}": tensor for name, tensor in fitted.tensors.items()}
+    tensors["held_out"] = torch.from_numpy(fitted.held_out)
+    tensors |= {f"reference.{c}": torch.tensor(fitted.reference[c].to_numpy(dtype=np.float64)) for c in fitted.reference}
+    about = {"scorer": fitted.method, "effective": fitted.effective, "report": fitted.report, "columns": list(fitted.reference)}
+    save_tensors(path, tensors, about)
+
+
+def load_fitted(path: Path) -> Fitted:
+    """Read what `save_fitted` wrote. Raises WeightsError when the file is missing or damaged."""
+    tensors, about = load_tensors(path)
+    scorer = {name.removeprefix("scorer."): tensor for name, tensor in tensors.items() if name.startswith("scorer.")}
+    reference = pd.DataFrame({column: tensors[f"reference.{column}"].numpy() for column in about["columns"]})
+    return Fitted(about["scorer"], scorer, tensors["held_out"].double().numpy(), about["effective"], reference, about["report"])
 
 
 @dataclass(frozen=True)
@@ -130,11 +155,11 @@ class Line(Protocol):
         """Fit the scorer on all normals and score each normal once by a scorer that has not seen it."""
         ...
 
-    def detector(self, extractor: Path, tensors: dict[str, Tensor], calibrator: Calibrator) -> Detector:
+    def detector(self, extractor: Path, fitted: Fitted, calibrator: Calibrator) -> Detector:
         """The composed detector, in eval mode."""
         ...
 
-    def input_schema(self, tensors: dict[str, Tensor]) -> InputSchema:
+    def input_schema(self) -> InputSchema:
         """What the graph takes."""
         ...
 

@@ -30,15 +30,15 @@ from anomaly.bundle.manifest import Manifest, Threshold
 from anomaly.calibration.budget import p_threshold, score_threshold
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
 from anomaly.edge.runtime.session import Session
-from anomaly.evaluation.figures import Evaluation
 from anomaly.export.detector import Detector
 from anomaly.export.onnx_graph import check_parity, export_onnx
 from anomaly.features.build import carried_weights
 from anomaly.features.tensors import load_tensors, save_tensors
-from anomaly.pipeline.line import Exported, Line, Progress, silent
-from anomaly.schema import AlarmSettings
+from anomaly.pipeline.line import Exported, Fitted, Graphs, Line, Progress, load_fitted, save_fitted, silent
+from anomaly.schema import AlarmSettings, InputSchema
 
 PARITY_INPUTS = 200
+FIT_FORMAT = 2  # of the fit step's file: one written by other code is not read
 EXAMPLES = 4  # records in a bundle for the edge's self-test
 
 
@@ -61,6 +61,10 @@ class Steps:
     @cached_property
     def data_key(self) -> str:
         return self.line.fingerprint()
+
+    @cached_property
+    def _extractor_key(self) -> str:
+        return sha256_file(self.pretrain())
 
     def _path(self, step: str, suffix: str, *inputs: Any) -> Path:
         text = json.dumps([step, __version__, torch.__version__, *inputs], sort_keys=True, default=str)
@@ -92,27 +96,17 @@ class Steps:
     def fit(self) -> Path:
         """The fitted scorer with held-out normal scores."""
         extractor = self.pretrain()
-        path = self._path("fit", ".safetensors", self.data_key, sha256_file(extractor), self._spec_part("scorer", "calibration"))
-        return self._once("fit", path, lambda: self._fit(extractor, path))
-
-    def _fit(self, extractor: Path, path: Path) -> None:
-        fitted = self.line.fit(extractor, self.progress)
-        tensors = {f"scorer.{k}": v for k, v in fitted.tensors.items()}
-        tensors["held_out"] = torch.from_numpy(fitted.held_out)
-        tensors |= {f"reference.{c}": torch.tensor(fitted.reference[c].to_numpy(dtype=np.float64)) for c in fitted.reference}
-        about = {"effective": fitted.effective, "report": fitted.report, "columns": list(fitted.reference)}
-        save_tensors(path, tensors, about)
+        path = self._path("fit", ".safetensors", FIT_FORMAT, self.data_key, self._extractor_key, self._spec_part("scorer", "calibration"))
+        return self._once("fit", path, lambda: save_fitted(path, self.line.fit(extractor, self.progress)))
 
     def calibrate(self) -> Path:
         """The calibrator: normal scores, their independent number, the tail."""
         fitted = self.fit()
         path = self._path("calibrate", ".safetensors", fitted.name)
-        return self._once("calibrate", path, lambda: self._calibrate(fitted, path))
+        return self._once("calibrate", path, lambda: self._calibrate(path))
 
-    def _calibrate(self, fitted: Path, path: Path) -> None:
-        tensors, about = load_tensors(fitted)
-        calibrator = fit_calibrator(tensors["held_out"].numpy(), about["effective"])
-        save_tensors(path, calibrator.state_dict(), {})
+    def _calibrate(self, path: Path) -> None:
+        save_tensors(path, fit_calibrator(self.fitted.held_out, self.fitted.effective).state_dict(), {})
 
     def evaluate(self) -> Path:
         """Figures on the labelled part of the data as JSON; a file that says so when there is none."""
@@ -121,10 +115,9 @@ class Steps:
         return self._once("evaluate", path, lambda: self._evaluate(path))
 
     def _evaluate(self, path: Path) -> None:
-        schema = self.line.input_schema(self.scorer_tensors()[0])
-        found: Evaluation | None = self.line.evaluate(self.detector().run, schema, self.threshold().p_value)
+        found = self.line.evaluate(self.detector().run, self.line.input_schema(), self.threshold().p_value)
         figures: dict[str, Any] = found.figures if found else {"n": 0, "why": "no labelled records in the data"}
-        figures["injected_auroc"] = self.scorer_tensors()[1]["report"]["injected_auroc"]
+        figures["injected_auroc"] = self.fitted.report["injected_auroc"]
         if found is not None:
             figures["threshold"] = self.threshold().score
         write_text(path, json.dumps(figures, indent=1, sort_keys=True) + "\n")
@@ -137,48 +130,54 @@ class Steps:
         return self._once("export", path, lambda: self._export(evaluated, path))
 
     def _export(self, evaluated: Path, path: Path) -> None:
-        detector, threshold = self.detector(), self.threshold()
-        tensors, about = self.scorer_tensors()
-        schema = self.line.input_schema(tensors)
+        schema, detector, p = self.line.input_schema(), self.detector(), self.threshold().p_value
         rng = np.random.default_rng(self.line.spec.seed)
         noise, real = self.line.examples(schema, PARITY_INPUTS, rng)
         model = export_onnx(detector, np.concatenate([noise[0][:1], noise[0][:1]]))
         session = Session(model, provider="cpu")
-        run = lambda raw: session.run(raw)[:2]  # noqa: E731
-        parity = {
-            name: check_parity(detector, run, batches, threshold.p_value).as_dict() for name, batches in (("random", noise), ("real", real))
+        parity: dict[str, Any] = {
+            name: check_parity(detector, lambda raw: session.run(raw)[:2], batches, p).as_dict()
+            for name, batches in (("random", noise), ("real", real))
         }
-        members = {DETECTOR: model, "reference.parquet": self._reference()}
+        graphs = self.line.graphs(Exported(detector, model, self.pretrain(), self.fitted.held_out, p), rng, self.progress)
+        sessions = {"": session} | {f"_{variant}": Session(graph, provider="cpu") for variant, graph in graphs.variants.items()}
+        members = self._members(model, graphs)
+        members |= {f"examples/{i}.npz": _example(sessions, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
+        metrics = json.loads(evaluated.read_text())
+        write_bundle(path, self._manifest(schema, metrics, parity | graphs.parity, _multiply_adds(detector, real[0][:1])), members)
+
+    def _members(self, model: bytes, graphs: Graphs) -> dict[str, bytes]:
+        """The bundle's files by name, but for its examples and the manifest."""
+        members = {DETECTOR: model, "reference.parquet": _parquet(self.fitted.reference)}
         carried = carried_weights(self.pretrain())
         if carried is not None:
             members[CARRIED] = carried
-        held_out = load_tensors(self.fit())[0]["held_out"].double().numpy()
-        graphs = self.line.graphs(Exported(detector, model, self.pretrain(), held_out, threshold.p_value), rng, self.progress)
-        parity |= graphs.parity
         members |= {VARIANTS[variant]: graph for variant, graph in graphs.variants.items()}
-        members |= {STREAM: graphs.stream} if graphs.stream is not None else {}
-        sessions = {"": session} | {f"_{variant}": Session(graph, provider="cpu") for variant, graph in graphs.variants.items()}
-        members |= {f"examples/{i}.npz": _example(sessions, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
-        manifest = Manifest(
-            name=self.line.spec.name,
-            version=self.line.spec.version,
-            kind=self.line.spec.kind,
+        if graphs.stream is not None:
+            members[STREAM] = graphs.stream
+        return members
+
+    def _manifest(self, schema: InputSchema, metrics: dict[str, Any], parity: dict[str, Any], multiply_adds: int) -> Manifest:
+        spec = self.line.spec
+        return Manifest(
+            name=spec.name,
+            version=spec.version,
+            kind=spec.kind,
             input=schema,
             calibration=self._calibration(),
-            threshold=threshold,
+            threshold=self.threshold(),
             alarm=self._alarm(),
             provenance={
                 "data_sha256": self.data_key,
                 "code": f"anomaly-pipeline {__version__}",
                 "torch": torch.__version__,
-                "spec": self.line.spec.model_dump(mode="json"),
-                "fit": about["report"],
-                "multiply_adds": _multiply_adds(detector, real[0][:1]),
+                "spec": spec.model_dump(mode="json"),
+                "fit": self.fitted.report,
+                "multiply_adds": multiply_adds,
             },
-            metrics=json.loads(evaluated.read_text()),
+            metrics=metrics,
             parity=parity,
         )
-        write_bundle(path, manifest, members)
 
     def publish(self, release: Path) -> Path:
         """Copy the bundle into a release folder and point champion.json at it, each by one rename."""
@@ -193,24 +192,26 @@ class Steps:
 
     # --- parts read back ---
 
-    def scorer_tensors(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        tensors, about = load_tensors(self.fit())
-        return {k.removeprefix("scorer."): v for k, v in tensors.items() if k.startswith("scorer.")}, about
+    @cached_property
+    def fitted(self) -> Fitted:
+        """The fit step's result, read once."""
+        return load_fitted(self.fit())
 
+    @cached_property
     def calibrator(self) -> Calibrator:
+        """The calibrate step's result, read once."""
         tensors, _ = load_tensors(self.calibrate())
         return Calibrator(**tensors)
 
     def detector(self) -> Detector:
-        """The composed detector, in PyTorch."""
-        return self.line.detector(self.pretrain(), self.scorer_tensors()[0], self.calibrator())
+        """The composed detector, in PyTorch: a new one each time, so that a caller may move or change it."""
+        return self.line.detector(self.pretrain(), self.fitted, self.calibrator)
 
     def threshold(self) -> Threshold:
         """The p-value the budget asks for, and the score it stands for."""
         budget = self.line.spec.budget
-        _, about = self.scorer_tensors()
-        p = p_threshold(budget, self.line.decisions_per_day(about["report"]))
-        score = score_threshold(self.calibrator(), p)
+        p = p_threshold(budget, self.line.decisions_per_day(self.fitted.report))
+        score = score_threshold(self.calibrator, p)
         chosen = {k: v for k, v in budget.model_dump().items() if v is not None}
         return Threshold(p_value=p, score=score, budget=chosen)
 
@@ -219,30 +220,29 @@ class Steps:
         return AlarmSettings(**asked | {"off_delay_s": self.line.calm_s() if asked["off_delay_s"] is None else asked["off_delay_s"]})
 
     def _calibration(self) -> dict[str, Any]:
-        calibrator, (_, about) = self.calibrator(), self.scorer_tensors()
+        calibrator = self.calibrator
         start, scale, shape = (float(v) for v in calibrator.tail)
         smallest = 1.0 / (float(calibrator.effective) + 1.0)
         return {
             "method": "cross-conformal",
-            "held_out_by": about["report"]["held_out_by"],
+            "held_out_by": self.fitted.report["held_out_by"],
             "scores": len(calibrator.scores),
             "independent_scores": round(float(calibrator.effective), 3),
             "tail": {"law": "generalised Pareto", "start": start, "scale": scale, "shape": shape, "used_below_p": smallest},
             "threshold_is_extrapolated": self.threshold().p_value < smallest,
         }
 
-    def _reference(self) -> bytes:
-        tensors, about = load_tensors(self.fit())
-        frame = pd.DataFrame({c: tensors[f"reference.{c}"].numpy() for c in about["columns"]})
-        buffer = BytesIO()
-        frame.to_parquet(buffer, index=False)
-        return buffer.getvalue()
-
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file atomically."""
     with replacing(target) as part:
         shutil.copyfile(source, part)
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
+    buffer = BytesIO()
+    frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
 
 
 def _multiply_adds(detector: Detector, raw: NDArray[Any]) -> int:

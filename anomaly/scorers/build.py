@@ -49,11 +49,16 @@ def fit_camera_scorer(
     return fit_memory_bank(features, plans, spec.scorer.coreset_share, generator, progress, region(spec), borrowed)
 
 
-def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryBank | Boosted:
-    """The fitted scorer again, from its saved tensors."""
-    if "step" in state:
+def load_camera_scorer(spec: CameraSpec, method: str, state: Mapping[str, Tensor]) -> MemoryBank | Boosted:
+    """The fitted scorer again, from its method's name and its saved tensors: "memory_bank", or "boosted" for one with a vote beside it.
+
+    Raises WeightsError for another name.
+    """
+    if method == "boosted":
         inner = {key.removeprefix("scorer."): tensor for key, tensor in state.items() if key.startswith("scorer.")}
-        return Boosted(load_camera_scorer(spec, inner), *(state[name] for name in (*VOTE_TENSORS, "step")))
+        return Boosted(load_camera_scorer(spec, "memory_bank", inner), *(state[name] for name in (*VOTE_TENSORS, "step")))
+    if method != "memory_bank":
+        raise WeightsError(f"no camera scorer is named {method!r}; fit it again")
     plans = bank_plans(spec)
     banks: list[PatchBank | PlaceGaussians] = []
     for index, plan in enumerate(plans):
@@ -64,6 +69,12 @@ def load_camera_scorer(spec: CameraSpec, state: Mapping[str, Tensor]) -> MemoryB
 
 
 SensorScorer = Deviation | Quadratic | NearestNeighbour
+SENSOR_SCORERS: dict[str, type[SensorScorer]] = {
+    "deviation": Deviation,
+    "gaussian": Quadratic,
+    "pca": Quadratic,
+    "memory_bank": NearestNeighbour,
+}
 
 
 def fit_sensor_scorer(
@@ -77,10 +88,15 @@ def fit_sensor_scorer(
     return fit_gaussian(features, sensors) if method == "gaussian" else fit_pca(features, sensors)
 
 
-def load_sensor_scorer(state: Mapping[str, Tensor]) -> SensorScorer:
-    """The fitted scorer again, from its saved tensors: their names tell which it is."""
-    for kind in (Deviation, Quadratic, NearestNeighbour):
-        names = list(inspect.signature(kind).parameters)
-        if set(names) <= set(state):
-            return kind(*(state[name] for name in names))
-    raise WeightsError(f"no sensor scorer has the tensors {sorted(state)}; fit it again")
+def load_sensor_scorer(method: str, state: Mapping[str, Tensor]) -> SensorScorer:
+    """The fitted scorer again, from its method's name and its saved tensors, which are the arguments of its class.
+
+    Raises WeightsError for a name that no scorer has, or tensors that are not its own.
+    """
+    if method not in SENSOR_SCORERS:
+        raise WeightsError(f"no sensor scorer is named {method!r}; fit it again")
+    scorer = SENSOR_SCORERS[method]
+    names = list(inspect.signature(scorer).parameters)
+    if not set(names) <= set(state):
+        raise WeightsError(f"the scorer {method!r} needs the tensors {names}, there are {sorted(state)}; fit it again")
+    return scorer(*(state[name] for name in names))

@@ -203,7 +203,7 @@ def test_scaling_a_unit_changes_nothing(sensor: Fitted, tmp_path) -> None:
         frame[sensors] = frame[sensors] * factor
         frame.to_csv(tmp_path / name, index=False)
     other = Steps(open_line(source.spec, tmp_path), tmp_path / "work")
-    _, (windows,) = source.examples(source.input_schema(sensor.steps.scorer_tensors()[0]), 100, np.random.default_rng(0))
+    _, (windows,) = source.examples(source.input_schema(), 100, np.random.default_rng(0))
     scaled = (windows * factor).astype(np.float32)
     one, two = sensor.steps.detector(), other.detector()
     with torch.inference_mode():

@@ -110,7 +110,7 @@ def test_contributions_are_shares_of_the_score(method: str) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_a_saved_scorer_is_the_same_again(method: str) -> None:
     scorer = fitted(method, noise(200, 3))
-    again = load_sensor_scorer({k: v.clone() for k, v in scorer.state_dict().items()})
+    again = load_sensor_scorer(method, {k: v.clone() for k, v in scorer.state_dict().items()})
     assert type(again) is type(scorer)
     torch.testing.assert_close(again(seen(noise(9, 3, 1)))[0], scorer(seen(noise(9, 3, 1)))[0])
 

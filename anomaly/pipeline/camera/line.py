@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from anomaly.calibration.conformal import Calibrator
 from anomaly.data.pictures.defects import inject
@@ -88,18 +87,18 @@ class CameraLine:
             "injected_auroc": self.judging.injected_auroc(trimmed.fitted.scorer, network, preprocess, features, learnt),
             "extractor": about,
         }
-        return Fitted(scorer.state_dict(), held_out, float(len(held_out)), reference, report)
+        return Fitted("boosted" if vote else "memory_bank", scorer.state_dict(), held_out, float(len(held_out)), reference, report)
 
     # --- compose, describe, evaluate ---
 
-    def detector(self, extractor: Path, tensors: dict[str, Tensor], calibrator: Calibrator) -> Detector:
+    def detector(self, extractor: Path, fitted: Fitted, calibrator: Calibrator) -> Detector:
         network, source, _ = load_camera_extractor(self.spec, extractor)
         preprocess = self.pictures.preprocess(source)
         if self.pictures.format.color == "gray":
             share_gray(preprocess, network)
-        return Detector(preprocess, network, load_camera_scorer(self.spec, tensors), calibrator).eval()
+        return Detector(preprocess, network, load_camera_scorer(self.spec, fitted.method, fitted.tensors), calibrator).eval()
 
-    def input_schema(self, tensors: dict[str, Tensor]) -> InputSchema:
+    def input_schema(self) -> InputSchema:
         color, deep = self.pictures.format
         return InputSchema(name="image", dtype="uint16" if deep else "uint8", channels=1 if color == "gray" else 3)
 

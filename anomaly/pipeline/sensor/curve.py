@@ -61,7 +61,7 @@ def _labelled_tables(line: SensorLine) -> list[tuple[SensorTable, NDArray[np.boo
     """The line's labelled tables with which rows (n,) are faulty. Raises SpecError for one without labels."""
     found = []
     for path in line.test_paths:
-        table = read_table(path, table_schema(line.input_schema({})))
+        table = read_table(path, table_schema(line.input_schema()))
         label = label_of(table)
         if label is None:
             raise SpecError(f"{path}: no label column; name it in [input] labels")

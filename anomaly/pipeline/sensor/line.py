@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from anomaly.calibration.budget import DAY_S
 from anomaly.calibration.conformal import Calibrator, extremal_index
@@ -135,16 +134,16 @@ class SensorLine:
             "injected_auroc": held_out.ranking.auroc(),
             "extractor": about,
         }
-        return Fitted(tensors, calibration.scores, calibration.independent, reference, report)
+        return Fitted(method, tensors, calibration.scores, calibration.independent, reference, report)
 
     # --- what the bundle is made of ---
 
-    def detector(self, extractor: Path, tensors: dict[str, Tensor], calibrator: Calibrator) -> Detector:
+    def detector(self, extractor: Path, fitted: Fitted, calibrator: Calibrator) -> Detector:
         network, _ = load_sensor_extractor(self.spec, extractor)
-        preprocess = SensorPreprocess(tensors["input.center"], tensors["input.scale"])
-        return Detector(preprocess, network, RecoveryDamping(load_sensor_scorer(tensors)), calibrator).eval()
+        preprocess = SensorPreprocess(fitted.tensors["input.center"], fitted.tensors["input.scale"])
+        return Detector(preprocess, network, RecoveryDamping(load_sensor_scorer(fitted.method, fitted.tensors)), calibrator).eval()
 
-    def input_schema(self, tensors: dict[str, Tensor]) -> InputSchema:
+    def input_schema(self) -> InputSchema:
         table = self.readings.tables[0]
         modes = self.spec.input.modes
         return InputSchema(

@@ -1,0 +1,116 @@
+"""The steps from data to bundle: what is read, what is done again, and what is refused."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import safetensors
+import torch
+
+from anomaly.data.samples.synthetic import plant
+from anomaly.errors import WeightsError
+from anomaly.pipeline.kinds import open_line
+from anomaly.pipeline.line import Fitted as FitResult
+from anomaly.pipeline.line import load_fitted, save_fitted
+from anomaly.pipeline.steps import Steps
+from anomaly.scorers.build import load_sensor_scorer
+from anomaly.spec import Pretrain, SensorSpec
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of normal readings that fits in seconds."""
+    path = tmp_path_factory.mktemp("machine") / "train.csv"
+    plant(700, np.random.default_rng(1)).drop(columns=["anomaly", "fault_kind"]).to_csv(path, index=False)
+    return path
+
+
+@pytest.fixture(scope="module")
+def work(machine: Path) -> Path:
+    """A work folder in which every step has been taken for `machine`."""
+    folder = machine.parent / "work"
+    steps_of(machine, folder).export()
+    return folder
+
+
+def steps_of(data: Path, work: Path) -> Steps:
+    return Steps(open_line(SensorSpec(kind="sensor", pretrain=Pretrain(method="none")), data), work)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """How often each file of tensors is opened, by its step."""
+    counts: Counter[str] = Counter()
+    real = safetensors.safe_open
+
+    def counted(path: Path, *arguments: object, **named: object) -> object:
+        counts[Path(path).name.split("-")[0]] += 1
+        return real(path, *arguments, **named)
+
+    monkeypatch.setattr(safetensors, "safe_open", counted)
+    return counts
+
+
+def test_an_export_reads_what_fit_and_calibrate_left_once(machine: Path, tmp_path: Path, opened: Counter[str]) -> None:
+    steps_of(machine, tmp_path / "work").export()
+    assert opened["fit"] == 1
+    assert opened["calibrate"] == 1
+
+
+def test_a_second_run_trains_nothing_and_gives_the_same_bundle(machine: Path, work: Path, opened: Counter[str]) -> None:
+    steps = steps_of(machine, work)
+    before = {path.name: path.stat().st_mtime_ns for path in work.iterdir()}
+    bundle = steps.export()
+    assert steps.trained == []
+    assert {path.name: path.stat().st_mtime_ns for path in work.iterdir()} == before
+    assert bundle.name in before
+    assert not opened  # nothing of it is even read
+
+
+def test_other_data_is_fitted_anew(machine: Path, work: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    shutil.copytree(work, folder)
+    other = tmp_path / "train.csv"
+    frame = pd.read_csv(machine)
+    frame.iloc[0, 1] += 0.5
+    frame.to_csv(other, index=False)
+    steps = steps_of(other, folder)
+    steps.fit()
+    assert "fit" in steps.trained
+
+
+def test_a_lost_step_alone_is_done_again(machine: Path, work: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "work"
+    shutil.copytree(work, folder)
+    next(folder.glob("calibrate-*")).unlink()
+    next(folder.glob("export-*")).unlink()
+    steps = steps_of(machine, folder)
+    assert steps.export().read_bytes() == next(work.glob("export-*")).read_bytes()
+    assert steps.trained == ["calibrate", "export"]
+
+
+def test_a_fit_result_is_the_same_when_read_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random(9)
+    written = FitResult("pca", {"mean": torch.arange(3.0)}, scores, 4.5, pd.DataFrame({"score": scores, "b": rng.random(9)}), {"n": 9})
+    save_fitted(tmp_path / "fit.safetensors", written)
+    read = load_fitted(tmp_path / "fit.safetensors")
+    assert (read.method, read.effective, read.report) == ("pca", 4.5, {"n": 9})
+    assert list(read.tensors) == ["mean"]
+    assert torch.equal(read.tensors["mean"], torch.arange(3.0))
+    np.testing.assert_array_equal(read.held_out, scores)
+    pd.testing.assert_frame_equal(read.reference, written.reference)
+
+
+def test_a_scorer_is_loaded_by_its_name_and_never_guessed(work: Path) -> None:
+    fitted = load_fitted(next(work.glob("fit-*")))
+    assert fitted.method == "deviation"
+    with pytest.raises(WeightsError, match="no sensor scorer is named 'nearest'"):
+        load_sensor_scorer("nearest", fitted.tensors)
+    with pytest.raises(WeightsError, match="'pca' needs the tensors"):
+        load_sensor_scorer("pca", fitted.tensors)
