@@ -18,7 +18,6 @@ from torch import Tensor
 
 Rows = NDArray[np.float64]
 CHUNK = 1024  # rows of the target at a time, whose distances to all others are held
-MOST = 1000  # rows a side for the kernel distance: its cost grows with their square
 
 
 def standardise(source: Rows, target: Rows) -> tuple[Rows, Rows]:
@@ -26,25 +25,6 @@ def standardise(source: Rows, target: Rows) -> tuple[Rows, Rows]:
     center, spread = target.mean(axis=0), target.std(axis=0)
     spread = np.where(spread > 1e-9, spread, np.maximum(source.std(axis=0), 1e-9))
     return (source - center) / spread, (target - center) / spread
-
-
-def coral_distance(source: Rows, target: Rows) -> float:
-    """Squared Frobenius distance of the covariances over 4 D^2 (Sun and Saenko 2016, arXiv:1607.01719, the Deep CORAL loss)."""
-    a, b = standardise(source, target)
-    gap = np.cov(a, rowvar=False) - np.cov(b, rowvar=False)
-    return float(np.square(gap).sum() / (4 * a.shape[1] ** 2))
-
-
-def kernel_distance(source: Rows, target: Rows, rng: np.random.Generator) -> float:
-    """Maximum mean discrepancy, squared and unbiased, with a Gaussian kernel of the median distance (Gretton et al. 2012)."""
-    a, b = (side[rng.permutation(len(side))[:MOST]] for side in standardise(source, target))
-    both = np.concatenate([a, b])
-    squared = np.maximum(np.square(both).sum(1)[:, None] + np.square(both).sum(1)[None] - 2 * both @ both.T, 0.0)
-    kernel = np.exp(-squared / max(float(np.median(squared[squared > 0])) if (squared > 0).any() else 1.0, 1e-12))
-    n, m = len(a), len(b)
-    within_a = (kernel[:n, :n].sum() - np.trace(kernel[:n, :n])) / (n * (n - 1))
-    within_b = (kernel[n:, n:].sum() - np.trace(kernel[n:, n:])) / (m * (m - 1))
-    return float(within_a + within_b - 2 * kernel[:n, n:].mean())
 
 
 def proxy_a_distance(source: Rows, target: Rows, groups: tuple[Sequence[int], Sequence[int]] | None = None) -> float:
@@ -104,12 +84,3 @@ def logme(features: Rows, labels: NDArray[np.bool_]) -> float:
     determinant = float(np.log(shrink).sum()) + (width - len(sigma)) * np.log(alpha)
     evidence = width * np.log(alpha) + n * np.log(beta) - determinant - beta * residual - alpha * weights - n * np.log(2 * np.pi)
     return float(evidence / (2 * n))
-
-
-def distances(a: Rows, b: Rows, groups: tuple[list[int], list[int]] | None) -> dict[str, float]:
-    """The three distances between rows (n, k) and (m, k) of two domains; `groups` tell which rows belong together."""
-    return {
-        "proxy_a_distance": proxy_a_distance(a, b, groups),
-        "kernel_distance": kernel_distance(a, b, np.random.default_rng(0)),
-        "coral_distance": coral_distance(a, b),
-    }

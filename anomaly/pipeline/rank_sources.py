@@ -19,13 +19,13 @@ def rank_sources(line: Line, sources: Sequence[Path], progress: Progress) -> lis
     A source is another line's detector (a bundle or an extractor) or its normal data. Detectors are ranked by `logme`: the evidence that
     their features tell made-up faults from this line's normals. Pictures are ranked by `nearest_ratio`, how far their patches lie from
     this line's as the spec's own extractor sees them. Records of sensors are ranked by `lent_auroc`, how made-up faults are told from this
-    line's rows with the record lent by CORAL, which is a closed form; where this line has too few rows for that, by `proxy_a_distance`,
-    then `kernel_distance`. Detectors come before data. Nothing is trained.
+    line's rows with the record lent by CORAL, which is a closed form; where this line has too few rows for that, by
+    `proxy_a_distance` of how its sensors hang together. Detectors come before data. Nothing is trained.
     """
     if not sources:
         raise DataError("no sources given; name bundles, extractors or folders of normal data of other lines")
     rows = [rank_source(line, path) for path in sources]
     for path, row in zip(sources, rows, strict=True):
         progress(f"{path}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float)))
-    best, nearest = ("logme", "lent_auroc"), ("nearest_ratio", "proxy_a_distance", "kernel_distance")
+    best, nearest = ("logme", "lent_auroc"), ("nearest_ratio", "proxy_a_distance")
     return sorted(rows, key=lambda row: (*(-row.get(f, -np.inf) for f in best), *(row.get(f, 0.0) for f in nearest)))

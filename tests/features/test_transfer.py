@@ -1,4 +1,4 @@
-"""The ways of transfer on known answers: alignment, boosting, adversaries, distances, the guard."""
+"""Parts of transfer on known answers: alignment, boosting, adversaries."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from anomaly.evaluation.domains import coral_distance, kernel_distance, logme, nearest_ratio, proxy_a_distance
-from anomaly.evaluation.injected import Ranking
-from anomaly.evaluation.transfer import ALONE, choose, compare, judge, label_gain, summary
 from anomaly.features.stages import NetworkStages, blocks_from_the_end
 from anomaly.features.training.adapt_domains import adapt_domains, coral_loss, reestimate_batch_norm, reverse_gradient, schedule
 from anomaly.features.training.alignment import coral, covariance
 from anomaly.features.training.pretrain_images import pretrain_images
-from anomaly.pipeline.sensor.lending import align_rows, alignment
 from anomaly.scorers.boosted import add_vote, fit_adaboost, fit_tradaboost, pooled_features, vote_tensors, with_vote
 from anomaly.spec import Pretrain
 
@@ -46,75 +41,6 @@ def test_coral_with_a_strong_prior_moves_only_the_mean() -> None:
     source, target = correlated(400, 0), 3 * correlated(20, 1)
     moved = coral(source, target, prior=1e9)(source)
     assert torch.allclose(moved, source - source.mean(0) + target.mean(0), atol=1e-2)
-
-
-def test_rows_of_another_machine_take_its_levels_and_keep_their_gaps() -> None:
-    rng = np.random.default_rng(0)
-    source = rng.normal(size=(3000, 3)).astype(np.float32)
-    target = (rng.normal(size=(3000, 3)) * [2, 1, 0.5] + [100, 0, -7]).astype(np.float32)
-    source[5, 1] = np.nan
-    for way in ("coral", "batch-norm"):
-        moved = align_rows(alignment(source, target, way), source)  # type: ignore[arg-type]
-        assert np.isnan(moved[5, 1])
-        assert np.isfinite(moved[5, [0, 2]]).all()
-        assert np.nanmedian(moved, axis=0) == pytest.approx(np.median(target, axis=0), abs=0.2)
-        assert np.nanstd(moved, axis=0) == pytest.approx(target.std(axis=0), rel=0.1)
-
-
-def test_a_target_of_few_rows_keeps_the_sources_spread() -> None:
-    rng = np.random.default_rng(1)
-    source = rng.normal(size=(3000, 2)).astype(np.float32)
-    target = np.repeat(rng.normal(size=(2, 2)), 20, axis=0).astype(np.float32) * 0.01  # forty rows, two of them independent
-    moved = align_rows(alignment(source, target, "coral"), source)
-    assert (moved.std(axis=0) > 0.3).all()
-
-
-# --- domains ---
-
-
-def test_distances_tell_the_same_from_another() -> None:
-    rng = np.random.default_rng(0)
-    a, same, other = rng.normal(size=(300, 5)), rng.normal(size=(300, 5)), rng.normal(size=(300, 5)) * 2 + 1
-    assert proxy_a_distance(a, same) < 0.4
-    assert proxy_a_distance(a, other + 5) > 1.9
-    assert abs(kernel_distance(a, same, rng)) < 0.01
-    assert kernel_distance(a, other, rng) > 0.1
-    assert coral_distance(a, same) < 0.01 < coral_distance(other, a)
-
-
-def test_proxy_a_distance_never_sees_a_record_on_both_sides() -> None:
-    """Ten records of twenty equal rows a side: told apart only by having been seen."""
-    rng = np.random.default_rng(2)
-    a, b = (np.repeat(rng.normal(size=(10, 30)), 20, axis=0) for _ in range(2))
-    groups = [np.repeat(np.arange(10), 20).tolist()] * 2
-    assert proxy_a_distance(a, b) > 1.9
-    assert proxy_a_distance(a, b, (groups[0], groups[1])) < 1.0
-
-
-def test_the_nearest_ratio_is_one_for_more_of_the_same_and_counts_no_row_of_its_own_record() -> None:
-    target, owner = torch.tensor([[0.0], [0.1], [4.0]]), torch.tensor([0, 0, 1])
-    # 0 and 0.1 are one record: their nearest other is 4, at 4 and 3.9; of 4 it is 0.1, at 3.9
-    assert nearest_ratio(torch.tensor([[2.0]]), target, owner) == pytest.approx(2 / 4)
-    rows = torch.randn(2500, 3, generator=torch.Generator().manual_seed(0))
-    more = torch.randn(2500, 3, generator=torch.Generator().manual_seed(1))
-    assert nearest_ratio(more, rows, torch.arange(2500)) == pytest.approx(1.0, abs=0.05)
-    assert nearest_ratio(more + 6, rows, torch.arange(2500)) > 10
-
-
-def test_logme_is_the_largest_evidence() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(60, 4))
-    labels = x[:, 0] + 0.5 * rng.normal(size=60) > 0
-    z, y = (x - x.mean(0)) / x.std(0), labels - labels.mean()
-
-    def negative(log: np.ndarray) -> float:
-        alpha, beta = np.exp(log)
-        law = np.eye(60) / beta + z @ z.T / alpha
-        return float(0.5 * (y @ np.linalg.solve(law, y) + np.linalg.slogdet(law)[1] + 60 * np.log(2 * np.pi)) / 60)
-
-    best = -minimize(negative, np.zeros(2), method="Nelder-Mead", options={"xatol": 1e-6, "fatol": 1e-9}).fun
-    assert logme(x, labels) == pytest.approx(best, abs=1e-4)
-    assert logme(x, labels) > logme(x, rng.permutation(labels))
 
 
 # --- boosting ---
@@ -214,61 +140,6 @@ def test_batch_norm_takes_the_statistics_of_what_it_is_shown() -> None:
     assert stages.body.bn.running_var.tolist() == pytest.approx(((seen.var(1) + 1) / 2).tolist(), rel=0.05)
     assert not stages.training
     assert torch.equal(stages(batches[0])[0], stages(batches[0])[0])
-
-
-# --- the guard ---
-
-
-def ranking(lift: float, seed: int = 0) -> Ranking:
-    rng = np.random.default_rng(seed)
-    clean = rng.normal(size=60)
-    return Ranking(clean, clean[:, None] + lift + 0.3 * rng.normal(size=(60, 2)))
-
-
-def test_auto_takes_what_helps_beyond_doubt_and_names_what_harms() -> None:
-    rankings = {ALONE: ranking(1.0), "frozen": ranking(2.0), "coral": ranking(0.1)}
-    judged = judge(rankings, 0)
-    taken, why = choose(judged, "auto")
-    assert taken == "frozen"
-    assert "helps" in why
-    assert judged["coral"].verdict == "negative transfer"
-    found = summary("auto", taken, why, rankings[ALONE], judged)
-    assert found["negative_transfer"] == ["coral"]
-
-
-def test_auto_falls_back_where_nothing_clearly_helps_and_a_named_way_is_warned_of() -> None:
-    judged = judge({ALONE: ranking(1.0), "coral": ranking(0.1), "dann": ranking(1.0)}, 0)
-    assert choose(judged, "auto")[0] == ALONE
-    taken, why = choose(judged, "coral")
-    assert taken == "coral"
-    assert "negative transfer" in why
-
-
-def test_a_gain_that_proves_nothing_is_never_taken_for_help_and_its_harm_still_counts() -> None:
-    rankings = {ALONE: ranking(1.0), "coral": ranking(3.0), "batch-norm": ranking(0.1), "finetune": ranking(2.0)}
-    judged = judge(rankings, 0, unproven=("coral", "batch-norm"))
-    assert judged["coral"].verdict == "no clear difference"
-    assert judged["batch-norm"].verdict == "negative transfer"
-    assert choose(judged, "auto")[0] == "finetune"
-    assert choose({"coral": judged["coral"]}, "auto")[0] == ALONE
-
-
-def test_a_gain_that_is_certain_but_tiny_is_no_help() -> None:
-    alone = ranking(1.0)
-    tiny, clear = (compare(Ranking(alone.clean, alone.faulty + more), alone, 0) for more in (0.05, 0.5))
-    assert 0 < tiny.low < tiny.gain < 0.02
-    assert not tiny.helps
-    assert clear.helps
-
-
-def test_gain_on_a_handful_of_labels_draws_both_kinds() -> None:
-    labels = np.array([0] * 50 + [1] * 3)
-    good = labels + 0.1 * np.random.default_rng(0).normal(size=53)
-    gain, low, high = label_gain(labels, good, -good, np.random.default_rng(0))
-    assert gain == pytest.approx(1.0)
-    assert low == pytest.approx(1.0)
-    assert high == pytest.approx(1.0)
-    assert label_gain(labels, good, good, np.random.default_rng(0)) == (0.0, 0.0, 0.0)
 
 
 def test_depth_counts_blocks_from_the_end_and_only_they_are_trained() -> None:

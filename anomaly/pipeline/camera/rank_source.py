@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.data.pictures.reading import Picture
-from anomaly.evaluation.domains import distances, logme, nearest_ratio
+from anomaly.evaluation.domains import logme, nearest_ratio
 from anomaly.features.build import build_camera_extractor
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages
@@ -26,7 +26,7 @@ Rows = NDArray[np.float64]
 
 
 def rank_source(line: CameraLine, path: Path) -> dict[str, Any]:
-    """The figures of one source: `logme` of a bundle or an extractor, `nearest_ratio` and distances between domains of pictures."""
+    """The figures of one source: `logme` of a bundle or an extractor, `nearest_ratio` of pictures."""
     own, origin = build_camera_extractor(line.spec)
     preprocess = line.pictures.preprocess(origin)
     pictures = line.pictures.readable[:: max(1, len(line.pictures.readable) // LOOKED_AT)][:LOOKED_AT]
@@ -35,7 +35,7 @@ def rank_source(line: CameraLine, path: Path) -> dict[str, Any]:
         return {"source": str(path), "logme": _evidence(line, extractor, preprocess, pictures)}
     others = source_normals(path)[:LOOKED_AT]
     theirs, ours = (line.pictures.features_of(own, preprocess, side) for side in (others, pictures))
-    return {"source": str(path), "nearest_ratio": _patches_apart(theirs[0], ours[0]), **distances(_means(theirs), _means(ours), None)}
+    return {"source": str(path), "nearest_ratio": _patches_apart(theirs[0], ours[0])}
 
 
 def _patches_apart(theirs: Tensor, ours: Tensor) -> float:
@@ -44,11 +44,6 @@ def _patches_apart(theirs: Tensor, ours: Tensor) -> float:
     places = ours.shape[2] * ours.shape[3]
     owner = torch.arange(len(ours)).repeat_interleave(places)
     return nearest_ratio(embed(theirs, "raw", center, spread), embed(ours, "raw", center, spread), owner)
-
-
-def _means(maps: Sequence[Tensor]) -> Rows:
-    """Mean of every channel of every stage (n, C_s, h_s, w_s), a row a picture."""
-    return torch.cat([m.flatten(2).mean(dim=2) for m in maps], dim=1).double().numpy()
 
 
 def _evidence(line: CameraLine, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture]) -> float:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anomaly.data.tables.files import find_tables
 from anomaly.errors import DataError
-from anomaly.evaluation.domains import distances
+from anomaly.evaluation.domains import proxy_a_distance
 from anomaly.pipeline.sensor.lending import align_rows, alignment, lend
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.sensor.transfer import SensorCandidate, candidate_ranking
@@ -20,7 +20,7 @@ Rows = NDArray[np.float64]
 
 
 def rank_source(line: SensorLine, path: Path) -> dict[str, Any]:
-    """The figures of one source: `lent_auroc`, where the line has rows enough for it, and distances between the two records."""
+    """The figures of one source: `lent_auroc`, where the line has rows enough for it, and the proxy A-distance of how sensors hang together."""
     if path.suffix in EXTRACTORS:
         raise DataError(f"{path}: sources of sensors are ranked by their normal data; give a table or a folder of them")
     tables = line.readings.of_others(find_tables(path)[0])
@@ -31,7 +31,8 @@ def rank_source(line: SensorLine, path: Path) -> dict[str, Any]:
     step = max(1, len(a) // (4 * len(b)))
     block = max(1, len(b) // 10)
     a = a[::step]
-    apart = distances(_pairs(a), _pairs(b), (list(np.arange(len(a)) // block), list(np.arange(len(b)) // block)))
+    blocks = (np.arange(len(a)) // block).tolist(), (np.arange(len(b)) // block).tolist()
+    apart = {"proxy_a_distance": proxy_a_distance(_pairs(a), _pairs(b), blocks)}
     lent = SensorCandidate(lent=lend(tables, line.readings.values, line.spec.input.window, "coral"))
     try:
         return {"source": str(path), "lent_auroc": candidate_ranking(line.readings, lent).auroc(), **apart}
