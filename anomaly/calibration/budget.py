@@ -14,8 +14,13 @@ DAY_S = 86_400.0
 def p_threshold(budget: Budget, decisions_per_day: float | None) -> float:
     """The p-value at or below which a record is flagged.
 
-    A rate is its own threshold, by the promise of conformal p-values. A number a day is divided by the alarms a day there would be
-    if every record were flagged. Raises SpecError when a number a day is asked for and that is not known.
+    A false alarm rate is its own threshold: conformal p-values are at or below `p` on a share of at most `p` of normal records. A number a
+    day is divided by the alarms a day there would be if every record were flagged (`decisions_per_day`, or the budget's `records_per_day`),
+    and is at most 0.5. Raises SpecError when a number a day is asked for and neither is known.
+
+    >>> from anomaly.spec import Budget
+    >>> p_threshold(Budget(false_alarms_per_day=2), decisions_per_day=1000.0)
+    0.002
     """
     if budget.false_alarms_per_day is None:
         return budget.false_alarm_rate
@@ -26,7 +31,13 @@ def p_threshold(budget: Budget, decisions_per_day: float | None) -> float:
 
 
 def score_threshold(calibrator: Calibrator, p: float) -> float:
-    """The smallest score whose p-value is at or below `p`: what p means in score units, for people. By bisection."""
+    """The smallest score whose p-value is at or below `p`, by bisection: what `p` means in score units, for people to read.
+
+    >>> import numpy as np
+    >>> from anomaly.calibration.conformal import fit_calibrator
+    >>> round(score_threshold(fit_calibrator(np.arange(1.0, 100.0), effective=99), p=0.05), 2)  # just above 95 four of the 99 are higher
+    95.0
+    """
     low, high = float(calibrator.scores[0]) - 1.0, float(calibrator.scores[-1]) + 1.0
     with torch.inference_mode():
         while float(calibrator(torch.tensor([high]))) > p and high < 1e12:

@@ -1,8 +1,7 @@
-"""Scores into p-values that keep their promise on normal data."""
+"""Conformal p-values: a score against normal scores that its scorer has not seen, with a generalised Pareto tail beyond them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,14 +12,13 @@ from torch import Tensor, nn
 
 from anomaly.errors import DataError
 
-HIGH = 0.05  # share of the scores that count as high where what follows each other is counted
 MAX_KEPT = 4096  # calibration scores kept in the graph; more are thinned to quantiles
-BLOCK = 64  # of them are compared with a score at once, after the blocks' first ones
+BLOCK = 64  # calibration scores compared with a score at once: the block is found by its first one
 
 
 @dataclass(frozen=True)
 class Tail:
-    """A generalised Pareto law for scores above `start`: survival (1 + shape * (s - start) / scale) ** (-1 / shape)."""
+    """Generalised Pareto distribution of scores s above `start`: P(S > s) = (1 + shape * (s - start) / scale) ** (-1 / shape)."""
 
     start: float
     scale: float
@@ -28,12 +26,14 @@ class Tail:
 
 
 class Calibrator(nn.Module):
-    """Conformal p-value of a score against normal scores never seen by the scorer that gave them.
+    """Split or cross-conformal p-value (Vovk et al. 2005, "Algorithmic learning in a random world"; cross-conformal: Vovk 2015).
 
-    p = (1 + m * k / n) / (m + 1), with k of n calibration scores at or above s and m <= n the number of independent ones:
-    on exchangeable normal data P(p <= a) <= a (Vovk et al. 2005); with m < n, scores that follow each other resolve no finer
-    than their independent number (`independent_scores`) allows. Above the largest calibration score p = 1 / (m + 1) is
-    extended downward by the tail's survival, continuous and falling, so that budgets finer than 1 / n can be met by extrapolation.
+    p = (1 + m * k / n) / (m + 1), where k of the n calibration scores are at or above the score and m <= n is their effective sample size.
+    On exchangeable normal data, where m = n, P(p <= a) <= a for every a. Scores that follow each other in time are not exchangeable: with
+    m < n they resolve no finer than their independent number allows (`dependence.independent_scores`).
+
+    Above the largest calibration score p is 1 / (m + 1) times the survival of a generalised Pareto tail (peaks over threshold, Pickands
+    1975), which is 1 there and falls. Thresholds below 1 / (m + 1) are therefore extrapolated, and hold as far as that tail does.
     """
 
     scores: Tensor
@@ -51,7 +51,7 @@ class Calibrator(nn.Module):
         self.register_buffer("blocks", filled.reshape(-1, BLOCK), persistent=False)
 
     def forward(self, score: Tensor) -> Tensor:
-        """(N,) -> p-value (N,) float32 in (0, 1]."""
+        """Scores (N,) float32 -> p-values (N,) float32 in (0, 1]."""
         at = score.unsqueeze(1)
         block = ((self.blocks[:, 0].unsqueeze(0) < at).sum(dim=1) - 1).clamp(min=0)  # where the calibration scores pass this one
         below = block * BLOCK + (self.blocks[block] < at).sum(dim=1)
@@ -65,7 +65,17 @@ class Calibrator(nn.Module):
 
 
 def fit_calibrator(held_out: NDArray[np.float64], effective: float) -> Calibrator:
-    """Fit on held-out normal scores (n,), `effective` of them independent. Raises DataError for fewer than 8."""
+    """The conformal calibrator of held-out normal scores (n,) float64, which are worth `effective` independent ones.
+
+    Raises DataError for fewer than 8 scores, or any that is not finite.
+
+    >>> import numpy as np, torch
+    >>> calibrator = fit_calibrator(np.arange(1.0, 10.0), effective=9)  # 1, 2, … 9
+    >>> [round(float(p), 2) for p in calibrator(torch.tensor([0.0, 5.0, 9.0]))]  # 9, 5 and 1 of them are as high
+    [1.0, 0.6, 0.2]
+    >>> bool(calibrator(torch.tensor([20.0])) < 0.1)  # beyond all of them: the tail
+    True
+    """
     if len(held_out) < 8 or not np.isfinite(held_out).all():
         raise DataError(
             f"calibration needs at least 8 finite normal scores, there are {int(np.isfinite(held_out).sum())}; give more normal data"
@@ -79,8 +89,11 @@ def fit_calibrator(held_out: NDArray[np.float64], effective: float) -> Calibrato
 
 
 def fit_tail(ordered: NDArray[np.float64]) -> Tail:
-    """Peaks over the 90 % quantile (Pickands 1975). The shape is held in [0.05, 0.5]: never a bounded tail, for a score
-    beyond the end of one would be called impossible; with fewer than 30 peaks it is set to 0.1, near exponential."""
+    """Peaks over threshold (Pickands 1975): a generalised Pareto distribution of the excesses over the 90 % quantile (maximum likelihood).
+
+    `ordered` (n,) float64 are the scores, ascending. The shape is kept within [0.05, 0.5]: a negative one would be a bounded tail, and call
+    a score beyond its end impossible. With fewer than 30 excesses the shape is set to 0.1, near exponential.
+    """
     start = float(np.quantile(ordered, 0.9))
     peaks = ordered[ordered > start] - start
     scale = float(peaks.mean()) if len(peaks) and peaks.mean() > 0 else max(1e-6, float(ordered.std()))
@@ -91,47 +104,3 @@ def fit_tail(ordered: NDArray[np.float64]) -> Tail:
         shape = float(np.clip(shape, 0.05, 0.5))
         fitted = scale * (1 - shape)  # the scale that keeps the mean of the peaks
     return Tail(start, float(fitted), float(shape))
-
-
-def effective_size(*parts: NDArray[np.float64]) -> float:
-    """How many independent scores one or several series (n,), each in time order, are worth: n / (1 + 2 sum of autocorrelations) about
-    their common mean, the sum cut at the first pair that is not positive (Geyer 1992, initial positive sequence). At least 1."""
-    every = np.concatenate(parts)
-    n, mean = len(every), every.mean()
-    if n < 4 or float(every.var()) < 1e-30:
-        return float(n)
-    correlation = np.zeros(max(map(len, parts)))
-    for part in parts:
-        size = 1 << (2 * len(part) - 1).bit_length()
-        spectrum = np.fft.rfft(part - mean, size)
-        correlation[: len(part)] += np.fft.irfft(spectrum * np.conj(spectrum), size)[: len(part)]
-    correlation /= correlation[0]
-    total = 0.0
-    for lag in range(1, len(correlation) - 1, 2):
-        pair = correlation[lag] + correlation[lag + 1]
-        if pair <= 0:
-            break
-        total += float(pair)
-    return float(np.clip(n / (1 + 2 * total), 1.0, n))
-
-
-def independent_scores(parts: Sequence[NDArray[np.float64]]) -> float:
-    """How many independent scores one or several series (n,), each in time order, are worth to a threshold among their high ones.
-
-    What decides how far a sample's quantile is off is how exceedances of it hang together (Sen 1972, doi:10.1016/0047-259X(72)90011-5),
-    not how the scores do: those of a machine that wanders for hours may still rise above it in many short bursts.
-    """
-    high = np.quantile(np.concatenate(parts), 1 - HIGH)
-    return effective_size(*((part >= high).astype(np.float64) for part in parts))
-
-
-def extremal_index(scores: NDArray[np.float64], apart: int) -> float:
-    """Into how many runs the highest scores of a series (n,) in time order gather, a score: 1 when each stands alone.
-
-    The runs estimator (Smith and Weissman 1994, doi:10.1111/j.2517-6161.1994.tb01997.x): the highest twentieth of the scores belong to
-    one run unless more than `apart` lower ones lie between them. High scores come in bursts, and a burst is one alarm.
-    """
-    high = np.flatnonzero(scores > np.quantile(scores, 1 - HIGH))
-    if len(high) == 0:
-        return 1.0
-    return float(1 + (np.diff(high) > apart).sum()) / len(high)

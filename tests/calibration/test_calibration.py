@@ -8,11 +8,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
+from scipy.stats import genpareto
 
 from anomaly.calibration.budget import p_threshold, score_threshold
-from anomaly.calibration.conformal import effective_size, extremal_index, fit_calibrator, fit_tail, independent_scores
+from anomaly.calibration.conformal import fit_calibrator, fit_tail
+from anomaly.calibration.dependence import effective_size, extremal_index, independent_scores
 from anomaly.errors import DataError, SpecError
 from anomaly.spec import Budget
+from tests.reference import naive
 
 
 def p_values(calibrator, scores) -> np.ndarray:
@@ -60,6 +63,32 @@ def test_the_tail_extrapolates_within_a_factor() -> None:
     calibrator = fit_calibrator(rng.exponential(size=2000), 2000)
     far = -np.log(1e-5)  # true p of an exponential
     assert 1e-6 < p_values(calibrator, [far])[0] < 2e-4  # held to the safe side by the shape's floor
+
+
+@given(st.integers(0, 10_000), st.sampled_from([8, 60, 500]), st.sampled_from([0.0, 0.3, 1.5]))
+@settings(max_examples=30, deadline=None)
+def test_p_values_equal_those_by_counting_and_scipys_tail(seed: int, n: int, shape: float) -> None:
+    rng = np.random.default_rng(seed)
+    held_out = genpareto(shape, scale=2.0).rvs(n, random_state=rng) if shape else rng.normal(size=n)
+    effective = float(rng.uniform(1, n))
+    calibrator = fit_calibrator(held_out, effective)
+    largest = held_out.max()
+    scores = [*rng.uniform(held_out.min() - 1, largest, size=20), largest + 0.1, largest + 5.0, 3 * abs(largest) + 50]
+    expected = [naive.conformal_p_value(held_out, effective, score) for score in scores]
+    np.testing.assert_allclose(p_values(calibrator, scores), expected, rtol=2e-4)
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(1, 60), min_size=1, max_size=4), st.floats(-0.9, 0.99))
+@settings(max_examples=60, deadline=None)
+def test_effective_size_equals_the_obvious_one(seed: int, lengths: list[int], memory: float) -> None:
+    noise = np.random.default_rng(seed)
+    parts = [lfilter([1.0], [1.0, -memory], noise.normal(size=n)) for n in lengths]
+    assert effective_size(*parts) == pytest.approx(naive.effective_size(parts), rel=1e-6)
+
+
+@given(st.lists(st.sampled_from([0.0, 1.0, 2.0, 3.0]) | st.floats(0, 10), min_size=1, max_size=200), st.integers(0, 30))
+def test_extremal_index_equals_the_obvious_one(scores: list[float], apart: int) -> None:
+    assert extremal_index(np.array(scores), apart) == pytest.approx(naive.extremal_index(np.array(scores), apart))
 
 
 def test_autocorrelation_costs_resolution() -> None:

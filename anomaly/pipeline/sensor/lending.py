@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anomaly.calibration.conformal import effective_size
+from anomaly.calibration.dependence import effective_size
 from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import stack_windows, window_ends
 from anomaly.errors import DataError

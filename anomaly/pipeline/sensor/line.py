@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from anomaly.calibration.budget import DAY_S
-from anomaly.calibration.conformal import Calibrator, extremal_index
+from anomaly.calibration.conformal import Calibrator
+from anomaly.calibration.dependence import extremal_index
 from anomaly.data.records import fingerprint
 from anomaly.data.tables.files import find_tables, label_of, table_schema, window_of
 from anomaly.data.tables.reader import read_table

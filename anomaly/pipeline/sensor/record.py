@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anomaly.calibration.conformal import independent_scores
+from anomaly.calibration.dependence import independent_scores
 from anomaly.data.tables.files import find_tables
 from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import window_ends, windows_at
