@@ -23,7 +23,7 @@ Verdict = Literal["helps", "no clear difference", "negative transfer"]
 
 
 @dataclass(frozen=True)
-class TransferVerdict:
+class Comparison:
     """One way: its AUROC on made-up faults, and its gain over the target alone with the paired 95 % interval.
 
     `proves`: whether a gain on made-up faults says that real ones gain. A loss always counts.
@@ -73,18 +73,18 @@ def label_gain(
     return (auroc(labels == 1, ours) or 0.0) - (auroc(labels == 1, theirs) or 0.0), float(low), float(high)
 
 
-def compare(ours: Ranking, alone: Ranking, seed: int, *, proves: bool = True) -> TransferVerdict:
+def compare(ours: Ranking, alone: Ranking, seed: int, *, proves: bool = True) -> Comparison:
     """One way against doing without it, on the same records with the same made-up faults."""
-    return TransferVerdict(ours.auroc(), *gain_interval(ours, alone, np.random.default_rng(seed)), proves=proves)
+    return Comparison(ours.auroc(), *gain_interval(ours, alone, np.random.default_rng(seed)), proves=proves)
 
 
-def judge(rankings: Mapping[str, Ranking], seed: int, unproven: Collection[str] = ()) -> dict[str, TransferVerdict]:
+def judge(rankings: Mapping[str, Ranking], seed: int, unproven: Collection[str] = ()) -> dict[str, Comparison]:
     """Every way but `ALONE` against it; of the ways `unproven` a gain on made-up faults says nothing."""
     alone = rankings[ALONE]
     return {way: compare(ranking, alone, seed, proves=way not in unproven) for way, ranking in rankings.items() if way != ALONE}
 
 
-def choose(judged: Mapping[str, TransferVerdict], asked: str) -> tuple[str, str]:
+def choose(judged: Mapping[str, Comparison], asked: str) -> tuple[str, str]:
     """(way taken, why). "auto" takes the best way whose gain is beyond doubt, else `ALONE`; a way that is named is taken all the same."""
     if asked != "auto":
         verdict = judged[asked].verdict
@@ -98,7 +98,7 @@ def choose(judged: Mapping[str, TransferVerdict], asked: str) -> tuple[str, str]
     return ALONE, f"no way is clearly better; the best, {judged[best].words(best)}"
 
 
-def summary(asked: str, taken: str, why: str, alone: Ranking, judged: Mapping[str, TransferVerdict]) -> dict[str, Any]:
+def summary(asked: str, taken: str, why: str, alone: Ranking, judged: Mapping[str, Comparison]) -> dict[str, Any]:
     """The guard's findings as the manifest keeps them."""
     return {
         "method": taken,

@@ -19,7 +19,7 @@ from anomaly.data.pictures.layouts import find_faults
 from anomaly.data.pictures.reading import Picture
 from anomaly.errors import DataError
 from anomaly.evaluation.metrics import auroc
-from anomaly.evaluation.transfer import TransferVerdict, label_gain
+from anomaly.evaluation.transfer import Comparison, label_gain
 from anomaly.scorers.boosted import (
     FULL_VOTE,
     Rows,
@@ -99,9 +99,7 @@ def choose_vote(own: Labelled, source: Labelled | None, seed: int) -> tuple[Vote
     report: dict[str, Any] = {name: {"held_out_auroc": auroc(own.y == 1, share)} for name, share in shares.items()}
     taken = "adaboost"
     if "tradaboost" in fits:
-        found = TransferVerdict(
-            auroc(own.y == 1, shares["tradaboost"]) or 0.0, *_gain(own.y, shares["tradaboost"], shares["adaboost"], seed)
-        )
+        found = Comparison(auroc(own.y == 1, shares["tradaboost"]) or 0.0, *_gain(own.y, shares["tradaboost"], shares["adaboost"], seed))
         report["tradaboost"] |= {"gain": found.gain, "gain_ci95": [found.low, found.high], "verdict": found.verdict}
         taken = "tradaboost" if found.verdict == "helps" else "adaboost"
     return fits[taken](np.arange(len(own.x))), shares[taken], report | {"vote": taken}

@@ -20,7 +20,7 @@ Rows = NDArray[np.float64]
 
 
 def rank_source(line: SensorLine, path: Path) -> dict[str, Any]:
-    """The figures of one source: `lent_auroc`, where the line has rows enough for it, and the proxy A-distance of how sensors hang together."""
+    """The figures of one source: `lent_auroc`, where the line has rows enough, and the proxy A-distance of how sensors hang together."""
     if path.suffix in EXTRACTORS:
         raise DataError(f"{path}: sources of sensors are ranked by their normal data; give a table or a folder of them")
     tables = line.readings.of_others(find_tables(path)[0])
