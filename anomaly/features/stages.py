@@ -30,6 +30,8 @@ class NetworkStages(Stages):
 
     Raises WeightsError when the network has no module of a name asked for.
 
+    >>> import torch
+    >>> from torch import nn
     >>> network = nn.Sequential()
     >>> network.add_module("stem", nn.Conv2d(3, 8, 3, stride=2, padding=1))
     >>> network.add_module("last", nn.Conv2d(8, 16, 3, stride=2, padding=1))
