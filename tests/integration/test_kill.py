@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -28,12 +29,14 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen([*ANOMALY, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def readable_bundles(folder: Path) -> int:
-    """Every file that carries a bundle's name is whole."""
-    found = list(folder.rglob("*.anomaly"))
-    for path in found:
-        read_bundle(path)
-    return len(found)
+def whole_bundles(folder: Path) -> list[str]:
+    """The names of all files in a folder, hidden ones included, that are read as a bundle; all others must be refused."""
+    found = []
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        with contextlib.suppress(BundleError):
+            read_bundle(path)
+            found.append(path.name)
+    return found
 
 
 def wait_for(path: Path, pattern: str, process: subprocess.Popen[str], seconds: float = 120) -> bool:
@@ -56,7 +59,7 @@ def test_fit_and_export_killed_then_run_again(sensor: Fitted, tmp_path: Path, mo
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not out.exists()
-    readable_bundles(tmp_path)
+    assert whole_bundles(out.parent) == []
     kept = {p.name: p.stat().st_mtime_ns for p in work.glob("*.safetensors")}
     done = subprocess.run([*ANOMALY, *arguments], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
@@ -64,13 +67,39 @@ def test_fit_and_export_killed_then_run_again(sensor: Fitted, tmp_path: Path, mo
     assert all((work / name).stat().st_mtime_ns == at for name, at in kept.items() if not name.startswith("."))
 
 
-def test_a_part_file_is_never_taken_for_a_bundle(sensor: Fitted, tmp_path: Path) -> None:
-    """What a kill in the middle of the write leaves: a hidden .part file, which reading refuses by its content."""
-    part = tmp_path / ".b.anomaly.x.part"
-    part.write_bytes(sensor.bundle.read_bytes()[:-100])
+WRITE = """
+import sys
+from pathlib import Path
+from anomaly.bundle.archive import read_bundle, write_bundle
+bundle = read_bundle(Path(sys.argv[1]))
+large = {f"examples/{i}.npz": bytes(8 << 20) for i in range(100, 132)}
+print("writing", flush=True)
+write_bundle(Path(sys.argv[2]), bundle.manifest.model_copy(update={"members": {}, "version": "2"}), {**bundle.members, **large})
+"""
+
+
+def test_a_bundle_killed_in_the_middle_of_its_write_leaves_the_old_one_whole(sensor: Fitted, tmp_path: Path) -> None:
+    """Killed while the new version is written beside the old one: the old one is as it was, and the half is never read as a bundle."""
+    out = tmp_path / "b.anomaly"
+    out.write_bytes(sensor.bundle.read_bytes())
+    process = subprocess.Popen([sys.executable, "-c", WRITE, str(sensor.bundle), str(out)], stdout=subprocess.PIPE, text=True)
+
+    def begun() -> bool:
+        return any(part.stat().st_size > 1 << 20 for part in tmp_path.glob(".b.anomaly.*.part"))
+
+    deadline = time.monotonic() + 120
+    while not begun():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "it was written before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (part,) = tmp_path.glob(".b.anomaly.*.part")
     with pytest.raises(BundleError):
         read_bundle(part)
-    assert readable_bundles(tmp_path) == 0
+    assert read_bundle(out).hash == read_bundle(sensor.bundle).hash
+    assert whole_bundles(tmp_path) == ["b.anomaly"]
+    subprocess.run([sys.executable, "-c", WRITE, str(sensor.bundle), str(out)], check=True, capture_output=True)
+    assert read_bundle(out).manifest.version == "2"
 
 
 class SlowReceiver:
@@ -108,6 +137,13 @@ def receiver() -> Iterator[SlowReceiver]:
     started.server.server_close()
 
 
+def scores_in(path: Path) -> int:
+    store = Store(path)
+    count = store.counts()["scores"]
+    store.close()
+    return count
+
+
 def test_monitor_killed_again_and_again_loses_no_alarm(sensor: Fitted, tmp_path: Path, receiver: SlowReceiver) -> None:
     """Ten kills at random moments while rows come in and alarms go out; what was stored stays, and arrives."""
     feed, store = tmp_path / "feed.csv", tmp_path / "s.db"
@@ -116,22 +152,26 @@ def test_monitor_killed_again_and_again_loses_no_alarm(sensor: Fitted, tmp_path:
     alerts = tmp_path / "alerts.toml"
     alerts.write_text(f'[[sink]]\nname = "w"\nkind = "webhook"\nurl = "{receiver.url}"\n')
     arguments = ["monitor", str(sensor.bundle), "--source", str(feed), "--store", str(store), "--alerts", str(alerts)]
-    rng, at, stored = random.Random(11), 1, set()
+    rng, at, stored, scored = random.Random(11), 1, set(), 0
     for _ in range(10):
         process = start(*arguments)
-        more = at + 380
-        stop = time.monotonic() + 1.0 + rng.uniform(0.2, 2.0)
-        while time.monotonic() < stop:
+        more, kill_at = at + 380, None
+        deadline = time.monotonic() + 120
+        while kill_at is None or time.monotonic() < kill_at:  # any moment must do, once it has come to score new rows
+            assert time.monotonic() < deadline
+            assert process.poll() is None, process.communicate()[0]
             with feed.open("a") as stream:
                 stream.write("".join(text[at : min(at + 40, more)]))
             at = min(at + 40, more)
+            if kill_at is None and store.exists() and scores_in(store) > scored:
+                kill_at = time.monotonic() + rng.uniform(0.0, 1.0)
             time.sleep(0.05)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-        if store.exists():
-            ids = {e["id"] for e in Store(store).events()}
-            assert stored <= ids
-            stored = ids
+        scored, ids = scores_in(store), {e["id"] for e in Store(store).events()}
+        assert stored <= ids
+        stored = ids
+    assert stored, "no alarm was stored before the last kill: the test shows nothing"
     with feed.open("a") as stream:
         stream.write("".join(text[at:]))
     deadline = time.monotonic() + 120
@@ -144,6 +184,7 @@ def test_monitor_killed_again_and_again_loses_no_alarm(sensor: Fitted, tmp_path:
     final = Store(store)
     ids = [e["id"] for e in final.events()]
     assert stored <= set(ids)
+    assert sum(e["type"] == "anomaly.alarm.opened" for e in final.events()) > 1
     assert set(ids) == set(receiver.ids)  # at least once; twice is told apart by the id
     assert final.counts()["waiting"] == 0
 
