@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from anomaly.alarms.sinks.base import Sink
@@ -37,6 +38,18 @@ def deliver_due(store: Store, sinks: Sequence[Sink], now: Callable[[], float], r
                 store.delivered(item)
                 taken += 1
     return taken
+
+
+@contextmanager
+def delivering(store: Path, sinks: Sequence[Sink]) -> Iterator[DeliveryThread]:
+    """Deliver while the block runs, and what is due at its end. Raises StoreError at the end when the store could not be used."""
+    thread = DeliveryThread(store, sinks)
+    try:
+        yield thread
+    finally:
+        thread.close()
+    if thread.error is not None:
+        raise thread.error
 
 
 class DeliveryThread:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,8 +17,8 @@ if TYPE_CHECKING:
     from anomaly.alarms.delivery import DeliveryThread
     from anomaly.alarms.sinks.base import Sink
     from anomaly.bundle.archive import Bundle
-    from anomaly.edge.monitor import Monitor, Totals
-    from anomaly.edge.release import Release
+    from anomaly.edge.monitor import Totals
+    from anomaly.edge.release import Loaded, Release
     from anomaly.edge.runtime.session import Session
 
 edge_app = typer.Typer()
@@ -37,7 +35,6 @@ Provider = Annotated[ProviderName, typer.Option(help="Where the graph runs: Tens
 Alerts = Annotated[Path | None, typer.Option(help="Where alarms go (TOML, see deploy/alerts.toml).")]
 Once = Annotated[bool, typer.Option("--once", help="Stop when there is nothing more.")]
 GpuMemory = Annotated[float | None, typer.Option(help="GPU memory to use at most, in GB.")]
-SILENT_PERIODS, SILENT_AT_LEAST_S = 20, 60.0
 
 
 def open_bundle(bundle: Path, provider: ProviderName) -> tuple[Bundle, Session]:
@@ -51,87 +48,60 @@ def open_bundle(bundle: Path, provider: ProviderName) -> tuple[Bundle, Session]:
     return opened, session
 
 
-def _from(
-    where: str, keep: Path, provider: ProviderName, threads: int | None, memory: int | None
-) -> tuple[Bundle, Session, Release | None]:
+def _open(where: str, keep: Path, provider: ProviderName, threads: int | None, gpu_memory: float | None) -> tuple[Loaded, Release | None]:
     """A bundle, or the champion of a release folder or URL, tested on this machine."""
-    from anomaly.bundle.archive import read_bundle
-    from anomaly.edge.release import Release
-    from anomaly.edge.runtime.self_test import self_test
+    from anomaly.edge.release import open_detector
     from anomaly.edge.runtime.session import open_session
 
-    if where.startswith(("http://", "https://")) or Path(where).is_dir():
-        release = Release(where, keep, lambda bundle: open_session(bundle, provider.value, threads, memory))
-        loaded, why = release.first()
-        if why:
-            err.print(f"the last good bundle is used: {why}", style="yellow", markup=False)
-        return loaded.bundle, loaded.session, release
-    bundle = read_bundle(Path(where))
-    session = open_session(bundle, provider.value, threads, memory)
-    self_test(bundle, session)
-    return bundle, session, None
+    memory = int(gpu_memory * 1e9) if gpu_memory else None
+    detector, release, why = open_detector(where, keep, lambda bundle: open_session(bundle, provider.value, threads, memory))
+    if why:
+        err.print(f"the last good bundle is used: {why}", style="yellow", markup=False)
+    return detector, release
 
 
-def _monitor(
-    name: str | None,
-    opened: tuple[Bundle, Session, Release | None],
-    source: str,
-    store: Path,
-    sinks: list[Sink],
-    delivery: DeliveryThread,
-    silent_after_s: float | None,
-) -> Monitor:
-    from anomaly.alarms.store import Store
-    from anomaly.edge.monitor import Monitor
-    from anomaly.edge.sources.uri import open_source
-
-    bundle, session, release = opened
-    line = name or bundle.manifest.name
-    db = Store(store)
-    schema = bundle.manifest.input
-    records = open_source(source, schema, lambda record: db.known(line, record), db.resume(line)[0])
-    if silent_after_s is None and schema.period_s:
-        silent_after_s = max(SILENT_AT_LEAST_S, SILENT_PERIODS * schema.period_s)
-    return Monitor(
-        bundle, session, records, db, line, [s.name for s in sinks], aside=store.with_name(store.name + ".aside"),
-        wake=delivery.wake, say=lambda text: out.print(text, markup=False), release=release, silent_after_s=silent_after_s,
-    )  # fmt: skip
-
-
-@contextmanager
-def _delivering(store: Path, alerts: Path | None) -> Iterator[tuple[list[Sink], DeliveryThread, threading.Event]]:
-    """Sinks, the thread that sends to them, and an event that SIGTERM and SIGINT set."""
-    from anomaly.alarms.delivery import DeliveryThread
-    from anomaly.alarms.sinks.alerts_toml import read_sinks
-
-    sinks = read_sinks(alerts) if alerts is not None else []
-    delivery = DeliveryThread(store, sinks)
+def _stop_by_signal() -> threading.Event:
+    """An event that SIGTERM and SIGINT set."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    try:
-        yield sinks, delivery, stop
-    finally:
-        delivery.close()
-    if delivery.error is not None:
-        raise delivery.error
+    return stop
 
 
-def _told(totals: Totals, store: Path) -> str:
+def _sinks(alerts: Path | None) -> list[Sink]:
+    from anomaly.alarms.sinks.alerts_toml import read_sinks
+
+    return read_sinks(alerts) if alerts is not None else []
+
+
+def _options(sinks: list[Sink], delivery: DeliveryThread, release: Release | None) -> dict[str, Any]:
+    """How a line is bound to what is around it."""
+    return {
+        "sinks": [sink.name for sink in sinks],
+        "wake": delivery.wake,
+        "say": lambda text: out.print(text, markup=False),
+        "release": release,
+    }
+
+
+def _print_totals(totals: Totals, store: Path) -> None:
     from anomaly.alarms.store import Store
 
     counts = Store(store).counts()
     dropped = f", {totals.dropped} let go by a full queue" if totals.dropped else ""
-    return (
+    text = (
         f"{totals.scored} scored, {totals.flagged} flagged, {totals.opened} alarms opened, {totals.closed} closed, "
         f"{totals.rejected} set aside{dropped}; alerts delivered {counts['delivered']}, waiting {counts['waiting']}, dead {counts['dead']}"
     )
+    err.print(text, markup=False)
 
 
 @edge_app.command()
 def monitor(
     bundle: Annotated[str, typer.Argument(help="The bundle (.anomaly), or a release folder or URL whose champion is followed.")],
-    source: Annotated[str, typer.Option(help="A folder of pictures, a growing CSV, rtsp://…, mqtt://…, kafka://…, opc.tcp://…")],
+    source: Annotated[
+        str, typer.Option(help="A folder of pictures, a growing CSV, rtsp://…, mqtt://…, kafka://…, opc.tcp://…: docs/edge.md.")
+    ],
     alerts: Alerts = None,
     once: Once = False,
     store: Annotated[Path, typer.Option(help="The event store (SQLite).")] = Path("anomaly.db"),
@@ -141,19 +111,22 @@ def monitor(
     silent_after_s: Annotated[float | None, typer.Option(help="Seconds without a record that are an alarm.")] = None,
 ) -> None:
     """Watch a source, open and close alarms, and deliver them. Runs until stopped."""
-    memory = int(gpu_memory * 1e9) if gpu_memory else None
-    opened = _from(bundle, store.with_name(store.name + ".bundles"), provider, None, memory)
-    err.print(opened[1].line(), markup=False)
-    with _delivering(store, alerts) as (sinks, delivery, stop):
-        loop = _monitor(line, opened, source, store, sinks, delivery, silent_after_s)
-        err.print(
-            f"line {loop.line}: watching {source}; self-test passed; store {store}; sinks: {', '.join(loop.sinks) or 'none'}", markup=False
-        )
+    from anomaly.alarms.delivery import delivering
+    from anomaly.edge.monitor import open_monitor
+
+    detector, release = _open(bundle, store.with_name(store.name + ".bundles"), provider, None, gpu_memory)
+    err.print(detector.session.line(), markup=False)
+    sinks = _sinks(alerts)
+    with delivering(store, sinks) as delivery:
+        stop = _stop_by_signal()
+        loop = open_monitor(detector, source, store, line, silent_after_s, **_options(sinks, delivery, release))
+        names = ", ".join(loop.sinks) or "none"
+        err.print(f"line {loop.line}: watching {source}; self-test passed; store {store}; sinks: {names}", markup=False)
         try:
             totals = loop.run(stop, once)
         finally:
             loop.source.close()
-    err.print(_told(totals, store), markup=False)
+    _print_totals(totals, store)
 
 
 @edge_app.command()
@@ -164,32 +137,33 @@ def box(
     gpu_memory: GpuMemory = None,
 ) -> None:
     """Watch many lines in one process, with one store: a core each, taken in turn. Runs until stopped."""
+    from anomaly.alarms.delivery import delivering
     from anomaly.edge.box import Box, read_box
-    from anomaly.edge.monitor import Totals
+    from anomaly.edge.monitor import Totals, open_monitor
 
     asked = read_box(spec)
-    memory = int(gpu_memory * 1e9) if gpu_memory else None
-    shared: dict[str, tuple[Bundle, Session, Release | None]] = {}
-    with _delivering(asked.store, asked.alerts) as (sinks, delivery, stop):
+    store, sinks = asked.store, _sinks(asked.alerts)
+    shared: dict[str, Loaded] = {}  # lines that follow a release each have their own: they swap between their own records
+    with delivering(store, sinks) as delivery:
+        stop = _stop_by_signal()
         monitors = []
         for number, line in enumerate(asked.line):
-            found = shared.get(line.bundle)
-            if found is None:
-                keep = asked.store.with_name(f"{asked.store.name}.bundles") / str(number)
-                found = _from(line.bundle, keep, provider, 1, memory)
-                err.print(f"{line.bundle}: {found[1].line()}", markup=False)
-                if found[2] is None:  # lines that follow a release each have their own: they swap between their own records
-                    shared[line.bundle] = found
-            monitors.append(_monitor(line.name, found, line.source, asked.store, sinks, delivery, line.silent_after_s))
+            detector, release = shared.get(line.bundle), None
+            if detector is None:
+                detector, release = _open(line.bundle, store.with_name(f"{store.name}.bundles") / str(number), provider, 1, gpu_memory)
+                err.print(f"{line.bundle}: {detector.session.line()}", markup=False)
+                if release is None:
+                    shared[line.bundle] = detector
+            options = _options(sinks, delivery, release)
+            monitors.append(open_monitor(detector, line.source, store, line.name, line.silent_after_s, **options))
         lines = Box(monitors, asked.workers)
-        err.print(f"{len(monitors)} lines on {lines.workers} workers; store {asked.store}", markup=False)
+        err.print(f"{len(monitors)} lines on {lines.workers} workers; store {store}", markup=False)
         try:
             lines.run(stop, once)
         finally:
             for one in monitors:
                 one.source.close()
-    totals = Totals(**{name: sum(getattr(one.totals, name) for one in monitors) for name in vars(Totals())})
-    err.print(_told(totals, asked.store), markup=False)
+    _print_totals(sum((one.totals for one in monitors), Totals()), store)
 
 
 @edge_app.command()
@@ -205,7 +179,7 @@ def bench(
     """Latency and throughput of a bundle's variants on this machine, as shares of what it can multiply at most."""
     from anomaly.atomic import write_text
     from anomaly.bundle.archive import read_bundle
-    from anomaly.edge.runtime.bench import measure
+    from anomaly.edge.runtime.bench import describe_figures, measure
     from anomaly.edge.runtime.variant_cache import write_variants
 
     try:
@@ -214,16 +188,8 @@ def bench(
         raise typer.BadParameter("write whole numbers with commas: 1,8,32", param_hint="--batch / --streams") from error
     opened = read_bundle(bundle)
     figures = measure(opened, provider.value, batches, counts, seconds)
-    for variant, rows in figures["variants"].items():
-        for size, row in rows.items():
-            out.print(
-                f"{figures['provider']} {variant:6} batch {size:>4}: p50 {row['p50_ms']:.2f} ms, p99 {row['p99_ms']:.2f} ms, "
-                f"{row['per_s']:.0f} a second" + (f", {row['share_of_limit']:.0%} of the measured limit" if "share_of_limit" in row else "")
-            )
-    for count, row in figures["streams"].items():
-        out.print(f"{count:>4} streams: {row['per_s']:.0f} a second in all, fairness {row['fairness']:.2f} (most over least served)")
-    out.print(f"limits: {', '.join(f'{k} {v:.3g}' for k, v in figures['limits'].items())}; memory {figures['memory_mb']:.0f} MB")
-    out.print(f"quickest: {figures['quickest']}")
+    for line in describe_figures(figures):
+        out.print(line)
     if choose:
         path = write_variants(opened.hash, {figures["provider"]: figures["quickest"]})
         out.print(f"kept in {path}: this machine takes it from now on", markup=False)

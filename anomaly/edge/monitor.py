@@ -25,10 +25,12 @@ from anomaly.edge.release import Change, Loaded, Release, name_of
 from anomaly.edge.runtime.batching import Answers, score
 from anomaly.edge.runtime.session import ORDER, Session
 from anomaly.edge.sources.base import Poll, Source
+from anomaly.edge.sources.uri import open_source
 from anomaly.errors import StoreError
 
 POLL_S = 0.05
 STORE_RETRY_S = 5.0
+SILENT_PERIODS, SILENT_AT_LEAST_S = 20, 60.0  # a source of periodic readings is silent after so many periods without one
 Records = Sequence[Record[NDArray[Any]]]
 
 
@@ -42,6 +44,9 @@ class Totals:
     opened: int = 0
     closed: int = 0
     dropped: int = 0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(**{name: value + getattr(other, name) for name, value in vars(self).items()})
 
 
 @dataclass
@@ -284,3 +289,21 @@ class Monitor:
                 shutil.copyfile(item.path, self.aside / item.id.replace("/", "__"))
             except OSError as error:
                 self.say(f"{item.path}: could not be kept aside ({error.strerror}); its reason is in the store")
+
+
+def open_monitor(
+    detector: Loaded, source: str, store: Path, name: str | None = None, silent_after_s: float | None = None, **options: Any
+) -> Monitor:
+    """A line from a detector and the URI of its source: both are opened, and the line goes on where the store says it ended.
+
+    `name`: the line's, that of the bundle when it is None. `silent_after_s`: for readings with a period it is set by that when it is
+    None. `options` are further fields of Monitor. Raises DataError when the source cannot be opened, StoreError when the store cannot.
+    """
+    line = name or detector.bundle.manifest.name
+    db = Store(store)
+    schema = detector.bundle.manifest.input
+    records = open_source(source, schema, lambda record: db.known(line, record), db.resume(line)[0])
+    if silent_after_s is None and schema.period_s:
+        silent_after_s = max(SILENT_AT_LEAST_S, SILENT_PERIODS * schema.period_s)
+    aside = store.with_name(store.name + ".aside")
+    return Monitor(detector.bundle, detector.session, records, db, line, aside=aside, silent_after_s=silent_after_s, **options)

@@ -239,6 +239,23 @@ class Release:
         return Loaded(bundle, session)
 
 
+def open_detector(where: str, keep: Path, open_: Open) -> tuple[Loaded, Release | None, str]:
+    """(detector, release that is followed, why it is not the release's champion) from a bundle's path, or a release folder or URL.
+
+    `keep`: a folder for the last good bundle of a release. The reason is "" but where the last good bundle has to do.
+
+    Raises BundleError when the bundle cannot be verified, or fails its self-test here.
+    """
+    if where.startswith(("http://", "https://")) or Path(where).is_dir():
+        release = Release(where, keep, open_)
+        loaded, why = release.first()
+        return loaded, release, why
+    bundle = read_bundle(Path(where))
+    session = open_(bundle)
+    self_test(bundle, session)
+    return Loaded(bundle, session), None, ""
+
+
 def name_of(bundle: Bundle) -> str:
     """NAME-VERSION."""
     return f"{bundle.manifest.name}-{bundle.manifest.version}"

@@ -63,6 +63,22 @@ def measure(bundle: Bundle, provider: Provider, batches: Sequence[int], streams:
     }
 
 
+def describe_figures(figures: dict[str, Any]) -> list[str]:
+    """What `measure` found, in lines for people."""
+    lines = []
+    for variant, rows in figures["variants"].items():
+        for size, row in rows.items():
+            share = f", {row['share_of_limit']:.0%} of the measured limit" if "share_of_limit" in row else ""
+            lines.append(
+                f"{figures['provider']} {variant:6} batch {size:>4}: p50 {row['p50_ms']:.2f} ms, p99 {row['p99_ms']:.2f} ms, "
+                f"{row['per_s']:.0f} a second{share}"
+            )
+    for count, row in figures["streams"].items():
+        lines.append(f"{count:>4} streams: {row['per_s']:.0f} a second in all, fairness {row['fairness']:.2f} (most over least served)")
+    limits = ", ".join(f"{key} {value:.3g}" for key, value in figures["limits"].items())
+    return [*lines, f"limits: {limits}; memory {figures['memory_mb']:.0f} MB", f"quickest: {figures['quickest']}"]
+
+
 def example(bundle: Bundle) -> NDArray[Any]:
     """The bundle's first example, a raw batch of one. Raises BundleError when it has none."""
     member = bundle.members.get("examples/0.npz")
