@@ -1,4 +1,4 @@
-"""The outbox worker: sends what waits, at least once, oldest first, with backoff; what cannot be delivered is kept."""
+"""Delivery of events from the store's outbox: at least once, oldest first, with back-off. What cannot be delivered is kept."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_ATTEMPTS = 200  # about 16 hours of trying; then a dead letter
 
 
 def deliver_due(store: Store, sinks: Sequence[Sink], now: Callable[[], float], random_: random.Random) -> int:
-    """Send everything that is due, once each; returns how many were taken. A failing sink never holds up another."""
+    """Send everything that is due, once each; returns how many were taken. A failing sink never delays another."""
     taken = 0
     for sink in sinks:
         held: set[str] = set()
@@ -53,7 +53,7 @@ def delivering(store: Path, sinks: Sequence[Sink]) -> Iterator[DeliveryThread]:
 
 
 class DeliveryThread:
-    """Runs `deliver_due` beside the monitor loop, on its own connection. Stop it with `close`, which sends what is due."""
+    """Runs `deliver_due` beside the monitor loop, with a connection of its own. `close` sends what is still due and ends it."""
 
     def __init__(self, store: Path, sinks: Sequence[Sink]) -> None:
         self._path = store
@@ -75,7 +75,7 @@ class DeliveryThread:
 
     def _run(self) -> None:
         while not self._attempt():
-            self._wake.wait(5.0)  # the store is not to be had (a full disk): what waits stays in it
+            self._wake.wait(5.0)  # the store cannot be used (a full disk): what waits stays in it
             self._wake.clear()
 
     def _attempt(self) -> bool:

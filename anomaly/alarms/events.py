@@ -15,7 +15,7 @@ _NAMESPACE = uuid.UUID("6f1c3a52-7d0a-4d1f-9f39-0d6f4c6f0a11")  # ours, so that 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One fact. `id` is derived from what it says, so a fact told twice (a replay after a crash) keeps its id."""
+    """One fact. Its `id` is derived from its content, so the same fact, made again after a crash, has the same id."""
 
     id: str
     kind: EventKind

@@ -49,7 +49,7 @@ class Scored:
 
 @dataclass
 class Batch:
-    """What one turn of a line leaves: all of it is committed, or none.
+    """What one turn of a line is to store: all of it is committed, or none.
 
     `shadow` are the same records as a challenger, `shadow_bundle`, scores them. `quality`: state and open alarm of each data-quality
     condition. `position` is where the source is read on from.
@@ -71,7 +71,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An event that a sink has yet to take."""
+    """An event that a sink has not taken yet."""
 
     seq: int
     sink: str
@@ -87,7 +87,7 @@ class Store:
     _turn = threading.Lock()
 
     def __init__(self, path: Path) -> None:
-        """Open or create. Raises StoreError when the file is no store, is from a newer version, or cannot be written."""
+        """Open or create. Raises StoreError when the file is not a store, is from another version, or cannot be written."""
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

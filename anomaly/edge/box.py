@@ -1,4 +1,4 @@
-"""Many lines on one machine: a few workers take them in turn, the one that waited longest first."""
+"""Many lines in one process: a pool of workers serves the line that has waited longest."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read_box(path: Path) -> BoxSpec:
 
 @dataclass
 class Served:
-    """A line and how often it had its turn."""
+    """A line, and how many turns it had that brought records."""
 
     monitor: Monitor
     turns: int = 0
@@ -63,14 +63,14 @@ class Served:
 
 
 class Box:
-    """Runs lines on a pool of threads. A line is never in two hands, and none is served again before all others had their turn."""
+    """Runs lines on a pool of threads. Two workers never serve one line, and none is served again before all others had their turn."""
 
     def __init__(self, monitors: Sequence[Monitor], workers: int | None = None) -> None:
         self.lines = [Served(monitor) for monitor in monitors]
         self.workers = min(len(self.lines), workers or cores())
         self._waiting = deque(self.lines)
         self._lock = threading.Lock()
-        self._idle = 0  # lines in a row that had nothing
+        self._idle = 0  # turns in a row that brought nothing
         self.errors: list[BaseException] = []
 
     def run(self, stop: threading.Event, once: bool = False) -> None:
@@ -97,7 +97,7 @@ class Box:
             served.busy = True
             try:
                 poll = served.monitor.turn(stop, once)
-            except BaseException as error:  # told to the caller, which ends the process: a restart resumes
+            except BaseException as error:  # raised by `run`, which ends the process: a restart resumes
                 self.errors.append(error)
                 stop.set()
                 return

@@ -1,4 +1,4 @@
-"""What this machine can run detectors on, and in plain words what is missing for more."""
+"""What this machine can run detectors on, and what is missing for more."""
 
 from __future__ import annotations
 

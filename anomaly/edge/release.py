@@ -1,7 +1,7 @@
 """A release folder or URL: which bundle is the champion, which the challenger; verified and tested before either is used.
 
-Whatever cannot be verified, or does not pass its self-test, is refused for good; what cannot be fetched is told once and tried again.
-Either way the one in use goes on. The last good bundle is kept on this machine, so that a start without the network has it.
+A bundle that cannot be verified, or fails its self-test, is refused for good. One that cannot be fetched is reported once and tried
+again. Either way the bundle in use stays in use. The last good one is kept on this machine, for a start without the network.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Change:
-    """What a role's pointer now leads to: a loaded bundle, nothing (a challenger taken away), or a refusal with its reason."""
+    """What a role's pointer now names: a loaded bundle, nothing (a challenger that was withdrawn), or a refusal with its reason."""
 
     role: Role
     loaded: Loaded | None
@@ -51,7 +51,7 @@ Open = Callable[[Bundle], Session]
 
 
 class Release:
-    """Watches `champion.json` and `challenger.json`; what changed is taken between two records by `take`."""
+    """Watches `champion.json` and `challenger.json` in a thread; the monitor takes what changed between two records, by `take`."""
 
     def __init__(self, where: str, keep: Path, open_: Open, key: Path | None = None, every_s: float = POLL_S) -> None:
         """`keep`: a folder for the last good bundle and what was refused. `open_`: how a session is opened on this machine."""
@@ -73,7 +73,7 @@ class Release:
         return self.where.startswith(("http://", "https://"))
 
     def first(self) -> tuple[Loaded, str]:
-        """The champion, or the last good one where that cannot be had, with the reason why not ("" when it is the champion).
+        """The champion, or the last good bundle where the champion cannot be used, with the reason why not ("" for the champion).
 
         Raises BundleError when there is neither.
         """
@@ -101,7 +101,7 @@ class Release:
         self._keep_good(bundle)
 
     def refuse(self, bundle_hash: str, back_to: str) -> None:
-        """A champion failed in use: its hash is not taken again, the one before is current."""
+        """A champion failed in use: its hash is never loaded again, and the one before is current."""
         self._refused.add(bundle_hash)
         write_text(self._keep / "refused.json", json.dumps(sorted(self._refused)))
         self._current["champion"] = back_to
@@ -111,13 +111,13 @@ class Release:
         self._stop.set()
 
     def look(self) -> None:
-        """One look at the pointers. Never raises: what is wrong becomes a refusal, told once."""
+        """One look at the pointers. Never raises: what is wrong becomes a refusal, reported once."""
         roles: tuple[Role, ...] = ("champion", "challenger")
         for role in roles:
             try:
                 pointer = self._pointer(role)
             except AnomalyError:
-                continue  # unreachable or half-written: the next look tells
+                continue  # unreachable or half-written: the next look will show
             if pointer is None:
                 if role == "challenger" and self._current.pop(role, ""):
                     self._changes.put(Change(role, None))
@@ -133,7 +133,7 @@ class Release:
                 if self._missed != wanted:
                     self._changes.put(Change(role, None, wanted, f"{error}; tried again"))
                 self._missed = wanted
-            except Exception as error:  # whatever a bad bundle can set off must not end the watch
+            except Exception as error:  # whatever a bad bundle causes must not end the watch
                 self._refused.add(wanted)
                 self._changes.put(Change(role, None, wanted, str(error)))
 
@@ -209,7 +209,7 @@ class Release:
         return path
 
     def _keep_good(self, bundle: Bundle) -> None:
-        """Keep a copy of a bundle that is good, and no other file of the release. Where it cannot be copied the one before stays."""
+        """Keep a copy of a good bundle, and no other file of the release. Where it cannot be copied, the copy before stays."""
         target = self._keep / f"good-{bundle.hash[:16]}.anomaly"
         if not target.exists():
             try:
@@ -262,7 +262,7 @@ def name_of(bundle: Bundle) -> str:
 
 
 def check_same_input(schema: InputSchema, bundle: Bundle) -> None:
-    """Raise BundleError unless a bundle takes the very records that a running line reads."""
+    """Raise BundleError unless a bundle takes the same records that a running line reads."""
     theirs = bundle.manifest.input
     differ = [name for name in _SAME if getattr(schema, name) != getattr(theirs, name)]
     if [s.name for s in schema.sensors] != [s.name for s in theirs.sensors]:

@@ -1,4 +1,4 @@
-"""Records to answers: what can run together does, and a row of readings costs its own window alone."""
+"""Records to answers: records run through the graph together where they can, and a further row of readings costs one window."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ class Answers(NamedTuple):
 
 
 def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Answers:
-    """The answers of a batch of one for every record; records of the same shape, or rows of one stretch, run together."""
+    """The answers for every record, the same as if each ran alone. Records of one shape, or rows of one stretch, run together.
+
+    Detectors of readings may bring a second graph for rows that follow each other: it looks at the context of a row once, not once
+    for each row.
+    """
     parts: list[Answer] = []
     most = kind_of(session.input_name).records_per_run
     start = 0
@@ -63,7 +67,7 @@ def _along(records: Sequence[Record[NDArray[Any]]], cut: Cut, start: int) -> int
 def _streamed(session: Session, cut: Cut, whole: int, count: int) -> Answer:
     """The answers for `count` rows from that of `cut` on, each with the `whole` rows that end at it as its window.
 
-    Where the rows before were scored last, what was made of them is taken up again; else their context is looked at once more.
+    Where the rows before were scored last, their bare scores are used again. Else the context is computed once more.
     """
     number, before = cut.past.get(session, (-1, np.empty(0, np.float32)))
     start = cut.end - whole + session.context

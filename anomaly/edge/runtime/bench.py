@@ -1,4 +1,4 @@
-"""How quick a bundle is on this machine: each variant, in batches, in several streams, beside what the machine multiplies at most."""
+"""Latency and throughput of a bundle on this machine: each variant by batch size, several streams, and the machine's own limits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from anomaly.bundle.archive import VARIANTS, Bundle
 from anomaly.edge.runtime.session import NAMES, Device, Provider, Session, cores, open_session, provider_options
 from anomaly.errors import BundleError
 
-# Graphs of one matrix product, a (n, k) times b (k, m), written once with onnx.helper: the edge has no package that writes graphs.
+# Graphs of one matrix product, a (n, k) times b (k, m), made once with onnx.helper: the edge has no package that writes graphs.
 PRODUCTS = {
     "float": "CAkSADpbChEKAWEKAWISAWMiBk1hdE11bBIBZ1oVCgFhEhAKDggBEgoKAxIBbgoDEgFrWh"
     "UKAWISEAoOCAESCgoDEgFrCgMSAW1iFQoBYxIQCg4IARIKCgMSAW4KAxIBbUIECgAQEg==",
@@ -30,7 +30,7 @@ PRODUCTS = {
 }  # fmt: skip
 TYPES = {"float": (np.float32, np.float32), "fp16": (np.float16, np.float16), "int8": (np.uint8, np.int8)}
 SIDE = 1024
-ROUND = 10  # runs in a row before it is another variant's turn: a machine that slows down slows all of them
+ROUND = 10  # runs in a row before the next variant's: a machine that slows down then slows all variants alike
 
 
 def measure(bundle: Bundle, provider: Provider, batches: Sequence[int], streams: Sequence[int], seconds: float) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _in_turn(sessions: dict[str, Session], raw: NDArray[Any], seconds: float) ->
 
 
 def in_streams(bundle: Bundle, provider: Provider, variant: str, raw: NDArray[Any], count: int, seconds: float) -> dict[str, float]:
-    """`count` threads that run batches of one as fast as they can: all together a second, and how evenly."""
+    """`count` threads that run batches of one as fast as they can: runs a second of all together, and the most over the least of one."""
     session = open_session(bundle, provider, threads=1, variant=variant)
     session.warm(raw)
     served = [0] * count
@@ -125,7 +125,7 @@ def in_streams(bundle: Bundle, provider: Provider, variant: str, raw: NDArray[An
 
 
 def product_rate(kind: str, provider: str, seconds: float, side: int = SIDE) -> float:
-    """Thousand million multiply-adds a second of a large matrix product on a provider, 0 where it has no such product."""
+    """10^9 multiply-adds a second of a large matrix product on a provider, 0 where it has no kernel for it."""
     where = "cpu" if provider == "cpu" else "cuda"
     name = "cpu" if provider == "cpu" else "cuda"  # TensorRT multiplies with the same units
     try:

@@ -1,6 +1,6 @@
-"""A graph with its input and outputs bound to memory that stays where it is: for pictures of one size on a GPU.
+"""I/O binding: a graph whose input and outputs stay in the same memory, for pictures of one size on a GPU.
 
-Frames go through pinned host memory, buffers are made once, and CUDA replays the whole graph as one launch (CUDA graphs).
+Frames go through pinned host memory, buffers are allocated once, and CUDA replays the whole graph as one launch (CUDA graphs).
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class IoBinding:
     """One graph for raw batches of one shape and dtype. Threads take turns."""
 
     def __init__(self, session: ort.InferenceSession, raw: NDArray[Any], answers: Sequence[NDArray[np.float32]], where: str) -> None:
-        """`answers` are what the graph says of `raw`: their shapes are those of the outputs. `where`: "cuda" or "cpu"."""
+        """`answers` are the graph's outputs for `raw`; only their shapes are used. `where`: "cuda" or "cpu"."""
         self._session = session
         self._turn = threading.Lock()
         self._host = np.ascontiguousarray(raw).copy()
         unpin = pin(self._host) if where == "cuda" else None
-        # Memory freed while CUDA holds it pinned breaks whoever is given that memory next: it is unpinned with its owner at the latest.
+        # Memory that is freed while still pinned breaks whatever is allocated there next: it is unpinned with its owner at the latest.
         self._unpin = weakref.finalize(self, unpin) if unpin is not None else None
         self._input = ort.OrtValue.ortvalue_from_numpy(self._host, where, 0)
         self._outputs = [ort.OrtValue.ortvalue_from_shape_and_type(a.shape, np.float32, where, 0) for a in answers]
@@ -46,13 +46,13 @@ class IoBinding:
             return [np.array(value.numpy()) for value in self._outputs]
 
     def close(self) -> None:
-        """Let the pinned memory go."""
+        """Unpin the memory."""
         if self._unpin is not None:
             self._unpin()
 
 
 def pin(array: NDArray[Any]) -> Any:
-    """Page-lock an array for copies at full speed; returns what undoes it, None where CUDA's runtime is not to be had."""
+    """Page-lock an array, so that copies run at full speed. Returns a function that undoes it, None where CUDA's runtime is missing."""
     for name in LIBRARIES:
         with contextlib.suppress(OSError, AttributeError):
             runtime = ctypes.CDLL(name)

@@ -11,14 +11,14 @@ from anomaly.bundle.archive import Bundle
 from anomaly.edge.runtime.session import Answer, Session
 from anomaly.errors import BundleError
 
-SELF_TEST_RELATIVE = 1e-3  # a GPU may sum in another order; a wrong graph is off by far more
+SELF_TEST_RELATIVE = 1e-3  # a GPU may sum in another order; a wrong graph differs by far more
 SELF_TEST_LOOSE = 2e-2  # the same for float16 and int8, where processors round in different places
 
 
 def self_test(bundle: Bundle, session: Session) -> int:
-    """Run the bundle's examples and compare with the answers it brings; returns how many there were.
+    """Run the bundle's examples and compare with the answers that are stored with them; returns how many there were.
 
-    Raises BundleError when one is off: the graph does not compute here what it computed where it was made.
+    Raises BundleError when one differs: the graph does not compute here what it computed where it was made.
     """
     names = sorted(name for name in bundle.members if name.startswith("examples/"))
     for name in names:
@@ -48,6 +48,6 @@ def self_test(bundle: Bundle, session: Session) -> int:
 
 
 def _streamed(session: Session, window: NDArray[np.float32]) -> list[Answer]:
-    """The answers for the last row of a window (T, C): with its context as rows, and with what was made of these rows."""
+    """The answers for the last row of a window (T, C): with its context as rows, and with the bare scores of that context."""
     whole, bare = session.run_stream(window, np.zeros(session.context, np.float32))
     return [whole, session.run_stream(window[session.context :], bare[:-1])[0]]

@@ -1,4 +1,4 @@
-"""ONNX Runtime around one detector: which provider runs which variant is chosen openly, never silently."""
+"""ONNX Runtime around one detector: it is always said which provider runs which variant, and why not a quicker one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from anomaly.errors import BundleError, ProviderError
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
 NAMES = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 ORDER = ("tensorrt", "cuda", "cpu")
-RUNS_BEFORE_IO_BINDING = 4  # runs of one shape after which it gets a graph of its own
+RUNS_BEFORE_IO_BINDING = 4  # runs of one shape after which it gets a graph with fixed buffers
 MAX_IO_BINDINGS = 4  # such graphs at most
 PREFERRED = {"tensorrt": ("fp16", "float"), "cuda": ("fp16", "float"), "cpu": ("int8", "float")}  # until `anomaly bench` has measured
 
@@ -59,10 +59,11 @@ def open_session(
 
 
 class Session:
-    """One detector on one provider. `provider` and `variant` tell what is really in use, `refused` why not what was wanted first.
+    """One detector on one provider.
 
-    On a GPU whose memory runs out, a batch is halved until it fits, and what does not fit at all goes to the CPU for good; `degraded`
-    then says so.
+    `provider` and `variant` are those in use. `refused` says why a provider that was wanted first is not, "" when the first one is.
+    When a GPU's memory runs out, the batch is halved until it fits. Where not even one record fits, the session moves to the CPU for
+    good. `degraded` then says so.
     """
 
     def __init__(
@@ -73,15 +74,14 @@ class Session:
         chosen: Mapping[str, str] | None = None,
         stream: bytes | None = None,
     ) -> None:
-        """Load a graph, or one of several variants of it (`float`, `fp16`, `int8`); `chosen`: the variant to take on a provider.
+        """Load a graph, or one of several variants of it (`float`, `fp16`, `int8`).
 
-        `stream`: the graph for rows that follow each other, where the bundle has one.
+        `chosen`: provider -> the variant to take on it. `stream`: the graph for rows that follow each other, where the bundle has one.
+        "auto" tries TensorRT, CUDA, then the CPU. Naming a provider makes it mandatory.
 
-        "auto" tries TensorRT, CUDA, then the CPU; a provider's name is an order: ProviderError when it cannot be met.
-
-        Raises BundleError when the bytes are not a graph that ONNX Runtime can load.
+        Raises ProviderError when the named provider cannot be used, BundleError when ONNX Runtime cannot load the bytes.
         """
-        ort.set_default_logger_severity(4)  # a failed GPU try is told by our own line, not by a page of its log
+        ort.set_default_logger_severity(4)  # why a GPU is not used is said by `line`, not by a page of ONNX Runtime's log
         self._graphs = dict(model) if isinstance(model, Mapping) else {"float": model}
         self._device = device or Device()
         self._chosen = chosen or {}
@@ -90,12 +90,12 @@ class Session:
             preload()
         self.refused = ""
         self.degraded = ""
-        self.io_binding_refused = ""  # why a shape got no graph of its own
+        self.io_binding_refused = ""  # why a shape got no fixed buffers, "" where none was refused
         self._batch = 1 << 30  # records that are run at once
         self._seen: dict[tuple[int, ...], int] = {}
         self._io_bindings: dict[tuple[int, ...], IoBinding | None] = {}
         self._open(wanted)
-        # Small products over a few sensors: a GPU has nothing to win there.
+        # Small matrix products over a few sensors: a GPU is no quicker there.
         self._stream = _open({"float": stream}, ["cpu"], self._device, {})[0] if stream is not None else None
         self.context = 0 if self._stream is None else int(self._stream.get_inputs()[1].shape[0])
 
@@ -107,8 +107,8 @@ class Session:
     def run_stream(self, rows: NDArray[np.float32], before: NDArray[np.float32]) -> tuple[Answer, NDArray[np.float32]]:
         """Score rows (R, C) that follow each other: (answers of the last R - T + 1, their bare scores), T a window without its context.
 
-        `before` (context,): the bare scores of the rows before those. Where they are not known, zeros, the answers are right for rows
-        whose context is among `rows`: all but the first `context`.
+        A bare score is that of a window alone, before those of its context are taken into account. `before` (context,): the bare scores
+        of the rows before these. Where they are not known, give zeros: the answers are then right for all but the first `context` rows.
         """
         assert self._stream is not None, "ask `streams` first"
         *answer, bare = self._stream.run(None, {"rows": rows, "before": before})
@@ -136,7 +136,7 @@ class Session:
         return parts[0] if len(parts) == 1 else Answer(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
     def _once(self, raw: NDArray[Any]) -> Sequence[NDArray[np.float32]]:
-        """One run; on a GPU a shape that comes again and again gets a graph of its own with fixed buffers."""
+        """One run. On a GPU a shape that comes again and again gets a graph with fixed buffers (I/O binding)."""
         bound = self._io_bindings.get(raw.shape)
         if bound is not None:
             return bound.run(raw)
@@ -156,7 +156,7 @@ class Session:
             return None
 
     def warm(self, raw: NDArray[Any], times: int = 2) -> None:
-        """Run a batch a few times: kernels are chosen, memory is laid out, engines are built before the first record counts."""
+        """Run a batch a few times, so that kernels are chosen, memory is allocated and engines are built before the first record."""
         for _ in range(times):
             self.run(raw)
 
@@ -177,7 +177,7 @@ class Session:
             raise BundleError(f"the graph's outputs are {outputs}; a detector of {self.input_name!r} has score, p_value and {detail}")
 
     def _shrink(self, size: int, error: Exception) -> None:
-        """After a batch of `size` failed on a GPU for want of memory: half of it, or the CPU. Raises what is no such failure."""
+        """After a batch of `size` failed because GPU memory ran out: halve it, or move to the CPU. Raises any other error again."""
         if self.provider == "cpu" or not out_of_memory(error):
             raise error
         if size > 1:
@@ -194,7 +194,7 @@ class Session:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether a provider's error is for want of memory."""
+    """Whether a provider's error means that memory ran out."""
     text = str(error).lower()
     signs = ("failed to allocate memory", "out of memory", "cuda failure 2", "outofmemory", "is smaller than requested bytes")
     return any(sign in text for sign in signs)
@@ -224,7 +224,7 @@ def _open(
                 raise BundleError(f"the graph cannot be loaded: {str(error).splitlines()[0][:300]}") from error
             refused = f"{name}: {str(error).splitlines()[0][:200]}"
             continue
-        # ONNX Runtime falls back to the CPU without a word: what it says afterwards is what counts.
+        # ONNX Runtime may fall back to the CPU silently: only what it reports afterwards counts.
         if session.get_providers()[0] == NAMES[name]:
             return session, name, variant, refused
         refused = f"{name}: no usable NVIDIA GPU, driver or library was found"
@@ -235,9 +235,9 @@ def _open(
 
 
 def open_fixed_shape(graph: bytes, provider: str, variant: str, device: Device, shape: Sequence[int]) -> ort.InferenceSession:
-    """The graph for raw batches of one shape, whole on the provider: a node that it cannot run is an error, not a detour over the bus.
+    """The graph for raw batches of one shape, wholly on the provider: a node that cannot run there is an error, not a copy to the CPU.
 
-    (With free sizes ONNX Runtime computes shapes on the CPU, as it should, and that must be allowed.)
+    (With free sizes ONNX Runtime computes shapes on the CPU, which has to be allowed.)
     """
     options = _options(device)
     for name, size in zip("NHW", shape, strict=False):
@@ -251,7 +251,7 @@ def open_fixed_shape(graph: bytes, provider: str, variant: str, device: Device, 
 
 
 def _providers(name: str, variant: str, device: Device) -> list[tuple[str, dict[str, str]]]:
-    """The provider; behind TensorRT stands CUDA for the nodes it does not take."""
+    """The provider's name and options; for TensorRT also CUDA, which runs the nodes that TensorRT cannot."""
     named = [name, "cuda"] if name == "tensorrt" else [name]
     return [(NAMES[each], provider_options(each, device, variant)) for each in named]
 
@@ -264,16 +264,16 @@ def _options(device: Device) -> ort.SessionOptions:
 
 
 def provider_options(name: str, device: Device, variant: str = "float") -> dict[str, str]:
-    """What a provider is told: its memory, kernels fixed by measuring once, engines kept between starts."""
+    """A provider's options: a memory limit, the quickest kernels by one measurement, engines kept between starts."""
     if name == "cpu":
         return {}
     if name == "cuda":
-        # TF32 keeps 10 bits of a factor: on an H200 it moved scores by up to 1.3 %, past the self-test. Fewer bits are the fp16 variant's.
+        # TF32 keeps 10 bits of a factor: on an H200 it moved scores by up to 1.3 %, past the self-test. Fewer bits: the fp16 variant.
         found = {"cudnn_conv_algo_search": "EXHAUSTIVE", "arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
         if variant == "fp16":  # tensor cores want channels last; bias and activation ride along with the convolution
             found |= {"prefer_nhwc": "1", "fuse_conv_bias": "1"}
         return found | ({"gpu_mem_limit": str(device.memory)} if device.memory else {})
-    found = {f"trt_{kind}_enable": str(int(kind == variant)) for kind in ("fp16", "int8")}  # no arithmetic that was not judged
+    found = {f"trt_{kind}_enable": str(int(kind == variant)) for kind in ("fp16", "int8")}  # only what was checked at export
     if device.cache is not None:
         device.cache.mkdir(parents=True, exist_ok=True)
         where = {"trt_engine_cache_path": str(device.cache), "trt_timing_cache_path": str(device.cache)}
@@ -287,12 +287,12 @@ def cores() -> int:
 
 
 def preload(load: Callable[..., None] | None = None) -> str:
-    """Load the CUDA and cuDNN libraries that came with pip; returns what went wrong, "" for nothing."""
+    """Load the CUDA and cuDNN libraries that were installed by pip; returns what went wrong, "" for nothing."""
     load = load or getattr(ort, "preload_dlls", None)
     if load is None:
         return "this onnxruntime cannot load CUDA libraries from pip packages"
     try:
-        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123 - it prints what it misses
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):  # noqa: PTH123 - it prints what is missing
             load()
     except Exception as error:
         return str(error)

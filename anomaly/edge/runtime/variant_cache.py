@@ -1,4 +1,4 @@
-"""Which variant of a bundle's graph is the quickest on this machine: measured by `anomaly bench`, kept for every later start."""
+"""Which variant of a bundle's graph is the quickest on this machine, as `anomaly bench --choose` found it; kept for later starts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from anomaly.atomic import write_text
 
-CACHE = "ANOMALY_CACHE"  # folder for what is kept between starts: choices, built engines; safe to delete
+CACHE = "ANOMALY_CACHE"  # folder for what is kept between starts: quickest variants, built engines; safe to delete
 
 
 def cache_folder() -> Path:
@@ -19,7 +19,7 @@ def cache_folder() -> Path:
 
 
 def read_variants(bundle_hash: str) -> dict[str, str]:
-    """Provider -> variant as measured here for a bundle; {} when nothing was, or the file is damaged."""
+    """Provider -> the variant that was quickest here for a bundle; {} when none was measured, or the file is damaged."""
     try:
         found = json.loads((cache_folder() / f"{bundle_hash[:16]}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -27,8 +27,8 @@ def read_variants(bundle_hash: str) -> dict[str, str]:
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
-def write_variants(bundle_hash: str, choice: Mapping[str, str]) -> Path:
-    """Keep a choice beside earlier ones for other providers."""
+def write_variants(bundle_hash: str, variants: Mapping[str, str]) -> Path:
+    """Keep provider -> variant, beside earlier entries for other providers. Returns the file."""
     path = cache_folder() / f"{bundle_hash[:16]}.json"
-    write_text(path, json.dumps({**read_variants(bundle_hash), **choice}, indent=1, sort_keys=True) + "\n")
+    write_text(path, json.dumps({**read_variants(bundle_hash), **variants}, indent=1, sort_keys=True) + "\n")
     return path

@@ -20,7 +20,7 @@ from anomaly.edge.sources.window_buffer import WindowBuffer
 from anomaly.errors import DataError, RecordError
 from anomaly.schema import InputSchema, within_limits
 
-FEW = 8  # lines that are quicker read one by one
+FEW = 8  # fewer lines than this are quicker read one by one
 _BLANK_CELLS = sorted({form for blank in BLANKS for form in (blank, blank.upper(), blank.title(), "NaN")})
 
 
@@ -35,10 +35,10 @@ class Block(NamedTuple):
 
 
 class CsvSource:
-    """A row is read once its line end is there; a shrunk or replaced file is begun anew.
+    """A row is read once its line is complete. A file that was replaced, or has shrunk, is read from its beginning.
 
-    Each record is the window that ends at a row. The position holds the byte to go on from and the byte its oldest row of context
-    begins at. A block of lines is parsed at once; only one with something odd in it is read line by line.
+    Each record is the window that ends at a row. The position holds the byte to go on from, and the byte at which the oldest row of
+    context begins. A block of lines is parsed at once; a block with anything unusual in it is read line by line.
     """
 
     def __init__(self, path: Path, schema: InputSchema, position: dict[str, Any]) -> None:
@@ -47,7 +47,7 @@ class CsvSource:
         self._schema = schema
         self._channels = schema.sensors
         self._windows = WindowBuffer(schema)
-        self._line_bytes = 256  # what a line takes, a quarter more than those seen
+        self._line_bytes = 256  # estimated length of a line: a quarter more than the mean of the last block
         self._begin(position)
 
     def close(self) -> None:

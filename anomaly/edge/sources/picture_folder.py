@@ -18,7 +18,7 @@ from anomaly.edge.sources.base import Poll
 from anomaly.errors import DataError, RecordError
 from anomaly.schema import InputSchema
 
-SETTLED_S = 2.0  # a file not touched for this long is complete, whatever its size did
+SETTLED_S = 2.0  # a file that was not changed for this long is complete
 
 
 @cache
@@ -74,7 +74,7 @@ class FolderSource:
         return found
 
     def _decode(self, count: int) -> None:
-        """See to it that `count` pictures are decoded or being decoded, if there are so many."""
+        """Start decoding until `count` pictures are decoded or being decoded, or no more are there."""
         while self._ready and len(self._ahead) < count:
             record, path, when = self._ready.popleft()
             self._handled.add(record)

@@ -11,9 +11,9 @@ from anomaly.schema import InputSchema, within_limits
 
 
 class SampleAndHold:
-    """Readings that come one sensor at a time, by exception: the last of each is held, and a row is cut every period.
+    """Readings that come one sensor at a time, on change: the last of each is held, and a row is cut at every multiple of the period.
 
-    A reading older than `max_age_s` counts as missing.
+    A reading older than the schema's `max_gap_s` (ten periods when it has none) counts as missing.
     """
 
     def __init__(self, schema: InputSchema) -> None:
@@ -32,7 +32,7 @@ class SampleAndHold:
     def take(self, time: float, readings: Mapping[str, float]) -> list[tuple[float, NDArray[np.float32]]]:
         """Readings of one moment -> the rows (time, (C,)) that are complete by now: one for every period that has passed.
 
-        After a silence longer than a reading's age the clock is begun anew: no rows are made up for it.
+        After a silence longer than a reading may be old, no rows are made up for it: cutting starts again after this moment.
         """
         rows: list[tuple[float, NDArray[np.float32]]] = []
         if self._next is None or time - self._next > self._max_age_s:

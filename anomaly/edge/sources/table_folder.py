@@ -1,4 +1,4 @@
-"""A folder that whole tables are dropped into: Parquet or CSV files, each one going on where the one before ended."""
+"""A folder that whole tables are dropped into: Parquet or CSV files, each of which continues the one before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Key = tuple[int, str]  # time of change in ns, name: the order files are read in
 
 
 class TableFolder:
-    """Files are read whole, oldest first, once nothing has touched them for two seconds; one that cannot be read is set aside.
+    """Files are read whole, oldest first, once they have not changed for two seconds. One that cannot be read is set aside.
 
     The position holds the file and the row to go on from, and the file that the context begins in.
     """

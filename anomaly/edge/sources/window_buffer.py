@@ -15,7 +15,7 @@ from anomaly.schema import InputSchema
 
 
 class WindowBuffer:
-    """The last rows of a record, from which each new one becomes a window with as much context as there is (NaN where there is none).
+    """The last rows of a source, from which each new row becomes a window, with as much context as there is (NaN before that).
 
     A window spans no gap and no row in another operating mode.
     """
@@ -28,7 +28,7 @@ class WindowBuffer:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all rows: what comes is another record."""
+        """Forget all rows: those that follow are not connected with them."""
         self._times = np.empty(0)
         self._values = np.empty((0, self._columns), np.float32)
         self._usable = np.empty(0, bool)
@@ -50,7 +50,7 @@ class WindowBuffer:
     ) -> list[Record[NDArray[Any]]]:
         """New rows (n,), (n, C) in rising order of time -> the records that end at them.
 
-        `usable` (n,) tells which are in an operating mode to be scored; all are without it.
+        `usable` (n,): which rows are in an operating mode to be scored, all when None.
         """
         before = self.kept
         if usable is None:
@@ -73,7 +73,7 @@ class WindowBuffer:
     def _cuts(self, values: NDArray[np.float32], known: NDArray[np.int64], before: int) -> Iterator[tuple[int, Cut]]:
         """Each new row that ends a window, and where the window lies among the rows of its stretch, with NaN where context is missing.
 
-        `known` (n,) tells how many rows of its stretch end at a row. Windows are views: what overlaps is held once.
+        `known` (n,): how many rows of its stretch end at each row. Windows are views: rows that overlap are held once.
         """
         ends = before + np.flatnonzero(known[before:] >= self._rows)
         for group in np.split(ends, np.flatnonzero(np.diff(known[ends]) != 1) + 1):

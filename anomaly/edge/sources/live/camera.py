@@ -14,7 +14,7 @@ from anomaly.edge.sources.live.feed import Feed
 from anomaly.errors import DataError, SourceError
 from anomaly.schema import InputSchema
 
-QUEUE = 4  # frames: what is older is let go
+QUEUE = 4  # frames; older ones are discarded
 
 
 class CameraFeed(Feed):

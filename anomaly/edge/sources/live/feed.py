@@ -1,4 +1,4 @@
-"""What all live sources share: a thread that connects again and again, and a bounded queue that the monitor empties."""
+"""What all live sources share: a thread that connects again and again, and a bounded queue from which the monitor polls."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 60.0
 class Feed(ABC):
     """A live source in a thread of its own.
 
-    What cannot be taken in time is let go, the oldest first, and counted: a live picture or reading that is late is worth less than the
-    next one. While the source is away it is tried again, after 0.5 s at first and 60 s at most.
+    When the queue is full, the oldest record is discarded and counted: a late picture or reading is worth less than the next one.
+    While the source is away it is tried again, after 0.5 s at first and 60 s at most.
     """
 
     def __init__(self, name: str, queue: int, clock: Callable[[], float] = time.time) -> None:
@@ -30,8 +30,8 @@ class Feed(ABC):
         self.clock = clock
         self.stopping = threading.Event()
         self.connects = 0
-        self.mark: dict[str, Any] = {}  # the position that what is put next stands for, where the source has one
-        self.muted = False  # what is put is context only: it was handled before a restart
+        self.mark: dict[str, Any] = {}  # the position after what is put next, where the source has one
+        self.muted = False  # records are not queued: they were handled before a restart and are read again only as context
         self._queue: deque[tuple[Record[Any] | Rejected, dict[str, Any]]] = deque()
         self._most = queue
         self._dropped = 0
@@ -88,7 +88,7 @@ class Feed(ABC):
                 self.run()
             except SourceError as error:
                 self._trouble = f"{self.name}: {error}"
-            except Exception as error:  # a client library's own: the source is tried again, and the reason is told
+            except Exception as error:  # a client library's own: the source is tried again, and `trouble` gives the reason
                 self._trouble = f"{self.name}: {type(error).__name__}: {error}"
             failures = 0 if self.connects > before else failures + 1
             self.stopping.wait(backoff_s(failures, random.random(), FIRST_RETRY_S, LONGEST_RETRY_S))  # noqa: S311 - jitter

@@ -21,9 +21,9 @@ CONNECT_S = 10.0
 class KafkaFeed(RowFeed):
     """`kafka://[USER@]HOST[:PORT]/TOPIC[?sasl=SCRAM-SHA-512]`, `kafkas://` for TLS; the password comes from ANOMALY_KAFKA_PASSWORD.
 
-    A message's own time stamp counts where the row has none. It begins at the newest message; after a restart it goes on where the
-    store's position says, and reads again what the context needs. Kafka keeps what is not taken yet, so nothing is let go: while the
-    queue is full, nothing is asked for. Rows of one line belong into one partition, since order is kept within a partition only.
+    Where a row has no time, the message's time stamp counts. Reading begins at the newest message. After a restart it goes on at the
+    stored position, and the rows needed as context are read again. Kafka keeps what is not read yet, so nothing is discarded: while the
+    queue is full, no messages are fetched. Rows of one line belong in one partition, since order is kept only within a partition.
     """
 
     def __init__(self, uri: str, schema: InputSchema, position: dict[str, Any], clock: Callable[[], float] = time.time) -> None:
@@ -41,10 +41,10 @@ class KafkaFeed(RowFeed):
         self._where = f"{parts.hostname}:{parts.port or 9092}"
         self._settings: dict[str, Any] = {
             "bootstrap.servers": self._where,
-            "group.id": "anomaly",  # asked for by the library; partitions are assigned by hand, and nothing is committed to the broker
+            "group.id": "anomaly",  # required by the library; partitions are assigned by hand, and nothing is committed to the broker
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",  # where the broker no longer has what the position asks for
-            "log_level": 0,  # what it would print, the feed tells as trouble
+            "log_level": 0,  # what it would print is reported as `trouble`
             "security.protocol": ("SASL_" if parts.username else "") + ("SSL" if parts.scheme == "kafkas" else "PLAINTEXT"),
         }
         if parts.username:
@@ -93,7 +93,7 @@ class KafkaFeed(RowFeed):
         return wanted
 
     def _failed(self, error: Any, lost: queue.Queue[str]) -> None:
-        """What librdkafka reports beside the messages; a broker of several that goes away is its own business."""
+        """An error that librdkafka reports beside the messages; it copes by itself when one broker of several goes away."""
         codes = self._kafka.KafkaError
         if error.fatal() or error.code() in (codes._ALL_BROKERS_DOWN, codes._AUTHENTICATION, codes._SSL):
             lost.put(f"{self._where}: {error.str()}")

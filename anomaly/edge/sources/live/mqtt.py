@@ -24,7 +24,7 @@ class MqttFeed(RowFeed):
 
     A message that is a JSON object is a row: sensor name -> number, with `time` (seconds, ms, or ISO 8601; arrival when there is none).
     One that is a number is a reading of the sensor that the topic's last level names. Topics that begin with `spBv1.0/` are Sparkplug B.
-    With `client=NAME` the broker keeps what comes while this end is away.
+    With `client=NAME` the broker keeps messages while the monitor is away.
     """
 
     def __init__(self, uri: str, schema: InputSchema, clock: Callable[[], float] = time.time) -> None:

@@ -1,4 +1,4 @@
-"""Live rows: what MQTT, Kafka and OPC UA share. Whole rows as they come, or readings one by one that are held and cut into rows."""
+"""What MQTT, Kafka and OPC UA share: whole rows as they come, or single readings that are held and cut into rows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUEUE = 10_000  # windows
 
 
 class RowFeed(Feed):
-    """Rows of readings with their times; one that does not come after the one before is set aside."""
+    """Rows of readings with their times. A row whose time is not after the row before is set aside."""
 
     def __init__(self, name: str, schema: InputSchema, clock: Callable[[], float] = time.time) -> None:
         self.schema = schema
@@ -32,7 +32,7 @@ class RowFeed(Feed):
         super().__init__(name, QUEUE, clock)
 
     def forget(self) -> None:
-        """The source begins anew, with rows that may have come before."""
+        """Start again: the source may repeat rows that have come before."""
         self._windows.clear()
         self.held = SampleAndHold(self.schema)
         self._last = -np.inf
@@ -79,7 +79,7 @@ def _row(message: Mapping[str, object], now: float) -> tuple[float, dict[str, fl
     for key, value in message.items():
         if key.lower() in TIME_NAMES:
             moment = parse_time(str(value), f"key {key!r}")
-        elif isinstance(value, int | float):  # a switch (true, false) is a reading too
+        elif isinstance(value, int | float):  # a switch (true, false) is a reading as well
             readings[key] = float(value)
-        # else a text beside the readings (a name, a state), or null: the reading is missing
+        # anything else is a text beside the readings, or null: that reading is missing
     return moment, readings
