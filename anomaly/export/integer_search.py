@@ -15,7 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from anomaly.export.onnx_graph import keep_nodes, serialized
+from anomaly.export.onnx_graph import prune_to, serialized
 from anomaly.scorers.pictures.patches import LEVELS
 
 ZERO = 128  # unsigned queries with this zero point: signed times signed is many times slower in ONNX Runtime
@@ -59,7 +59,7 @@ def integer_search(content: bytes) -> bytes | None:
         for name in node.output:
             if name in widths:
                 nodes += _rounded(name)
-    keep_nodes(graph, nodes)
+    prune_to(graph, nodes)
     onnx.checker.check_model(model, full_check=True)
     return serialized(model)
 

@@ -74,7 +74,7 @@ def serialized(model: onnx.ModelProto) -> bytes:
     return content
 
 
-def keep_nodes(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+def prune_to(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
     """Put these nodes in, less what leads to no output, with the initializers they need."""
     kept, needed = [], {output.name for output in graph.output}
     for node in reversed(nodes):

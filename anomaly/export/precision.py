@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from anomaly.export.onnx_graph import keep_nodes, serialized, strip
+from anomaly.export.onnx_graph import prune_to, serialized, strip
 
 FIRST = 3  # convolutions at the picture's end that stay in float: few channels, so bytes save nothing there and cost the most accuracy
 _WITH = ("Conv", "Clip", "Add", "Relu", "MaxPool", "GlobalAveragePool")  # what lies among the convolutions and can stay in bytes
@@ -33,7 +33,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return None if picture is None else {"image": picture}
 
 
-def integer_extractor(content: bytes, pictures: Sequence[NDArray[Any]]) -> bytes | None:
+def int8_extractor(content: bytes, pictures: Sequence[NDArray[Any]]) -> bytes | None:
     """A camera graph with its convolutions in int8, None when it has none. `pictures`: raw batches of one (1, H, W, C)."""
     model = onnx.load_from_string(content)
     inside = _inside(model, FIRST)
@@ -54,7 +54,7 @@ def integer_extractor(content: bytes, pictures: Sequence[NDArray[Any]]) -> bytes
     return serialized(model)
 
 
-def half_extractor(content: bytes) -> bytes | None:
+def fp16_extractor(content: bytes) -> bytes | None:
     """A camera graph with its convolutions in float16, None when it has none.
 
     The banks' search stays in float32: squared lengths of patches leave float16's range, and GPUs multiply float32 whole numbers of one
@@ -85,7 +85,7 @@ def half_extractor(content: bytes) -> bytes | None:
             node.output[index] = half[name] = f"{name}_half"
         nodes.append(node)
         nodes += [_cast(name, name.removesuffix("_half"), onnx.TensorProto.FLOAT) for name in node.output]
-    keep_nodes(graph, nodes)  # casts back that nothing outside reads fall away
+    prune_to(graph, nodes)  # casts back that nothing outside reads fall away
     onnx.checker.check_model(model, full_check=True)
     return serialized(model)
 
@@ -120,5 +120,5 @@ def feature_graph(content: bytes, stages: int) -> bytes | None:
     for index, name in enumerate(read):
         nodes.append(onnx.helper.make_node("Identity", [name], [f"stage{index}"]))
         graph.output.append(onnx.helper.make_tensor_value_info(f"stage{index}", onnx.TensorProto.FLOAT, None))
-    keep_nodes(graph, nodes)
+    prune_to(graph, nodes)
     return serialized(model)

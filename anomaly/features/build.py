@@ -1,4 +1,4 @@
-"""The one place that turns `[extractor]` of a spec into an extractor, and the file an extractor travels in."""
+"""The one place that turns `[extractor]` of a spec into an extractor; and the extractor file that `anomaly pretrain` writes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.features.weights import UNTRAINED, WeightsSource
 from anomaly.spec import CameraSpec, SensorSpec
 
-_BORROWED = "borrowed."  # tensors of an extractor file that are another line's features or windows
-_VOTE = "vote."  # tensors of an extractor file that are the vote of labelled faults
+_BORROWED = "borrowed."  # prefix of the tensors in an extractor file that are another line's features or windows
+_VOTE = "vote."  # prefix of the tensors in an extractor file that are the AdaBoost vote of labelled faults
 
 
 def build_camera_extractor(spec: CameraSpec) -> tuple[Stages, WeightsSource]:
@@ -41,9 +41,9 @@ def save_extractor(
     borrowed: Sequence[torch.Tensor] = (),
     vote: Mapping[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write an extractor's weights (none for None) with what they are and where they came from, and with what another line lends.
+    """Write an extractor file: the weights (none for None), their description `about`, and what is borrowed from another line.
 
-    `load_borrowed` and `load_vote` read the latter again.
+    `load_borrowed` and `load_vote` read the latter two.
     """
     tensors: dict[str, torch.Tensor] = {}
     if extractor is not None:
@@ -55,14 +55,14 @@ def save_extractor(
 def load_camera_extractor(spec: CameraSpec, path: Path) -> tuple[Stages, WeightsSource, dict[str, Any]]:
     """Read an extractor file into the network the spec names. Raises WeightsError when the two do not fit."""
     tensors, about = load_tensors(path)
-    _require(path, about, _camera_make(spec))
+    _require(path, about, _camera_identity(spec))
     extractor, source = build_camera_extractor(spec)
     _load(path, extractor, tensors)
     return extractor, source, about
 
 
 def load_borrowed(path: Path) -> list[torch.Tensor]:
-    """What an extractor file lends of another line: features a stage (cameras), or windows and their places (sensors); [] if nothing."""
+    """What an extractor file holds of another line: features a stage (cameras), or windows and their rows (sensors); [] if nothing."""
     tensors, _ = load_tensors(path)
     return [tensors[f"{_BORROWED}{i}"] for i in range(sum(name.startswith(_BORROWED) for name in tensors))]
 
@@ -70,9 +70,9 @@ def load_borrowed(path: Path) -> list[torch.Tensor]:
 def restore_camera_extractor(spec: CameraSpec, path: Path, about: Mapping[str, Any], weights: bytes | None) -> Stages:
     """The extractor of the bundle at `path`, from its description and the weights it carries (None: those that the spec names).
 
-    Raises WeightsError when it is of another make than the spec's.
+    Raises WeightsError when its backbone or stages are not the spec's.
     """
-    _require(path, about, _camera_make(spec))
+    _require(path, about, _camera_identity(spec))
     extractor, _ = build_camera_extractor(spec)
     if weights is not None:
         _load(path, extractor, safetensors.torch.load(weights))
@@ -80,30 +80,33 @@ def restore_camera_extractor(spec: CameraSpec, path: Path, about: Mapping[str, A
 
 
 def load_vote(path: Path) -> dict[str, torch.Tensor]:
-    """The vote of labelled faults that an extractor file holds, {} when it holds none."""
+    """The AdaBoost vote of labelled faults in an extractor file, as `scorers.boosted.vote_tensors` gives it; {} when there is none."""
     tensors, _ = load_tensors(path)
     return {name.removeprefix(_VOTE): tensor for name, tensor in tensors.items() if name.startswith(_VOTE)}
 
 
 def restore_sensor_encoder(spec: SensorSpec, path: Path, about: Mapping[str, Any], weights: bytes) -> SensorEncoder:
-    """The encoder of the bundle at `path`, from its description and the weights it carries. Raises WeightsError as above."""
+    """The encoder of the bundle at `path`, from its description and the weights it carries.
+
+    Raises WeightsError when its channels or dilations are not the spec's.
+    """
     _require(path, about, {"kind": "sensor", "channels": spec.extractor.channels, "dilations": list(spec.extractor.dilations)})
     encoder = build_sensor_encoder(spec)
     _load(path, encoder, safetensors.torch.load(weights))
     return encoder.requires_grad_(False).eval()
 
 
-def _camera_make(spec: CameraSpec) -> dict[str, Any]:
+def _camera_identity(spec: CameraSpec) -> dict[str, Any]:
     return {"kind": "camera", "backbone": spec.extractor.backbone.removeprefix(UNTRAINED), "stages": list(spec.extractor.stages)}
 
 
 def is_changed(about: Mapping[str, Any]) -> bool:
-    """Whether an extractor so described is no longer as its package or hub gave it."""
+    """Whether an extractor so described differs from what its package or hub delivers."""
     return bool(about["adaptation"]["kept"] or about.get("changed", False))
 
 
 def carried_weights(path: Path) -> bytes | None:
-    """What a bundle must carry so that its extractor can be made again: nothing when it is as its package or hub gave it."""
+    """The weights that a bundle must carry so that its extractor can be restored: None when its package or hub delivers them."""
     tensors, about = load_tensors(path)
     own = {name: tensor for name, tensor in tensors.items() if not name.startswith((_BORROWED, _VOTE))}
     return safetensors.torch.save(own) if is_changed(about) else None

@@ -1,4 +1,4 @@
-"""What is seen of a sensor's last rows: level and spread, and what a small dilated convolution learnt, the same for every sensor."""
+"""Features of sensor windows: level and spread of each sensor, and those of a small temporal convolutional network if there is one."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LEVEL_PART = 3  # a level is that of the last third of a window's rows
-FLOOR = 0.05  # added to a standard deviation before its logarithm, in units of normal spread
+STD_FLOOR = 0.05  # added to a standard deviation before its logarithm, in units of normal spread
 
 
 class SensorEncoder(nn.Module):
-    """Dilated causal convolutions over each sensor's series (temporal convolutional network, Bai et al. 2018).
+    """Temporal convolutional network (Bai et al. 2018, arXiv:1803.01271): dilated causal convolutions over each sensor's series.
 
-    The same weights serve every sensor, so an encoder learnt on one machine fits another with other sensors, and
-    permuting sensors permutes features. How sensors hang together is left to the scorer.
+    The same weights serve every sensor, so an encoder learnt on one machine fits another with other sensors, and permuting sensors permutes
+    features. Relations between sensors are left to the scorer.
+
+    >>> SensorEncoder(channels=4)(torch.zeros(2, 3, 30)).shape  # two windows, three sensors, 30 rows
+    torch.Size([2, 12, 30])
     """
 
     def __init__(self, channels: int = 4, dilations: Sequence[int] = (1, 2, 4, 8), hidden: int = 16) -> None:
@@ -38,14 +41,14 @@ class SensorEncoder(nn.Module):
         return torch.tanh(x).reshape(-1, sensors * self.channels, rows)
 
 
-def filled(x: Tensor) -> Tensor:
-    """(N, 2, T, C), values and what is known -> (N, C, T): a missing reading takes the mean of the sensor's others in the window."""
+def fill_missing(x: Tensor) -> Tensor:
+    """Mean imputation: (N, 2, T, C), values and 1 where known -> (N, C, T). A missing reading takes its sensor's mean in the window."""
     z, known = x[:, 0], x[:, 1]
     mean = (z * known).sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1.0)
     return (z * known + mean * (1.0 - known)).transpose(1, 2)
 
 
-def _total(chunks: Tensor) -> Tensor:
+def _sum_rows(chunks: Tensor) -> Tensor:
     """(N, K, R, C) -> sums (N, K, C) over a few rows R, one by one: ONNX Runtime reduces a middle axis three times as slowly."""
     if chunks.shape[2] > 16:
         return chunks.sum(dim=2)
@@ -56,17 +59,22 @@ def _total(chunks: Tensor) -> Tensor:
 
 
 class SensorExtractor(nn.Module):
-    """Features of each sensor over the last `rows` rows, at every position of a window that is longer.
+    """Features of each sensor over `rows` rows, at every position of a sliding window within a longer one.
 
-    Level: the mean of the last third of the rows. Spread: the logarithm of the standard deviation over all of them. Learnt, if there
-    is an encoder: the mean of its channels over all of them. Only known readings count. Rows are first gathered in sixths of
-    `rows` (thirds, where sixths do not come out even), which is also the step between positions.
+    Level: the mean of the last third of the rows. Spread: the logarithm of the standard deviation over all rows. Learnt, if there is an
+    encoder: the mean of its channels over all rows. Only known readings count. Rows are first summed in chunks of a sixth of `rows`
+    (a third, where it does not divide by six), which is also the step between positions.
+
+    >>> window = torch.ones(1, 2, 30, 3)  # one window of 30 rows and 3 sensors: values, and 1 where there is a reading
+    >>> level, spread, known = SensorExtractor(30)(window)
+    >>> level[0, :, 0], known.shape
+    (tensor([1., 1., 1.]), torch.Size([1, 3, 1]))
     """
 
     def __init__(self, rows: int, encoder: SensorEncoder | None = None, *, every_row: bool = False) -> None:
         """`rows` must be a multiple of 3. With `every_row` positions are a row apart instead of a step; not with an encoder."""
         super().__init__()
-        assert not (every_row and encoder), "what an encoder sees depends on where the window begins"
+        assert not (every_row and encoder), "an encoder's answer depends on where the window begins"
         self.rows = rows
         self.parts = 6 if rows % 6 == 0 else 3
         self.step = rows // self.parts
@@ -83,23 +91,23 @@ class SensorExtractor(nn.Module):
             x = x[:, :, x.shape[2] - self.rows - (x.shape[2] - self.rows) // self.step * self.step :]
         chunks = self._chunks(x)
         z, known = chunks[:, 0], chunks[:, 1]
-        counted = _total(known)  # (N, K, C)
-        sums = _total(z)  # values are 0 where there is no reading
+        counted = _sum_rows(known)  # (N, K, C)
+        sums = _sum_rows(z)  # values are 0 where there is no reading
         mean = sums / counted.clamp(min=1.0)
-        apart = _total(((z - mean.unsqueeze(2)) * known).square())
-        # Chan, Golub and LeVeque 1979: variances of parts make that of the whole without squares of far-away levels cancelling.
+        squares = _sum_rows(((z - mean.unsqueeze(2)) * known).square())
+        # Pairwise variance (Chan, Golub and LeVeque 1979): that of the whole from those of its parts, without cancellation at large levels.
         rows, level_rows = self._over(counted, self.parts), self._over(counted, self.parts // LEVEL_PART)
         overall = self._over(sums, self.parts) / rows.clamp(min=1.0)
         recent = self._over(sums, self.parts // LEVEL_PART) / level_rows.clamp(min=1.0)
         between = sum(self._at(counted, i) * (self._at(mean, i) - overall).square() for i in range(self.parts))
-        variance = (self._over(apart, self.parts) + between) / rows.clamp(min=1.0)
-        maps = [torch.where(level_rows > 0, recent, overall), torch.log(variance.sqrt() + FLOOR)]
+        variance = (self._over(squares, self.parts) + between) / rows.clamp(min=1.0)
+        maps = [torch.where(level_rows > 0, recent, overall), torch.log(variance.sqrt() + STD_FLOOR)]
         if self.encoder is not None:
-            maps.append(F.avg_pool1d(self.encoder(filled(x)), self.rows, stride=self.step).transpose(1, 2))
+            maps.append(F.avg_pool1d(self.encoder(fill_missing(x)), self.rows, stride=self.step).transpose(1, 2))
         return [m.transpose(1, 2) for m in (*maps, rows / self.rows)]
 
     def _chunks(self, x: Tensor) -> Tensor:
-        """(N, 2, T, C) -> chunks of a step's rows (N, 2, K, step, C): one beside the other, or one that begins at every row."""
+        """(N, 2, T, C) -> chunks of `step` rows (N, 2, K, step, C): side by side, or with `every_row` one beginning at each row."""
         count, _, rows, sensors = x.shape
         if not self.every_row:
             return x.reshape(count, 2, rows // self.step, self.step, sensors)
@@ -107,7 +115,7 @@ class SensorExtractor(nn.Module):
 
     def _at(self, chunks: Tensor, part: int) -> Tensor:
         """Each position's chunk (N, P, C) in place `part` of its rows, from chunks (N, K, C)."""
-        return chunks[:, part * self.hop : (part + 1 - self.parts) * self.hop or None]  # from the end: the graph works out no size
+        return chunks[:, part * self.hop : (part + 1 - self.parts) * self.hop or None]  # from the end: no sizes to compute in the graph
 
     def _over(self, chunks: Tensor, last: int) -> Tensor:
         """Sums (N, P, C) over the `last` chunks of each position's rows."""

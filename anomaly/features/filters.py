@@ -1,4 +1,4 @@
-"""An extractor without weights: oriented filters, fixed by formula, for plants that may not use learnt weights or have none that fit."""
+"""Gabor filters: an extractor fixed by formula, for plants that may not use learnt weights or have none that fit."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SIDE = 11  # pixels of a filter
 WAVELENGTH, WIDTH = 5.0, 2.2  # pixels
 LEVELS = 4  # halvings of the picture less one
 GRID = 16  # cells a side that responses are gathered in
-FAINT = 0.02  # added to a response before its logarithm, in deviations of the picture
+FAINT = 0.02  # added to a response before its logarithm, in standard deviations of the picture
 LOCAL = 0.3  # weight of a cell's brightness beside the logarithms
 
 
 def oriented_filters() -> Tensor:
-    """Gabor pairs (2 * ORIENTATIONS, 1, SIDE, SIDE), even and odd in turn, without a mean and of absolute sum one (Daugman 1985)."""
+    """Gabor filters (Daugman 1985): (2 * ORIENTATIONS, 1, SIDE, SIDE), even and odd in turn, each of mean 0 and absolute sum 1."""
     half = SIDE // 2
     y, x = torch.meshgrid(torch.arange(SIDE) - half, torch.arange(SIDE) - half, indexing="ij")
     filters = []
@@ -40,9 +40,14 @@ def oriented_filters() -> Tensor:
 
 
 class OrientedFilters(Stages):
-    """Logarithms of oriented energy at four scales, gathered in 16 x 16 cells: their means, and their peaks, which thin cracks show in.
+    """Log Gabor energy at eight orientations and four scales, pooled in 16 x 16 cells: `mean` by average, `peak` by maximum.
 
-    A picture is first brought to mean 0 and deviation 1, so that exposure and gain do not matter.
+    Thin cracks show in the peaks. A picture is first standardised to mean 0 and standard deviation 1, so that exposure and gain do
+    not matter.
+
+    >>> mean, peak = OrientedFilters(["mean", "peak"])(torch.rand(1, 3, 128, 128))
+    >>> mean.shape, peak.shape
+    (torch.Size([1, 36, 16, 16]), torch.Size([1, 32, 16, 16]))
     """
 
     filters: Tensor

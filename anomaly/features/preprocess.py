@@ -1,4 +1,4 @@
-"""The first layers of every detector: raw frame or raw readings in, what the extractor was trained on out."""
+"""The first layers of every detector: raw frame or raw readings in, normalised input of the extractor out."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from torch.nn import functional as F
 class ImagePreprocess(nn.Module):
     """Raw frames (N, H, W, C) uint8 or uint16, any H and W -> normalised RGB (N, 3, high, wide) float32.
 
-    Resizing is bilinear with antialiasing, one gray channel is resized once and then spread over three. `mean` and `std`
-    are in units of 0..255.
+    Resizing is bilinear with antialiasing; one gray channel is resized once and then repeated to three. `mean` and `std` are in units
+    of 0..255. With `deep` input is uint16 and its full scale is 65,535.
+
+    >>> preprocess = ImagePreprocess((32, 32), mean=(127.5,) * 3, std=(127.5,) * 3)
+    >>> preprocess(torch.full((1, 50, 70, 3), 255, dtype=torch.uint8)).shape
+    torch.Size([1, 3, 32, 32])
     """
 
     mean: Tensor
@@ -31,10 +35,10 @@ class ImagePreprocess(nn.Module):
         return (x - self.mean) / self.std  # (N, 1, h, w) spreads to three channels here
 
 
-def share_gray(preprocess: ImagePreprocess, extractor: nn.Module) -> None:
-    """Let one gray channel stay one: the first convolution, in place, takes the sum of its weights over the three equal channels.
+def merge_gray_channels(preprocess: ImagePreprocess, extractor: nn.Module) -> None:
+    """Feed one gray channel instead of three equal ones: the first convolution's weights are summed over its input channels, in place.
 
-    Nothing is done where the channels are not equal (a mean or deviation for each) or the extractor has no such convolution.
+    Nothing is done where the channels differ (a mean or std for each) or the extractor has no such convolution.
     """
     first = next((module for module in extractor.modules() if isinstance(module, nn.Conv2d)), None)
     same = all(bool((value == value[:, :1]).all()) for value in (preprocess.mean, preprocess.std))
@@ -45,15 +49,19 @@ def share_gray(preprocess: ImagePreprocess, extractor: nn.Module) -> None:
     first.in_channels = 1
 
 
-LIMIT = 1000.0  # spreads that a reading is held within
+MAX_Z = 1000.0  # readings are clipped to this many spreads from the median
 
 
 class SensorPreprocess(nn.Module):
-    """Raw windows (N, T, C) float32 in engineering units, NaN = missing -> (N, 2, T, C): units of normal spread, and what is known.
+    """Robust standardisation: raw windows (N, T, C) float32 in engineering units, NaN = missing -> (N, 2, T, C) without NaN.
 
-    Each sensor is centred on its normal median and divided by its normal spread. The second plane is 1 where there is a reading and
-    0 where there is none; there the first is 0, so no NaN ever comes out. Values are held within 1,000 spreads so that no
-    reading, however wild, overflows.
+    The first plane is each sensor less its normal median, over its normal spread, clipped to 1,000 so that no reading overflows; 0
+    where there is no reading. The second plane is 1 where there is a reading and 0 where there is none. `center` (C,), `scale` (C,).
+
+    >>> preprocess = SensorPreprocess(center=torch.tensor([20.0]), scale=torch.tensor([2.0]))
+    >>> values, known = preprocess(torch.tensor([[[24.0], [float("nan")]]]))[0]
+    >>> values.flatten().tolist(), known.flatten().tolist()
+    ([2.0, 0.0], [1.0, 0.0])
     """
 
     center: Tensor
@@ -68,5 +76,5 @@ class SensorPreprocess(nn.Module):
         """(N, T, C) float32 with NaN -> (N, 2, T, C) float32 without."""
         # Comparisons with NaN are False, so this also drops infinities without an isnan that exporters treat unevenly.
         known = window.abs() < 1e30
-        z = torch.where(known, (window - self.center) / self.scale, torch.zeros_like(window)).clamp(-LIMIT, LIMIT)
+        z = torch.where(known, (window - self.center) / self.scale, torch.zeros_like(window)).clamp(-MAX_Z, MAX_Z)
         return torch.stack([z, known.to(torch.float32)], dim=1)

@@ -40,7 +40,7 @@ from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.bench import memory_mb
 from anomaly.edge.runtime.session import Session, open_session
 from anomaly.edge.sources.uri import open_source
-from anomaly.export.onnx_graph import keep_nodes
+from anomaly.export.onnx_graph import prune_to
 from anomaly.features.weights import packaged_weights
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
@@ -171,7 +171,7 @@ def backbone(graph: bytes) -> bytes:
     last = [node for node in model.graph.node if node.op_type == "Conv"][-1].output[0]
     del model.graph.output[:]
     model.graph.output.append(onnx.helper.make_tensor_value_info(last, onnx.TensorProto.FLOAT, None))
-    keep_nodes(model.graph, list(model.graph.node))
+    prune_to(model.graph, list(model.graph.node))
     return bytes(model.SerializeToString())
 
 

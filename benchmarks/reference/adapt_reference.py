@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from anomaly.atomic import write_text
-from anomaly.features.training.adapt_domains import adversary_loss, coral_loss, reverse_gradient, schedule
+from anomaly.features.training.adapt_domains import adversary_loss, coral_loss, reversal_strength, reverse_gradient
 from anomaly.features.training.alignment import coral
 from anomaly.scorers import boosted
 from anomaly.scorers.boosted import fit_tradaboost
@@ -69,7 +69,7 @@ def dann(given: dict[str, Any]) -> tuple[NDArray[np.float64], float, float]:
     optimizer = torch.optim.SGD([*network.parameters(), *critic.parameters()], lr=0.05)
     for step in range(STEPS):
         ours = network(source)
-        loss = (ours - wanted).square().mean() + adversary_loss(critic, ours, network(target), schedule(step / STEPS))
+        loss = (ours - wanted).square().mean() + adversary_loss(critic, ours, network(target), reversal_strength(step / STEPS))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

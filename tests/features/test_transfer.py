@@ -12,7 +12,7 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from anomaly.features.stages import NetworkStages, blocks_from_the_end
-from anomaly.features.training.adapt_domains import adapt_domains, coral_loss, reestimate_batch_norm, reverse_gradient, schedule
+from anomaly.features.training.adapt_domains import adapt_domains, coral_loss, reestimate_batch_norm, reversal_strength, reverse_gradient
 from anomaly.features.training.alignment import coral, covariance
 from anomaly.features.training.pretrain_images import pretrain_images
 from anomaly.scorers.boosted import add_vote, fit_adaboost, fit_tradaboost, pooled_features, vote_tensors, with_vote
@@ -117,8 +117,8 @@ def test_the_adversarys_gradient_comes_back_reversed() -> None:
     (reverse_gradient(x, 0.5) * torch.tensor([1.0, 2.0, 3.0])).sum().backward()
     assert x.grad is not None
     assert x.grad.tolist() == [-0.5, -1.0, -1.5]
-    assert schedule(0) == 0
-    assert schedule(1) == pytest.approx(0.9999, abs=1e-3)
+    assert reversal_strength(0) == 0
+    assert reversal_strength(1) == pytest.approx(0.9999, abs=1e-3)
 
 
 def test_coral_loss_is_zero_for_the_same_rows_and_sees_mean_and_spread() -> None:

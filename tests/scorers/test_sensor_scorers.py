@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from anomaly.features.encoder import FLOOR, SensorEncoder, SensorExtractor, filled
+from anomaly.features.encoder import STD_FLOOR, SensorEncoder, SensorExtractor, fill_missing
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.scorers.build import fit_sensor_scorer, load_sensor_scorer
 from anomaly.scorers.sensors.deviation import HORIZON, Deviation, _relation_trust, drift_inflation, fit_deviation
@@ -51,7 +51,7 @@ def test_level_and_spread_by_hand() -> None:
     z = noise(5, 3) + 40.0
     level, spread, known = seen(z)
     torch.testing.assert_close(level[:, :, 0], z[:, :, -ROWS // 3 :].mean(dim=2))
-    torch.testing.assert_close(spread[:, :, 0], torch.log(z.std(dim=2, correction=0) + FLOOR), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(spread[:, :, 0], torch.log(z.std(dim=2, correction=0) + STD_FLOOR), rtol=1e-4, atol=1e-4)
     assert (known == 1).all()
 
 
@@ -71,7 +71,7 @@ def test_only_known_readings_count() -> None:
     level, spread, share = seen(z * known, known)
     kept = z[:, 0, 1::2]
     torch.testing.assert_close(level[:, 0, 0], kept[:, -2:].mean(dim=1), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(spread[:, 0, 0], torch.log(kept.std(dim=1, correction=0) + FLOOR), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(spread[:, 0, 0], torch.log(kept.std(dim=1, correction=0) + STD_FLOOR), rtol=1e-4, atol=1e-4)
     assert (share[:, 0] == 0.5).all()
 
 
@@ -92,7 +92,7 @@ def test_missing_readings_take_the_mean_of_the_others_and_are_marked() -> None:
     window = torch.tensor([[[1.0], [3.0], [float("nan")]]])
     out = SensorPreprocess(torch.zeros(1), torch.ones(1))(window)
     np.testing.assert_allclose(out[0, :, :, 0].numpy(), [[1.0, 3.0, 0.0], [1.0, 1.0, 0.0]])
-    np.testing.assert_allclose(filled(out)[0, 0].numpy(), [1.0, 3.0, 2.0])
+    np.testing.assert_allclose(fill_missing(out)[0, 0].numpy(), [1.0, 3.0, 2.0])
 
 
 # --- scorers ---

@@ -1,8 +1,8 @@
-"""Self-supervised adaptation of an image extractor to the site's own normals: dense VICReg.
+"""Dense VICReg: self-supervised adaptation of an image extractor to the site's own normals.
 
-Two views of a picture differ in what inspection must not mind (light, noise, blur) and share their geometry, so each
-place of one feature map must agree with the same place of the other, while variance and covariance terms keep features
-from collapsing (Bardes et al. 2022, arXiv:2105.04906; dense form after VICRegL, arXiv:2210.01571).
+VICReg is by Bardes et al. 2022 (arXiv:2105.04906), its dense form after VICRegL (arXiv:2210.01571). Two views of a picture differ in what
+inspection must ignore (light, noise, blur) and share their geometry. So each place of one feature map must agree with the same
+place of the other, while variance and covariance terms keep the features from collapsing.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ PATIENCE = 2  # epochs without a gain before training stops
 
 
 @dataclass(frozen=True)
-class Adapted:
-    """What adaptation came to: the judge's figure before and after, epochs run, seconds taken."""
+class PretrainResult:
+    """The rating before and after, epochs run, seconds taken."""
 
     before: float
     best: float
@@ -35,7 +35,12 @@ class Adapted:
 
 
 def vicreg_loss(a: Tensor, b: Tensor) -> Tensor:
-    """VICReg loss of two sets of embeddings (M, D) with the paper's weights 25, 25, 1."""
+    """VICReg loss of two sets of embeddings (M, D): invariance, variance and covariance with the paper's weights 25, 25, 1.
+
+    >>> x = torch.tensor([[2.0, 0.0], [-2.0, 0.0], [0.0, 2.0], [0.0, -2.0]])
+    >>> float(vicreg_loss(x, x))  # they agree, their variance exceeds one, and they are uncorrelated
+    0.0
+    """
     invariance = F.mse_loss(a, b)
     variance = (_spread_hinge(a) + _spread_hinge(b)) / 2
     covariance = _off_diagonal(a) + _off_diagonal(b)
@@ -53,7 +58,7 @@ def _off_diagonal(x: Tensor) -> Tensor:
 
 
 def augment(x: Tensor, generator: torch.Generator) -> Tensor:
-    """One photometric view of normalised pictures (N, 3, H, W): gain, offset, slope of light, blur, noise."""
+    """Photometric augmentation of normalised pictures (N, 3, H, W): random gain, offset, light gradient, blur and noise."""
     count = x.shape[0]
 
     def draw(low: float, high: float) -> Tensor:
@@ -74,8 +79,8 @@ def pretrain_images(
     generator: torch.Generator,
     judge: Callable[[Stages], float],
     on_epoch: Callable[[int, float, float], None] | None = None,
-) -> Adapted:
-    """Adapt the last `settings.depth` blocks, in place, on `count` normals.
+) -> PretrainResult:
+    """Train the last `settings.depth` blocks by dense VICReg, in place, on `count` normals, with early stopping.
 
     `pictures(indices)` gives preprocessed pictures (n, 3, H, W). `judge` rates an extractor (higher is better) before
     the first and after every epoch; the best weights are kept, the frozen ones if nothing beat them. Batch-norm
@@ -109,7 +114,7 @@ def pretrain_images(
     extractor.load_state_dict(state)
     for parameter in trained:
         parameter.requires_grad_(False)
-    return Adapted(before, best, epoch, time.monotonic() - started)
+    return PretrainResult(before, best, epoch, time.monotonic() - started)
 
 
 def _heads(extractor: Stages, picture: Tensor, width: int = 128) -> nn.ModuleList:

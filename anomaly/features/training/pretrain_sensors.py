@@ -1,7 +1,7 @@
-"""Self-supervised pretraining of the sensor encoder on normals: masked reconstruction.
+"""Masked autoencoding: self-supervised pretraining of the sensor encoder on normals.
 
-Stretches of each sensor are hidden and must be told from what is left (masked autoencoding, He et al. 2022,
-arXiv:2111.06377; for series Zerveas et al. 2021, arXiv:2010.02803). Only the hidden rows count in the loss.
+He et al. 2022 (arXiv:2111.06377); for series Zerveas et al. 2021 (arXiv:2010.02803). Stretches of each sensor are masked and must be
+reconstructed from what is left. Only the masked rows count in the loss.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from anomaly.features.encoder import SensorEncoder
 from anomaly.spec import Pretrain
 
-HIDDEN_SHARE = 0.3
-STRETCH = 5  # rows hidden at a time
+MASKED_SHARE = 0.3
+STRETCH = 5  # rows masked at a time
 
 
 def pretrain_sensors(
@@ -26,7 +26,7 @@ def pretrain_sensors(
     generator: torch.Generator,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> tuple[float, float]:
-    """Train `encoder` in place on normal windows (N, C, T) in units of spread, no NaN.
+    """Train `encoder` in place by masked reconstruction of normal windows (N, C, T) in units of spread, no NaN.
 
     One window in ten is held out (the last ones, so that neighbours do not leak); its loss decides which weights are
     kept and when to stop. Returns the held-out masked error (MSE, in squared spreads) before and after.
@@ -61,16 +61,16 @@ def pretrain_sensors(
 
 
 def _held_out(encoder: SensorEncoder, decoder: nn.Module, test: Tensor, generator: torch.Generator) -> float:
-    generator.manual_seed(0)  # the same rows hidden every time
+    generator.manual_seed(0)  # the same rows masked every time
     with torch.no_grad():
         return float(_masked_error(encoder, decoder, test, generator))
 
 
 def _masked_error(encoder: SensorEncoder, decoder: nn.Module, z: Tensor, generator: torch.Generator) -> Tensor:
     count, sensors, rows = z.shape
-    starts = torch.rand(count, sensors, rows // STRETCH + 1, generator=generator) < HIDDEN_SHARE
-    hidden = starts.repeat_interleave(STRETCH, dim=2)[:, :, :rows]
-    shape = encoder(torch.where(hidden, torch.zeros_like(z), z))
-    told = decoder(shape.reshape(count * sensors, encoder.channels, rows)).reshape(count, sensors, rows)
-    error: Tensor = ((told - z).square() * hidden).sum() / hidden.sum().clamp(min=1)
+    starts = torch.rand(count, sensors, rows // STRETCH + 1, generator=generator) < MASKED_SHARE
+    masked = starts.repeat_interleave(STRETCH, dim=2)[:, :, :rows]
+    shape = encoder(torch.where(masked, torch.zeros_like(z), z))
+    predicted = decoder(shape.reshape(count * sensors, encoder.channels, rows)).reshape(count, sensors, rows)
+    error: Tensor = ((predicted - z).square() * masked).sum() / masked.sum().clamp(min=1)
     return error

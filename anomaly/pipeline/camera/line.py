@@ -17,7 +17,7 @@ from anomaly.data.records import fingerprint
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_pictures, without_duplicates
 from anomaly.export.detector import Detector
 from anomaly.features.build import load_borrowed, load_camera_extractor, load_vote
-from anomaly.features.preprocess import share_gray
+from anomaly.features.preprocess import merge_gray_channels
 from anomaly.features.stages import fold_batch_norm
 from anomaly.pipeline.camera import adaptation
 from anomaly.pipeline.camera.judging import Judging
@@ -95,7 +95,7 @@ class CameraLine:
         network, source, _ = load_camera_extractor(self.spec, extractor)
         preprocess = self.pictures.preprocess(source)
         if self.pictures.format.color == "gray":
-            share_gray(preprocess, network)
+            merge_gray_channels(preprocess, network)
         return Detector(preprocess, network, load_camera_scorer(self.spec, fitted.method, fitted.tensors), calibrator).eval()
 
     def input_schema(self) -> InputSchema:

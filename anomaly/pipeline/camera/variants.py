@@ -23,7 +23,7 @@ from anomaly.evaluation.injected import Ranking
 from anomaly.export.detector import Detector
 from anomaly.export.integer_search import integer_search
 from anomaly.export.onnx_graph import export_onnx
-from anomaly.export.precision import feature_graph, half_extractor, integer_extractor
+from anomaly.export.precision import feature_graph, fp16_extractor, int8_extractor
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.pipeline.line import Progress
 from anomaly.scorers.pictures.memory_bank import MemoryBank, recalibrate
@@ -95,7 +95,7 @@ def _candidates(
     progress: Progress,
 ) -> Iterator[VariantCandidate]:
     """Every variant that the graph has a form for, the int8 one first with float convolutions, then in int8 throughout."""
-    half = half_extractor(model)
+    half = fp16_extractor(model)
     if half is not None:
         yield VariantCandidate("fp16", "fp16", half, held_out, SHIFT_UNCALIBRATED)
     search = integer_search(model)
@@ -120,7 +120,7 @@ def _integer_convolutions(
         return None
     chosen = pictures.readable[:: max(1, len(pictures.readable) // RANGES_FROM)][:RANGES_FROM]
     ranges = [raw[None] for raw in pictures.read_all(chosen)]
-    quantised = integer_extractor(model, ranges)
+    quantised = int8_extractor(model, ranges)
     if quantised is None:
         return None
     extractor = feature_graph(quantised, len(spec.extractor.stages))
@@ -131,7 +131,7 @@ def _integer_convolutions(
         fitted = recalibrate(scorer, features, borrowed)
     held_out = fitted.held_out.double().numpy()
     again = Detector(detector.preprocess, detector.extractor, fitted.scorer, fit_calibrator(held_out, float(len(held_out)))).eval()
-    graph = integer_extractor(export_onnx(again, np.concatenate([ranges[0], ranges[0]])), ranges)
+    graph = int8_extractor(export_onnx(again, np.concatenate([ranges[0], ranges[0]])), ranges)
     assert graph is not None
     return integer_search(graph) or graph, held_out  # Gaussians alone have no bank to search
 

@@ -21,7 +21,7 @@ from anomaly.evaluation.figures import Evaluation, Run, evaluate_tables
 from anomaly.evaluation.transfer import compare
 from anomaly.export.detector import Detector
 from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sensor_extractor, save_extractor
-from anomaly.features.encoder import SensorExtractor, filled
+from anomaly.features.encoder import SensorExtractor, fill_missing
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
 from anomaly.pipeline.line import Exported, Fitted, Graphs, Progress, with_transfer
@@ -76,7 +76,7 @@ class SensorLine:
         encoder, about = build_sensor_encoder(self.spec), describe_encoder(self.spec)
         if self.spec.pretrain.method != "none":
             normals = self.readings.normals
-            z = filled(normals.preprocess(torch.from_numpy(normals.windows)))
+            z = fill_missing(normals.preprocess(torch.from_numpy(normals.windows)))
             generator = torch.Generator().manual_seed(self.spec.seed)
             before, after = pretrain_sensors(
                 encoder,

@@ -18,7 +18,7 @@ from anomaly.errors import DataError, SpecError
 from anomaly.evaluation.injected import Ranking
 from anomaly.evaluation.transfer import ALONE, choose, judge, summary
 from anomaly.features.build import is_changed, load_sensor_extractor, restore_sensor_encoder, save_extractor
-from anomaly.features.encoder import SensorEncoder, SensorExtractor, filled
+from anomaly.features.encoder import SensorEncoder, SensorExtractor, fill_missing
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
 from anomaly.pipeline.line import Progress
 from anomaly.pipeline.sensor.held_out import held_out_scores
@@ -77,7 +77,7 @@ class SensorTransfer:
         if method == "finetune":
             normals, generator = self.readings.normals, torch.Generator().manual_seed(self.spec.seed)
             encoder.requires_grad_(True).train()
-            pretrain_sensors(encoder, filled(normals.preprocess(torch.from_numpy(normals.windows))), self.spec.pretrain, generator)
+            pretrain_sensors(encoder, fill_missing(normals.preprocess(torch.from_numpy(normals.windows))), self.spec.pretrain, generator)
         return SensorCandidate(encoder=encoder)
 
     def run(self, out: Path) -> dict[str, Any]:
