@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from anomaly.data.samples.synthetic import write_samples
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError, SpecError
 from tests.conftest import Fitted
+from tests.data.test_files import litter
 
 runner = CliRunner()
 
@@ -146,8 +148,10 @@ def test_records_too_short_for_a_pseudo_run_are_refused(like_skab: Path, tmp_pat
 
 
 def test_flat_folder_counts_false_alarms(camera: Fitted, tmp_path: Path) -> None:
-    run("evaluate", camera.bundle, "--data", camera.data / "test" / "good", "--layout", "folder", "--json", tmp_path / "f.json")
+    parts = litter(shutil.copytree(camera.data / "test" / "good", tmp_path / "parts"))
+    run("evaluate", camera.bundle, "--data", parts, "--layout", "folder", "--json", tmp_path / "f.json")
     figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["n"] == 6
     assert figures["n_defect"] == 0
     assert figures["image_auroc"] is None
     assert 0 <= figures["false_alarm_rate"] <= 1
@@ -155,7 +159,8 @@ def test_flat_folder_counts_false_alarms(camera: Fitted, tmp_path: Path) -> None
 
 def test_score_files(camera: Fitted, sensor: Fitted, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"")
-    said = run("score", camera.bundle, camera.data / "test" / "good", tmp_path / "bad.jpg", "--json", tmp_path / "s.json")
+    parts = litter(shutil.copytree(camera.data / "test" / "good", tmp_path / "parts"))
+    said = run("score", camera.bundle, parts, tmp_path / "bad.jpg", "--json", tmp_path / "s.json")
     assert "bad.jpg: the file is empty" in said
     records = json.loads((tmp_path / "s.json").read_text())
     assert len(records) == 6
@@ -186,8 +191,6 @@ def test_errors_come_before_any_work(sensor: Fitted, tmp_path: Path) -> None:
 
 
 def test_one_broken_picture_does_not_stop_a_fit(camera: Fitted, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(camera.data / "train" / "good", tmp_path / "good")
     (tmp_path / "good" / "broken.jpg").write_bytes((tmp_path / "good" / "000.jpg").read_bytes()[:900])
     run("fit", camera.spec, "--data", tmp_path / "good", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
