@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
@@ -240,6 +241,21 @@ def read_spec(path: Path) -> CameraSpec | SensorSpec:
         return cast("CameraSpec | SensorSpec", model.model_validate(raw))  # a further kind's spec has what these two share
     except ValidationError as error:
         raise SpecError("\n".join(_explain(path, model, item) for item in error.errors())) from error
+
+
+def check_paths(path: Path, spec: BaseModel) -> None:
+    """Raise SpecError, naming the key, when a spec read from `path` names a file or folder that is not there."""
+
+    def named(part: BaseModel, where: str) -> Iterator[tuple[str, Path]]:
+        for key, value in part:
+            if isinstance(value, BaseModel):
+                yield from named(value, f"{where}{key}.")
+            elif isinstance(value, Path):
+                yield where + key, value
+
+    gone = [f"{path}: key `{key}`: {value}: no such file or folder" for key, value in named(spec, "") if not value.exists()]
+    if gone:
+        raise SpecError("\n".join(gone))
 
 
 def _explain(path: Path, model: type[BaseModel], item: Any) -> str:

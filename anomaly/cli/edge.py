@@ -5,47 +5,26 @@ from __future__ import annotations
 import json
 import signal
 import threading
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anomaly.cli.console import err, out
+from anomaly.cli.options import Provider, ProviderName
 
 if TYPE_CHECKING:
     from anomaly.alarms.delivery import DeliveryThread
     from anomaly.alarms.sinks.base import Sink
-    from anomaly.bundle.archive import Bundle
     from anomaly.edge.monitor import Totals
     from anomaly.edge.release import Loaded, Release
-    from anomaly.edge.runtime.session import Session
 
 edge_app = typer.Typer()
 
 
-class ProviderName(StrEnum):
-    auto = "auto"
-    tensorrt = "tensorrt"
-    cuda = "cuda"
-    cpu = "cpu"
-
-
-Provider = Annotated[ProviderName, typer.Option(help="Where the graph runs: TensorRT, CUDA, then CPU, or one of them forced.")]
 Alerts = Annotated[Path | None, typer.Option(help="Where alarms go (TOML, see deploy/alerts.toml).")]
 Once = Annotated[bool, typer.Option("--once", help="Stop when there is nothing more.")]
 GpuMemory = Annotated[float | None, typer.Option(help="GPU memory to use at most, in GB.")]
-
-
-def open_bundle(bundle: Path, provider: ProviderName) -> tuple[Bundle, Session]:
-    """A verified bundle in a session; says what runs where."""
-    from anomaly.bundle.archive import read_bundle
-    from anomaly.edge.runtime.session import open_session
-
-    opened = read_bundle(bundle)
-    session = open_session(opened, provider.value)
-    err.print(session.line(), markup=False)
-    return opened, session
 
 
 def _open(where: str, keep: Path, provider: ProviderName, threads: int | None, gpu_memory: float | None) -> tuple[Loaded, Release | None]:

@@ -33,11 +33,11 @@ from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.ranges import PROFILES, affiliation, nab_probation, nab_score, onsets, point_adjusted, skab_nab
 from anomaly.evaluation.vus import vus
 from anomaly.pipeline.line import Progress
-from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS, nab_windows
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import Budget, SensorSpec, read_spec
 
+SKAB_TRAINING_ROWS = 400
 SKAB_LABELS = ("anomaly", "changepoint")
 ANY_GAP_S = 1e9  # longer than any record
 Frame = pd.DataFrame
@@ -72,6 +72,18 @@ def benchmark_skab(spec: SensorSpec, data: Path, extractor: Path | None, progres
         "point_adjusted_inflated": point_adjusted(labels, flags),
         "by_run": runs,
     }
+
+
+def nab_windows(table: SensorTable) -> list[tuple[float, float]]:
+    """A NAB series' label windows (first, last), seconds since 1970 UTC, from windows.json beside it, which must be there."""
+    path = table.path.parent / "windows.json"
+    if not path.is_file():
+        raise DataError(f"{path}: not there; NAB's label windows are expected beside the CSV")
+    windows = json.loads(path.read_text(encoding="utf-8"))
+    spans = windows if isinstance(windows, list) else next((v for k, v in windows.items() if Path(k).name == table.path.name), None)
+    if spans is None:
+        raise DataError(f"{path}: has no windows for {table.path.name}")
+    return [(pd.Timestamp(start, tz="UTC").timestamp(), pd.Timestamp(stop, tz="UTC").timestamp()) for start, stop in spans]
 
 
 def benchmark_nab(spec: SensorSpec, data: Path, extractor: Path | None, progress: Progress) -> dict[str, Any]:

@@ -31,12 +31,11 @@ from anomaly.data.tables.windows import stretch_lengths, windows_at
 from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.ranges import onsets
 from anomaly.features.tensors import load_tensors
-from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.scorers.suspects import is_outlier
 from anomaly.spec import Budget, Pretrain, SensorScorerSpec, SensorSpec
-from benchmarks.protocols.sensors import SKAB_LABELS, learn_and_score, skab_runs
+from benchmarks.protocols.sensors import SKAB_LABELS, SKAB_TRAINING_ROWS, learn_and_score, skab_runs
 
 SPEC = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
 LEAVE_OUT = SPEC.model_copy(update={"scorer": SensorScorerSpec(suspects="leave_out")})

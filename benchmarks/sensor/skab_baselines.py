@@ -25,11 +25,10 @@ from anomaly.atomic import write_text
 from anomaly.evaluation import metrics
 from anomaly.evaluation.ranges import PROFILES, skab_nab
 from anomaly.features.tensors import load_tensors, save_tensors
-from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.scorers.sensors.quadratic import spe_limit
 from anomaly.spec import SensorSpec
-from benchmarks.protocols.sensors import benchmark_skab, skab_runs
+from benchmarks.protocols.sensors import SKAB_TRAINING_ROWS, benchmark_skab, skab_runs
 
 Floats = NDArray[np.float64]
 

@@ -31,9 +31,8 @@ from anomaly.data.tables.conversion import LABEL, tsb_ad_parts
 from anomaly.evaluation.figures import by_row
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.vus import vus
-from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS
 from anomaly.spec import Pretrain, SensorInput, SensorScorerSpec, SensorSpec
-from benchmarks.protocols.sensors import learn_and_score, skab_runs
+from benchmarks.protocols.sensors import SKAB_TRAINING_ROWS, learn_and_score, skab_runs
 
 SPEC = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
 Floats = NDArray[np.float64]

@@ -38,9 +38,8 @@ from anomaly.pipeline.camera.adaptation import describe_extractor
 from anomaly.pipeline.camera.curve import ALL, SIZES, camera_curve
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.rank_sources import rank_sources
-from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS
 from anomaly.spec import CameraExtractor, CameraSpec, Pretrain, SensorSpec, Transfer
-from benchmarks.protocols.sensors import SKAB_LABELS, learn_and_score, row_after_row, skab_runs
+from benchmarks.protocols.sensors import SKAB_LABELS, SKAB_TRAINING_ROWS, learn_and_score, row_after_row, skab_runs
 
 NOTHING = CameraExtractor(backbone="untrained:efficientnet_lite0")
 WINDOWS = (20, 50, 120, 371)

@@ -25,9 +25,8 @@ from numpy.typing import NDArray
 from anomaly.atomic import write_text
 from anomaly.evaluation import metrics
 from anomaly.evaluation.figures import by_row
-from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS
 from anomaly.spec import Pretrain, SensorSpec, Transfer, TransferMethod
-from benchmarks.protocols.sensors import SKAB_LABELS, learn_and_score, row_after_row, skab_runs
+from benchmarks.protocols.sensors import SKAB_LABELS, SKAB_TRAINING_ROWS, learn_and_score, row_after_row, skab_runs
 
 Rows = NDArray[np.float64]
 WAYS: tuple[TransferMethod, ...] = ("coral", "batch-norm")

@@ -35,12 +35,11 @@ from anomaly.features.tensors import load_tensors
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.transfer import CameraTransfer, TransferCandidate
 from anomaly.pipeline.rank_sources import rank_sources
-from anomaly.pipeline.sensor.bundle import SKAB_TRAINING_ROWS
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import CameraSpec, Pretrain, SensorSpec, Transfer
-from benchmarks.protocols.sensors import SKAB_LABELS, row_after_row, skab_runs
+from benchmarks.protocols.sensors import SKAB_LABELS, SKAB_TRAINING_ROWS, row_after_row, skab_runs
 
 
 def quiet(_: str) -> None:

@@ -1,4 +1,7 @@
-"""`anomaly transfer`, `anomaly sources`, `anomaly curve`: starting from another line."""
+"""`anomaly pretrain`, `fit`, `transfer`, `sources`, `curve`: what learns from normal data.
+
+PyTorch takes seconds to import, so it is imported only when the spec has been read and the paths are there.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,20 @@ import json
 from enum import StrEnum
 from math import isnan
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from anomaly.cli.console import err, out, progress
+from anomaly.cli.options import Data, SpecPath, Work
+from anomaly.errors import DataError, SpecError
+from anomaly.spec import EXTRACTORS, CameraSpec, SensorSpec, Transfer, check_paths, read_spec
 
-transfer_app = typer.Typer()
+if TYPE_CHECKING:
+    from anomaly.pipeline.steps import Steps
+
+train_app = typer.Typer()
 
 
 class Method(StrEnum):
@@ -27,9 +37,104 @@ class Method(StrEnum):
 
 
 Source = Annotated[Path, typer.Argument(help="The other line: its bundle, an extractor, or just its normal data.")]
-SpecPath = Annotated[Path, typer.Argument(help="This line's spec (TOML).")]
-Data = Annotated[Path, typer.Option(help="This line's normals: a folder of pictures, or a table or folder of tables.")]
 Normals = Annotated[Path | None, typer.Option(help="The other line's normal data; several ways need it.")]
+
+
+def check_data(data: Path) -> None:
+    """Raise DataError when there is nothing at the path given as --data."""
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder; --data names a folder of pictures, a table or a folder of tables")
+
+
+def read_inputs(spec: Path, data: Path) -> CameraSpec | SensorSpec:
+    """The spec. Raises SpecError for a bad one, DataError when there is no data, both before anything slow is imported."""
+    parsed = read_spec(spec)
+    check_paths(spec, parsed)
+    check_data(data)
+    return parsed
+
+
+@train_app.command()
+def pretrain(
+    spec: SpecPath,
+    data: Data,
+    out_: Annotated[Path, typer.Option("--out", help="Where the extractor goes (.safetensors).")],
+    work: Work = Path(".anomaly"),
+) -> None:
+    """Adapt or train the feature extractor on normal data."""
+    parsed = read_inputs(spec, data)
+    with progress("pretrain") as say:
+        from anomaly.pipeline.kinds import open_line
+        from anomaly.pipeline.steps import Steps, copy_file
+
+        steps = Steps(open_line(parsed, data), work, None, say)
+        copy_file(steps.pretrain(), out_)
+    from anomaly.features.tensors import load_tensors
+
+    about = load_tensors(out_)[1]
+    out.print(f"extractor: {out_}")
+    for key, value in about.get("adaptation", {}).items():
+        out.print(f"  adaptation, {key.replace('_', ' ')}: {value}", markup=False)
+
+
+@train_app.command()
+def fit(
+    spec: SpecPath,
+    data: Data,
+    out_: Annotated[Path, typer.Option("--out", help="Where the bundle goes (.anomaly).")],
+    extractor: Annotated[Path | None, typer.Option(help="An extractor from `anomaly pretrain`; made here when not given.")] = None,
+    work: Work = Path(".anomaly"),
+) -> None:
+    """Fit a detector on normal data and export it as one bundle."""
+    parsed = read_inputs(spec, data)
+    if extractor is not None and not extractor.is_file():
+        raise typer.BadParameter(f"{extractor}: no such file", param_hint="--extractor")
+    with progress("fit") as say:
+        from anomaly.pipeline.kinds import open_line
+        from anomaly.pipeline.steps import Steps, copy_file
+
+        steps = Steps(open_line(parsed, data), work, extractor, say)
+        copy_file(steps.export(), out_)
+    _print_fit(out_, steps)
+
+
+def _print_fit(path: Path, steps: Steps) -> None:
+    from anomaly.bundle.archive import read_bundle
+    from anomaly.data.tables.units import unknown_units
+
+    bundle = read_bundle(path)
+    manifest = bundle.manifest
+    fit_report = manifest.provenance["fit"]
+    if not steps.trained:
+        out.print("nothing has changed since the last fit: taken from the work folder")
+    out.print(f"bundle: {path}  ({path.stat().st_size / 1e6:.1f} MB, hash {bundle.hash[:12]})")
+    out.print(f"  normals: {fit_report['normals']}; worth {manifest.calibration['independent_scores']:g} independent scores")
+    score = manifest.threshold.score
+    out.print(f"  flagged at p <= {manifest.threshold.p_value:.3g}" + (f", score >= {score:.4g}" if score is not None else ""))
+    if manifest.calibration["threshold_is_extrapolated"]:
+        out.print("  note: the threshold rests on a fitted tail, not on counts; more normal data would put it on firm ground")
+    out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
+    adaptation = fit_report["extractor"].get("adaptation", {})
+    if "kept" in adaptation:
+        out.print(f"  adaptation to the normals {'kept' if adaptation['kept'] else 'not kept'}: {adaptation['why']}", markup=False)
+    for unit, near in unknown_units(sensor.unit for sensor in manifest.input.sensors).items():
+        meant = f"; did you mean {near!r}?" if near else ""
+        out.print(f"  note: unit {unit!r} is not known to pint and is shown as written{meant}", markup=False)
+    suspects = sorted(fit_report.get("suspects", {}).items(), key=lambda item: -item[1])
+    if suspects:
+        out.print(
+            f"  {len(suspects)} among the normals stand out, for a person to look at (all: anomaly bundle inspect); the worst, by score:"
+        )
+    for where, value in suspects[:5]:
+        out.print(f"    {where}: {value:.4g}", markup=False)
+    for reason in list(fit_report.get("rejected", {}).values())[:10]:
+        err.print(f"  set aside: {reason}", markup=False)
+    for name, care in fit_report.get("care", {}).items():
+        if set(care) - {"rows"}:
+            out.print(f"  {name}: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in care.items()), markup=False)
+    for table in getattr(steps.line, "tables", []) if steps.trained else []:
+        for note in table.care.notes[:5]:
+            err.print(f"  {note}", markup=False)
 
 
 def transfer_spec(
@@ -39,11 +144,6 @@ def transfer_spec(
 
     Raises SpecError naming the key when the parts do not go together.
     """
-    from pydantic import ValidationError
-
-    from anomaly.errors import SpecError
-    from anomaly.spec import EXTRACTORS, Transfer, read_spec
-
     is_extractor = source.suffix in EXTRACTORS
     if not is_extractor and normals is not None:
         raise SpecError(f"{source}: not a bundle or an extractor, so it is taken for normal data; leave --normals out, or give a bundle")
@@ -65,7 +165,7 @@ def transfer_spec(
     return read_spec(spec).model_copy(update={"transfer": asked})
 
 
-@transfer_app.command()
+@train_app.command()
 def transfer(
     source: Source,
     spec: SpecPath,
@@ -75,10 +175,11 @@ def transfer(
     normals: Normals = None,
     faults: Annotated[Path | None, typer.Option(help="Labelled faults of this line, in folders by kind (cameras).")] = None,
     source_faults: Annotated[Path | None, typer.Option(help="Labelled faults of the other line (cameras, tradaboost).")] = None,
-    work: Annotated[Path, typer.Option(help="Folder for intermediate results; safe to delete.")] = Path(".anomaly"),
+    work: Work = Path(".anomaly"),
 ) -> None:
     """Fit a detector that starts from another line, and say whether that helped."""
     parsed = transfer_spec(spec, source, method.value, normals, faults, source_faults)
+    check_data(data)
     with progress("transfer") as say:
         from anomaly.pipeline.kinds import open_line
         from anomaly.pipeline.steps import Steps, copy_file
@@ -113,7 +214,7 @@ def print_transfer(found: dict[str, Any]) -> None:
         )
 
 
-@transfer_app.command()
+@train_app.command()
 def sources(
     spec: SpecPath,
     data: Data,
@@ -121,20 +222,20 @@ def sources(
     json_: Annotated[Path | None, typer.Option("--json", help="Where the figures go.")] = None,
 ) -> None:
     """Rank other lines as sources for this one before anything is trained."""
-    from anomaly.atomic import write_text
-    from anomaly.pipeline.kinds import open_line
-    from anomaly.pipeline.rank_sources import rank_sources
-    from anomaly.spec import read_spec
-
+    parsed = read_inputs(spec, data)
     with progress("sources") as say:
-        ranked = rank_sources(open_line(read_spec(spec), data), source, say)
+        from anomaly.atomic import write_text
+        from anomaly.pipeline.kinds import open_line
+        from anomaly.pipeline.rank_sources import rank_sources
+
+        ranked = rank_sources(open_line(parsed, data), source, say)
     for place, row in enumerate(ranked, 1):
         out.print(f"{place}. {row['source']}  " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if k != "source"), markup=False)
     if json_ is not None:
         write_text(json_, json.dumps(ranked, indent=1) + "\n")
 
 
-@transfer_app.command()
+@train_app.command()
 def curve(
     source: Source,
     spec: SpecPath,
@@ -145,14 +246,15 @@ def curve(
     seeds: Annotated[int, typer.Option(help="Draws of normals a size.")] = 5,
 ) -> None:
     """Accuracy on labelled records against the number of normals, with a transfer and without, as a plot and a table."""
-    from anomaly.atomic import replacing
-    from anomaly.evaluation.report.curve import curve_table, write_curve
-    from anomaly.pipeline.kinds import KINDS, learning_curve, open_line
-
     if method in (Method.auto, Method.tradaboost):
         raise typer.BadParameter("name one way; auto and tradaboost are not curves of one way", param_hint="--method")
     parsed = transfer_spec(spec, source, method.value, normals)
+    check_data(data)
     with progress("curve") as say:
+        from anomaly.atomic import replacing
+        from anomaly.evaluation.report.curve import curve_table, write_curve
+        from anomaly.pipeline.kinds import KINDS, learning_curve, open_line
+
         found = learning_curve(open_line(parsed, data), seeds, say)
     with replacing(out_.with_suffix(".csv")) as part:
         found.to_csv(part, index=False)

@@ -1,0 +1,48 @@
+"""`anomaly bundle …`: look into, verify and sign bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anomaly.cli.console import out
+from anomaly.cli.options import BundlePath
+
+bundle_app = typer.Typer(no_args_is_help=True, help="Look into, verify and sign bundles.")
+
+
+@bundle_app.command()
+def inspect(bundle: BundlePath) -> None:
+    """Print a bundle's manifest and hash."""
+    from anomaly.bundle.archive import read_bundle
+
+    opened = read_bundle(bundle)
+    out.print_json(opened.manifest.model_dump_json())
+    out.print(f"hash: {opened.hash}\nsigned: {'yes' if opened.signed else 'no'}")
+
+
+@bundle_app.command()
+def verify(
+    bundle: BundlePath,
+    key: Annotated[Path | None, typer.Option(help="PEM public key; then a valid signature is required.")] = None,
+) -> None:
+    """Check every member's hash, the signature if a key is given, and the self-test."""
+    from anomaly.bundle.archive import read_bundle
+    from anomaly.edge.runtime.self_test import self_test
+    from anomaly.edge.runtime.session import open_session
+
+    opened = read_bundle(bundle, key)
+    tested = self_test(opened, open_session(opened, "cpu"))
+    signature = "signature valid" if key else ("signed, no key given to check against" if opened.signed else "not signed")
+    out.print(f"{bundle}: whole; {len(opened.members)} members; self-test passed on {tested} examples; {signature}")
+
+
+@bundle_app.command()
+def sign(bundle: BundlePath, key: Annotated[Path, typer.Option(help="PEM private key (Ed25519).")]) -> None:
+    """Sign a bundle in place."""
+    from anomaly.bundle.archive import sign_bundle
+
+    sign_bundle(bundle, key)
+    out.print(f"{bundle}: signed")

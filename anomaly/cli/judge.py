@@ -1,0 +1,96 @@
+"""`anomaly evaluate`, `anomaly score`: what a bundle makes of data. Nothing slow is imported before the bundle has been read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from anomaly.cli.console import err, out
+from anomaly.cli.options import BundlePath, Data, Provider, ProviderName
+from anomaly.errors import DataError
+
+if TYPE_CHECKING:
+    from anomaly.bundle.archive import Bundle
+    from anomaly.edge.runtime.session import Session
+
+judge_app = typer.Typer()
+
+
+def open_bundle(bundle: Path, provider: ProviderName) -> tuple[Bundle, Session]:
+    """A verified bundle in a session; prints what runs where."""
+    from anomaly.bundle.archive import read_bundle
+
+    opened = read_bundle(bundle)
+    from anomaly.edge.runtime.session import open_session
+
+    session = open_session(opened, provider.value)
+    err.print(session.line(), markup=False)
+    return opened, session
+
+
+@judge_app.command()
+def evaluate(
+    bundle: BundlePath,
+    data: Data,
+    json_: Annotated[Path | None, typer.Option("--json", help="Where the figures go.")] = None,
+    layout: Annotated[str | None, typer.Option(help="How the data lies: mvtec, folder or table; found when not given.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Where a report goes (self-contained HTML).")] = None,
+    provider: Provider = ProviderName.auto,
+) -> None:
+    """Figures of a detector on labelled data."""
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder; --data names the labelled pictures or tables")
+    opened, session = open_bundle(bundle, provider)
+    from anomaly.atomic import write_text
+    from anomaly.pipeline.assess import evaluate_bundle, report_on
+
+    evaluation = evaluate_bundle(opened, session, data, layout)
+    for reason in evaluation.rejected[:10]:
+        err.print(f"set aside: {reason}", markup=False)
+    if json_ is not None:
+        write_text(json_, json.dumps(evaluation.figures, indent=1, sort_keys=True) + "\n")
+    if report is not None:
+        report_on(opened, evaluation, data, report)
+        out.print(f"report: {report}")
+    _print_figures(evaluation.figures)
+
+
+def _print_figures(figures: dict[str, Any]) -> None:
+    intervals = figures.get("ci95", {})
+    for key, value in figures.items():
+        if isinstance(value, (int, float)):
+            between = f"   (95 %: {intervals[key][0]:.4g} to {intervals[key][1]:.4g})" if key in intervals else ""
+            out.print(f"  {key:22} {value:.4g}{between}")
+    for kind, found in figures.get("per_defect", {}).items():
+        area = "–" if found["image_auroc"] is None else f"{found['image_auroc']:.4f}"
+        out.print(f"  {kind:22} n {found['n']}, image_auroc {area}, found {found['found']:.0%}", markup=False)
+
+
+@judge_app.command()
+def score(
+    bundle: BundlePath,
+    paths: Annotated[list[Path], typer.Argument(help="Pictures, tables or folders of them.")],
+    json_: Annotated[Path | None, typer.Option("--json", help="Where the scores go as JSON.")] = None,
+    csv_: Annotated[Path | None, typer.Option("--csv", help="Where the scores go as CSV.")] = None,
+    provider: Provider = ProviderName.auto,
+) -> None:
+    """Score files; prints a line a record unless a file is named."""
+    opened, session = open_bundle(bundle, provider)
+    from anomaly.atomic import replacing, write_text
+    from anomaly.pipeline.assess import score_paths
+
+    frame, rejected = score_paths(opened, session, paths)
+    for reason in rejected:
+        err.print(f"set aside: {reason}", markup=False)
+    if json_ is not None:
+        write_text(json_, frame.to_json(orient="records", indent=1))
+    if csv_ is not None:
+        with replacing(csv_) as part:
+            frame.to_csv(part, index=False)
+    if json_ is None and csv_ is None:
+        for row in frame.itertuples():
+            out.print(f"{row.record}  score {row.score:.4g}  p {row.p_value:.3g}{'  FLAGGED' if row.flagged else ''}", markup=False)
+    err.print(f"{len(frame)} records, {int(frame['flagged'].sum())} flagged, {len(rejected)} set aside")
