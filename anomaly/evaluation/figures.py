@@ -1,4 +1,8 @@
-"""A detector against labelled records: one function a kind, whatever runs the detector."""
+"""Figures of merit of a detector on labelled records: `evaluate_pictures` and `evaluate_tables`.
+
+They take the records and any function that runs a detector, in PyTorch or ONNX Runtime. `anomaly.pipeline.assess` is what commands call: it
+opens a bundle's data and asks for the figures here.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ MAP_SIDE = 256  # pixel figures are taken at this size, masks and maps alike
 
 @dataclass
 class Evaluation:
-    """`figures` for the JSON, `records` a row a record, `maps` by record id, `rejected` records with reasons."""
+    """What an evaluation found: `figures` for the JSON, `records` a row a record, `maps` by record id, `rejected` records with reasons."""
 
     figures: dict[str, Any]
     records: pd.DataFrame
@@ -59,7 +63,7 @@ def evaluate_pictures(
 
 
 def without_duplicates(records: pd.DataFrame, near: dict[str, str]) -> dict[str, Any]:
-    """How many test pictures nearly repeat a training picture ({test id: training id}), and the ranking without them."""
+    """How many test pictures nearly repeat a training picture (`near`: {test id: training id}), and the image AUROC without them."""
     rest = records[~records["id"].isin(near.keys())]
     labels = (rest["label"] != "good").to_numpy()
     return {

@@ -1,4 +1,4 @@
-"""Judging features without a single real fault: how well are made-up ones ranked above normals not used for fitting?"""
+"""Judging without a single real fault: how well are synthetic ones ranked above normals that were not fitted on?"""
 
 from __future__ import annotations
 
@@ -13,13 +13,21 @@ from anomaly.evaluation.metrics import auroc
 
 @dataclass(frozen=True)
 class Ranking:
-    """Scores of normals (n,) and of made-up faults on them (n, k): pairs, so that two detectors can be compared."""
+    """Scores of normals (n,) and of the same normals with k synthetic faults each (n, k), float64.
+
+    They are pairs: two detectors that score the same records can be compared record by record.
+
+    >>> import numpy as np
+    >>> found = Ranking(clean=np.array([1.0, 2.0]), faulty=np.array([[3.0], [1.5]]))
+    >>> found.auroc()
+    0.75
+    """
 
     clean: NDArray[np.float64]
     faulty: NDArray[np.float64]
 
     def auroc(self, rows: NDArray[np.int64] | None = None) -> float:
-        """AUROC over the records chosen (all when None)."""
+        """ROC-AUC of faulty against clean over the records `rows`, all when None; 0 when there are none."""
         clean = self.clean if rows is None else self.clean[rows]
         faulty = (self.faulty if rows is None else self.faulty[rows]).ravel()
         labels = np.concatenate([np.zeros(len(clean), bool), np.ones(len(faulty), bool)])
@@ -27,12 +35,12 @@ class Ranking:
 
 
 def joined(rankings: Sequence[Ranking]) -> Ranking:
-    """One ranking of the records of several."""
+    """One ranking over the records of several, end to end."""
     return Ranking(np.concatenate([r.clean for r in rankings]), np.concatenate([r.faulty for r in rankings]))
 
 
 def gain_interval(ours: Ranking, theirs: Ranking, rng: np.random.Generator, rounds: int = 500) -> tuple[float, float, float]:
-    """AUROC of `ours` minus `theirs` on the same records, with its paired 95 % bootstrap interval (gain, low, high)."""
+    """ROC-AUC of `ours` minus `theirs` on the same records, with its 95 % interval by the paired bootstrap: (gain, low, high)."""
     count = len(ours.clean)
     draws: Sequence[NDArray[np.int64]] = [rng.integers(count, size=count) for _ in range(rounds)]
     gains = [ours.auroc(rows) - theirs.auroc(rows) for rows in draws]

@@ -1,4 +1,7 @@
-"""Figures of merit with 95 % intervals. Nothing is point-adjusted."""
+"""Figures of merit of scores and of flags, with bootstrap intervals. Nothing is point-adjusted.
+
+Labels and flags are (n,) bool, one a record or row in time order, True = faulty or flagged. Scores are (n,) float64; higher is worse.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,32 @@ Bools = NDArray[np.bool_]
 
 
 def auroc(labels: Bools, scores: Floats) -> float | None:
-    """Area under the ROC curve, or None when only one class is there."""
+    """ROC-AUC: the chance that a faulty record scores above a normal one, ties counted half. None when only one class is there.
+
+    >>> import numpy as np
+    >>> auroc(np.array([False, False, True, True]), np.array([0.1, 0.4, 0.3, 0.9]))
+    0.75
+    """
     return float(roc_auc_score(labels, scores)) if labels.any() and not labels.all() else None
 
 
 def average_precision(labels: Bools, scores: Floats) -> float | None:
-    """Area under the precision-recall curve by step-wise sum, or None when only one class is there."""
+    """PR-AUC as average precision: the step-wise sum over the precision-recall curve. None when only one class is there.
+
+    >>> import numpy as np
+    >>> round(average_precision(np.array([False, False, True, True]), np.array([0.1, 0.4, 0.3, 0.9])), 4)
+    0.8333
+    """
     return float(average_precision_score(labels, scores)) if labels.any() and not labels.all() else None
 
 
 def best_f1(labels: Bools, scores: Floats) -> float | None:
-    """The largest F1 over all thresholds: a figure for ranking, not one a plant will see."""
+    """The largest F1 over all thresholds. It knows the labels: no threshold set beforehand reaches it. None when only one class is there.
+
+    >>> import numpy as np
+    >>> round(best_f1(np.array([False, False, True, True]), np.array([0.1, 0.4, 0.3, 0.9])), 4)
+    0.8
+    """
     if not labels.any() or labels.all():
         return None
     precision, recall, _ = precision_recall_curve(labels, scores)
@@ -32,7 +50,15 @@ def best_f1(labels: Bools, scores: Floats) -> float | None:
 
 
 def decisions(labels: Bools, flagged: Bools) -> dict[str, float]:
-    """precision, recall, f1, accuracy, false_alarm_rate (FP / normal rows), missed_alarm_rate (FN / faulty rows)."""
+    """precision, recall, f1, accuracy, false_alarm_rate (FP / normal rows), missed_alarm_rate (FN / faulty rows).
+
+    Those that need a class which is not there are left out.
+
+    >>> import numpy as np
+    >>> found = decisions(np.array([False, False, False, True, True]), np.array([False, False, True, True, True]))
+    >>> {name: round(value, 2) for name, value in found.items()}
+    {'accuracy': 0.8, 'precision': 0.67, 'recall': 1.0, 'f1': 0.8, 'missed_alarm_rate': 0.0, 'false_alarm_rate': 0.33}
+    """
     tp, fp = int((flagged & labels).sum()), int((flagged & ~labels).sum())
     fn, tn = int((~flagged & labels).sum()), int((~flagged & ~labels).sum())
     figures = {"accuracy": (tp + tn) / max(1, len(labels))}
@@ -51,9 +77,10 @@ def decisions(labels: Bools, flagged: Bools) -> dict[str, float]:
 def interval(
     figure: Callable[[NDArray[np.int64]], float | None], groups: Sequence[NDArray[np.int64]], rng: np.random.Generator, rounds: int = 300
 ) -> tuple[float, float] | None:
-    """95 % percentile bootstrap interval: whole groups (pictures, or blocks of rows that hang together) are drawn again.
+    """95 % percentile interval by the cluster bootstrap: whole groups of records are drawn again, with replacement.
 
-    `figure(indices)` computes the figure on a resample; rounds in which it is undefined are left out.
+    A group is a picture, or a block of rows (moving-block bootstrap) that are not independent of each other. `figure(indices)` is the
+    figure on a resample; rounds in which it is None are left out. None for fewer than two groups, or when over half of the rounds are.
     """
     if len(groups) < 2:
         return None
@@ -70,10 +97,19 @@ def interval(
 
 
 def aupro(masks: Sequence[Bools], maps: Sequence[NDArray[np.float32]], limit: float = 0.3) -> float | None:
-    """Area under the per-region overlap curve up to a false-positive rate of `limit`, divided by it.
+    """AUPRO: area under the per-region overlap curve up to a false-positive rate of `limit`, divided by it.
 
-    Bergmann et al. 2021, doi:10.1007/s11263-020-01400-4. Exact: every distinct score is a threshold, the last segment is
-    cut at the limit by interpolation. `masks` and `maps` are (H, W), pairwise of one size; good pictures have empty masks.
+    Bergmann et al. 2021, doi:10.1007/s11263-020-01400-4. Exact: every distinct score is a threshold, and the last segment is cut at the
+    limit by interpolation. `masks` (H, W) bool and `maps` (H, W) float32 are pairwise of one size; good pictures have empty masks. None
+    without a defect or without background.
+
+    >>> import numpy as np
+    >>> mask = np.zeros((4, 4), bool)
+    >>> mask[0, 0] = mask[3, 3] = True  # two regions of one pixel
+    >>> heat = np.zeros((4, 4), np.float32)
+    >>> heat[0, 0] = 1.0  # only the first is seen
+    >>> round(aupro([mask], [heat], limit=1.0), 2)
+    0.75
     """
     scores, weights, normal = [], [], []
     regions = 0
@@ -101,13 +137,26 @@ def aupro(masks: Sequence[Bools], maps: Sequence[NDArray[np.float32]], limit: fl
 
 
 def runs(flags: Bools) -> list[tuple[int, int]]:
-    """Stretches [start, stop) of True."""
+    """Runs of True as [(start, stop)], stop exclusive.
+
+    >>> import numpy as np
+    >>> runs(np.array([False, True, True, False, True]))
+    [(1, 3), (4, 5)]
+    """
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def detection_delay(times: Floats, labels: Bools, flagged: Bools) -> tuple[float | None, int, int]:
-    """(median seconds from a fault's first row to its first flagged row, faults found, faults there are)."""
+    """Detection delay: (median seconds from a fault's first row to its first flagged row, faults found, faults there are).
+
+    `times` (n,) float64 are in seconds. The median is over the faults found, None when none is.
+
+    >>> import numpy as np
+    >>> fault, flagged = np.array([0, 1, 1, 1, 0], bool), np.array([0, 0, 0, 1, 1], bool)
+    >>> detection_delay(np.arange(5) * 10.0, fault, flagged)
+    (20.0, 1, 1)
+    """
     faults = runs(labels)
     delays = []
     for start, stop in faults:
@@ -118,7 +167,16 @@ def detection_delay(times: Floats, labels: Bools, flagged: Bools) -> tuple[float
 
 
 def false_alarms_per_day(times: Floats, labels: Bools, flagged: Bools, period_s: float) -> float | None:
-    """Stretches of flags that touch no fault, divided by the days of normal running."""
+    """False alarms a day: runs of flags that touch no fault, divided by the days of normal running.
+
+    `period_s` is the time from row to row in seconds. None when no row is normal.
+
+    >>> import numpy as np
+    >>> flagged = np.zeros(86_400, bool)  # a day of normal running, a row a second
+    >>> flagged[100:160] = flagged[5000] = True
+    >>> false_alarms_per_day(np.arange(86_400.0), np.zeros(86_400, bool), flagged, period_s=1.0)
+    2.0
+    """
     normal_s = float((~labels).sum()) * period_s
     if normal_s <= 0:
         return None

@@ -12,15 +12,23 @@ from numpy.typing import NDArray
 from anomaly.evaluation.metrics import Bools, Floats, decisions, runs
 
 PROFILES = {"standard": (0.11, 1.0), "reward_low_fp": (0.22, 1.0), "reward_low_fn": (0.11, 2.0)}  # weights of false alarms and misses
-PARTS = 4  # points a row is told apart into: the integrands below are linear between quarters of a row
+PARTS = 4  # points a row is divided into: the integrands below are linear between quarters of a row
 
 
 def affiliation(labels: Bools, flagged: Bools) -> tuple[float | None, float] | None:
-    """(precision, recall) of flags (n,) against faults (n,), by distance: Huet et al. 2022, doi:10.1145/3534678.3539339.
+    """Affiliation (precision, recall) of flags (n,) against faults (n,): Huet et al. 2022, doi:10.1145/3534678.3539339.
 
-    Each fault owns the rows nearer to it than to any other. Precision is how likely a row drawn from there would lie farther from the fault
-    than a flagged one does; recall how likely it would lie farther from a faulty row than the nearest flag does. Means over faults;
-    precision over those with a flag nearby, None when there is none. None without faults. A row is an interval of length one.
+    Each fault owns the zone of rows nearer to it than to any other fault. Precision is how likely a row drawn from the zone would lie
+    farther from the fault than a flagged one does. Recall is how likely it would lie farther from a faulty row than the nearest flag does.
+    Both are means over faults; precision over those with a flag in their zone, None when there is none. None without faults. A row is an
+    interval of length one.
+
+    >>> import numpy as np
+    >>> fault, late = np.zeros(100, bool), np.zeros(100, bool)
+    >>> fault[40:50] = late[52:56] = True
+    >>> precision, recall = affiliation(fault, late)
+    >>> (round(precision, 2), round(recall, 2))
+    (0.82, 0.86)
     """
     faults = runs(labels)
     if not faults:
@@ -61,7 +69,7 @@ def _farther_from(fault: tuple[float, float], distance: Floats, low: float, high
 
 
 def nab_probation(rows: int) -> int:
-    """The first rows of a series that NAB leaves for learning: 15 %, at most 750."""
+    """The first rows of a series that NAB leaves for learning (its probationary period): 15 %, at most 750."""
     return min(floor(0.15 * rows), 750)
 
 
@@ -146,7 +154,12 @@ def point_adjusted(labels: Bools, flagged: Bools) -> dict[str, float]:
 
 
 def onsets(flagged: Bools, calm: int = 1) -> NDArray[np.bool_]:
-    """The rows (n,) at which alarms open, when one closes after `calm` rows without a flag."""
+    """The rows (n,) bool at which alarms open, when one closes after `calm` rows without a flag.
+
+    >>> import numpy as np
+    >>> onsets(np.array([1, 1, 0, 1, 0, 0, 0, 1], bool), calm=2).nonzero()[0].tolist()
+    [0, 7]
+    """
     rows = np.flatnonzero(flagged)
     opened = np.zeros(len(flagged), dtype=bool)
     opened[rows[np.concatenate([[True], np.diff(rows) > calm])[: len(rows)]]] = True

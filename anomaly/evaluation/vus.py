@@ -12,7 +12,7 @@ Floats = NDArray[np.float64]
 
 
 def soften(labels: NDArray[np.bool_], width: int) -> Floats:
-    """Labels (n,) with slopes of half `width` rows, falling as a square root, on both sides of every fault."""
+    """Labels (n,) as float64 in [0, 1], with slopes of half `width` rows, falling as a square root, on both sides of every fault."""
     soft = labels.astype(np.float64)
     n = len(labels)
     for start, stop in runs(labels):
@@ -24,10 +24,17 @@ def soften(labels: NDArray[np.bool_], width: int) -> Floats:
 
 
 def vus(labels: NDArray[np.bool_], scores: Floats, max_width: int = 100, thresholds: int = 250) -> tuple[float, float] | None:
-    """(VUS-ROC, VUS-PR) of scores (n,) against labels (n,), tolerance widths 0 to `max_width` rows; None without faults.
+    """(VUS-ROC, VUS-PR) of scores (n,) against labels (n,), tolerances of 0 to `max_width` rows. None when only one class is there.
 
-    The public implementation's definitions: recall counts (faults + softened faults) / 2 as positives and is multiplied
-    by the share of softened stretches touched at all.
+    The definitions of the authors' public implementation: recall counts (faults + softened faults) / 2 as positives, and is multiplied by
+    the share of softened faults that are flagged anywhere. `thresholds` is how many quantiles of the scores stand for all thresholds.
+
+    >>> import numpy as np
+    >>> labels = np.zeros(200, bool)
+    >>> labels[50:80] = True
+    >>> roc, pr = vus(labels, labels + 0.1 * np.random.default_rng(0).random(200), max_width=10)
+    >>> (round(roc, 2), round(pr, 2))
+    (1.0, 1.0)
     """
     if not labels.any() or labels.all():
         return None

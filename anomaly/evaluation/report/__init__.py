@@ -1,0 +1,1 @@
+"""HTML reports: of an evaluation (`page`, with the series of sensors in `series`) and of a learning curve (`curve`)."""
