@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,36 +23,61 @@ from anomaly.evaluation.report.page import plot_scores
 from anomaly.features.tensors import load_tensors
 from anomaly.pipeline.assess import evaluate_bundle, report_on
 from anomaly.pipeline.kinds import open_line
+from anomaly.pipeline.line import DataKey
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import read_spec
 
 WORK = Path(".anomaly")
 
 
-def _again(task_: object, task_run: object, state: object) -> bool:
-    """Retry what may pass (a lost share, a full disk that is being cleared), not what a person must mend."""
+def _is_passing(task_: object, task_run: object, state: object) -> bool:
+    """Whether a failure may pass by itself, as a lost share does; what a person must mend is not tried again."""
     error = getattr(state, "data", None)
     exception = getattr(error, "exception", error)
     return not isinstance(exception, AnomalyError)
 
 
-def _steps(spec: Path, data: Path, work: Path, extractor: Path | None = None) -> Steps:
-    return Steps(open_line(read_spec(spec), data), work, extractor, get_run_logger().info)
+@dataclass(frozen=True)
+class Job:
+    """What the tasks of one run share. `data_key` says which data it is; it is taken once a run and handed from task to task."""
+
+    spec: Path
+    data: Path
+    work: Path
+    data_key: DataKey | None = None
 
 
-def _told(steps: Steps, step: str) -> Path:
-    """Take a step, and say so when it was there already."""
+def _steps(job: Job) -> Steps:
+    return Steps(open_line(read_spec(job.spec), job.data), job.work, progress=get_run_logger().info, known=job.data_key)
+
+
+def _take(steps: Steps, step: str) -> Path:
+    """Take a step; when its result was there already, the run's log says so."""
     path: Path = getattr(steps, step)()
     if step not in steps.trained:
         get_run_logger().info(f"{step}: nothing changed, taken from {path.name}")
     return path
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
-def pretrain(spec: Path, data: Path, work: Path) -> Path:
+RETRIED: dict[str, Any] = {
+    "cache_policy": NO_CACHE,  # what is done already is in the work folder, whatever Prefect's server knows
+    "retries": 2,
+    "retry_delay_seconds": 10,
+    "retry_condition_fn": _is_passing,
+}
+
+
+@task(**RETRIED)
+def start(spec: Path, data: Path, work: Path) -> Job:
+    """The run's job: what its data is, hashed once for all tasks."""
+    return Job(spec, data, work, _steps(Job(spec, data, work)).data_key)
+
+
+@task(**RETRIED)
+def pretrain(job: Job) -> Path:
     """The extractor file; where it starts from another line, the guard's verdict as an artifact."""
-    steps = _steps(spec, data, work)
-    path = _told(steps, "pretrain")
+    steps = _steps(job)
+    path = _take(steps, "pretrain")
     found = load_tensors(path)[1].get("transfer")
     if found is not None:
         create_markdown_artifact(key=f"{_key(steps)}-transfer", markdown=_verdict(found), description="What the transfer was worth")
@@ -71,23 +97,23 @@ def _verdict(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
-def fit(spec: Path, data: Path, work: Path, extractor: Path) -> Path:
+@task(**RETRIED)
+def fit(job: Job) -> Path:
     """The fitted scorer."""
-    return _told(_steps(spec, data, work), "fit")
+    return _take(_steps(job), "fit")
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
-def calibrate(spec: Path, data: Path, work: Path, fitted: Path) -> Path:
+@task(**RETRIED)
+def calibrate(job: Job) -> Path:
     """The calibrator."""
-    return _told(_steps(spec, data, work), "calibrate")
+    return _take(_steps(job), "calibrate")
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
-def evaluate(spec: Path, data: Path, work: Path, calibrated: Path) -> Path:
+@task(**RETRIED)
+def evaluate(job: Job) -> Path:
     """Figures as JSON, and as a table artifact."""
-    steps = _steps(spec, data, work)
-    path = _told(steps, "evaluate")
+    steps = _steps(job)
+    path = _take(steps, "evaluate")
     figures = json.loads(path.read_text())
     intervals = figures.get("ci95", {})
     rows = [
@@ -99,22 +125,22 @@ def evaluate(spec: Path, data: Path, work: Path, calibrated: Path) -> Path:
     return path
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
-def export(spec: Path, data: Path, work: Path, evaluated: Path) -> Path:
+@task(**RETRIED)
+def export(job: Job) -> Path:
     """The bundle."""
-    return _told(_steps(spec, data, work), "export")
+    return _take(_steps(job), "export")
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
-def publish(spec: Path, data: Path, work: Path, release: Path, bundle: Path) -> Path:
+@task(**RETRIED)
+def publish(job: Job, release: Path) -> Path:
     """The bundle in the release folder, champion.json pointing at it; a summary as a markdown artifact."""
-    steps = _steps(spec, data, work)
+    steps = _steps(job)
     published = steps.publish(release)
     opened = read_bundle(published)
     text = (
         f"## {opened.manifest.name} {opened.manifest.version}\n\n"
         f"- bundle `{published.name}`, hash `{opened.hash[:12]}`\n"
-        f"- {opened.manifest.provenance['fit']['normals']} normal records, data `{steps.data_key[:12]}`\n"
+        f"- {opened.manifest.provenance['fit']['normals']} normal records, data `{steps.data_key.train[:12]}`\n"
         f"- flagged at p <= {opened.manifest.threshold.p_value:.3g}\n"
         f"- steps that worked in this task: {', '.join(steps.trained) or 'none, all taken from earlier runs'}\n"
     )
@@ -122,7 +148,7 @@ def publish(spec: Path, data: Path, work: Path, release: Path, bundle: Path) -> 
     return published
 
 
-@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=10, retry_condition_fn=_again)
+@task(**RETRIED)
 def report(data: Path, bundle: Path, out: Path) -> Path | None:
     """The HTML report of the bundle on the data's labelled part; the score histogram as an image artifact."""
     opened = read_bundle(bundle)
@@ -144,14 +170,22 @@ def report(data: Path, bundle: Path, out: Path) -> Path | None:
 @flow(name="pretrain")
 def pretrain_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
     """Only the extractor: the long part, on a schedule of its own."""
-    return pretrain(spec, data, work)
+    return pretrain(start(spec, data, work))
 
 
 @flow(name="fit")
 def fit_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
     """From data to a bundle in the work folder, not published."""
-    calibrated = calibrate(spec, data, work, fit(spec, data, work, pretrain(spec, data, work)))
-    return export(spec, data, work, evaluate(spec, data, work, calibrated))
+    return _fit(start(spec, data, work))
+
+
+def _fit(job: Job) -> Path:
+    """The steps to the bundle, one task each. A task finds what the one before it left in the work folder."""
+    extractor = pretrain(job)
+    fitted = fit(job, wait_for=[extractor])
+    calibrated = calibrate(job, wait_for=[fitted])
+    evaluated = evaluate(job, wait_for=[calibrated])
+    return export(job, wait_for=[evaluated])
 
 
 @flow(name="transfer")
@@ -166,18 +200,15 @@ def transfer_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
 @flow(name="publish")
 def publish_flow(spec: Path, data: Path, release: Path, work: Path = WORK) -> Path:
     """Publish what was fitted; fits it first where that has not been done."""
-    return publish(spec, data, work, release, export(spec, data, work, work))
+    job = start(spec, data, work)
+    return publish(job, release, wait_for=[export(job)])
 
 
 @flow(name="pipeline")
 def pipeline(spec: Path, data: Path, release: Path = Path("out/release"), out: Path = Path("out"), work: Path = WORK) -> Path:
     """Everything: pretrain, fit, calibrate, evaluate, export, publish, report. Returns the published bundle."""
-    extractor = pretrain(spec, data, work)
-    fitted = fit(spec, data, work, extractor)
-    calibrated = calibrate(spec, data, work, fitted)
-    evaluated = evaluate(spec, data, work, calibrated)
-    bundle = export(spec, data, work, evaluated)
-    published = publish(spec, data, work, release, bundle)
+    job = start(spec, data, work)
+    published = publish(job, release, wait_for=[_fit(job)])
     report(data, published, out)
     return published
 

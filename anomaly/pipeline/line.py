@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,17 +27,50 @@ from anomaly.spec import Alarm, Budget, Transfer
 Progress = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class DataKey:
+    """Which data it is: SHA-256 of what a detector is fitted to, and of the labelled data it is judged by ("" when there is none).
+
+    `stamp` stands for the files' names, sizes and times of change when they were hashed. A key that is handed on holds only while the stamp
+    is the same, so a change of the data is seen however many steps share one key.
+    """
+
+    train: str
+    test: str
+    stamp: str
+
+
+def stamp_of(files: Iterable[Path]) -> str:
+    """A short text that changes when a file is added, removed, or written to. Reads no file."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        found = path.stat()
+        digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def transfer_files(transfer: Transfer) -> list[Path]:
+    """Every file of what the spec's [transfer] names. Raises DataError for a path that is not there."""
+    return [file for path in _named(transfer) for file in _files_under(path)]
+
+
 def with_transfer(own: str, transfer: Transfer) -> str:
-    """A data set's fingerprint, with that of whatever the spec's [transfer] names."""
-    named = [path for path in (transfer.source, transfer.normals, transfer.faults, transfer.source_faults) if path is not None]
+    """A data set's fingerprint, with that of whatever the spec's [transfer] names. Raises DataError for a path that is not there."""
+    named = _named(transfer)
     if not named:
         return own
-    digests = []
-    for path in named:
-        if not path.exists():
-            raise DataError(f"{path}: no such file or folder; it is named under [transfer]")
-        digests.append(fingerprint(find_files(path, deep=True) if path.is_dir() else [path], path))
+    digests = [fingerprint(_files_under(path), path) for path in named]
     return hashlib.sha256(" ".join([own, *digests]).encode()).hexdigest()
+
+
+def _named(transfer: Transfer) -> list[Path]:
+    return [path for path in (transfer.source, transfer.normals, transfer.faults, transfer.source_faults) if path is not None]
+
+
+def _files_under(path: Path) -> list[Path]:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; it is named under [transfer]")
+    return find_files(path, deep=True) if path.is_dir() else [path]
 
 
 def check_transfer_given(transfer: Transfer) -> None:
@@ -137,6 +170,10 @@ class Line(Protocol):
     @property
     def spec(self) -> LineSpec:
         """The line's spec."""
+        ...
+
+    def files(self) -> list[Path]:
+        """Every file that `fingerprint` or `test_fingerprint` reads."""
         ...
 
     def fingerprint(self) -> str:

@@ -34,7 +34,7 @@ from anomaly.export.detector import Detector
 from anomaly.export.onnx_graph import check_parity, export_onnx
 from anomaly.features.build import carried_weights
 from anomaly.features.tensors import load_tensors, save_tensors
-from anomaly.pipeline.line import Exported, Fitted, Graphs, Line, Progress, load_fitted, save_fitted, silent
+from anomaly.pipeline.line import DataKey, Exported, Fitted, Graphs, Line, Progress, load_fitted, save_fitted, silent, stamp_of
 from anomaly.schema import AlarmSettings, InputSchema
 
 PARITY_INPUTS = 200
@@ -53,14 +53,19 @@ class Steps:
     work: Path
     extractor: Path | None = None  # a file from `anomaly pretrain`; made by the first step when None
     progress: Progress = silent
+    known: DataKey | None = None  # from an earlier Steps object on the same data, so that it need not be hashed again
     trained: list[str] = field(default_factory=list)
     _done: dict[str, Path] = field(default_factory=dict)
 
     # --- what each step depends on ---
 
     @cached_property
-    def data_key(self) -> str:
-        return self.line.fingerprint()
+    def data_key(self) -> DataKey:
+        """Which data it is: `known`, unless a file has changed since; else hashed now, once a Steps object."""
+        stamp = stamp_of(self.line.files())
+        if self.known is not None and self.known.stamp == stamp:
+            return self.known
+        return DataKey(self.line.fingerprint(), self.line.test_fingerprint(), stamp)
 
     @cached_property
     def _extractor_key(self) -> str:
@@ -90,13 +95,14 @@ class Steps:
         """The extractor file: the one given, or made from the pretrained weights and the normals."""
         if self.extractor is not None:
             return self.extractor
-        path = self._path("pretrain", ".safetensors", self.data_key, self._spec_part("pretrain", "transfer", "scorer"))
+        path = self._path("pretrain", ".safetensors", self.data_key.train, self._spec_part("pretrain", "transfer", "scorer"))
         return self._once("pretrain", path, lambda: self.line.pretrain(path, self.progress))
 
     def fit(self) -> Path:
         """The fitted scorer with held-out normal scores."""
         extractor = self.pretrain()
-        path = self._path("fit", ".safetensors", FIT_FORMAT, self.data_key, self._extractor_key, self._spec_part("scorer", "calibration"))
+        asked = self._spec_part("scorer", "calibration")
+        path = self._path("fit", ".safetensors", FIT_FORMAT, self.data_key.train, self._extractor_key, asked)
         return self._once("fit", path, lambda: save_fitted(path, self.line.fit(extractor, self.progress)))
 
     def calibrate(self) -> Path:
@@ -111,7 +117,7 @@ class Steps:
     def evaluate(self) -> Path:
         """Figures on the labelled part of the data as JSON; a file that says so when there is none."""
         calibrated = self.calibrate()
-        path = self._path("evaluate", ".json", calibrated.name, self.line.test_fingerprint(), self._spec_part("budget"))
+        path = self._path("evaluate", ".json", calibrated.name, self.data_key.test, self._spec_part("budget"))
         return self._once("evaluate", path, lambda: self._evaluate(path))
 
     def _evaluate(self, path: Path) -> None:
@@ -168,7 +174,7 @@ class Steps:
             threshold=self.threshold(),
             alarm=self._alarm(),
             provenance={
-                "data_sha256": self.data_key,
+                "data_sha256": self.data_key.train,
                 "code": f"anomaly-pipeline {__version__}",
                 "torch": torch.__version__,
                 "spec": spec.model_dump(mode="json"),

@@ -24,7 +24,7 @@ from anomaly.pipeline.camera.judging import Judging
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.pipeline.camera.variants import make_variants
-from anomaly.pipeline.line import Exported, Fitted, Graphs, Progress, with_transfer
+from anomaly.pipeline.line import Exported, Fitted, Graphs, Progress, transfer_files, with_transfer
 from anomaly.schema import InputSchema
 from anomaly.scorers.boosted import add_vote, with_vote
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
@@ -41,12 +41,18 @@ class CameraLine:
         self.pictures = PictureFolder(data, spec.input)
         self.judging = Judging(spec, self.pictures)
 
+    def files(self) -> list[Path]:
+        return [*(p.path for p in self.pictures.train), *self._test_files(), *transfer_files(self.spec.transfer)]
+
     def fingerprint(self) -> str:
         return with_transfer(fingerprint((p.path for p in self.pictures.train), self.pictures.root), self.spec.transfer)
 
     def test_fingerprint(self) -> str:
-        files = [p for q in self.pictures.test for p in (q.path, q.mask) if p is not None]
+        files = self._test_files()
         return fingerprint(files, self.pictures.root) if files else ""
+
+    def _test_files(self) -> list[Path]:
+        return [p for q in self.pictures.test for p in (q.path, q.mask) if p is not None]
 
     # --- pretrain, fit ---
 

@@ -24,7 +24,7 @@ from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sen
 from anomaly.features.encoder import SensorExtractor, fill_missing
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
-from anomaly.pipeline.line import Exported, Fitted, Graphs, Progress, with_transfer
+from anomaly.pipeline.line import Exported, Fitted, Graphs, Progress, transfer_files, with_transfer
 from anomaly.pipeline.sensor.held_out import fit_scorer, held_out_scores, name_suspects
 from anomaly.pipeline.sensor.lending import LentWindows
 from anomaly.pipeline.sensor.record import calibration_scores
@@ -51,6 +51,9 @@ class SensorLine:
         self.readings = NormalReadings(spec, data, train_paths)
         records = spec.calibration.records
         self.record_paths = find_tables(records)[0] if records else []
+
+    def files(self) -> list[Path]:
+        return [*self.readings.paths, *self.test_paths, *self.record_paths, *transfer_files(self.spec.transfer)]
 
     def fingerprint(self) -> str:
         own = with_transfer(fingerprint(self.readings.paths, self.root), self.spec.transfer)
