@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +14,6 @@ from anomaly.cli.console import err, out
 from anomaly.cli.options import Provider, ProviderName
 
 if TYPE_CHECKING:
-    from anomaly.alarms.delivery import DeliveryThread
     from anomaly.alarms.sinks.base import Sink
     from anomaly.edge.monitor import Totals
     from anomaly.edge.release import Loaded, Release
@@ -53,14 +52,8 @@ def _sinks(alerts: Path | None) -> list[Sink]:
     return read_sinks(alerts) if alerts is not None else []
 
 
-def _options(sinks: list[Sink], delivery: DeliveryThread, release: Release | None) -> dict[str, Any]:
-    """How a line is bound to what is around it."""
-    return {
-        "sinks": [sink.name for sink in sinks],
-        "wake": delivery.wake,
-        "say": lambda text: out.print(text, markup=False),
-        "release": release,
-    }
+def _say(text: str) -> None:
+    out.print(text, markup=False)
 
 
 def _print_totals(totals: Totals, store: Path) -> None:
@@ -98,9 +91,11 @@ def monitor(
     sinks = _sinks(alerts)
     with delivering(store, sinks) as delivery:
         stop = _stop_by_signal()
-        loop = open_monitor(detector, source, store, line, silent_after_s, **_options(sinks, delivery, release))
-        names = ", ".join(loop.sinks) or "none"
-        err.print(f"line {loop.line}: watching {source}; self-test passed; store {store}; sinks: {names}", markup=False)
+        names = [sink.name for sink in sinks]
+        loop = open_monitor(detector, source, store, names, delivery.wake, _say, release, line, silent_after_s)
+        err.print(
+            f"line {loop.line}: watching {source}; self-test passed; store {store}; sinks: {', '.join(names) or 'none'}", markup=False
+        )
         try:
             totals = loop.run(stop, once)
         finally:
@@ -122,6 +117,7 @@ def box(
 
     asked = read_box(spec)
     store, sinks = asked.store, _sinks(asked.alerts)
+    names = [sink.name for sink in sinks]
     shared: dict[str, Loaded] = {}  # lines that follow a release each have their own: they swap between their own records
     with delivering(store, sinks) as delivery:
         stop = _stop_by_signal()
@@ -133,8 +129,7 @@ def box(
                 err.print(f"{line.bundle}: {detector.session.line()}", markup=False)
                 if release is None:
                     shared[line.bundle] = detector
-            options = _options(sinks, delivery, release)
-            monitors.append(open_monitor(detector, line.source, store, line.name, line.silent_after_s, **options))
+            monitors.append(open_monitor(detector, line.source, store, names, delivery.wake, _say, release, line.name, line.silent_after_s))
         lines = Box(monitors, asked.workers)
         err.print(f"{len(monitors)} lines on {lines.workers} workers; store {store}", markup=False)
         try:

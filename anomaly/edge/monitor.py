@@ -292,12 +292,20 @@ class Monitor:
 
 
 def open_monitor(
-    detector: Loaded, source: str, store: Path, name: str | None = None, silent_after_s: float | None = None, **options: Any
+    detector: Loaded,
+    source: str,
+    store: Path,
+    sinks: Sequence[str],
+    wake: Callable[[], None],
+    say: Callable[[str], None],
+    release: Release | None = None,
+    name: str | None = None,
+    silent_after_s: float | None = None,
 ) -> Monitor:
     """A line from a detector and the URI of its source: both are opened, and the line goes on where the store says it ended.
 
     `name`: the line's, that of the bundle when it is None. `silent_after_s`: for readings with a period it is set by that when it is
-    None. `options` are further fields of Monitor. Raises DataError when the source cannot be opened, StoreError when the store cannot.
+    None. The rest are fields of Monitor. Raises DataError when the source cannot be opened, StoreError when the store cannot.
     """
     line = name or detector.bundle.manifest.name
     db = Store(store)
@@ -306,4 +314,4 @@ def open_monitor(
     if silent_after_s is None and schema.period_s:
         silent_after_s = max(SILENT_AT_LEAST_S, SILENT_PERIODS * schema.period_s)
     aside = store.with_name(store.name + ".aside")
-    return Monitor(detector.bundle, detector.session, records, db, line, aside=aside, silent_after_s=silent_after_s, **options)
+    return Monitor(detector.bundle, detector.session, records, db, line, sinks, aside, wake, say, release, silent_after_s)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from anomaly.alarms.quality import Quality, Seen
+import numpy as np
+
+from anomaly.alarms.quality import Quality, Repeats, Seen, constant_rows, lost_provider, repeated_pictures
 
 
 def test_quality_alarms_open_and_close() -> None:
@@ -22,3 +24,37 @@ def test_quality_alarms_open_and_close() -> None:
     assert look(10) == [("closed", "provider")]  # the clock was set back: no silence is made of it
     assert look(60) == []
     assert look(71) == [("opened", "silent")]
+
+
+def test_a_picture_that_comes_five_times_is_frozen_also_over_several_polls() -> None:
+    still, other = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8)
+    repeats, why = repeated_pictures(Repeats(), [other, still, still])
+    assert (repeats.in_a_row, why) == (2, "")
+    repeats, why = repeated_pictures(repeats, [still] * 3)
+    assert why == "the same picture came 5 times"
+    assert repeated_pictures(repeats, [still[:2]])[1] == ""  # another size is another picture
+    assert repeated_pictures(repeats, [still, other])[1] == ""
+
+
+def test_rows_are_constant_only_when_all_sensors_stand_still_long_enough() -> None:
+    window = np.tile(np.array([1.5, 2.5], np.float32), (40, 1))
+    assert constant_rows(window, 1) == "every sensor has given the same reading for 30 rows"
+    assert constant_rows(window, 35) == "every sensor has given the same reading for 35 rows"
+    assert constant_rows(window[:29], 1) == ""
+    assert constant_rows(window[:, :1], 1) == ""  # a single sensor may well be constant
+    for odd in (np.nan, 2.6):
+        changed = window.copy()
+        changed[-30, 1] = odd
+        assert constant_rows(changed, 1) == ""
+    changed = window.copy()
+    changed[-31, 1] = 0.0
+    assert constant_rows(changed, 1) != ""
+
+
+def test_a_gpu_is_lost_only_when_it_was_in_use_and_not_given_up_by_choice() -> None:
+    order = ("tensorrt", "cuda", "cpu")
+    assert lost_provider("cuda", "cpu", "cuda: no driver", order) == "runs on cpu, no longer on cuda: cuda: no driver"
+    assert lost_provider("tensorrt", "cuda", "tensorrt: not found", order) != ""
+    assert lost_provider("cpu", "cpu", "cuda: no driver", order) == ""
+    assert lost_provider("cuda", "cpu", "", order) == ""  # the CPU was asked for
+    assert lost_provider("", "cpu", "cuda: no driver", order) == ""  # the first start

@@ -27,7 +27,7 @@ def _decoders() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cores(), thread_name_prefix="decode")
 
 
-class FolderSource:
+class PictureFolder:
     """A folder that pictures are dropped into, also in subfolders. Oldest first; a file still being written waits.
 
     With a backlog as many pictures again as were asked for are decoded while those are scored.

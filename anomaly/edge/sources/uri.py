@@ -36,9 +36,9 @@ class Scheme:
 
 
 def _folder(request: Request) -> Source:
-    from anomaly.edge.sources.picture_folder import FolderSource
+    from anomaly.edge.sources.picture_folder import PictureFolder
 
-    return FolderSource(Path(request.path), request.schema, request.known)
+    return PictureFolder(Path(request.path), request.schema, request.known)
 
 
 def _csv(request: Request) -> Source:

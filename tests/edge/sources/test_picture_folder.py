@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from anomaly.edge.sources.picture_folder import FolderSource
+from anomaly.edge.sources.picture_folder import PictureFolder
 from tests.edge.conftest import save
 from tests.edge.sources.conftest import IMAGE
 
 
 def test_folder_gives_each_picture_once_oldest_first(tmp_path: Path, picture: np.ndarray) -> None:
-    source = FolderSource(tmp_path, IMAGE, lambda _: False)
+    source = PictureFolder(tmp_path, IMAGE, lambda _: False)
     save(tmp_path / "b.png", picture, age=20)
     save(tmp_path / "shift2" / "a.png", picture, age=10)
     (tmp_path / "notes.txt").write_text("x")
@@ -32,7 +32,7 @@ def test_folder_gives_each_picture_once_oldest_first(tmp_path: Path, picture: np
 def test_a_file_still_being_written_waits(tmp_path: Path, picture: np.ndarray) -> None:
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG")
-    source = FolderSource(tmp_path, IMAGE, lambda _: False)
+    source = PictureFolder(tmp_path, IMAGE, lambda _: False)
     path = tmp_path / "slow.png"
     path.write_bytes(buffer.getvalue()[:5000])
     assert source.poll(10).waiting

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from anomaly.edge.sources.csv_file import CsvSource
-from anomaly.edge.sources.picture_folder import FolderSource
+from anomaly.edge.sources.picture_folder import PictureFolder
 from anomaly.edge.sources.table_folder import TableFolder
 from anomaly.edge.sources.uri import open_source
 from anomaly.errors import DataError
@@ -39,7 +39,7 @@ def test_sources_that_do_not_fit_are_named() -> None:
 def test_a_plain_path_is_what_lies_there(tmp_path: Path) -> None:
     (tmp_path / "feed.csv").write_text("time,a,b\n0,1,2\n")
     for path, schema, kind in (
-        (tmp_path, IMAGE, FolderSource),
+        (tmp_path, IMAGE, PictureFolder),
         (tmp_path, SCHEMA, TableFolder),
         (tmp_path / "feed.csv", SCHEMA, CsvSource),
     ):

@@ -1,6 +1,6 @@
 """Sparkplug B payloads (Eclipse Sparkplug 3.0, section 6.4): the parts of the protobuf message that carry readings.
 
-Read by hand: the packages that know the format pin the MQTT client to a version no longer kept up.
+Decoded here, since the packages that know the format require an MQTT client that is no longer maintained.
 """
 
 from __future__ import annotations
