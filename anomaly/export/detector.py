@@ -1,4 +1,4 @@
-"""The detector: preprocess, extractor, scorer, calibrator, composed once and exported whole."""
+"""The detector: preprocess, extractor, scorer and calibrator, composed once and exported as one graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anomaly.scorers.sensors.windows import RecoveryDamping, RecoveryDampingStre
 
 
 class Detector(nn.Module):
-    """Raw records in, decision out.
+    """Raw records in, score, p-value and explanation out.
 
     Cameras: image (N, H, W, C) uint8 or uint16 -> score (N,), p_value (N,), map (N, h, w).
     Sensors: window (N, T, C) float32, NaN = missing -> score (N,), p_value (N,), contribution (N, C).
@@ -32,17 +32,18 @@ class Detector(nn.Module):
         return score, self.calibrator(score), detail
 
     def run(self, raw: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """The same of arrays, as `edge.session.Session.run` answers."""
+        """`forward` on and to NumPy arrays, float32, as `edge.runtime.session.Session.run` answers."""
         with torch.inference_mode():
             score, p_value, detail = self(torch.from_numpy(np.ascontiguousarray(raw).copy()))
         return score.numpy(), p_value.numpy(), detail.numpy()
 
 
 class StreamDetector(nn.Module):
-    """A sensor detector for rows that follow each other, one or many at a time: what their windows have in common is worked out once.
+    """Streaming sensor detector: consecutive rows in, one or many at a time; what overlapping windows have in common is computed once.
 
-    rows (R, C) float32, NaN = missing, the last R - T + 1 of them new, T a window without its context; before (context,) float32, the bare
-    scores of the rows before the new ones, 0 where there are none -> score, p_value, contribution and bare score of each new row.
+    Inputs: rows (R, C) float32, NaN = missing, the last R - T + 1 of them new, where T is a window without its context; before (context,)
+    float32, the undamped scores of the rows before the new ones, 0 where there are none. Outputs for each new row: score, p_value,
+    contribution and undamped score.
     """
 
     def __init__(self, detector: Detector, extractor: SensorExtractor, scorer: RecoveryDampingStream) -> None:
@@ -58,12 +59,12 @@ class StreamDetector(nn.Module):
 
 
 def stream_detector(detector: Detector, context: int) -> StreamDetector | None:
-    """The same sensor detector for rows that follow each other, its windows having `context` rows before those judged.
+    """The streaming form of a sensor detector whose windows have `context` rows before those judged.
 
     None for a detector with a learnt encoder, whose answer depends on where a window begins.
     """
-    extractor, recovering = detector.extractor, detector.scorer
-    if not isinstance(extractor, SensorExtractor) or not isinstance(recovering, RecoveryDamping) or extractor.encoder is not None:
+    extractor, damping = detector.extractor, detector.scorer
+    if not isinstance(extractor, SensorExtractor) or not isinstance(damping, RecoveryDamping) or extractor.encoder is not None:
         return None
     every = SensorExtractor(extractor.rows, every_row=True)
-    return StreamDetector(detector, every, RecoveryDampingStream(recovering.scorer, context, extractor.step)).eval()
+    return StreamDetector(detector, every, RecoveryDampingStream(damping.scorer, context, extractor.step)).eval()

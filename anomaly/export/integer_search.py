@@ -1,8 +1,8 @@
-"""A second graph whose memory banks are searched in 8-bit arithmetic, for processors that multiply bytes faster than floats.
+"""Nearest-neighbour search of the memory banks in int8, for processors that multiply bytes faster than floats.
 
-Banks hold whole numbers of one byte as they are; here the queries are rounded to the same steps, and each float product
-becomes MatMulInteger: about two and a half times as fast on x86 with VNNI. The patches' squared lengths join the product as a few
-more columns, so that the search is one product and one maximum, without a pass over all distances in between.
+Banks hold int8 patches as they are. Here the queries are quantised to the same step, and each float product becomes MatMulInteger:
+about two and a half times as fast on x86 with VNNI. The patches' squared lengths join the product as a few more columns, so that the
+search is one product and one maximum, without a pass over all distances in between.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ ZERO = 128  # unsigned queries with this zero point: signed times signed is many
 
 @dataclass(frozen=True)
 class _Search:
-    """One block of one bank: product -> doubled -> taken from the squared lengths -> least."""
+    """One block of one bank in the float graph: product, times two, squared lengths less that, minimum."""
 
     query: str
     patches: NDArray[np.int8]  # (D, M)
-    inner: tuple[str, str, str]  # outputs of the nodes that fall away
+    inner: tuple[str, str, str]  # outputs of the nodes that are replaced
     least: str  # output (Q,): |b|^2 - 2 q.b of the nearest patch
 
 
 def integer_search(content: bytes) -> bytes | None:
-    """The graph with its bank searches in int8, None when it holds none. The same graph gives the same bytes."""
+    """A camera graph with its bank searches in int8, None when it has none. The same graph gives the same bytes."""
     model = onnx.load_from_string(content)
     graph = model.graph
     searches = _searches(graph)
@@ -41,7 +41,7 @@ def integer_search(content: bytes) -> bytes | None:
     _constants(graph, {"int8_zero": np.array(ZERO, dtype=np.uint8), "int8_axis": np.array([1], dtype=np.int64)})
     _constants(graph, {f"int8_{name}": np.array(value, dtype=np.float32) for name, value in (("low", -LEVELS), ("high", LEVELS))})
     _constants(graph, {"int8_offset": np.array(ZERO, dtype=np.float32), "int8_factor": np.array(-2.0, dtype=np.float32)})
-    widths = _tails(graph, searches)
+    widths = _add_length_columns(graph, searches)
     away = {name for search in searches for name in search.inner}
     by_least = {search.least: search for search in searches}
     nodes: list[onnx.NodeProto] = []
@@ -58,14 +58,14 @@ def integer_search(content: bytes) -> bytes | None:
         nodes.append(node)
         for name in node.output:
             if name in widths:
-                nodes += _rounded(name)
+                nodes += _quantised(name)
     prune_to(graph, nodes)
     onnx.checker.check_model(model, full_check=True)
     return serialized(model)
 
 
 def _searches(graph: onnx.GraphProto) -> list[_Search]:
-    """Blocks whose patches come from an int8 initializer, as `Bank.distance` exports them."""
+    """All blocks whose patches come from an int8 initializer, as `PatchBank.distance` exports them."""
     made_by = {name: node for node in graph.node for name in node.output}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
@@ -105,16 +105,16 @@ def _constant(name: str, made_by: Mapping[str, onnx.NodeProto], stored: Mapping[
     return inner
 
 
-def _halves(patches: NDArray[np.int8]) -> NDArray[np.int64]:
-    """Half the squared length of each patch (M,), rounded: what the product is lowered by."""
+def _half_squared_lengths(patches: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Half the squared length of each patch (M,), rounded: the term subtracted from the product."""
     return np.asarray((patches.astype(np.int64) ** 2).sum(0) // 2, dtype=np.int64)
 
 
-def _tails(graph: onnx.GraphProto, searches: list[_Search]) -> dict[str, int]:
-    """How many columns each query gets to carry its bank's squared lengths, the last of value 1 and the others of LEVELS."""
+def _add_length_columns(graph: onnx.GraphProto, searches: list[_Search]) -> dict[str, int]:
+    """How many constant columns each query needs for its bank's squared lengths: the last of value 1, the others of LEVELS."""
     widths: dict[str, int] = {}
     for search in searches:
-        halves = _halves(search.patches)
+        halves = _half_squared_lengths(search.patches)
         reach = (int(halves.max()) - int(halves.min())) // 2 + 1
         widths[search.query] = max(widths.get(search.query, 0), 1 + -(-reach // (LEVELS * LEVELS)))
     for query, width in widths.items():
@@ -125,7 +125,7 @@ def _tails(graph: onnx.GraphProto, searches: list[_Search]) -> dict[str, int]:
 
 
 def _digits(values: NDArray[np.int64], width: int) -> NDArray[np.int8]:
-    """(M,) -> (width, M): whole numbers as LEVELS times the sum of all rows but the last, plus the last."""
+    """Integers (M,) as int8 digits (width, M): LEVELS times the sum of all rows but the last, plus the last."""
     coarse = np.clip(np.rint(values / LEVELS).astype(np.int64), -(width - 1) * LEVELS, (width - 1) * LEVELS)
     rows, left = [], coarse
     for _ in range(width - 1):
@@ -134,7 +134,8 @@ def _digits(values: NDArray[np.int64], width: int) -> NDArray[np.int8]:
     return np.stack([*rows, np.clip(values - coarse * LEVELS, -LEVELS, LEVELS)]).astype(np.int8)
 
 
-def _rounded(name: str) -> list[onnx.NodeProto]:
+def _quantised(name: str) -> list[onnx.NodeProto]:
+    """Nodes that round and clip the queries `name` to int8 steps and append their constant columns."""
     make = onnx.helper.make_node
     return [
         make("Round", [name], [f"{name}_round"]),
@@ -150,7 +151,7 @@ def _rounded(name: str) -> list[onnx.NodeProto]:
 
 def _integer_search(graph: onnx.GraphProto, search: _Search, width: int) -> list[onnx.NodeProto]:
     """|b|^2 - 2 q.b of the nearest = -2 (max over b of q.b - (|b|^2 / 2 - middle) - middle)."""
-    halves = _halves(search.patches)
+    halves = _half_squared_lengths(search.patches)
     middle = (int(halves.max()) + int(halves.min())) // 2
     out = search.least
     joined = np.concatenate([search.patches, _digits(middle - halves, width)])

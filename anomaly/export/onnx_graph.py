@@ -1,4 +1,4 @@
-"""Detector -> detector.onnx, and the proof that the two decide alike."""
+"""Export of a detector to one ONNX graph, and the parity check: ONNX Runtime must decide as PyTorch does."""
 
 from __future__ import annotations
 
@@ -17,13 +17,15 @@ from anomaly.errors import ExportError
 from anomaly.export.detector import Detector, StreamDetector
 
 OPSET = 18
-MAX_RELATIVE = 1e-4
+MAX_RELATIVE = 1e-4  # largest relative difference of scores, of those below one the absolute difference
 
 
 def export_onnx(detector: Detector, example: NDArray[Any]) -> bytes:
-    """The detector as one ONNX graph; the same detector gives the same bytes.
+    """The detector as one ONNX graph, opset 18; the same detector gives the same bytes.
 
-    `example` is a raw batch of two: (2, H, W, C) pictures or (2, T, C) windows. Raises ExportError when the graph is not valid ONNX.
+    `example` is a raw batch of two: pictures (2, H, W, C) uint8 or uint16, or windows (2, T, C) float32. The graph takes `image` with N, H
+    and W free, or `window` with N free, and answers `score`, `p_value` and `map` or `contribution`, see `Detector`. Raises
+    ExportError when the graph is not valid ONNX.
     """
     image = example.dtype != np.float32
     free = [torch.export.Dim(name) for name in ("NHW" if image else "N")]
@@ -32,9 +34,10 @@ def export_onnx(detector: Detector, example: NDArray[Any]) -> bytes:
 
 
 def export_stream(detector: StreamDetector, rows: NDArray[np.float32]) -> bytes:
-    """The same for a detector of rows that follow each other; `rows` (R, C) are those of two windows without context, or more.
+    """The streaming detector as one ONNX graph; the same detector gives the same bytes.
 
-    Raises ExportError when the graph is not valid ONNX.
+    `rows` (R, C) float32 are those of two windows without context, or more; R is free and at least as many. The graph takes `rows` and
+    `before` and answers as `StreamDetector`. Raises ExportError when the graph is not valid ONNX.
     """
     before = np.zeros(detector.scorer.context, np.float32)
     free = [{0: torch.export.Dim("R", min=len(rows))}, {}]
@@ -44,10 +47,10 @@ def export_stream(detector: StreamDetector, rows: NDArray[np.float32]) -> bytes:
 def _graph(
     module: torch.nn.Module, example: Sequence[NDArray[Any]], free: Sequence[dict[int, Any]], inputs: Sequence[str], outputs: Sequence[str]
 ) -> bytes:
-    """The ONNX bytes of a module; `free` names the sizes of its inputs that may vary."""
+    """The ONNX bytes of a module; `free` holds the dynamic dimensions of each input."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # exporter chatter about its own deprecations
+        warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         program = torch.onnx.export(
             module.eval(),
             tuple(torch.from_numpy(part.copy()) for part in example),
@@ -60,7 +63,7 @@ def _graph(
         )
     assert program is not None
     model = program.model_proto
-    strip(model)
+    strip_metadata(model)
     try:
         onnx.checker.check_model(model, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
@@ -69,13 +72,13 @@ def _graph(
 
 
 def serialized(model: onnx.ModelProto) -> bytes:
-    """The model's bytes: the same for the same model."""
+    """The model as bytes, deterministically."""
     content: bytes = model.SerializeToString(deterministic=True)
     return content
 
 
 def prune_to(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
-    """Put these nodes in, less what leads to no output, with the initializers they need."""
+    """Replace the graph's nodes by these, less dead ones (that lead to no output), with the initializers they need."""
     kept, needed = [], {output.name for output in graph.output}
     for node in reversed(nodes):
         if needed & set(node.output):
@@ -87,8 +90,8 @@ def prune_to(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
     graph.initializer.extend(left)
 
 
-def strip(model: onnx.ModelProto) -> None:
-    """Remove what names this machine (source paths, stack traces), so that bytes depend on the detector alone."""
+def strip_metadata(model: onnx.ModelProto) -> None:
+    """Remove what describes this machine (source paths, stack traces), so that bytes depend on the detector alone."""
     del model.metadata_props[:]
     model.doc_string = ""
     graph = model.graph
@@ -103,7 +106,7 @@ def strip(model: onnx.ModelProto) -> None:
 
 @dataclass(frozen=True)
 class Parity:
-    """ONNX Runtime against PyTorch on the same inputs."""
+    """How far ONNX Runtime and PyTorch differ on the same inputs."""
 
     inputs: int
     max_relative_score: float
@@ -120,8 +123,8 @@ Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 def check_parity(detector: Detector, run: Run, inputs: Sequence[NDArray[Any]], p: float) -> Parity:
     """Compare score, p-value and decision (`p_value <= p`) on raw batches. Raises ExportError when they differ.
 
-    `run` is the exported graph in ONNX Runtime: raw batch -> score (N,), p_value (N,). Scores must agree within 1e-4
-    relative, every decision must be the same.
+    `run` is the exported graph in ONNX Runtime: raw batch -> score (N,), p_value (N,), both float32. Scores must agree within 1e-4
+    relative (absolute below one), and every decision must be the same.
     """
     relative = absolute = 0.0
     differ = count = 0

@@ -1,7 +1,7 @@
-"""The extractor in less precise arithmetic: 8-bit for CPUs (and TensorRT), 16-bit floats for GPUs.
+"""Reduced precision of the extractor: post-training int8 quantisation for CPUs (and TensorRT), float16 for GPUs.
 
-In 8 bits (ONNX Runtime's quantiser: static, per output channel, ranges measured on normal pictures, QDQ form) the features move so
-much that a scorer calibrated on those of the float graph has to be calibrated again on these (`pipeline.variants`).
+int8 is ONNX Runtime's static quantisation: per output channel, ranges measured on normal pictures, QDQ format. It moves the features so
+much that the scorer has to be recalibrated on them (`pipeline.camera.variants`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from anomaly.export.onnx_graph import prune_to, serialized, strip
+from anomaly.export.onnx_graph import prune_to, serialized, strip_metadata
 
-FIRST = 3  # convolutions at the picture's end that stay in float: few channels, so bytes save nothing there and cost the most accuracy
-_WITH = ("Conv", "Clip", "Add", "Relu", "MaxPool", "GlobalAveragePool")  # what lies among the convolutions and can stay in bytes
+FLOAT_CONVOLUTIONS = 3  # the first ones stay in float: they have few channels, so int8 saves nothing there and costs the most accuracy
+_REDUCIBLE = ("Conv", "Clip", "Add", "Relu", "MaxPool", "GlobalAveragePool")  # nodes among the convolutions that can change precision
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -34,9 +34,9 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
 
 
 def int8_extractor(content: bytes, pictures: Sequence[NDArray[Any]]) -> bytes | None:
-    """A camera graph with its convolutions in int8, None when it has none. `pictures`: raw batches of one (1, H, W, C)."""
+    """Static int8 quantisation of a camera graph's convolutions, None when it has none. `pictures`: raw batches (1, H, W, C)."""
     model = onnx.load_from_string(content)
-    inside = _inside(model, FIRST)
+    inside = _between_convolutions(model, FLOAT_CONVOLUTIONS)
     if not inside:
         return None
     with tempfile.TemporaryDirectory() as scratch:
@@ -50,18 +50,18 @@ def int8_extractor(content: bytes, pictures: Sequence[NDArray[Any]]) -> bytes | 
         finally:
             logging.disable(logging.NOTSET)
         model = onnx.load(path)
-    strip(model)
+    strip_metadata(model)
     return serialized(model)
 
 
 def fp16_extractor(content: bytes) -> bytes | None:
     """A camera graph with its convolutions in float16, None when it has none.
 
-    The banks' search stays in float32: squared lengths of patches leave float16's range, and GPUs multiply float32 whole numbers of one
-    byte exactly in TF32.
+    The search of the memory banks stays in float32: squared lengths of patches overflow float16, and TF32 multiplies the banks' int8
+    values exactly.
     """
     model = onnx.load_from_string(content)
-    inside = _inside(model)
+    inside = _between_convolutions(model)
     if not inside:
         return None
     graph = model.graph
@@ -85,7 +85,7 @@ def fp16_extractor(content: bytes) -> bytes | None:
             node.output[index] = half[name] = f"{name}_half"
         nodes.append(node)
         nodes += [_cast(name, name.removesuffix("_half"), onnx.TensorProto.FLOAT) for name in node.output]
-    prune_to(graph, nodes)  # casts back that nothing outside reads fall away
+    prune_to(graph, nodes)  # casts back that nothing reads are dropped
     onnx.checker.check_model(model, full_check=True)
     return serialized(model)
 
@@ -94,16 +94,17 @@ def _cast(source: str, target: str, to: int) -> onnx.NodeProto:
     return onnx.helper.make_node("Cast", [source], [target], name=f"cast_{target}", to=to)
 
 
-def _inside(model: onnx.ModelProto, less: int = 0) -> list[str]:
-    """Names of the nodes from the first convolution, or the one after `less` of them, to the last that may change their arithmetic."""
+def _between_convolutions(model: onnx.ModelProto, less: int = 0) -> list[str]:
+    """Names of the reducible nodes from the first convolution, or from the one after `less` of them, to the last convolution."""
     at = [i for i, node in enumerate(model.graph.node) if node.op_type == "Conv"][less:]
-    return [node.name for node in model.graph.node[at[0] : at[-1] + 1] if node.op_type in _WITH] if at else []
+    return [node.name for node in model.graph.node[at[0] : at[-1] + 1] if node.op_type in _REDUCIBLE] if at else []
 
 
 def feature_graph(content: bytes, stages: int) -> bytes | None:
-    """The same graph, cut where the extractor ends: its outputs are `stage0` ... in the order the extractor gives them.
+    """A camera graph cut where the extractor ends: its outputs are `stage0`, `stage1` ... in the extractor's order.
 
-    Every stage is read by a 3x3 mean first, as `scorers.embedding.embed` begins; None for a network that takes such means itself.
+    The end of the extractor is found by the 3x3 mean that `scorers.pictures.embedding.embed` begins with. None for a network that has such
+    means itself.
     """
     model = onnx.load_from_string(content)
     graph = model.graph
