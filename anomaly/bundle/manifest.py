@@ -24,7 +24,7 @@ class Member(Part):
 
 
 class Manifest(Part):
-    """Everything a reader may need to know before running the detector. No wall-clock time: same input, same bytes."""
+    """Everything a reader may need to know before running the detector. It holds no time of day, so the same input gives the same bytes."""
 
     schema_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")

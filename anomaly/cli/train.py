@@ -133,7 +133,7 @@ def _print_fit(path: Path, steps: Steps) -> None:
         if set(care) - {"rows"}:
             out.print(f"  {name}: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in care.items()), markup=False)
     for table in getattr(steps.line, "tables", []) if steps.trained else []:
-        for note in table.care.notes[:5]:
+        for note in table.report.notes[:5]:
             err.print(f"  {note}", markup=False)
 
 

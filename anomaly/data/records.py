@@ -18,9 +18,9 @@ Payload = TypeVar("Payload")
 
 
 class Cut(NamedTuple):
-    """Where a window was cut from: rows (n, C), its own ending before row `end`, the `number`-th of its source.
+    """Where a window was cut from: rows (n, C), of which the window's own end before row `end`. It is the `number`-th of its source.
 
-    `past` goes with a stretch without gaps: what each detector keeps of it, and the number of the row that this is to be taken up at.
+    `past` belongs to a stretch without gaps. Each detector keeps there its state and the number of the row at which to take it up again.
     """
 
     rows: NDArray[np.float32]
@@ -31,7 +31,7 @@ class Cut(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record(Generic[Payload]):
-    """One reading: `id` is stable over restarts, `time` is seconds since 1970 UTC. A window tells where it was cut from, if it was."""
+    """One reading: `id` is stable over restarts, `time` is seconds since 1970 UTC. `cut` says where a window was cut from."""
 
     id: str
     time: float

@@ -28,14 +28,14 @@ def test_plain_table(tmp_path: Path) -> None:
     assert read.period_s == 1.0
     assert read.times[0] == pd.Timestamp("2026-01-01T00:00:00Z").timestamp()
     np.testing.assert_array_equal(read.values[:, 1], np.arange(20) * 2)
-    assert read.care.summary() == {"rows": 20}
+    assert read.report.summary() == {"rows": 20}
 
 
 def test_text_cell_is_missing_counted_and_quoted(tmp_path: Path) -> None:
     read = table(tmp_path, HEADER + ROWS.replace(",7,14", ",7,fault!"))
     assert np.isnan(read.values[7, 1])
-    assert read.care.bad_cells == 1
-    assert "data row 8, column 'b': 'fault!' is not a number; taken as missing" in read.care.notes[0]
+    assert read.report.bad_cells == 1
+    assert "data row 8, column 'b': 'fault!' is not a number; taken as missing" in read.report.notes[0]
 
 
 def test_missing_column(tmp_path: Path) -> None:
@@ -62,9 +62,9 @@ def test_empty_file(tmp_path: Path) -> None:
 
 def test_one_short_row_is_left_out_not_fatal(tmp_path: Path) -> None:
     read = table(tmp_path, HEADER + ROWS + "2026-01-01T00:00:30Z,5\n")
-    assert read.care.bad_rows == 1
+    assert read.report.bad_rows == 1
     assert len(read.times) == 20
-    assert "row 22 has 2 fields instead of 3; left out" in read.care.notes[0]
+    assert "row 22 has 2 fields instead of 3; left out" in read.report.notes[0]
 
 
 def test_duplicates_disorder_gaps_and_missing_are_counted(tmp_path: Path) -> None:
@@ -73,7 +73,7 @@ def test_duplicates_disorder_gaps_and_missing_are_counted(tmp_path: Path) -> Non
     lines.append("2026-01-01T00:00:05Z,99,99\n")
     lines.append("2026-01-01T00:05:00Z,1,\n")
     read = table(tmp_path, HEADER + "".join(lines))
-    assert read.care.summary() == {"rows": 21, "missing_cells": 1, "duplicate_times": 1, "out_of_order": 2, "gaps": 1}
+    assert read.report.summary() == {"rows": 21, "missing_cells": 1, "duplicate_times": 1, "out_of_order": 2, "gaps": 1}
     assert read.values[5, 0] == 99  # of equal times the last is kept
     assert (np.diff(read.times) > 0).all()
 
@@ -83,7 +83,7 @@ def test_limits_labels_and_modes(tmp_path: Path) -> None:
     read = table(
         tmp_path, text, TableSchema(channels=(Channel(name="p", high=8.0),), labels=("label",), mode_column="mode", modes=("run",))
     )
-    assert read.care.out_of_limits == 1
+    assert read.report.out_of_limits == 1
     assert read.labels["label"].sum() == 4
     assert read.usable.sum() == 5
 

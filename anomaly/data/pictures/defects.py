@@ -1,4 +1,4 @@
-"""Made-up defects on pictures of good parts, for judging features where no real fault has been seen.
+"""Synthetic defects on pictures of good parts, for judging features where no real fault has been seen.
 
 Kinds follow the field: cut-paste (Li et al. 2021, arXiv:2104.04015), Perlin-masked texture (DRAEM, Zavrtanik et al.
 2021, arXiv:2108.07610), and the plain marks of a shop floor: scratch, crack, blob, step of illumination.
@@ -20,6 +20,10 @@ def inject(image: NDArray[np.uint8], rng: np.random.Generator, kind: str | None 
     """Put one defect on a picture (H, W, C) uint8. Returns the picture and the mask (H, W) of what it changed.
 
     `kind` is one of KINDS, or None for a random one. The picture given is not modified.
+
+    >>> marked, mask = inject(np.full((64, 64, 1), 128, np.uint8), np.random.default_rng(0), "scratch")
+    >>> marked.shape, bool(0 < mask.mean() < 0.2)
+    ((64, 64, 1), True)
     """
     name = kind or KINDS[int(rng.integers(len(KINDS)))]
     clean = image.astype(np.float32)

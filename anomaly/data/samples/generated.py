@@ -1,4 +1,4 @@
-"""Signals like those of machines, made by simple laws alone: a source to transfer from that no one else's data is in.
+"""Synthetic signals like those of machines, made by simple laws: a source to transfer from that contains nobody's data.
 
 `python -m anomaly.data.samples.generated OUT.csv [--rows 20000] [--sensors 8] [--seed 0]` writes a table of normal running.
 """
@@ -70,7 +70,7 @@ def regimes(rows: int, rng: np.random.Generator) -> Signal:
 
 
 def generated(rows: int, sensors: int, rng: np.random.Generator) -> Signal:
-    """Readings (rows, sensors) of one made-up machine: laws drawn at random, one load, measuring noise, unit spread."""
+    """Readings (rows, sensors) of one synthetic machine: laws drawn at random, one load, measuring noise, unit spread."""
     load = regimes(rows, rng)
     columns = []
     for _ in range(sensors):

@@ -1,4 +1,4 @@
-"""Made-up data to try the product on: a pumping plant's sensors, and pictures of a machined part. Seeded, so repeatable.
+"""Synthetic data to try the product on: a pumping plant's sensors, and pictures of a machined part. Seeded, so repeatable.
 
 `python -m anomaly.data.samples.synthetic data_samples` writes again what the project ships. The defects here are drawn by other
 code than `anomaly.data.pictures.defects`, so that a detector tuned on those is still judged on something it has not seen.

@@ -1,7 +1,7 @@
-"""Whatever a plant has, as the one table everything else reads: a time column and one column a sensor.
+"""Conversion of what a plant has into the one table that everything else reads: a time column and one column per sensor.
 
 Long historian exports, database queries, sound and vibration recordings, MATLAB files and TSB-AD's form come in; one frame goes out.
-Everything that is wrong in the source is told by an error that names it; nothing is guessed.
+Whatever is wrong in the source is an error that names it; nothing is guessed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anomaly.atomic import replacing
-from anomaly.data.tables.reader import Care, parse_times
+from anomaly.data.tables.reader import ReadReport, parse_times
 from anomaly.errors import DataError
 
 
@@ -42,7 +42,16 @@ LABEL = "label"
 
 
 def long_to_wide(frame: pd.DataFrame, time: str, sensor: str, value: str, where: str) -> pd.DataFrame:
-    """One row a reading (time, sensor, value) -> one row a time, one column a sensor; of equal readings the last is kept."""
+    """Long form (one row per reading: time, sensor, value) -> wide form (one row per time, one column per sensor).
+
+    Of two readings of one sensor at one time the last is kept. Raises DataError for a column that is missing.
+
+    >>> long = pd.DataFrame({"time": [1, 1, 2], "tag": ["flow", "heat", "flow"], "value": [3.0, 40.0, 4.0]})
+    >>> long_to_wide(long, "time", "tag", "value", "export.csv")
+       time  flow  heat
+    0     1   3.0  40.0
+    1     2   4.0   NaN
+    """
     missing = [name for name in (time, sensor, value) if name not in frame]
     if missing:
         raise DataError(f"{where}: columns {missing} are missing; it has {list(frame)}")
@@ -107,7 +116,7 @@ def _is_signal(value: Any) -> bool:
 
 
 def waveform_table(samples: NDArray[np.float64], rate: float, frame_s: float, names: list[str], where: str) -> pd.DataFrame:
-    """Fast signals (n, channels) -> one row a frame of `frame_s` seconds: what changes in a bearing, a gear or a sound.
+    """Fast signals (n, channels) -> one row per frame of `frame_s` seconds, with features that show wear of bearings and gears.
 
     A channel gives the logarithm of its RMS, crest factor and kurtosis, of the energy in 12 logarithmic bands, and of the envelope's energy
     in the same bands (the Hilbert envelope of the signal above a tenth of the sampling rate, where bearings ring: Randall and Antoni 2011,
@@ -155,7 +164,10 @@ def tsb_ad_parts(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def local_to_utc(frame: pd.DataFrame, time: str, zone: str, where: str) -> pd.DataFrame:
-    """Local wall-clock times -> UTC. The hour that daylight saving repeats is told apart by the rows' order; one it skips is an error."""
+    """Local wall-clock times -> UTC.
+
+    The order of the rows decides in the hour that daylight saving repeats; an hour it skips is an error.
+    """
     stamps = pd.to_datetime(frame[time], errors="coerce", format="mixed")
     try:
         utc = stamps.dt.tz_localize(zone, ambiguous="infer", nonexistent="raise").dt.tz_convert("UTC")
@@ -165,7 +177,11 @@ def local_to_utc(frame: pd.DataFrame, time: str, zone: str, where: str) -> pd.Da
 
 
 def counters_to_rates(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> pd.DataFrame:
-    """Counters that only grow -> growth since the row before; a fall is a reset, whose row is missing instead of a huge negative."""
+    """Counters that only grow -> growth since the row before. A fall is a reset of the counter: its row is missing.
+
+    >>> counters_to_rates(pd.DataFrame({"parts": [10, 12, 15, 1]}), ("parts",), "export.csv")["parts"].tolist()
+    [nan, 2.0, 3.0, nan]
+    """
     missing = [name for name in columns if name not in frame]
     if missing:
         raise DataError(f"{where}: counters {missing} are not among its columns {list(frame)}")
@@ -178,7 +194,7 @@ def resampled(frame: pd.DataFrame, time: str, period_s: float, where: str) -> pd
 
     Rows whose time cannot be read are left out.
     """
-    seconds = parse_times(frame[time], Path(where), Care())
+    seconds = parse_times(frame[time], Path(where), ReadReport())
     frame, stamps = frame[~np.isnan(seconds)], pd.to_datetime(seconds[~np.isnan(seconds)], unit="s", utc=True).round("us")
     values = frame.drop(columns=time).apply(pd.to_numeric, errors="coerce").set_axis(pd.DatetimeIndex(stamps), axis=0)
     labels = [name for name in values if str(name).lower() in (LABEL, "anomaly")]

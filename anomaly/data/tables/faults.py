@@ -1,4 +1,4 @@
-"""Made-up faults on normal sensor windows, for judging features where no real fault has been seen."""
+"""Synthetic faults on normal sensor windows, for judging features where no real fault has been seen."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def inject(
 
     Returns the faulty copy and the index of the sensor that carries the fault. `kind` is one of KINDS or None for any.
     The last row always lies in the fault.
+
+    >>> window = np.zeros((6, 2), np.float32)
+    >>> faulty, sensor = inject(window, np.random.default_rng(0), np.ones(2, np.float32), "step")
+    >>> sensor, [int(row) for row in np.flatnonzero(faulty[:, sensor])]
+    (1, [1, 2, 3, 4, 5])
     """
     name = kind or KINDS[int(rng.integers(len(KINDS)))]
     rows, sensors = window.shape

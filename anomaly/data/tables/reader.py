@@ -1,4 +1,4 @@
-"""Sensor tables in: CSV or Parquet, one time column, one column a sensor. What is wrong with them is counted, not hidden.
+"""Reading sensor tables: CSV or Parquet, one time column, one column per sensor. What is wrong with them is counted, not hidden.
 
 Plain NumPy and pandas: the edge parses the rows of a growing CSV with the same functions.
 """
@@ -23,8 +23,8 @@ _SHOWN = 3  # examples of each kind of trouble that are quoted in full
 
 
 @dataclass
-class Care:
-    """What was found wrong in a table and what was done about it; `notes` quotes the first few places."""
+class ReadReport:
+    """Counts of what was found wrong in a table; `notes` quotes the first few places and says what was done."""
 
     rows: int = 0
     missing_cells: int = 0
@@ -57,7 +57,7 @@ class SensorTable:
     labels: dict[str, NDArray[np.float64]]
     period_s: float
     max_gap_s: float
-    care: Care
+    report: ReadReport
 
 
 @dataclass(frozen=True)
@@ -77,37 +77,47 @@ def read_table(path: Path, schema: TableSchema) -> SensorTable:
     """Read one table. Raises DataError for what makes the whole file unusable, naming file, row or column and fix.
 
     Text in a number's cell becomes missing; rows out of order are sorted; of rows with the same time the last is kept;
-    gaps are kept as they are (no window spans one). All of it is counted in `care`.
+    gaps are kept as they are (no window spans one). All of it is counted in the table's `report`.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "pump.csv"
+    ...     _ = path.write_text("time;flow\\n2026-01-01T00:00:00Z;1.5\\n2026-01-01T00:00:02Z;fault\\n2026-01-01T00:00:01Z;1.7\\n")
+    ...     table = read_table(path, TableSchema())
+    >>> table.channels[0].name, table.values[:, 0].tolist(), table.period_s
+    ('flow', [1.5, 1.7000000476837158, nan], 1.0)
+    >>> table.report.summary()
+    {'rows': 3, 'missing_cells': 1, 'bad_cells': 1, 'out_of_order': 1}
     """
-    care = Care()
-    frame = _read_frame(path, care)
+    report = ReadReport()
+    frame = _read_frame(path, report)
     time_column = schema.time or find_time_column(frame, path)
     if time_column not in frame:
         raise DataError(f"{path}: no time column {time_column!r}; columns are {list(frame)}")
-    times = parse_times(frame[time_column], path, care)
+    times = parse_times(frame[time_column], path, report)
     channels = schema.channels or _find_channels(frame, schema, time_column, path)
-    numbers = np.column_stack([_numbers(frame, channel, path, care) for channel in channels])
+    numbers = np.column_stack([_numbers(frame, channel, path, report) for channel in channels])
     values = within_limits(numbers, channels)
-    care.out_of_limits = int(np.isnan(values).sum() - np.isnan(numbers).sum())
+    report.out_of_limits = int(np.isnan(values).sum() - np.isnan(numbers).sum())
     labels = {name: _label(frame[name]) for name in schema.labels if name in frame}
     usable = _usable(frame, schema, path)
     keep = ~np.isnan(times)
     times, values, usable = times[keep], values[keep], usable[keep]
     labels = {name: label[keep] for name, label in labels.items()}
-    order = _time_order(times, care)
+    order = _time_order(times, report)
     times, values, usable = times[order], values[order], usable[order]
     if len(times) == 0:
         raise DataError(f"{path}: no row with a readable time; check the time column {time_column!r}")
     period = schema.period_s or (float(np.median(np.diff(times))) if len(times) > 1 else 1.0)
     max_gap = schema.max_gap_s or 10 * period
-    care.rows = len(times)
-    care.gaps = int((np.diff(times) > max_gap).sum())
-    care.missing_cells = int(np.isnan(values).sum())
+    report.rows = len(times)
+    report.gaps = int((np.diff(times) > max_gap).sum())
+    report.missing_cells = int(np.isnan(values).sum())
     sorted_labels = {name: label[order] for name, label in labels.items()}
-    return SensorTable(path, channels, times, values, usable, sorted_labels, period, max_gap, care)
+    return SensorTable(path, channels, times, values, usable, sorted_labels, period, max_gap, report)
 
 
-def _read_frame(path: Path, care: Care) -> pd.DataFrame:
+def _read_frame(path: Path, report: ReadReport) -> pd.DataFrame:
     if not path.is_file():
         raise DataError(f"{path}: no such table; give a CSV or Parquet file")
     if path.stat().st_size == 0:
@@ -117,11 +127,15 @@ def _read_frame(path: Path, care: Care) -> pd.DataFrame:
             return pd.read_parquet(path)
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: not a readable Parquet file ({error}); export it again") from error
-    return _read_csv(path, care)
+    return _read_csv(path, report)
 
 
 def sniff_separator(header: str) -> str:
-    """The separator of a CSV's first line: of `;`, tab and `,` the one that occurs most."""
+    """The separator of a CSV by its first line: of `;`, tab and `,` the one that occurs most.
+
+    >>> sniff_separator("time;flow, l/min;pressure, bar")
+    ';'
+    """
     return max(";\t,", key=header.count)
 
 
@@ -134,7 +148,7 @@ def check_header(names: Sequence[str], path: Path) -> None:
         raise DataError(f"{path}: column names occur twice: {twice}; rename them")
 
 
-def _read_csv(path: Path, care: Care) -> pd.DataFrame:
+def _read_csv(path: Path, report: ReadReport) -> pd.DataFrame:
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
@@ -146,7 +160,7 @@ def _read_csv(path: Path, care: Care) -> pd.DataFrame:
                 if len(row) == len(names):
                     rows.append(row)
                 elif row:
-                    _bad_row(path, care, number, len(row), names, any_good=bool(rows))
+                    _bad_row(path, report, number, len(row), names, any_good=bool(rows))
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: not readable as UTF-8 CSV ({error}); export it as CSV with UTF-8") from error
     if not rows:
@@ -154,16 +168,16 @@ def _read_csv(path: Path, care: Care) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=names, dtype=object)
 
 
-def _bad_row(path: Path, care: Care, number: int, fields: int, names: list[str], *, any_good: bool) -> None:
-    """A header that is shifted against its rows shows in the first row; a later odd row is just one bad record."""
-    if not any_good and care.bad_rows >= 2:
+def _bad_row(path: Path, report: ReadReport, number: int, fields: int, names: list[str], *, any_good: bool) -> None:
+    """A header that is shifted against its rows shows in the first rows; a later row of another length is one bad record."""
+    if not any_good and report.bad_rows >= 2:
         raise DataError(
             f"{path}: row {number} has {fields} fields but the header names {len(names)} "
             f"({', '.join(names[:4])} …); the header is shifted or a column name is missing"
         )
-    care.bad_rows += 1
-    if care.bad_rows <= _SHOWN:
-        care.note(f"{path}: row {number} has {fields} fields instead of {len(names)}; left out")
+    report.bad_rows += 1
+    if report.bad_rows <= _SHOWN:
+        report.note(f"{path}: row {number} has {fields} fields instead of {len(names)}; left out")
 
 
 def _is_number(text: str) -> bool:
@@ -189,11 +203,15 @@ def find_time_column(frame: pd.DataFrame, path: Path) -> str:
 
 
 def time_divisor(size: float) -> float:
-    """What turns a time of this size since 1970 into seconds: told by its magnitude as s, ms, us or ns."""
+    """By what a time since 1970 is divided to give seconds. Its unit (s, ms, us or ns) shows in its size.
+
+    >>> time_divisor(1_767_225_600.0), time_divisor(1_767_225_600_000.0)
+    (1.0, 1000.0)
+    """
     return next((divisor for limit, divisor in ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3)) if size > limit), 1.0)
 
 
-def parse_times(column: pd.Series, path: Path, care: Care) -> NDArray[np.float64]:
+def parse_times(column: pd.Series, path: Path, report: ReadReport) -> NDArray[np.float64]:
     """Times (n,) in seconds since 1970 UTC; NaN where unreadable (counted). Numbers are taken as seconds (or ms, us, ns)."""
     numbers = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(column) else None
     if numbers is not None and numbers.notna().mean() > 0.5:
@@ -204,9 +222,9 @@ def parse_times(column: pd.Series, path: Path, care: Care) -> NDArray[np.float64
         times = stamps.astype(np.int64) / 1e9
         times[np.isnat(stamps)] = np.nan
     unreadable = np.flatnonzero(np.isnan(times))
-    care.bad_rows += len(unreadable)
+    report.bad_rows += len(unreadable)
     for index in unreadable[:_SHOWN]:
-        care.note(f"{path}: data row {index + 1}: time {str(column.iloc[index])!r} cannot be read; row left out")
+        report.note(f"{path}: data row {index + 1}: time {str(column.iloc[index])!r} cannot be read; row left out")
     return times
 
 
@@ -225,16 +243,16 @@ def _find_channels(frame: pd.DataFrame, schema: TableSchema, time_column: str, p
     return tuple(found)
 
 
-def _numbers(frame: pd.DataFrame, channel: Channel, path: Path, care: Care) -> NDArray[np.float64]:
+def _numbers(frame: pd.DataFrame, channel: Channel, path: Path, report: ReadReport) -> NDArray[np.float64]:
     if channel.name not in frame:
         raise DataError(f"{path}: column {channel.name!r} is missing; columns are {list(frame.columns)}")
     column = frame[channel.name]
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, copy=True)
     blank = column.isna() | column.astype(str).str.strip().str.lower().isin(BLANKS)
     bad = np.flatnonzero(np.isnan(values) & ~blank.to_numpy())
-    care.bad_cells += len(bad)
+    report.bad_cells += len(bad)
     for index in bad[:_SHOWN]:
-        care.note(f"{path}: data row {index + 1}, column {channel.name!r}: {str(column.iloc[index])!r} is not a number; taken as missing")
+        report.note(f"{path}: data row {index + 1}, column {channel.name!r}: {str(column.iloc[index])!r} is not a number; taken as missing")
     return values
 
 
@@ -250,19 +268,23 @@ def _usable(frame: pd.DataFrame, schema: TableSchema, path: Path) -> NDArray[np.
     return frame[schema.mode_column].astype(str).str.strip().isin(schema.modes).to_numpy()
 
 
-def _time_order(times: NDArray[np.float64], care: Care) -> NDArray[np.int64]:
+def _time_order(times: NDArray[np.float64], report: ReadReport) -> NDArray[np.int64]:
     """Positions in time order, the last of equal times kept; disorder and duplicates counted."""
-    care.out_of_order += int((np.diff(times) < 0).sum())
+    report.out_of_order += int((np.diff(times) < 0).sum())
     order = np.argsort(times, kind="stable")
     ordered = times[order]
     last = np.ones(len(order), dtype=bool)
     last[:-1] = ordered[1:] != ordered[:-1]
-    care.duplicate_times += int((~last).sum())
+    report.duplicate_times += int((~last).sum())
     return order[last]
 
 
 def parse_cells(cells: Iterable[str], channels: Sequence[Channel], where: str) -> NDArray[np.float32]:
-    """One row's readings (C,) from text cells; blank = NaN. Raises RecordError naming the column for text in a cell."""
+    """One row's readings (C,) float32 from text cells; a blank is NaN. Raises RecordError naming the column for other text in a cell.
+
+    >>> parse_cells(["1.5", " n/a ", "70"], [Channel(name="a"), Channel(name="b"), Channel(name="c", high=50)], "row 2")
+    array([1.5, nan, nan], dtype=float32)
+    """
     values = np.empty(len(channels))
     for index, (cell, channel) in enumerate(zip(cells, channels, strict=True)):
         text = cell.strip()

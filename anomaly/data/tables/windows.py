@@ -10,7 +10,12 @@ from numpy.typing import NDArray
 
 
 def stretch_lengths(times: NDArray[np.float64], usable: NDArray[np.bool_], max_gap_s: float) -> NDArray[np.int64]:
-    """How many rows (n,) without a gap longer than `max_gap_s` end at each row, itself included; 0 where a row is not usable."""
+    """How many rows (n,) without a gap longer than `max_gap_s` end at each row, itself included; 0 where a row is not usable.
+
+    >>> times = np.array([0.0, 1.0, 2.0, 60.0, 61.0])
+    >>> stretch_lengths(times, np.ones(5, bool), max_gap_s=10.0).tolist()
+    [1, 2, 3, 1, 2]
+    """
     begins = ~usable
     begins[1:] |= (np.diff(times) > max_gap_s) | ~usable[:-1]
     begins[:1] = True
@@ -19,7 +24,11 @@ def stretch_lengths(times: NDArray[np.float64], usable: NDArray[np.bool_], max_g
 
 
 def window_ends(times: NDArray[np.float64], usable: NDArray[np.bool_], rows: int, max_gap_s: float) -> NDArray[np.int64]:
-    """Indices (n,) of rows that end a full window: `rows` consecutive usable rows with no gap longer than `max_gap_s`."""
+    """Indices (n,) of rows that end a full window: `rows` consecutive usable rows with no gap longer than `max_gap_s`.
+
+    >>> window_ends(np.array([0.0, 1.0, 2.0, 60.0, 61.0]), np.ones(5, bool), rows=2, max_gap_s=10.0).tolist()
+    [1, 2, 4]
+    """
     return np.flatnonzero(stretch_lengths(times, usable, max_gap_s) >= rows)
 
 
@@ -28,7 +37,13 @@ def windows_at(
 ) -> NDArray[np.float32]:
     """Windows (n, rows, C) ending at the given rows of `values` (len, C). A copy, contiguous.
 
-    `known` (n,) tells how many of a window's last rows belong to its stretch; those before are NaN. Without it all do.
+    `known` (n,) is how many of a window's last rows belong to its stretch; those before are NaN. Without it all do.
+
+    >>> values = np.arange(4, dtype=np.float32)[:, None]
+    >>> windows_at(values, np.array([2, 3]), rows=3)[:, :, 0].tolist()
+    [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
+    >>> windows_at(values, np.array([1]), rows=3, known=np.array([2]))[:, :, 0].tolist()
+    [[nan, 0.0, 1.0]]
     """
     if known is None:
         return np.ascontiguousarray(sliding_window_view(values, rows, axis=0)[ends - rows + 1].transpose(0, 2, 1))
@@ -58,9 +73,12 @@ def stack_windows(
 
 
 def block_folds(ends: NDArray[np.int64], folds: int, rows: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Contiguous folds for cross-conformal scoring: [(fit, held_out)] as positions into `ends`.
+    """Blocked cross-validation folds for cross-conformal scoring: [(fit, held_out)] as positions into `ends`.
 
     Windows that share a row with a held-out window are left out of the fit, so neighbours never cross a split.
+
+    >>> [(fit.tolist(), held.tolist()) for fit, held in block_folds(np.arange(2, 8), folds=2, rows=2)]
+    [([4, 5], [0, 1, 2]), ([0, 1], [3, 4, 5])]
     """
     result = []
     for held in np.array_split(np.arange(len(ends)), folds):

@@ -132,7 +132,7 @@ class SensorLine:
             "extremal_index": extremal_index(calibration.scores, self.spec.input.window),
             "scorer": method,
             "scorers_tried": tried,
-            "care": {table.path.name: table.care.summary() for table in readings.tables},
+            "care": {table.path.name: table.report.summary() for table in readings.tables},
             "suspects": suspects,
             "suspects_left_out": leave_out,
             "injected_auroc": held_out.ranking.auroc(),
