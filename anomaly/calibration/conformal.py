@@ -65,7 +65,7 @@ class Calibrator(nn.Module):
 
 
 def fit_calibrator(held_out: NDArray[np.float64], effective: float) -> Calibrator:
-    """The conformal calibrator of held-out normal scores (n,) float64, which are worth `effective` independent ones.
+    """The conformal calibrator of held-out normal scores (n,) float64, whose effective sample size is `effective`.
 
     Raises DataError for fewer than 8 scores, or any that is not finite.
 

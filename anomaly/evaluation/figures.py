@@ -40,7 +40,12 @@ class Evaluation:
 def evaluate_pictures(
     run: Run, pictures: Sequence[Picture], color: Color, deep: bool, p: float, score_threshold: float | None = None
 ) -> Evaluation:
-    """Score labelled pictures one by one and compute image and pixel figures. Raises DataError when none can be read."""
+    """Score labelled pictures one by one and compute image and pixel figures.
+
+    `run` takes raw pictures (1, H, W, C) and gives (score (1,), p_value (1,), map (1, h, w)). A picture is flagged when its p-value is at
+    or below `p`; `score_threshold` is only written down. Pictures that cannot be read
+    are listed as rejected. Raises DataError when none can.
+    """
     rows, maps, rejected = [], {}, []
     for picture in pictures:
         try:
@@ -140,9 +145,10 @@ def _resized(one: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def score_table(run: Run, table: SensorTable, rows: int, context: int = 0, first_row: int = 0) -> pd.DataFrame:
-    """Score every window of `rows` rows, with the context there is, that ends at or after `first_row`.
+    """Score every window of `rows` rows, with the `context` rows before it as far as there are any, that ends at or after `first_row`.
 
-    Returns a frame of row, time, score, p_value and one share a sensor.
+    `run` takes windows (n, context + rows, C) and gives (score (n,), p_value (n,), contribution (n, C)). Returns a row a window: row (the
+    index of its last row), time (s), score, p_value and `share:SENSOR` for each sensor. Raises DataError when the table holds no window.
     """
     whole = rows + context
     known = stretch_lengths(table.times, table.usable, table.max_gap_s)
@@ -163,7 +169,10 @@ def score_table(run: Run, table: SensorTable, rows: int, context: int = 0, first
 
 
 def by_row(scored: pd.DataFrame, first: int, rows: int, p: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-    """(flagged, score) of rows `first` to `rows`; a row that ends no window is not flagged and ranks lowest."""
+    """(flagged, score), each (rows - first,), of the rows `first` to `rows` of a table that `score_table` scored.
+
+    A row that ends no window is not flagged and ranks lowest.
+    """
     flagged, score = np.zeros(rows, dtype=bool), np.full(rows, float(scored["score"].min()))
     at = scored["row"].to_numpy()
     flagged[at], score[at] = scored["p_value"].to_numpy() <= p, scored["score"].to_numpy()
@@ -180,9 +189,10 @@ def evaluate_tables(
     score_threshold: float | None = None,
     first_row: int = 0,
 ) -> Evaluation:
-    """Score labelled tables and compute row and range figures over all rows from `first_row` on, put together.
+    """Score labelled tables and compute row and range figures over all their rows from `first_row` on.
 
-    A row that ends no full window is not flagged and ranks lowest.
+    `run`, `rows` and `context` are as for `score_table`; `label` names the column of 0 and 1. A row that ends no full window is not flagged
+    and ranks lowest. Raises DataError for a table without that column.
     """
     parts = []
     for table in tables:

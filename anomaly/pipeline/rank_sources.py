@@ -20,7 +20,7 @@ def rank_sources(line: Line, sources: Sequence[Path], progress: Progress) -> lis
     their features tell made-up faults from this line's normals. Pictures are ranked by `nearest_ratio`, how far their patches lie from
     this line's as the spec's own extractor sees them. Records of sensors are ranked by `lent_auroc`, how made-up faults are told from this
     line's rows with the record lent by CORAL, which is a closed form; where this line has too few rows for that, by
-    `proxy_a_distance` of how its sensors hang together. Detectors come before data. Nothing is trained.
+    `proxy_a_distance` of how sensors correlate. Detectors come before data. Nothing is trained.
     """
     if not sources:
         raise DataError("no sources given; name bundles, extractors or folders of normal data of other lines")

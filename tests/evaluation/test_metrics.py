@@ -99,6 +99,18 @@ def test_affiliation_equals_the_authors_figures() -> None:
     assert ranges.affiliation(FAULTS, FAULTS) == pytest.approx((1.0, 1.0))
 
 
+@given(st.lists(st.booleans(), min_size=1, max_size=20), st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_affiliation_equals_the_obvious_one(faults: list[bool], seed: int) -> None:
+    labels = np.array(faults)
+    flagged = np.random.default_rng(seed).random(len(labels)) < 0.3
+    ours, theirs = ranges.affiliation(labels, flagged), naive.affiliation(labels, flagged)
+    assert (ours is None) == (theirs is None)
+    if ours is not None and theirs is not None:
+        assert (ours[0] is None) == (theirs[0] is None)
+        assert [v or 0.0 for v in ours] == pytest.approx([v or 0.0 for v in theirs], abs=0.02)
+
+
 def test_nab_score_equals_numentas() -> None:
     """Computed with NAB's own sweeper on the same detections and windows."""
     flagged = np.zeros(400, bool)

@@ -114,6 +114,35 @@ def _regions(mask: np.ndarray) -> list[list[tuple[int, int]]]:
     return found
 
 
+def affiliation(labels: np.ndarray, flagged: np.ndarray, fine: int = 200) -> tuple[float | None, float] | None:
+    """The survival probabilities of the definition, each by looking at every point of a fine grid of the fault's zone."""
+    faults, flags = _stretches(labels), _stretches(flagged)
+    if not faults:
+        return None
+
+    def points(low: float, high: float) -> np.ndarray:
+        return low + (np.arange(round((high - low) * fine)) + 0.5) / fine
+
+    def to_spans(x: np.ndarray, spans: list[tuple[float, float]]) -> np.ndarray:
+        return np.min([np.maximum(np.maximum(a - x, x - b), 0) for a, b in spans], axis=0)
+
+    precisions, recalls = [], []
+    for k, (start, stop) in enumerate(faults):
+        low = 0.0 if k == 0 else (faults[k - 1][1] + start) / 2
+        high = float(len(labels)) if k == len(faults) - 1 else (stop + faults[k + 1][0]) / 2
+        near = [(max(a, low), min(b, high)) for a, b in flags if min(b, high) > max(a, low)]
+        if not near:
+            recalls.append(0.0)
+            continue
+        zone, fault = points(low, high), [(start, stop)]
+        distances = to_spans(zone, fault)
+        at = to_spans(np.concatenate([points(a, b) for a, b in near]), fault)
+        precisions.append(np.mean([np.mean(distances > d) if d > 0 else 1.0 for d in at]))
+        inside = points(start, stop)[::10]
+        recalls.append(np.mean([np.mean(np.abs(zone - x) > d) for x, d in zip(inside, to_spans(inside, near), strict=True)]))
+    return (float(np.mean(precisions)) if precisions else None), float(np.mean(recalls))
+
+
 def vus(labels: np.ndarray, scores: np.ndarray, widths: int, thresholds: int) -> tuple[float, float]:
     """The published definition, one threshold and one width at a time."""
     n = len(labels)

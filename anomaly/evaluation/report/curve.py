@@ -19,7 +19,7 @@ _TEMPLATE = Path(__file__).with_name("report_curve.html.j2")
 
 
 def curve_table(curve: pd.DataFrame) -> pd.DataFrame:
-    """Mean and 95 % interval (Student's t over seeds; NaN for one run) of every way at every number of normals."""
+    """Mean and 95 % interval (Student's t over seeds; NaN for one run) of every method (column `way`) at every number of normals."""
     rows = []
     for _, part in curve.groupby(["way", "normals"], sort=True):
         values, half = part["auroc"].to_numpy(dtype=np.float64), float("nan")
@@ -32,7 +32,7 @@ def curve_table(curve: pd.DataFrame) -> pd.DataFrame:
 
 
 def equal_to(table: pd.DataFrame, way: str, normals: int) -> int | None:
-    """The fewest normals with which the target alone is at least as good as the way is with `normals`; None when it never is."""
+    """The fewest normals with which the target alone is at least as good as the method is with `normals`; None when it never is."""
     reached = float(table[(table["way"] == way) & (table["normals"] == normals)]["auroc"].iloc[0])
     enough = table[(table["way"] == ALONE) & (table["auroc"] >= reached)]
     return int(enough["normals"].min()) if len(enough) else None

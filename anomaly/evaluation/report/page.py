@@ -22,7 +22,7 @@ from anomaly.atomic import write_text
 from anomaly.evaluation.figures import Evaluation
 
 matplotlib.use("Agg")
-GOOD, BAD, LINE = "#2a6f97", "#c8553d", "#444444"  # told apart without red and green
+GOOD, BAD, LINE = "#2a6f97", "#c8553d", "#444444"  # can be distinguished without seeing red and green
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
 SHOWN = 6
 
@@ -117,7 +117,7 @@ def plot_curves(evaluation: Evaluation) -> Plot | None:
 
 
 def plot_calibration(evaluation: Evaluation) -> Plot | None:
-    """Share of normal records at or below each p-value: on or under the diagonal means the promise is kept."""
+    """Share of normal records at or below each p-value: on or under the diagonal the p-values are valid."""
     records = evaluation.records.dropna(subset=["p_value"])
     normal = ~_faulty(records)
     p_values = np.sort(records.loc[normal, "p_value"].to_numpy())

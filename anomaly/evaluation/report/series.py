@@ -69,8 +69,8 @@ def plot_events(evaluation: Evaluation, tables: Sequence[SensorTable]) -> list[P
             )
     plots = []
     for title, found in (("Faults that were missed most", missed), ("False alarms that were surest", false)):
-        for _, table, start, stop, told in sorted(found, key=lambda item: item[0])[:EVENTS]:
-            plots.append(_close_up(evaluation, table, start, stop, f"{title}: {told}"))
+        for _, table, start, stop, what in sorted(found, key=lambda item: item[0])[:EVENTS]:
+            plots.append(_close_up(evaluation, table, start, stop, f"{title}: {what}"))
     return plots
 
 

@@ -97,7 +97,7 @@ class SensorLine:
         return about
 
     def _judge(self, learnt: SensorExtractor) -> dict[str, Any]:
-        """Is the encoder worth its place? Only if synthetic faults on normals not fitted on rank clearly better with it."""
+        """Whether the encoder is kept: only if synthetic faults on held-out normals rank clearly better with it."""
         normals = self.readings.normals
         ours, theirs = (
             held_out_scores(self.spec, normals, extractor, normals.features(extractor))

@@ -20,12 +20,12 @@ Rows = NDArray[np.float64]
 
 
 def rank_source(line: SensorLine, path: Path) -> dict[str, Any]:
-    """The figures of one source: `lent_auroc`, where the line has rows enough, and the proxy A-distance of how sensors hang together."""
+    """The figures of one source: `lent_auroc`, where the line has rows enough, and the proxy A-distance of the correlations."""
     if path.suffix in EXTRACTORS:
         raise DataError(f"{path}: sources of sensors are ranked by their normal data; give a table or a folder of them")
     tables = line.readings.of_others(find_tables(path)[0])
     source = np.concatenate([table.values[table.usable] for table in tables])
-    # Levels and gains differ between machines and are brought over by any transfer: how sensors hang together is what counts.
+    # Levels and gains differ between machines, and any transfer brings them over: what is left to compare is how sensors correlate.
     moved = align_rows(alignment(source, line.readings.values, "batch-norm"), source)
     a, b = (np.nan_to_num(side - np.nanmedian(side, axis=0)).astype(np.float64) for side in (moved, line.readings.values))
     step = max(1, len(a) // (4 * len(b)))

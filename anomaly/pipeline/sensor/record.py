@@ -35,7 +35,7 @@ FEWEST_LATER = 8  # windows to be scored of one, and left to lend to it, at leas
 
 @dataclass(frozen=True)
 class CalibrationScores:
-    """Normal scores (n,), how many independent ones they are worth, and where they came from, in words."""
+    """Normal scores (n,), their effective sample size, and where they came from, in words."""
 
     scores: NDArray[np.float64]
     independent: float
@@ -106,7 +106,7 @@ def out_of_time_scores(
     """Out-of-time scores: of normal rows that come after the rows learnt from, on pseudo-runs cut from other machines' normal tables.
 
     Each pseudo-run is learnt from for `rows` rows, as the machine itself is, and scored on those after them. With a `method` it is lent
-    the rest of the tables, as the machine itself is. Returns (scores (n,), how many of them are independent, pseudo-runs). Raises DataError
+    the rest of the tables, as the machine itself is. Returns (scores (n,), their effective sample size, pseudo-runs). Raises DataError
     when no table is long enough for one.
     """
     window = spec.input.window
