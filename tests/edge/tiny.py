@@ -20,9 +20,9 @@ WINDOW = InputSchema(
 )
 
 
-def graph(name: str, output: str, axes: Sequence[int]) -> bytes:
+def graph(name: str, output: str, axes: Sequence[int], batch: str | int = "N") -> bytes:
     """score = the largest value over `axes`, p_value = exp(-score), and as the third output the largest value of each column."""
-    sizes = ["N", *("TC"[: len(axes)])]
+    sizes = [batch, *("TC"[: len(axes)])]
     nodes = [
         helper.make_node("ReduceMax", [name], ["score"], axes=list(axes), keepdims=0),
         helper.make_node("Neg", ["score"], ["negative"]),
@@ -31,7 +31,7 @@ def graph(name: str, output: str, axes: Sequence[int]) -> bytes:
         if len(axes) > 1
         else helper.make_node("Identity", [name], [output]),
     ]
-    outputs = [("score", ["N"]), ("p_value", ["N"]), (output, ["N", sizes[-1]])]
+    outputs = [("score", [batch]), ("p_value", [batch]), (output, [batch, sizes[-1]])]
     made = helper.make_graph(
         nodes,
         "tiny",
@@ -44,11 +44,20 @@ def graph(name: str, output: str, axes: Sequence[int]) -> bytes:
 
 
 def tiny_bundle(
-    path: Path, schema: InputSchema = WINDOW, output: str = "contribution", variants: Sequence[str] = ("float",), shift: float = 0.0
+    path: Path,
+    schema: InputSchema = WINDOW,
+    output: str = "contribution",
+    variants: Sequence[str] = ("float",),
+    shift: float = 0.0,
+    batch: str | int = "N",
+    threshold: float = 0.01,
 ) -> Bundle:
-    """A bundle for windows (N, T, C), or for rows (N, C) where the schema has no window. `shift`: how far its examples are wrong."""
+    """A bundle for windows (N, T, C), or for rows (N, C) where the schema has no window.
+
+    `shift`: how far its examples are wrong. `batch`: N, where the graph takes no other.
+    """
     shape = (1, schema.window, schema.channels) if schema.window else (1, schema.channels)
-    detector = graph(schema.name, output, range(1, len(shape)))
+    detector = graph(schema.name, output, range(1, len(shape)), batch)
     raw = np.linspace(0.1, 0.4, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     score, p_value, _ = ort.InferenceSession(detector, providers=["CPUExecutionProvider"]).run(None, {schema.name: raw})
     answers = {"score": score + np.float32(shift), "p_value": p_value}
@@ -56,7 +65,7 @@ def tiny_bundle(
     example = io.BytesIO()
     np.savez(example, raw=raw, **answers)
     manifest = Manifest(
-        name="tiny", version="1", kind="tiny", input=schema, calibration={}, threshold=Threshold(p_value=0.01, budget={}),
+        name="tiny", version=path.stem, kind="tiny", input=schema, calibration={}, threshold=Threshold(p_value=threshold, budget={}),
         alarm=AlarmSettings(), provenance={}, metrics={}, parity={},
     )  # fmt: skip
     write_bundle(path, manifest, {"examples/0.npz": example.getvalue()} | {VARIANTS[variant]: detector for variant in variants})
