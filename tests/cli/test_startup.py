@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from anomaly import __version__
+from tests.conftest import run
+
 SLOW = ("torch", "torchvision", "sklearn", "scipy", "pandas", "onnxruntime", "pint", "matplotlib", "timm")
 WATCHED = f"""
 import sys
@@ -53,3 +56,8 @@ def test_help_and_mistakes_import_nothing_slow(folder: Path, arguments: list[str
     assert message in done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "imported: []"
     assert done.returncode == (0 if "--help" in arguments else 1)
+
+
+def test_version() -> None:
+    """The command prints the version of the package, which work folders and bundles are named by."""
+    assert run("--version").strip() == f"anomaly-pipeline {__version__}"

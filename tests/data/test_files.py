@@ -11,27 +11,14 @@ from PIL import Image
 from anomaly.data.files import PICTURES, find_files
 from anomaly.data.pictures.layouts import find_faults, find_pictures
 from anomaly.data.tables.files import find_tables
-from anomaly.edge.sources.picture_folder import FolderSource
+from anomaly.edge.sources.picture_folder import PictureFolder
 from anomaly.edge.sources.table_folder import TableFolder
 from anomaly.pipeline.line import with_transfer
 from anomaly.schema import Channel, InputSchema
 from anomaly.spec import Transfer
+from tests.data.litter import litter
 
-FOLDERS = (".ipynb_checkpoints", ".thumbs", "@eaDir", "__MACOSX", ".git")
 TABLE = "time,a\n" + "".join(f"{second},{second}\n" for second in range(5))
-
-
-def litter(folder: Path) -> Path:
-    """Put files that are no data, but look like it, into a folder and beside it in hidden ones."""
-    places = [folder, *(folder / name for name in FOLDERS)]
-    for place in places:
-        place.mkdir(exist_ok=True)
-        for name in ("._left.jpg", ".left.png", ".~lock.left.csv", "Thumbs.db", ".DS_Store"):
-            (place / name).write_bytes(b"not data")
-    for place in places[1:]:
-        for name in ("left.png", "left.csv", "train.csv", "left.parquet"):
-            (place / name).write_bytes(b"not data")
-    return folder
 
 
 def picture(path: Path) -> Path:
@@ -66,7 +53,7 @@ def test_a_watched_folder_of_pictures(tmp_path: Path) -> None:
     picture(tmp_path / "1.png")
     picture(tmp_path / "shift" / "2.PNG")
     litter(litter(tmp_path) / "shift")
-    source = FolderSource(tmp_path, InputSchema(name="image", dtype="uint8", channels=1), lambda _: False, settled)
+    source = PictureFolder(tmp_path, InputSchema(name="image", dtype="uint8", channels=1), lambda _: False, settled)
     found = source.poll(50)
     assert sorted(record.id.split("@")[0] for record in found.records) == ["1.png", "shift/2.PNG"]
     assert found.rejected == []

@@ -1,8 +1,7 @@
-"""The fixed commands, as a user types them."""
+"""`anomaly pretrain` and `fit`, as a user types them."""
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -10,24 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from anomaly import __version__
 from anomaly.bundle.archive import read_bundle
-from anomaly.cli.main import app
-from anomaly.data.samples.synthetic import write_samples
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError, SpecError
-from tests.conftest import Fitted
-from tests.data.test_files import litter
-
-runner = CliRunner()
-
-
-def run(*arguments: object) -> str:
-    result = runner.invoke(app, [str(a) for a in arguments], catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
+from tests.conftest import Fitted, run
 
 
 def test_pretrain_then_fit_with_its_extractor(sensor: Fitted, tmp_path: Path) -> None:
@@ -39,45 +25,6 @@ def test_pretrain_then_fit_with_its_extractor(sensor: Fitted, tmp_path: Path) ->
     assert "nothing has changed" in run(
         "fit", sensor.spec, "--data", sensor.data, "--extractor", weights, "--out", bundle, "--work", tmp_path / "w"
     )
-
-
-def test_evaluate_camera_writes_the_figures(camera: Fitted, tmp_path: Path) -> None:
-    run("evaluate", camera.bundle, "--data", camera.data, "--json", tmp_path / "f.json", "--report", tmp_path / "r.html")
-    figures = json.loads((tmp_path / "f.json").read_text())
-    wanted = {
-        "image_auroc",
-        "image_ap",
-        "image_f1",
-        "pixel_auroc",
-        "pixel_aupro",
-        "f1",
-        "precision",
-        "recall",
-        "false_alarm_rate",
-        "missed_alarm_rate",
-    }
-    assert wanted | {"n", "threshold", "ci95", "per_defect"} <= set(figures)
-    assert figures["n"] == 16
-    assert figures["image_auroc"] > 0.8
-    low, high = figures["ci95"]["image_auroc"]
-    assert low <= figures["image_auroc"] <= high
-    page = (tmp_path / "r.html").read_text()
-    assert "Defects ranked lowest" in page
-    assert "http://" not in page  # self-contained
-    assert "https://" not in page
-
-
-def test_evaluate_sensor_writes_the_figures(sensor: Fitted, tmp_path: Path) -> None:
-    run("evaluate", sensor.bundle, "--data", sensor.data, "--layout", "table", "--json", tmp_path / "f.json")
-    figures = json.loads((tmp_path / "f.json").read_text())
-    wanted = {"f1", "precision", "recall", "false_alarm_rate", "missed_alarm_rate", "roc_auc", "pr_auc", "vus_pr", "detection_delay_s"}
-    assert wanted | {"n", "threshold", "false_alarms_per_day", "ci95"} <= set(figures)
-    assert figures["n"] == 4000
-
-
-def test_a_layout_of_another_kind_is_refused(sensor: Fitted) -> None:
-    with pytest.raises(DataError, match="--layout mvtec does not fit a sensor bundle"):
-        run("evaluate", sensor.bundle, "--data", sensor.data, "--layout", "mvtec")
 
 
 def without_encoder(folder: Path, more: str = "") -> Path:
@@ -132,41 +79,13 @@ def test_records_too_short_for_a_pseudo_run_are_refused(like_skab: Path, tmp_pat
         run("fit", spec, "--data", train, "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
 
 
-def test_flat_folder_counts_false_alarms(camera: Fitted, tmp_path: Path) -> None:
-    parts = litter(shutil.copytree(camera.data / "test" / "good", tmp_path / "parts"))
-    run("evaluate", camera.bundle, "--data", parts, "--layout", "folder", "--json", tmp_path / "f.json")
-    figures = json.loads((tmp_path / "f.json").read_text())
-    assert figures["n"] == 6
-    assert figures["n_defect"] == 0
-    assert figures["image_auroc"] is None
-    assert 0 <= figures["false_alarm_rate"] <= 1
-
-
-def test_score_files(camera: Fitted, sensor: Fitted, tmp_path: Path) -> None:
-    (tmp_path / "bad.jpg").write_bytes(b"")
-    parts = litter(shutil.copytree(camera.data / "test" / "good", tmp_path / "parts"))
-    said = run("score", camera.bundle, parts, tmp_path / "bad.jpg", "--json", tmp_path / "s.json")
-    assert "bad.jpg: the file is empty" in said
-    records = json.loads((tmp_path / "s.json").read_text())
-    assert len(records) == 6
-    assert set(records[0]) == {"record", "score", "p_value", "flagged"}
-    run("score", sensor.bundle, sensor.data / "test.csv", "--csv", tmp_path / "s.csv")
-    frame = pd.read_csv(tmp_path / "s.csv")
-    assert frame["record"].iloc[0] == "test.csv:31"
-    assert {"time", "score", "p_value", "top_sensor", "flagged"} <= set(frame)
-
-
 def test_errors_come_before_any_work(sensor: Fitted, tmp_path: Path) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_text('kind = "sensor"\n[input]\nwindw = 30\n')
     with pytest.raises(SpecError, match="did you mean `window`"):
-        runner.invoke(
-            app,
-            ["fit", str(bad), "--data", str(sensor.data), "--out", str(tmp_path / "b"), "--work", str(tmp_path / "w")],
-            catch_exceptions=False,
-        )
+        run("fit", bad, "--data", sensor.data, "--out", tmp_path / "b", "--work", tmp_path / "w")
     with pytest.raises(DataError, match="no such file or folder"):
-        runner.invoke(app, ["fit", str(sensor.spec), "--data", "nowhere", "--out", str(tmp_path / "b")], catch_exceptions=False)
+        run("fit", sensor.spec, "--data", "nowhere", "--out", tmp_path / "b", "--work", tmp_path / "w")
     assert not (tmp_path / "w").exists()
 
 
@@ -188,29 +107,3 @@ def test_one_broken_picture_does_not_stop_a_fit(camera: Fitted, tmp_path: Path) 
     report = read_bundle(tmp_path / "b.anomaly").manifest.provenance["fit"]
     assert report["normals"] == 24
     assert "damaged or cut short" in report["rejected"]["broken.jpg"]
-
-
-def test_shipped_samples_are_what_the_generator_makes(tmp_path: Path) -> None:
-    write_samples(tmp_path)
-    shipped = Path("data_samples")
-    made = sorted(p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file())
-    assert made == sorted(p.relative_to(shipped) for p in shipped.rglob("*") if p.is_file() and p.suffix in (".jpg", ".png", ".csv"))
-    assert sum((shipped / p).stat().st_size for p in made) < 3_000_000
-    for name in ("plant/train.csv", "plant/test.csv"):
-        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / name), pd.read_csv(shipped / name), rtol=1e-6)
-
-
-def test_a_trivial_threshold_fails_on_the_sample_plant() -> None:
-    """The faults hide inside the load changes: an alarm on the largest deviation, set on normals, misses most of them."""
-    train, test = (pd.read_csv(f"data_samples/plant/{name}.csv") for name in ("train", "test"))
-    sensors = list(train.columns[1:])
-    seen, new = (((d[sensors] - train[sensors].mean()) / train[sensors].std()).abs().max(axis=1).fillna(0) for d in (train, test))
-    flagged = new > seen.quantile(0.99)
-    assert flagged[test["anomaly"] == 1].mean() < 0.3
-    by_kind = flagged.groupby(test["fault_kind"]).mean()
-    assert (by_kind > 0.5).sum() <= 1  # of five faults
-
-
-def test_version() -> None:
-    """The command tells the package's one version, by which work folders and bundles are told apart."""
-    assert run("--version").strip() == f"anomaly-pipeline {__version__}"
