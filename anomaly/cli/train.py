@@ -132,9 +132,8 @@ def _print_fit(path: Path, steps: Steps) -> None:
     for name, care in fit_report.get("care", {}).items():
         if set(care) - {"rows"}:
             out.print(f"  {name}: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in care.items()), markup=False)
-    for table in getattr(steps.line, "tables", []) if steps.trained else []:
-        for note in table.report.notes[:5]:
-            err.print(f"  {note}", markup=False)
+    for note in steps.line.notes() if steps.trained else []:
+        err.print(f"  {note}", markup=False)
 
 
 def transfer_spec(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,34 @@ from anomaly.features.encoder import SensorExtractor
 from anomaly.scorers.sensors.windows import RecoveryDamping, RecoveryDampingStream
 
 
+@dataclass(frozen=True)
+class GraphForm:
+    """What a detector's graph is like from outside: the name of its input, of its third output, and which sizes of the input may vary.
+
+    `free` has one letter for each such axis, from the first on: "N" for records of one shape, "NHW" for pictures of any size. The input's
+    name is that of the input schema; the third output's name is what `anomaly.edge.kinds` expects for it.
+    """
+
+    input: str
+    detail: str
+    free: str = "N"
+
+
+PICTURES = GraphForm("image", "map", "NHW")
+WINDOWS = GraphForm("window", "contribution")
+
+
 class Detector(nn.Module):
     """Raw records in, score, p-value and explanation out.
 
     Cameras: image (N, H, W, C) uint8 or uint16 -> score (N,), p_value (N,), map (N, h, w).
     Sensors: window (N, T, C) float32, NaN = missing -> score (N,), p_value (N,), contribution (N, C).
+    Another kind of input has a `form` of its own.
     """
 
-    def __init__(self, preprocess: nn.Module, extractor: nn.Module, scorer: nn.Module, calibrator: nn.Module) -> None:
+    def __init__(self, form: GraphForm, preprocess: nn.Module, extractor: nn.Module, scorer: nn.Module, calibrator: nn.Module) -> None:
         super().__init__()
+        self.form = form
         self.preprocess = preprocess
         self.extractor = extractor
         self.scorer = scorer

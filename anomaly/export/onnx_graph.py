@@ -23,14 +23,12 @@ MAX_RELATIVE = 1e-4  # largest relative difference of scores, of those below one
 def export_onnx(detector: Detector, example: NDArray[Any]) -> bytes:
     """The detector as one ONNX graph, opset 18; the same detector gives the same bytes.
 
-    `example` is a raw batch of two: pictures (2, H, W, C) uint8 or uint16, or windows (2, T, C) float32. The graph takes `image` with N, H
-    and W free, or `window` with N free, and answers `score`, `p_value` and `map` or `contribution`, see `Detector`. Raises
-    ExportError when the graph is not valid ONNX.
+    `example` is a raw batch of two: pictures (2, H, W, C) uint8 or uint16, windows (2, T, C) float32, or the like. The graph takes and
+    answers what `detector.form` names. Raises ExportError when the graph is not valid ONNX.
     """
-    image = example.dtype != np.float32
-    free = [torch.export.Dim(name) for name in ("NHW" if image else "N")]
-    names = ("image", "map") if image else ("window", "contribution")
-    return _graph(detector, [example], [dict(enumerate(free))], [names[0]], ["score", "p_value", names[1]])
+    form = detector.form
+    free = dict(enumerate(torch.export.Dim(name) for name in form.free))
+    return _graph(detector, [example], [free], [form.input], ["score", "p_value", form.detail])
 
 
 def export_stream(detector: StreamDetector, rows: NDArray[np.float32]) -> bytes:

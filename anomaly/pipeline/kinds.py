@@ -54,7 +54,12 @@ class Kind:
 
 
 def open_line(spec: LineSpec, data: Path) -> Line:
-    """The line a spec describes, on the data given. Raises DataError before any work when the data is not there."""
+    """The line a spec describes, on the data given.
+
+    Raises DataError before any work when the data is not there, SpecError for a kind that has no row here.
+    """
+    if spec.kind not in KINDS:
+        raise SpecError(f"{spec.name}: no kind {spec.kind!r} is known here; known are {', '.join(KINDS)}")
     return KINDS[spec.kind].open_line(spec, data)
 
 

@@ -88,8 +88,9 @@ class Fitted:
     """What the fit step leaves.
 
     `method` names the scorer, `tensors` are what it has learnt. `held_out` (N,) are the normals' scores in record order, each by a scorer
-    that has not seen the record; `effective` says how many of them are independent. `reference` becomes the bundle's reference.parquet,
-    `report` goes into its manifest.
+    that has not seen the record; `effective` says how many of them are independent. `reference` becomes the bundle's reference.parquet.
+    `report` goes into its manifest. It has at least `normals` (how many records), `held_out_by` (in words), `injected_auroc` (synthetic
+    faults against normals) and `extractor` (its description).
     """
 
     method: str
@@ -182,6 +183,10 @@ class Line(Protocol):
 
     def test_fingerprint(self) -> str:
         """SHA-256 of the labelled data for evaluation, "" when there is none."""
+        ...
+
+    def notes(self) -> list[str]:
+        """What a person should know of the data as it was read; a line of text each."""
         ...
 
     def pretrain(self, out: Path, progress: Progress) -> dict[str, Any]:

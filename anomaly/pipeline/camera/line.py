@@ -15,7 +15,7 @@ from anomaly.data.pictures.defects import inject
 from anomaly.data.pictures.layouts import near_duplicates
 from anomaly.data.records import fingerprint
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_pictures, without_duplicates
-from anomaly.export.detector import Detector
+from anomaly.export.detector import PICTURES, Detector
 from anomaly.features.build import load_borrowed, load_camera_extractor, load_vote
 from anomaly.features.preprocess import merge_gray_channels
 from anomaly.features.stages import fold_batch_norm
@@ -53,6 +53,9 @@ class CameraLine:
 
     def _test_files(self) -> list[Path]:
         return [p for q in self.pictures.test for p in (q.path, q.mask) if p is not None]
+
+    def notes(self) -> list[str]:
+        return []
 
     # --- pretrain, fit ---
 
@@ -102,7 +105,8 @@ class CameraLine:
         preprocess = self.pictures.preprocess(source)
         if self.pictures.format.color == "gray":
             merge_gray_channels(preprocess, network)
-        return Detector(preprocess, network, load_camera_scorer(self.spec, fitted.method, fitted.tensors), calibrator).eval()
+        scorer = load_camera_scorer(self.spec, fitted.method, fitted.tensors)
+        return Detector(PICTURES, preprocess, network, scorer, calibrator).eval()
 
     def input_schema(self) -> InputSchema:
         color, deep = self.pictures.format

@@ -130,7 +130,8 @@ def _integer_convolutions(
     with torch.inference_mode():
         fitted = recalibrate(scorer, features, borrowed)
     held_out = fitted.held_out.double().numpy()
-    again = Detector(detector.preprocess, detector.extractor, fitted.scorer, fit_calibrator(held_out, float(len(held_out)))).eval()
+    calibrator = fit_calibrator(held_out, float(len(held_out)))
+    again = Detector(detector.form, detector.preprocess, detector.extractor, fitted.scorer, calibrator).eval()
     graph = int8_extractor(export_onnx(again, np.concatenate([ranges[0], ranges[0]])), ranges)
     assert graph is not None
     return integer_search(graph) or graph, held_out  # Gaussians alone have no bank to search

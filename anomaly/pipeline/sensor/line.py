@@ -19,7 +19,7 @@ from anomaly.data.tables.files import find_tables, label_of, table_schema, windo
 from anomaly.data.tables.reader import read_table
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_tables
 from anomaly.evaluation.transfer import compare
-from anomaly.export.detector import Detector
+from anomaly.export.detector import WINDOWS, Detector
 from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sensor_extractor, save_extractor
 from anomaly.features.encoder import SensorExtractor, fill_missing
 from anomaly.features.preprocess import SensorPreprocess
@@ -64,6 +64,9 @@ class SensorLine:
 
     def test_fingerprint(self) -> str:
         return fingerprint(self.test_paths, self.root) if self.test_paths else ""
+
+    def notes(self) -> list[str]:
+        return [note for table in self.readings.tables for note in table.report.notes[:5]]
 
     def subset(self, start: int, count: int, transfer: Transfer) -> SensorLine:
         """The same line with this transfer, of whose normal rows only `count` from the `start`-th on are known."""
@@ -145,7 +148,8 @@ class SensorLine:
     def detector(self, extractor: Path, fitted: Fitted, calibrator: Calibrator) -> Detector:
         network, _ = load_sensor_extractor(self.spec, extractor)
         preprocess = SensorPreprocess(fitted.tensors["input.center"], fitted.tensors["input.scale"])
-        return Detector(preprocess, network, RecoveryDamping(load_sensor_scorer(fitted.method, fitted.tensors)), calibrator).eval()
+        scorer = RecoveryDamping(load_sensor_scorer(fitted.method, fitted.tensors))
+        return Detector(WINDOWS, preprocess, network, scorer, calibrator).eval()
 
     def input_schema(self) -> InputSchema:
         table = self.readings.tables[0]
