@@ -12,15 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from pydantic import ValidationError
 
 from anomaly.cli.console import err, out, progress
 from anomaly.cli.options import Data, SpecPath, Work
 from anomaly.errors import DataError, SpecError
-from anomaly.spec import EXTRACTORS, CameraSpec, SensorSpec, Transfer, check_paths, read_spec
 
 if TYPE_CHECKING:
     from anomaly.pipeline.steps import Steps
+    from anomaly.spec import CameraSpec, SensorSpec
 
 train_app = typer.Typer()
 
@@ -48,6 +47,8 @@ def check_data(data: Path) -> None:
 
 def read_inputs(spec: Path, data: Path) -> CameraSpec | SensorSpec:
     """The spec. Raises SpecError for a bad one, DataError when there is no data, both before anything slow is imported."""
+    from anomaly.spec import check_paths, read_spec
+
     parsed = read_spec(spec)
     check_paths(spec, parsed)
     check_data(data)
@@ -143,6 +144,10 @@ def transfer_spec(
 
     Raises SpecError naming the key when the parts do not go together.
     """
+    from pydantic import ValidationError
+
+    from anomaly.spec import EXTRACTORS, Transfer, read_spec
+
     is_extractor = source.suffix in EXTRACTORS
     if not is_extractor and normals is not None:
         raise SpecError(f"{source}: not a bundle or an extractor, so it is taken for normal data; leave --normals out, or give a bundle")
