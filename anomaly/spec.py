@@ -17,7 +17,7 @@ ORIENTED_FILTERS = "oriented_filters"  # the backbone that needs no weights
 
 
 class Budget(Part):
-    """How many false alarms are acceptable. A rate a record, or a number a day (which needs the record rate)."""
+    """How many false alarms are acceptable: a rate per record, or a number per day (which needs the record rate)."""
 
     false_alarm_rate: float = Field(0.01, gt=0, lt=0.5, description="share of normal records that may be flagged")
     false_alarms_per_day: float | None = Field(None, gt=0, description="takes precedence over the rate")
@@ -25,7 +25,7 @@ class Budget(Part):
 
 
 class Alarm(AlarmSettings):
-    """The alarm's settings, the off-delay being the line's own when it is not given."""
+    """The alarm settings of `anomaly.schema`, with an off-delay that the line chooses when it is not given."""
 
     off_delay_s: float | None = Field(None, ge=0, description="calm for this long before the alarm closes")  # type: ignore[assignment]
 
@@ -42,17 +42,15 @@ class Pretrain(Part):
 
 
 TransferMethod = Literal["frozen", "finetune", "coral", "batch-norm", "deep-coral", "dann", "tradaboost"]
-NEEDS_NORMALS = ("coral", "batch-norm", "deep-coral", "dann")  # ways that look at the source's own normals
-
-
+NEEDS_NORMALS = ("coral", "batch-norm", "deep-coral", "dann")  # methods that look at the source's own normals
 EXTRACTORS = (".anomaly", ".safetensors")  # a source with another suffix is normal data
 
 
 class Transfer(Part):
-    """Another line's detector to start from. Every way is judged on this line's own normals against doing without it.
+    """Transfer learning: another line's detector to start from. Every method is compared on this line's own normals with no transfer.
 
-    "auto" tries every way that what is given allows, but for "tradaboost", and takes the best if it is clearly better than none. A way
-    that is named is taken whatever the judgement; the manifest then says what it cost.
+    "auto" tries every method that the given paths allow, except "tradaboost", and takes the best if it is clearly better than no
+    transfer. Naming a method makes it mandatory; the manifest then says what it gained or cost.
     """
 
     source: Path | None = Field(None, description="a bundle, or an extractor from `anomaly pretrain`; the spec's own when not given")
@@ -118,7 +116,7 @@ class Bank(Part):
 
 
 class MemoryBankSpec(Part):
-    """PatchCore-type memory banks and PaDiM-type Gaussians, one a stage and metric, whose distance maps are added."""
+    """PatchCore-type memory banks and PaDiM-type Gaussians, one per stage and metric, whose distance maps are added."""
 
     method: Literal["memory_bank"] = "memory_bank"
     banks: tuple[Bank, ...] = Field(
@@ -136,10 +134,10 @@ class MemoryBankSpec(Part):
 
 
 class Calibration(Part):
-    """Cross-conformal: every normal window is scored once by a scorer that has not seen it. Cameras leave one picture out.
+    """Cross-conformal calibration: every normal window is scored once by a scorer that was not fitted on it. Cameras leave one picture out.
 
-    With `records`, normal tables of other machines of the kind, the threshold comes from how far normal scores wander there after
-    as many rows of learning as there are here.
+    With `records`, normal tables of other machines of the same kind, the threshold allows for the normal drift of scores that is seen
+    there after fitting on as many rows as there are here.
     """
 
     folds: int = Field(3, ge=2, le=50)
