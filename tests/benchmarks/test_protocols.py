@@ -10,7 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.protocols import elpv, sensors
+from anomaly.pipeline.kinds import open_line
+from anomaly.pipeline.steps import Steps
+from anomaly.spec import read_spec
+from benchmarks.protocols import elpv, layouts, sensors
+from tests.conftest import Fitted
 
 
 def run(*arguments: object) -> None:
@@ -107,3 +111,26 @@ def test_elpv_is_laid_out_as_mvtec_ad(cells: Path, capsys: pytest.CaptureFixture
     with pytest.raises(SystemExit):
         elpv.main(["--out", str(cells / "none"), "--train", "5"])
     assert "leaves none to test on" in capsys.readouterr().err
+
+
+def test_a_bundle_is_judged_on_skab_rows_after_the_first_400(sensor: Fitted, camera: Fitted, tmp_path: Path) -> None:
+    layouts.main(["skab", str(sensor.bundle), "--data", str(sensor.data / "test.csv"), "--json", str(tmp_path / "f.json")])
+    assert json.loads((tmp_path / "f.json").read_text())["n"] == 3600
+    with pytest.raises(SystemExit) as stopped:
+        layouts.main(["skab", str(camera.bundle), "--data", str(sensor.data)])
+    assert stopped.value.code == 1
+
+
+def test_a_bundle_is_judged_on_nab_rows_after_the_first_15_percent(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    times = pd.date_range("2026-01-01", periods=900, freq="h")
+    values = 20 + 3 * np.sin(np.arange(900) / 24 * 2 * np.pi) + rng.normal(0, 0.3, 900)
+    values[600:640] += 9
+    pd.DataFrame({"timestamp": times[:500], "value": values[:500]}).to_csv(tmp_path / "train.csv", index=False)
+    (tmp_path / "nab").mkdir()
+    pd.DataFrame({"timestamp": times, "value": values}).to_csv(tmp_path / "nab" / "t.csv", index=False)
+    (tmp_path / "nab" / "windows.json").write_text(json.dumps({"realX/t.csv": [[str(times[600]), str(times[640])]]}))
+    bundle = Steps(open_line(read_spec(without_encoder(tmp_path)), tmp_path / "train.csv"), tmp_path / "w").export()
+    layouts.main(["nab", str(bundle), "--data", str(tmp_path / "nab"), "--json", str(tmp_path / "f.json")])
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert (figures["n"], figures["n_anomaly"], figures["faults_found"]) == (765, 41, 1)
