@@ -105,7 +105,7 @@ def pytorch(detector: Detector, channels: int, batches: list[int], seconds: floa
 
                 try:
                     found[name][str(size)] = row(latencies(once, seconds, sync), size)
-                except Exception as error:  # a peer that fails is told, not hidden
+                except Exception as error:  # a peer that fails is stated, not hidden
                     found[name][str(size)] = {"failed": str(error).splitlines()[0][:200]}
     return found
 

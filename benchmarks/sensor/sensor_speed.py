@@ -78,7 +78,7 @@ def rate(session: Session, windows: NDArray[np.float32], rounds: int = 3) -> flo
 
 
 def one_by_one(session: Session, windows: NDArray[np.float32]) -> dict[str, float]:
-    """Milliseconds a row when rows come one at a time: told what was made of the rows before, and every window as a whole."""
+    """Milliseconds a row when rows come one at a time: given the scores of the rows before, and every window as a whole."""
     windows, whole = windows[:2000], []
     for window in windows:
         started = time.perf_counter()

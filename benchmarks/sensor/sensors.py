@@ -5,7 +5,7 @@
 SKAB is the folder of its runs. Default spec, without the encoder.
 Contamination: windows of the record's own fault stand among the normals, in a table of their own, and leave the test.
 Budget: SKAB's long normal record is learnt from its first half, alarms are counted in the second; and so for shorter stretches of it.
-Contribution: made-up faults of one sensor on readings of the sample plant that were not learnt from.
+Contribution: synthetic faults of one sensor on readings of the sample plant that were not learnt from.
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def budget(skab: Path) -> dict[str, Any]:
 
 
 def contribution(seeds: int, each: int = 400) -> dict[str, Any]:
-    """How often the sensor at fault has the largest, or one of the two largest, shares: all made-up faults, and those that are flagged."""
+    """How often the sensor at fault has the largest, or one of the two largest, shares: all synthetic faults, and those that are flagged."""
     ranks, flags, kinds = [], [], []
     for seed in range(seeds):
         rng = np.random.default_rng([seed, 1])

@@ -4,7 +4,7 @@
 
 T2+Q: standardised sensors, components for 85 % of the variance, limits at 0.999 (F law; Jackson and Mudholkar), median of five rows.
 Mahalanobis: Ledoit-Wolf on 30-row means, flagged above the 99 % quantile of the distances of its own training rows.
-Encoder: ours by the default spec, with the encoder trained on the anomaly-free record and taken whatever the gate says of it.
+Encoder: ours by the default spec, with the encoder trained on the anomaly-free record, and taken whatever the guard says of it.
 """
 
 from __future__ import annotations
