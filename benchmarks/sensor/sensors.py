@@ -155,7 +155,7 @@ def budget(skab: Path) -> dict[str, Any]:
 
 
 def contribution(seeds: int, each: int = 400) -> dict[str, Any]:
-    """How often the sensor at fault has the largest, or one of the two largest, shares: all synthetic faults, and those that are flagged."""
+    """How often the sensor at fault has the largest, or one of the two largest, shares: all synthetic faults, and the flagged ones."""
     ranks, flags, kinds = [], [], []
     for seed in range(seeds):
         rng = np.random.default_rng([seed, 1])
