@@ -1,40 +1,14 @@
-"""Coreset and memory bank against their obvious twins, and what they promise."""
+"""Memory banks against plain distances, and what they promise."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from anomaly.scorers import coreset
-from anomaly.scorers.coreset import greedy_coreset
 from anomaly.scorers.pictures.embedding import embed
 from anomaly.scorers.pictures.memory_bank import OUTSIDE_ROI, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
-from anomaly.scorers.suspects import fit_trimmed, is_outlier
 from tests.reference import naive
-
-
-@given(st.integers(0, 10_000), st.integers(2, 40), st.integers(2, 5))
-@settings(max_examples=25, deadline=None)
-def test_coreset_is_the_greedy_one(seed: int, total: int, dimensions: int) -> None:
-    points = torch.randn(total, dimensions, generator=torch.Generator().manual_seed(seed))
-    count = max(1, total // 3)
-    picked = greedy_coreset(points, count, torch.Generator().manual_seed(seed)).tolist()
-    assert picked == naive.farthest_points(points.double().numpy(), count, picked[0])
-
-
-def test_coreset_of_more_than_there_is_takes_all() -> None:
-    assert greedy_coreset(torch.randn(5, 3), 9, torch.Generator()).tolist() == [0, 1, 2, 3, 4]
-
-
-def test_coreset_over_many_blocks_is_the_greedy_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More points than candidates, so that picks must be told from blocks and passes."""
-    monkeypatch.setattr(coreset, "CANDIDATES", 8)
-    points = torch.randn(150, 4, generator=torch.Generator().manual_seed(5))
-    picked = coreset.greedy_coreset(points, 60, torch.Generator().manual_seed(5)).tolist()
-    assert picked == naive.farthest_points(points.double().numpy(), 60, picked[0])
 
 
 def random_banks() -> tuple[list[torch.Tensor], list[BankPlan], FittedBanks]:
@@ -128,22 +102,3 @@ def test_nothing_outside_the_region_of_interest_counts() -> None:
     assert torch.equal(scorer(spoilt)[0], scorer(clean)[0])
     assert float(scorer(marked)[0]) > float(scorer(clean)[0]) + 1
     assert float(scorer(spoilt)[1][:, :, 4:].max()) == OUTSIDE_ROI
-
-
-def test_defects_among_the_normals_are_listed_and_not_learnt() -> None:
-    generator = torch.Generator().manual_seed(3)
-    features = [torch.randn(60, 8, 4, 4, generator=generator)]
-    features[0][[4, 17, 33], :, 1, 2] += 9.0  # one odd place each, alike, so that each is known from the others' patches
-    plans = [BankPlan(0, "raw", 400)]
-    trimmed = fit_trimmed(lambda maps: fit_memory_bank(maps, plans, 0.5, torch.Generator().manual_seed(0)), features)
-    assert set(trimmed.suspect.nonzero()[:, 0].tolist()) >= {4, 17, 33}
-    assert int(trimmed.suspect.sum()) <= 6
-    assert trimmed.held_out[[4, 17, 33]].min() > trimmed.held_out[~trimmed.suspect].max()
-    assert trimmed.fitted.held_out.shape == (60 - int(trimmed.suspect.sum()),)
-
-
-def test_only_what_lies_far_above_the_bulk_stands_out() -> None:
-    assert not is_outlier(torch.ones(20)).any()
-    bell = torch.distributions.Normal(0.0, 1.0).icdf(torch.linspace(0.005, 0.995, 199))
-    found = is_outlier(torch.cat([bell, torch.tensor([4.0, -9.0])]))
-    assert found.nonzero()[:, 0].tolist() == [199]

@@ -87,7 +87,7 @@ def test_borrowed_pictures_are_learnt_but_not_scored() -> None:
     assert distances.shape == (6, 4, 4)
 
 
-def test_without_takes_a_picture_out_of_banks_and_gaussians() -> None:
+def test_leave_one_out_takes_a_picture_out_of_banks_and_gaussians() -> None:
     features = [normals(20)]
     plans = [BankPlan(0, "raw", 100), BankPlan(0, "unit", model="gaussian")]
     fitted = fit_memory_bank(features, plans, 1.0, torch.Generator().manual_seed(0))

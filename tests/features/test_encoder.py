@@ -1,0 +1,44 @@
+"""Features of sensor windows: level, spread and the encoder."""
+
+from __future__ import annotations
+
+import torch
+
+from anomaly.features.encoder import STD_FLOOR, SensorEncoder
+from tests.features.windows import ROWS, STEP, learnt, noise, seen
+
+
+def test_level_and_spread_by_hand() -> None:
+    z = noise(5, 3) + 40.0
+    level, spread, known = seen(z)
+    torch.testing.assert_close(level[:, :, 0], z[:, :, -ROWS // 3 :].mean(dim=2))
+    torch.testing.assert_close(spread[:, :, 0], torch.log(z.std(dim=2, correction=0) + STD_FLOOR), rtol=1e-4, atol=1e-4)
+    assert (known == 1).all()
+
+
+def test_a_longer_window_is_seen_at_every_position_as_by_itself() -> None:
+    z = noise(2, 3, rows=ROWS + 4 * STEP)
+    encoder = learnt(2)
+    for maps in (seen(z), seen(z, encoder=encoder)[:2]):
+        for position in range(5):
+            alone = seen(z[:, :, position * STEP : position * STEP + ROWS])
+            for one, other in zip(maps[:2], alone[:2], strict=True):
+                torch.testing.assert_close(one[:, :, position], other[:, :, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_only_known_readings_count() -> None:
+    z, known = noise(4, 2), torch.ones(4, 2, ROWS)
+    known[:, 0, ::2] = 0.0
+    level, spread, share = seen(z * known, known)
+    kept = z[:, 0, 1::2]
+    torch.testing.assert_close(level[:, 0, 0], kept[:, -2:].mean(dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(spread[:, 0, 0], torch.log(kept.std(dim=1, correction=0) + STD_FLOOR), rtol=1e-4, atol=1e-4)
+    assert (share[:, 0] == 0.5).all()
+
+
+def test_encoder_is_causal() -> None:
+    encoder = SensorEncoder(4).eval()
+    z = torch.randn(1, 2, 40)
+    changed = z.clone()
+    changed[:, :, 25:] += 1.0
+    torch.testing.assert_close(encoder(z)[:, :, :25], encoder(changed)[:, :, :25])

@@ -1,0 +1,26 @@
+"""Random sensor windows and their features, for tests."""
+
+from __future__ import annotations
+
+import torch
+
+from anomaly.features.encoder import SensorEncoder, SensorExtractor
+
+ROWS, STEP = 12, 2
+
+
+def seen(z: torch.Tensor, known: torch.Tensor | None = None, encoder: SensorEncoder | None = None) -> list[torch.Tensor]:
+    """Features of windows (N, C, T)."""
+    with torch.inference_mode():
+        extractor = SensorExtractor(ROWS, encoder).eval()
+        return extractor(torch.stack([z, torch.ones_like(z) if known is None else known], dim=1).transpose(2, 3))
+
+
+def learnt(channels: int) -> SensorEncoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return SensorEncoder(channels).eval()
+
+
+def noise(count: int, sensors: int, seed: int = 0, rows: int = ROWS) -> torch.Tensor:
+    return torch.randn(count, sensors, rows, generator=torch.Generator().manual_seed(seed))
