@@ -69,9 +69,7 @@ def test_drift_inflation_leaves_out_pairs_across_a_gap_and_short_records() -> No
 @pytest.mark.parametrize(
     ("signs", "least", "most"), [((1, 1, 1), 0.8, 1.0), ((1, 1, -1), 0.0, 0.0), ((1, 1, 0), 0.0, 0.2)], ids=["lasts", "turns round", "ends"]
 )
-def test_relations_that_fail_on_any_block_are_ignored(
-    signs: tuple[int, int, int], least: float, most: float
-) -> None:
+def test_relations_that_fail_on_any_block_are_ignored(signs: tuple[int, int, int], least: float, most: float) -> None:
     rng = np.random.default_rng(3)
     common = rng.normal(size=900)
     level = np.stack([common, np.repeat(signs, 300) * common + 0.3 * rng.normal(size=900), rng.normal(size=900)], axis=1)
