@@ -22,8 +22,8 @@ from anomaly.errors import AnomalyError, SpecError
 from anomaly.evaluation.report.page import plot_scores
 from anomaly.features.tensors import load_tensors
 from anomaly.pipeline.assess import evaluate_bundle, report_on
+from anomaly.pipeline.data_key import DataKey
 from anomaly.pipeline.kinds import open_line
-from anomaly.pipeline.line import DataKey
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import read_spec
 
@@ -85,7 +85,7 @@ def pretrain(job: Job) -> Path:
 
 
 def _verdict(found: dict[str, Any]) -> str:
-    """The guard's findings as markdown: what was taken and why, and a line a way."""
+    """The transfer guard's findings as markdown: what was taken and why, and a row for each candidate."""
     lines = [f"**{found.get('method', 'target only')}**: {found.get('why', 'only labelled faults were given')}", ""]
     if found.get("negative_transfer"):
         lines += [f"**Negative transfer:** {', '.join(found['negative_transfer'])}", ""]

@@ -128,11 +128,27 @@ def _curve_sensor(line: Any, draws: int, progress: Progress) -> pd.DataFrame:
 
 KINDS: dict[str, Kind] = {
     "camera": Kind(
-        CameraSpec, PICTURES, camera.LAYOUTS, _open_camera, camera.evaluate, camera.score_file, camera.report_plots,
-        _rank_camera, _curve_camera, ("normals", "image AUROC"),
+        spec=CameraSpec,
+        suffixes=PICTURES,
+        layouts=camera.LAYOUTS,
+        open_line=_open_camera,
+        evaluate=camera.evaluate,
+        score_file=camera.score_file,
+        report_plots=camera.report_plots,
+        rank_source=_rank_camera,
+        learning_curve=_curve_camera,
+        curve_axes=("normals", "image AUROC"),
     ),
     "sensor": Kind(
-        SensorSpec, TABLES, sensor.LAYOUTS, _open_sensor, sensor.evaluate, sensor.score_file, sensor.report_plots,
-        _rank_sensor, _curve_sensor, ("normal windows", "ROC-AUC of rows"),
+        spec=SensorSpec,
+        suffixes=TABLES,
+        layouts=sensor.LAYOUTS,
+        open_line=_open_sensor,
+        evaluate=sensor.evaluate,
+        score_file=sensor.score_file,
+        report_plots=sensor.report_plots,
+        rank_source=_rank_sensor,
+        learning_curve=_curve_sensor,
+        curve_axes=("normal windows", "ROC-AUC of rows"),
     ),
-}  # fmt: skip
+}

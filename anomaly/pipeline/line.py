@@ -2,75 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import pandas as pd
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from anomaly.calibration.conformal import Calibrator
-from anomaly.data.files import find_files
-from anomaly.data.records import fingerprint
-from anomaly.errors import DataError, SpecError
+from anomaly.errors import SpecError
 from anomaly.evaluation.figures import Evaluation, Run
 from anomaly.export.detector import Detector
-from anomaly.features.tensors import load_tensors, save_tensors
+from anomaly.pipeline.fitted import Fitted
 from anomaly.schema import InputSchema
 from anomaly.spec import Alarm, Budget, Transfer
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class DataKey:
-    """Which data it is: SHA-256 of what a detector is fitted to, and of the labelled data it is judged by ("" when there is none).
-
-    `stamp` stands for the files' names, sizes and times of change when they were hashed. A key that is handed on holds only while the stamp
-    is the same, so a change of the data is seen however many steps share one key.
-    """
-
-    train: str
-    test: str
-    stamp: str
-
-
-def stamp_of(files: Iterable[Path]) -> str:
-    """A short text that changes when a file is added, removed, or written to. Reads no file."""
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        found = path.stat()
-        digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\n".encode())
-    return digest.hexdigest()
-
-
-def transfer_files(transfer: Transfer) -> list[Path]:
-    """Every file of what the spec's [transfer] names. Raises DataError for a path that is not there."""
-    return [file for path in _named(transfer) for file in _files_under(path)]
-
-
-def with_transfer(own: str, transfer: Transfer) -> str:
-    """A data set's fingerprint, with that of whatever the spec's [transfer] names. Raises DataError for a path that is not there."""
-    named = _named(transfer)
-    if not named:
-        return own
-    digests = [fingerprint(_files_under(path), path) for path in named]
-    return hashlib.sha256(" ".join([own, *digests]).encode()).hexdigest()
-
-
-def _named(transfer: Transfer) -> list[Path]:
-    return [path for path in (transfer.source, transfer.normals, transfer.faults, transfer.source_faults) if path is not None]
-
-
-def _files_under(path: Path) -> list[Path]:
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; it is named under [transfer]")
-    return find_files(path, deep=True) if path.is_dir() else [path]
 
 
 def check_transfer_given(transfer: Transfer) -> None:
@@ -81,41 +29,6 @@ def check_transfer_given(transfer: Transfer) -> None:
 
 def silent(_: str) -> None:
     """A progress callback that says nothing."""
-
-
-@dataclass
-class Fitted:
-    """What the fit step leaves.
-
-    `method` names the scorer, `tensors` are what it has learnt. `held_out` (N,) are the normals' scores in record order, each by a scorer
-    that has not seen the record; `effective` says how many of them are independent. `reference` becomes the bundle's reference.parquet.
-    `report` goes into its manifest. It has at least `normals` (how many records), `held_out_by` (in words), `injected_auroc` (synthetic
-    faults against normals) and `extractor` (its description).
-    """
-
-    method: str
-    tensors: dict[str, Tensor]
-    held_out: NDArray[np.float64]
-    effective: float
-    reference: pd.DataFrame
-    report: dict[str, Any] = field(default_factory=dict)
-
-
-def save_fitted(path: Path, fitted: Fitted) -> None:
-    """Write the fit step's result as one safetensors file."""
-    tensors = {f"scorer.{name}": tensor for name, tensor in fitted.tensors.items()}
-    tensors["held_out"] = torch.from_numpy(fitted.held_out)
-    tensors |= {f"reference.{c}": torch.tensor(fitted.reference[c].to_numpy(dtype=np.float64)) for c in fitted.reference}
-    about = {"scorer": fitted.method, "effective": fitted.effective, "report": fitted.report, "columns": list(fitted.reference)}
-    save_tensors(path, tensors, about)
-
-
-def load_fitted(path: Path) -> Fitted:
-    """Read what `save_fitted` wrote. Raises WeightsError when the file is missing or damaged."""
-    tensors, about = load_tensors(path)
-    scorer = {name.removeprefix("scorer."): tensor for name, tensor in tensors.items() if name.startswith("scorer.")}
-    reference = pd.DataFrame({column: tensors[f"reference.{column}"].numpy() for column in about["columns"]})
-    return Fitted(about["scorer"], scorer, tensors["held_out"].double().numpy(), about["effective"], reference, about["report"])
 
 
 @dataclass(frozen=True)

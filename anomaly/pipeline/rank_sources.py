@@ -1,4 +1,4 @@
-"""Which of several sources to start from: ranked before any training, by how far they are and by what their features tell."""
+"""Which of several other lines to start from: ranked before any training, by their features or by how far their data lies."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from anomaly.pipeline.line import Line, Progress
 def rank_sources(line: Line, sources: Sequence[Path], progress: Progress) -> list[dict[str, Any]]:
     """Sources of a line, the most promising first, with the figures they were ranked by.
 
-    A source is another line's detector (a bundle or an extractor) or its normal data. Detectors are ranked by `logme`: the evidence that
-    their features tell made-up faults from this line's normals. Pictures are ranked by `nearest_ratio`, how far their patches lie from
-    this line's as the spec's own extractor sees them. Records of sensors are ranked by `lent_auroc`, how made-up faults are told from this
-    line's rows with the record lent by CORAL, which is a closed form; where this line has too few rows for that, by
-    `proxy_a_distance` of how sensors correlate. Detectors come before data. Nothing is trained.
+    A source is another line's detector (a bundle or an extractor) or its normal data. Nothing is trained. Detectors come before data.
+
+    Detectors are ranked by `logme` (You et al. 2021): the evidence that their features separate synthetic defects from this line's
+    normals. Pictures are ranked by `nearest_ratio`: how far their patches lie from this line's, as the spec's own extractor sees them.
+    Sensor records are ranked by `lent_auroc`: the AUROC of synthetic faults against this line's rows when the record is lent by CORAL.
+    Where this line has too few rows for that, they are ranked by `proxy_a_distance` (Ben-David et al. 2007) of how the sensors correlate.
+
+    Raises DataError when there are no sources, or one cannot be ranked.
     """
     if not sources:
         raise DataError("no sources given; name bundles, extractors or folders of normal data of other lines")

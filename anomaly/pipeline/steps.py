@@ -1,8 +1,8 @@
 """The path from data to bundle, step by step: pretrain, fit, calibrate, evaluate, export, publish.
 
-Each step's result is one file in the work folder, named by the step and a key over everything that goes into it (data
-fingerprint, spec, code version, the step before). A file that is there is not made again; a file appears whole or not at
-all, so a run that was killed goes on where it stopped. The command line and the flows both walk these steps.
+Each step's result is one file in the work folder, named by the step and a key over everything that goes into it: the data's
+fingerprint, the spec, the version of the code, the step before. A file that is there is not made again. A file appears whole
+or not at all, so a run that was killed goes on where it stopped. The command line and the flows both walk these steps.
 """
 
 from __future__ import annotations
@@ -34,17 +34,19 @@ from anomaly.export.detector import Detector
 from anomaly.export.onnx_graph import check_parity, export_onnx
 from anomaly.features.build import carried_weights
 from anomaly.features.tensors import load_tensors, save_tensors
-from anomaly.pipeline.line import DataKey, Exported, Fitted, Graphs, Line, Progress, load_fitted, save_fitted, silent, stamp_of
+from anomaly.pipeline.data_key import DataKey, stamp_of
+from anomaly.pipeline.fitted import Fitted, load_fitted, save_fitted
+from anomaly.pipeline.line import Exported, Graphs, Line, Progress, silent
 from anomaly.schema import AlarmSettings, InputSchema
 
-PARITY_INPUTS = 200
+PARITY_INPUTS = 200  # random records, and as many real ones, that graph and PyTorch must decide alike
 FIT_FORMAT = 2  # of the fit step's file: one written by other code is not read
 EXAMPLES = 4  # records in a bundle for the edge's self-test
 
 
 @dataclass
 class Steps:
-    """One spec on one data set, with the work folder that holds the steps' results.
+    """One line (a spec on its data), with the work folder that holds the steps' results. Each step takes those before it as needed.
 
     `trained` lists the steps that did work in this process; steps found in the work folder are not in it.
     """
@@ -106,7 +108,7 @@ class Steps:
         return self._once("fit", path, lambda: save_fitted(path, self.line.fit(extractor, self.progress)))
 
     def calibrate(self) -> Path:
-        """The calibrator: normal scores, their independent number, the tail."""
+        """The calibrator: held-out normal scores, how many of them are independent, and the fitted tail."""
         fitted = self.fit()
         path = self._path("calibrate", ".safetensors", fitted.name)
         return self._once("calibrate", path, lambda: self._calibrate(path))
@@ -252,19 +254,19 @@ def _parquet(frame: pd.DataFrame) -> bytes:
 
 
 def _multiply_adds(detector: Detector, raw: NDArray[Any]) -> int:
-    """Of one record: what `anomaly bench` states throughput against."""
+    """Multiply-adds of one record. `anomaly bench` compares throughput with the machine's own limit by them."""
     with FlopCounterMode(display=False) as counter:
         detector.run(raw)
     return int(counter.get_total_flops() // 2)
 
 
 def _singles(batches: list[NDArray[Any]], count: int) -> list[NDArray[Any]]:
-    """The first `count` records as batches of one."""
+    """The first `count` records of batches (N, ...), each as a batch of one (1, ...)."""
     return [record[None] for batch in batches for record in batch][:count]
 
 
 def _example(sessions: Mapping[str, Session], raw: NDArray[Any]) -> bytes:
-    """One raw record with the answers expected of it, one a graph (by the suffix of their names), as npz."""
+    """A raw record with the answers that each graph must give for it, as npz; the suffix of their names says which graph."""
     answers: dict[str, NDArray[Any]] = {"raw": raw}
     for suffix, session in sessions.items():
         answers[f"score{suffix}"], answers[f"p_value{suffix}"], _ = session.run(raw)

@@ -13,7 +13,7 @@ from anomaly.data.pictures.layouts import find_faults, find_pictures
 from anomaly.data.tables.files import find_tables
 from anomaly.edge.sources.picture_folder import PictureFolder
 from anomaly.edge.sources.table_folder import TableFolder
-from anomaly.pipeline.line import with_transfer
+from anomaly.pipeline.data_key import with_transfer
 from anomaly.schema import Channel, InputSchema
 from anomaly.spec import Transfer
 from tests.data.litter import litter

@@ -13,7 +13,7 @@ import pytest
 from anomaly.bundle.archive import read_bundle
 from anomaly.data import records
 from anomaly.data.samples.synthetic import plant
-from anomaly.pipeline.line import stamp_of
+from anomaly.pipeline.data_key import stamp_of
 
 SPEC = """kind = "sensor"
 name = "pump"

@@ -35,7 +35,8 @@ from anomaly.evaluation.report.page import Plot
 from anomaly.export.detector import Detector, GraphForm
 from anomaly.features.tensors import save_tensors
 from anomaly.pipeline import kinds
-from anomaly.pipeline.line import Exported, Fitted, Graphs, Progress
+from anomaly.pipeline.fitted import Fitted
+from anomaly.pipeline.line import Exported, Graphs, Progress
 from anomaly.schema import InputSchema, Part
 from anomaly.spec import SPECS, Alarm, Budget, Transfer, read_spec
 from tests.conftest import run

@@ -14,9 +14,9 @@ import torch
 
 from anomaly.data.samples.synthetic import plant
 from anomaly.errors import WeightsError
+from anomaly.pipeline.fitted import Fitted as FitResult
+from anomaly.pipeline.fitted import load_fitted, save_fitted
 from anomaly.pipeline.kinds import open_line
-from anomaly.pipeline.line import Fitted as FitResult
-from anomaly.pipeline.line import load_fitted, save_fitted
 from anomaly.pipeline.steps import Steps
 from anomaly.scorers.build import load_sensor_scorer
 from anomaly.spec import Pretrain, SensorSpec

@@ -24,7 +24,9 @@ from anomaly.pipeline.camera.judging import Judging
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.pipeline.camera.variants import make_variants
-from anomaly.pipeline.line import Exported, Fitted, Graphs, Progress, transfer_files, with_transfer
+from anomaly.pipeline.data_key import transfer_files, with_transfer
+from anomaly.pipeline.fitted import Fitted
+from anomaly.pipeline.line import Exported, Graphs, Progress
 from anomaly.schema import InputSchema
 from anomaly.scorers.boosted import add_vote, with_vote
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer

@@ -47,6 +47,6 @@ def _patches_apart(theirs: Tensor, ours: Tensor) -> float:
 
 
 def _evidence(line: CameraLine, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture]) -> float:
-    """LogME of each place's features: is there a made-up defect at it?"""
+    """LogME of the features of each place, labelled by whether a synthetic defect lies there."""
     rows, labels = line.judging.marked_places(extractor, preprocess, pictures)
     return logme(rows, labels)

@@ -24,7 +24,9 @@ from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sen
 from anomaly.features.encoder import SensorExtractor, fill_missing
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
-from anomaly.pipeline.line import Exported, Fitted, Graphs, Progress, transfer_files, with_transfer
+from anomaly.pipeline.data_key import transfer_files, with_transfer
+from anomaly.pipeline.fitted import Fitted
+from anomaly.pipeline.line import Exported, Graphs, Progress
 from anomaly.pipeline.sensor.held_out import fit_scorer, held_out_scores, name_suspects
 from anomaly.pipeline.sensor.lending import LentWindows
 from anomaly.pipeline.sensor.record import calibration_scores

@@ -1,0 +1,50 @@
+"""What the fit step leaves, and the file it is kept in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomaly.features.tensors import load_tensors, save_tensors
+
+
+@dataclass
+class Fitted:
+    """What the fit step leaves.
+
+    `method` names the scorer, `tensors` are what it has learnt. `held_out` (N,) are the normals' scores in record order, each by a scorer
+    that has not seen the record; `effective` says how many of them are independent. `reference` becomes the bundle's reference.parquet.
+    `report` goes into its manifest. It has at least `normals` (how many records), `held_out_by` (in words), `injected_auroc` (synthetic
+    faults against normals) and `extractor` (its description).
+    """
+
+    method: str
+    tensors: dict[str, Tensor]
+    held_out: NDArray[np.float64]
+    effective: float
+    reference: pd.DataFrame
+    report: dict[str, Any] = field(default_factory=dict)
+
+
+def save_fitted(path: Path, fitted: Fitted) -> None:
+    """Write the fit step's result as one safetensors file."""
+    tensors = {f"scorer.{name}": tensor for name, tensor in fitted.tensors.items()}
+    tensors["held_out"] = torch.from_numpy(fitted.held_out)
+    tensors |= {f"reference.{c}": torch.tensor(fitted.reference[c].to_numpy(dtype=np.float64)) for c in fitted.reference}
+    about = {"scorer": fitted.method, "effective": fitted.effective, "report": fitted.report, "columns": list(fitted.reference)}
+    save_tensors(path, tensors, about)
+
+
+def load_fitted(path: Path) -> Fitted:
+    """Read what `save_fitted` wrote. Raises WeightsError when the file is missing or damaged."""
+    tensors, about = load_tensors(path)
+    scorer = {name.removeprefix("scorer."): tensor for name, tensor in tensors.items() if name.startswith("scorer.")}
+    reference = pd.DataFrame({column: tensors[f"reference.{column}"].numpy() for column in about["columns"]})
+    return Fitted(about["scorer"], scorer, tensors["held_out"].double().numpy(), about["effective"], reference, about["report"])
