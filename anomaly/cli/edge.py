@@ -71,9 +71,7 @@ def _print_totals(totals: Totals, store: Path) -> None:
 @edge_app.command()
 def monitor(
     bundle: Annotated[str, typer.Argument(help="The bundle (.anomaly), or a release folder or URL whose champion is followed.")],
-    source: Annotated[
-        str, typer.Option(help="A folder of pictures, a growing CSV, rtsp://…, mqtt://…, kafka://…, opc.tcp://…: docs/edge.md.")
-    ],
+    source: Annotated[str, typer.Option(help="A folder of pictures, a growing CSV, rtsp://…, mqtt://…, kafka://…, opc.tcp://…")],
     alerts: Alerts = None,
     once: Once = False,
     store: Annotated[Path, typer.Option(help="The event store (SQLite).")] = Path("anomaly.db"),
