@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -28,6 +28,7 @@ def one_by_one(value: float, channel: Channel) -> float:
     return value
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(limits, limits, st.lists(readings, min_size=4, max_size=4)), min_size=1, max_size=5))
 def test_the_limit_rule_equals_a_plain_loop(columns: list[tuple[float | None, float | None, list[float]]]) -> None:
     channels = [

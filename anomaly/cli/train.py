@@ -118,9 +118,9 @@ def _print_fit(path: Path, steps: Steps) -> None:
     adaptation = fit_report["extractor"].get("adaptation", {})
     if "kept" in adaptation:
         out.print(f"  adaptation to the normals {'kept' if adaptation['kept'] else 'not kept'}: {adaptation['why']}", markup=False)
-    for unit, near in unknown_units(sensor.unit for sensor in manifest.input.sensors).items():
-        meant = f"; did you mean {near!r}?" if near else ""
-        out.print(f"  note: unit {unit!r} is not known to pint and is shown as written{meant}", markup=False)
+    unknown = unknown_units(sensor.unit for sensor in manifest.input.sensors)
+    if unknown:
+        out.print(f"  note: units that pint does not know, shown as they are written: {', '.join(unknown)}", markup=False)
     suspects = sorted(fit_report.get("suspects", {}).items(), key=lambda item: -item[1])
     if suspects:
         out.print(
