@@ -15,7 +15,7 @@ from anomaly.calibration.conformal import fit_calibrator, fit_tail
 from anomaly.calibration.dependence import effective_size, extremal_index, independent_scores
 from anomaly.errors import DataError, SpecError
 from anomaly.spec import Budget
-from tests.reference import naive
+from tests.reference import calibration as naive
 
 
 def p_values(calibrator, scores) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from anomaly.evaluation import metrics, ranges
 from anomaly.evaluation.injected import Ranking, gain_interval
 from anomaly.evaluation.vus import vus
-from tests.reference import naive
+from tests.reference import metrics as naive
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.1, 0.3, 1.0]), st.booleans())

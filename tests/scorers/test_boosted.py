@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.ensemble import AdaBoostClassifier
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
-from anomaly.scorers.boosted import add_vote, fit_adaboost, fit_tradaboost, pooled_features, vote_tensors, with_vote
+from anomaly.scorers.boosted import Vote, add_vote, fit_adaboost, fit_tradaboost, held_out_shares, pooled_features, vote_tensors, with_vote
+from tests.reference import boosting as naive
 
 
 def toy(rows: int, seed: int, flip: float = 0.0, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
@@ -19,14 +22,52 @@ def toy(rows: int, seed: int, flip: float = 0.0, shift: float = 0.0) -> tuple[np
     return x, np.where(rng.random(rows) < flip, 1 - y, y)
 
 
-def test_adaboost_is_scikit_learns() -> None:
-    x, y = toy(200, 0)
-    weights = np.ones(200) / 200
-    ours = fit_tradaboost(np.empty((0, 6)), np.empty(0, np.int64), x, y, 20, balanced=False)
+NO_SOURCE = (np.empty((0, 6)), np.empty(0, np.int64))
+
+
+@pytest.mark.parametrize("balanced", [False, True])
+@pytest.mark.parametrize("seed", range(5))
+def test_adaboost_is_scikit_learns_samme_of_stumps(balanced: bool, seed: int) -> None:
+    x, y = toy(200, seed, flip=0.1, shift=1.0)  # about a quarter of faults
+    weights = np.where(y == 1, 1 / y.sum(), 1 / (1 - y).sum()) / 2 if balanced else np.ones(200) / 200
+    ours = fit_tradaboost(*NO_SOURCE, x, y, 20, balanced=balanced)
     theirs = AdaBoostClassifier(DecisionTreeClassifier(max_depth=1, random_state=0), n_estimators=20, random_state=0).fit(x, y, weights)
-    fresh, _ = toy(500, 1)
-    assert np.array_equal(ours.share(fresh) >= 0.5, theirs.predict(fresh) == 1)
+    fresh, _ = toy(500, 100 + seed)
     assert np.allclose(ours.weights, theirs.estimator_weights_)
+    assert np.array_equal(ours.share(fresh) >= 0.5, theirs.predict(fresh) == 1)
+
+
+def test_tradaboost_without_source_rows_is_adaboost() -> None:
+    x, y = toy(60, 3, flip=0.1, shift=1.0)
+    assert fit_tradaboost(*NO_SOURCE, x, y, 20) == fit_adaboost(x, y, 20)
+    assert len(fit_adaboost(x, y, 20).stumps) == 20  # all rounds vote, not only the second half
+
+
+@given(st.integers(0, 10_000), st.integers(2, 9))
+@settings(max_examples=10, deadline=None)
+def test_tradaboost_is_the_papers(seed: int, rounds: int) -> None:
+    source, target = toy(30, seed, flip=0.2), toy(12, seed + 1, flip=0.1)
+    fresh, _ = toy(100, seed + 2)
+    share = fit_tradaboost(*source, *target, rounds, balanced=False).share(fresh)
+    clear = np.abs(share - 0.5) > 1e-9  # a tie falls by rounding
+    expected = np.array(naive.tradaboost(*source, *target, rounds, fresh))
+    assert np.array_equal((share >= 0.5)[clear], expected[clear] == 1)
+
+
+def test_cross_validated_shares_never_see_the_row_itself() -> None:
+    x, y = toy(40, 5)
+    fitted_on: list[np.ndarray] = []
+
+    def fit(kept: np.ndarray) -> Vote:
+        fitted_on.append(kept)
+        return fit_adaboost(x[kept], y[kept], 5)
+
+    shares = held_out_shares(fit, x, y, 4, np.random.default_rng(0))
+    for kept in fitted_on:
+        held = np.setdiff1d(np.arange(40), kept)
+        assert np.array_equal(shares[held], fit_adaboost(x[kept], y[kept], 5).share(x[held]))
+        assert abs(int(y[held].sum()) - y.sum() / 4) <= 1  # both labels in proportion
+    assert sorted(np.concatenate([np.setdiff1d(np.arange(40), kept) for kept in fitted_on])) == list(range(40))
 
 
 def test_tradaboost_gains_from_a_source_that_fits_more_than_from_one_of_random_labels() -> None:
@@ -39,11 +80,11 @@ def test_tradaboost_gains_from_a_source_that_fits_more_than_from_one_of_random_l
             fit_tradaboost(*toy(400, 200 + seed), target, target_y),
             fit_tradaboost(*toy(400, 300 + seed, flip=0.5), target, target_y),
         ]
-        alone, fits, rubbish = (float(((vote.share(fresh) >= 0.5) == fresh_y).mean()) for vote in votes)
-        gains.append((fits - alone, rubbish - alone))
-    fits_gain, rubbish_gain = np.mean(gains, axis=0)
+        alone, fits, random = (float(((vote.share(fresh) >= 0.5) == fresh_y).mean()) for vote in votes)
+        gains.append((fits - alone, random - alone))
+    fits_gain, random_gain = np.mean(gains, axis=0)
     assert fits_gain > 0.01
-    assert rubbish_gain < fits_gain
+    assert random_gain < fits_gain
 
 
 def test_tradaboost_takes_weight_from_source_records_that_are_wrong() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from anomaly.scorers import coreset
 from anomaly.scorers.coreset import greedy_coreset
-from tests.reference import naive
+from tests.reference import nearest as naive
 
 
 @given(st.integers(0, 10_000), st.integers(2, 40), st.integers(2, 5))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomaly.data.tables.windows import block_folds, stretch_lengths, window_ends, windows_at
-from tests.reference import naive
+from tests.reference import windows as naive
 
 steps = st.lists(st.sampled_from([1.0, 1.0, 1.0, 5.0]), min_size=1, max_size=40)
 

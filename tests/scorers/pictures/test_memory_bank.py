@@ -8,7 +8,7 @@ import torch
 
 from anomaly.scorers.pictures.embedding import embed
 from anomaly.scorers.pictures.memory_bank import OUTSIDE_ROI, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
-from tests.reference import naive
+from tests.reference import nearest as naive
 
 
 def random_banks() -> tuple[list[torch.Tensor], list[BankPlan], FittedBanks]:
