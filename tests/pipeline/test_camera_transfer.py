@@ -12,8 +12,9 @@ from PIL import Image
 
 from anomaly.bundle.archive import CARRIED, read_bundle
 from anomaly.edge.runtime.self_test import self_test
-from anomaly.edge.runtime.session import open_session
+from anomaly.edge.runtime.session import Session, open_session
 from anomaly.errors import SpecError, WeightsError
+from anomaly.features.build import load_vote
 from anomaly.pipeline.camera.curve import camera_curve
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.steps import Steps
@@ -74,9 +75,12 @@ def test_auto_from_normals_alone_judges_every_way(camera: Fitted, darker: Path, 
     assert (found["method"] == "target only") == (best["verdict"] != "helps")
 
 
-def test_labelled_faults_become_a_vote_in_the_graph_or_are_refused(camera: Fitted, tmp_path: Path) -> None:
-    faults = camera.data / "test"
-    out = tmp_path / "b.anomaly"
+def test_labelled_faults_that_the_normals_do_not_give_away_become_a_vote_in_the_graph(camera: Fitted, tmp_path: Path) -> None:
+    """Good parts themselves, a little brighter: to the banks, which hold them, they look more normal than parts never seen."""
+    faults, out = tmp_path / "faults", tmp_path / "b.anomaly"
+    faults.mkdir()
+    for path in sorted((camera.data / "train" / "good").iterdir())[:10]:
+        Image.fromarray((np.asarray(Image.open(path)) * 0.9 + 12).astype(np.uint8)).save(faults / path.name)
     said = run(
         "transfer", camera.bundle, camera.spec, "--data", camera.data / "train" / "good", "--method", "tradaboost",
         "--faults", faults, "--source-faults", faults, "--out", out, "--work", tmp_path / "w",
@@ -84,9 +88,26 @@ def test_labelled_faults_become_a_vote_in_the_graph_or_are_refused(camera: Fitte
     bundle = read_bundle(out)
     labels = bundle.manifest.provenance["fit"]["extractor"]["transfer"]["few_labels"]
     assert labels["faults"] == 10
+    assert {"adaboost", "tradaboost", "over_normal_only"} <= set(labels)
+    assert labels["vote"] in ("adaboost", "tradaboost")
     assert f"vote {labels['vote']}" in said
     assert bundle.manifest.parity["real"]["decisions_that_differ"] == 0
-    assert {"adaboost", "tradaboost", "over_normal_only"} <= set(labels)
+    ours, plain = (Session(read_bundle(path).detector, "cpu") for path in (out, camera.bundle))
+    raised = [ours.run(raw).score[0] - plain.run(raw).score[0] for raw in (np.asarray(Image.open(p))[None] for p in faults.iterdir())]
+    assert np.median(raised) > 0
+    assert min(raised) > -1e-4  # a vote never lowers a score
+
+
+def test_labelled_faults_that_stand_out_anyway_are_refused_as_a_vote(camera: Fitted, tmp_path: Path) -> None:
+    faults = tmp_path / "faults"
+    faults.mkdir()
+    for i in range(3):
+        Image.fromarray(np.random.default_rng(i).integers(255, size=(96, 96)).astype(np.uint8)).save(faults / f"{i}.png")
+    spec = read_spec(camera.spec).model_copy(update={"transfer": Transfer(method="tradaboost", faults=faults)})
+    about = CameraLine(spec, camera.data).pretrain(tmp_path / "e.safetensors", lambda _: None)  # type: ignore[arg-type]
+    assert about["transfer"]["few_labels"]["over_normal_only"]["auroc"] == 1
+    assert about["transfer"]["few_labels"]["vote"] == "none"
+    assert load_vote(tmp_path / "e.safetensors") == {}
 
 
 def test_sources_are_ranked_and_a_curve_is_drawn(camera: Fitted, darker: Path, tmp_path: Path) -> None:
