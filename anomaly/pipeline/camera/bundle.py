@@ -1,4 +1,4 @@
-"""What a camera bundle can be asked: figures on labelled pictures, the score of a file, the pictures of a report."""
+"""What a camera bundle is used for away from the edge: figures on labelled pictures, the score of a file, the plots of a report."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def bundle_color(bundle: Bundle) -> tuple[Color, bool]:
 def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None) -> Evaluation:
     """Figures of a camera bundle on labelled pictures. Raises DataError when there are none.
 
-    Layouts: mvtec (the test part of an MVTec AD, MVTec AD 2, BTAD or VisA folder or of a manifest), folder (subfolders by defect,
-    `good` the normals; flat = all good); found when None.
+    `layout` is "mvtec" (the test part of an MVTec AD, MVTec AD 2, BTAD or VisA folder, or of a manifest) or "folder" (a subfolder for
+    each kind of defect and `good` for the normals; pictures in no subfolder are normals). None takes "mvtec" where there is a test part.
     """
     p, score = bundle.manifest.threshold.p_value, bundle.manifest.threshold.score
     color, deep = bundle_color(bundle)
@@ -41,7 +41,7 @@ def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None) -
 
 
 def _speed(session: Session, pictures: Sequence[Picture], color: Color, deep: bool, count: int = 30) -> dict[str, float | str]:
-    """Median milliseconds a picture on this machine, to decode and to decide, over up to `count` of them."""
+    """Median milliseconds to decode a picture and to decide on it, on this machine, over up to `count` pictures."""
     decode, decide = [], []
     for picture in pictures[:: max(1, len(pictures) // count)][:count]:
         started = time.perf_counter()
@@ -49,10 +49,10 @@ def _speed(session: Session, pictures: Sequence[Picture], color: Color, deep: bo
             raw = read_image(picture.path, color, deep=deep)[None]
         except RecordError:
             continue  # counted where the figures are made
-        read = time.perf_counter()
+        decoded = time.perf_counter()
         session.run(raw)
-        decode.append(read - started)
-        decide.append(time.perf_counter() - read)
+        decode.append(decoded - started)
+        decide.append(time.perf_counter() - decoded)
     where = f"{session.provider}, {session.variant}"
     return {"decode_ms": 1000 * float(np.median(decode)), "decide_ms": 1000 * float(np.median(decide)), "on": where}
 
@@ -77,14 +77,14 @@ def _kind_of(data: Path, path: Path) -> str | None:
 
 
 def score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
-    """One row: record, score, p_value of a picture. Raises RecordError when it cannot be read."""
+    """One row (`record`, `score`, `p_value`) for a picture. Raises RecordError when it cannot be read."""
     color, deep = bundle_color(bundle)
     score, p_value, _ = session.run(read_image(path, color, deep=deep)[None])
     return pd.DataFrame({"record": [str(path)], "score": score.astype(float), "p_value": p_value.astype(float)})
 
 
 def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Plot]:
-    """Pictures with their maps for the report."""
+    """Some of the judged pictures with their anomaly maps, for the report."""
     color, _ = bundle_color(bundle)
     folder = data if data.is_dir() else data.parent
     return plot_pictures(evaluation, lambda record: read_image(folder / record, color).astype(np.uint8), bundle.manifest.threshold.score)

@@ -28,10 +28,12 @@ AT_ONCE = 32
 
 
 def camera_curve(line: CameraLine, method: TransferMethod, sizes: Sequence[int], seeds: int, progress: Progress) -> pd.DataFrame:
-    """Image AUROC (`way`, `normals`, `seed`, `auroc`) on the line's labelled pictures, of the target alone and of one way of transfer.
+    """Image AUROC on the line's labelled pictures, of the target alone and of one method of transfer.
 
-    Sizes beyond what there is stand for all normals. Every seed draws other normals. Banks hold at most 2,000 patches, whatever
-    the spec says. Raises DataError when the line has no labelled pictures, SpecError when its spec names no source.
+    The columns are `way` (the method, or the target alone), `normals` (how many were learnt from), `seed` and `auroc`.
+
+    A size beyond what there is means all normals. Every seed draws other normals. Banks hold at most 2,000 patches, whatever the
+    spec says. Raises DataError when the line has no labelled pictures, SpecError when its spec names no source.
     """
     check_transfer_given(line.spec.transfer)
     if not line.pictures.test:

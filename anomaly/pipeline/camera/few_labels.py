@@ -49,6 +49,7 @@ class Labelled:
 def labelled(normals: Sequence[Tensor], faults: Sequence[Tensor]) -> Labelled:
     """Feature maps of normals and of faults, one (n, C_s, h_s, w_s) a stage, as rows with labels. No stages at all: no pictures.
 
+    >>> import torch
     >>> found = labelled([torch.zeros(3, 8, 4, 4)], [torch.ones(2, 8, 4, 4)])
     >>> found.x.shape, found.y.tolist()
     ((5, 16), [0, 0, 0, 1, 1])

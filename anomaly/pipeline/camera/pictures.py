@@ -117,6 +117,7 @@ class PictureFolder:
 def to_8_bit(raw: NDArray[Any], deep: bool) -> NDArray[np.uint8]:
     """A picture in 8 bits a channel, the depth at which synthetic defects are drawn. `deep` says that it has 16.
 
+    >>> import numpy as np
     >>> to_8_bit(np.array([0, 257, 65535], np.uint16), deep=True)
     array([  0,   1, 255], dtype=uint8)
     """
@@ -126,6 +127,7 @@ def to_8_bit(raw: NDArray[Any], deep: bool) -> NDArray[np.uint8]:
 def from_8_bit(picture: NDArray[np.uint8], deep: bool) -> NDArray[Any]:
     """An 8-bit picture in the camera's own depth: uint16 when `deep`, else as it is.
 
+    >>> import numpy as np
     >>> from_8_bit(np.array([0, 1, 255], np.uint8), deep=True)
     array([    0,   257, 65535], dtype=uint16)
     """

@@ -1,4 +1,4 @@
-"""How promising another line is as a source for a camera: by its detector's features, or by its pictures. Nothing is trained."""
+"""How promising another line is as a source for a camera line, by its detector's features or by its pictures. Nothing is trained."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from anomaly.pipeline.camera.transfer import camera_source, source_normals
 from anomaly.scorers.pictures.embedding import embed, patch_mean_std
 from anomaly.spec import EXTRACTORS
 
-LOOKED_AT = 60  # pictures a side
+COMPARED = 60  # pictures of the source, and as many of this line
 Rows = NDArray[np.float64]
 
 
@@ -29,11 +29,11 @@ def rank_source(line: CameraLine, path: Path) -> dict[str, Any]:
     """The figures of one source: `logme` of a bundle or an extractor, `nearest_ratio` of pictures."""
     own, origin = build_camera_extractor(line.spec)
     preprocess = line.pictures.preprocess(origin)
-    pictures = line.pictures.readable[:: max(1, len(line.pictures.readable) // LOOKED_AT)][:LOOKED_AT]
+    pictures = line.pictures.readable[:: max(1, len(line.pictures.readable) // COMPARED)][:COMPARED]
     if path.suffix in EXTRACTORS:
         extractor, _ = camera_source(line.spec, path)
         return {"source": str(path), "logme": _evidence(line, extractor, preprocess, pictures)}
-    others = source_normals(path)[:LOOKED_AT]
+    others = source_normals(path)[:COMPARED]
     theirs, ours = (line.pictures.features_of(own, preprocess, side) for side in (others, pictures))
     return {"source": str(path), "nearest_ratio": _patches_apart(theirs[0], ours[0])}
 
