@@ -1,0 +1,1 @@
+"""Training extractors on normals (`pretrain_images`, `pretrain_sensors`) and aligning two lines together (`adapt_domains`, `alignment`)."""
