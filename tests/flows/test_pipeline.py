@@ -61,7 +61,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 @pytest.mark.timeout(600)
 def test_a_run_hashes_its_data_once_and_the_next_run_sees_a_change(site: Path, hashed: Counter[str], prefect: None) -> None:
-    from flows.pipeline import pipeline
+    from flows.pipeline import pipeline, publish_flow
 
     arguments = (site / "spec.toml", site / "data", site / "release", site / "out", site / "work")
     first = pipeline(*arguments)
@@ -73,6 +73,11 @@ def test_a_run_hashes_its_data_once_and_the_next_run_sees_a_change(site: Path, h
     made = sorted((site / "work").iterdir())
     assert pipeline(*arguments) == first
     assert sorted((site / "work").iterdir()) == made  # nothing was fitted again
+    assert hashed == {"train.csv": 1, "test.csv": 1}
+
+    hashed.clear()
+    elsewhere = publish_flow(site / "spec.toml", site / "data", site / "elsewhere", site / "work")
+    assert elsewhere.read_bytes() == first.read_bytes()
     assert hashed == {"train.csv": 1, "test.csv": 1}
 
     frame = pd.read_csv(site / "data" / "train.csv")
