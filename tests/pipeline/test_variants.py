@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import torch
+from onnx import numpy_helper
 from PIL import Image
 
 from anomaly.bundle.archive import read_bundle
+from anomaly.export.precision import fp16_extractor
 from anomaly.features.weights import load_network
 from anomaly.pipeline.camera.line import CameraLine
-from anomaly.pipeline.camera.variants import AUROC_LOSS, SHIFT_UNCALIBRATED, VariantVerdict
+from anomaly.pipeline.camera.variants import AUROC_LOSS, SHIFT_UNCALIBRATED, VariantCandidate, VariantJudge, VariantVerdict
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import Bank, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, Pretrain
+from tests.conftest import Fitted
 
 
 def test_a_variant_that_moves_scores_is_left_out_and_the_manifest_says_so(tmp_path: Path) -> None:
@@ -49,3 +53,30 @@ def test_moved_scores_and_a_lost_auroc_are_each_reason_enough() -> None:
     assert not accepted(1.1 * SHIFT_UNCALIBRATED, 0.0)
     assert not accepted(0.0, 1.1 * AUROC_LOSS)
     assert not accepted(float("nan"), 0.0)
+
+
+def broken(content: bytes) -> bytes:
+    """The graph with the weights of its middle convolution shuffled, as a faulty conversion might leave them."""
+    model = onnx.load_from_string(content)
+    stored = {item.name: item for item in model.graph.initializer}
+    weights = [node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.input[1] in stored]
+    item = stored[weights[len(weights) // 2]]
+    values = numpy_helper.to_array(item)
+    item.CopyFrom(numpy_helper.from_array(np.random.default_rng(0).permutation(values.ravel()).reshape(values.shape), item.name))
+    return model.SerializeToString()
+
+
+def test_a_broken_graph_is_refused_and_a_sound_one_is_not(camera: Fitted) -> None:
+    line, steps = camera.steps.line, camera.steps
+    assert isinstance(line, CameraLine)
+    model, held_out, p = read_bundle(camera.bundle).detector, steps.fitted.held_out, steps.threshold().p_value
+    judge = VariantJudge(line.spec, line.pictures, model, held_out, p)
+
+    same = judge.verdict(VariantCandidate("fp16", "fp16", model, held_out, SHIFT_UNCALIBRATED))
+    assert (same.shift, same.decisions_that_differ, same.accepted) == (0.0, 0, True)
+    half = fp16_extractor(model)
+    assert half is not None
+    assert judge.verdict(VariantCandidate("fp16", "fp16", half, held_out, SHIFT_UNCALIBRATED)).accepted
+    wrong = judge.verdict(VariantCandidate("fp16", "fp16", broken(half), held_out, SHIFT_UNCALIBRATED))
+    assert not wrong.accepted
+    assert wrong.shift > SHIFT_UNCALIBRATED

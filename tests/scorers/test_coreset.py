@@ -26,7 +26,7 @@ def test_coreset_of_more_than_there_is_takes_all() -> None:
 
 
 def test_coreset_over_many_blocks_is_the_greedy_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More points than candidates, so that picks must be told from blocks and passes."""
+    """More points than candidates, so that picks are found over several blocks and passes."""
     monkeypatch.setattr(coreset, "CANDIDATES", 8)
     points = torch.randn(150, 4, generator=torch.Generator().manual_seed(5))
     picked = coreset.greedy_coreset(points, 60, torch.Generator().manual_seed(5)).tolist()

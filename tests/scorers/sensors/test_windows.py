@@ -63,4 +63,4 @@ def test_all_rows_of_a_stretch_at_once_answer_as_each_window_alone(seed: int, me
         torch.testing.assert_close(ours[context:], theirs, rtol=1e-5, atol=1e-6)
     last = series[None, len(series) - rows :]
     for ours, theirs in zip(stream(every(preprocess(last)), bare[len(bare) - 1 - context : -1]), alone, strict=False):
-        torch.testing.assert_close(ours, theirs[-1:], rtol=1e-5, atol=1e-6)  # the last row alone, told of those before
+        torch.testing.assert_close(ours, theirs[-1:], rtol=1e-5, atol=1e-6)  # the last row alone, given the scores before it
