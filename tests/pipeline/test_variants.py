@@ -55,14 +55,16 @@ def test_moved_scores_and_a_lost_auroc_are_each_reason_enough() -> None:
     assert not accepted(float("nan"), 0.0)
 
 
-def broken(content: bytes) -> bytes:
-    """The graph with the weights of its middle convolution shuffled, as a faulty conversion might leave them."""
+def broken(content: bytes, factor: float = 1.0) -> bytes:
+    """The graph with the weights of its middle convolution shuffled, as a faulty conversion might leave them, and times a factor."""
     model = onnx.load_from_string(content)
     stored = {item.name: item for item in model.graph.initializer}
     weights = [node.input[1] for node in model.graph.node if node.op_type == "Conv" and node.input[1] in stored]
     item = stored[weights[len(weights) // 2]]
     values = numpy_helper.to_array(item)
-    item.CopyFrom(numpy_helper.from_array(np.random.default_rng(0).permutation(values.ravel()).reshape(values.shape), item.name))
+    with np.errstate(invalid="ignore"):  # 0 times infinity is no number: as wanted
+        shuffled = np.random.default_rng(0).permutation(values.ravel()).reshape(values.shape) * values.dtype.type(factor)
+    item.CopyFrom(numpy_helper.from_array(shuffled, item.name))
     return model.SerializeToString()
 
 
@@ -80,3 +82,6 @@ def test_a_broken_graph_is_refused_and_a_sound_one_is_not(camera: Fitted) -> Non
     wrong = judge.verdict(VariantCandidate("fp16", "fp16", broken(half), held_out, SHIFT_UNCALIBRATED))
     assert not wrong.accepted
     assert wrong.shift > SHIFT_UNCALIBRATED
+    overflowing = judge.verdict(VariantCandidate("fp16", "fp16", broken(half, np.inf), held_out, SHIFT_UNCALIBRATED))
+    assert not overflowing.accepted
+    assert np.isfinite(overflowing.shift)  # as the manifest needs it

@@ -31,6 +31,7 @@ from anomaly.spec import CameraSpec
 
 RANGES_FROM = 64  # normal pictures that the ranges of the 8-bit convolutions are measured on
 JUDGED = 60  # normal pictures, and as many synthetic defects on them, that a variant is judged by
+NOT_FINITE = 1e9  # counted for a score that is none (overflow in float16): such a variant is refused
 AUROC_LOSS = 0.01  # of synthetic defects against normals, at most
 SHIFT = 0.25  # mean difference of scores, in standard deviations of normal scores, at most
 SHIFT_UNCALIBRATED = 0.1  # the same where nothing is calibrated again: a score that close to the threshold may be decided otherwise
@@ -223,6 +224,7 @@ class VariantJudge:
         session = Session(graph, "cpu")
         answers = [session.run(raw) for raw in (*self.normals, *self.defects)]
         scores = np.array([float(answer.score[0]) for answer in answers])
+        scores = np.nan_to_num(scores, nan=NOT_FINITE, posinf=NOT_FINITE, neginf=-NOT_FINITE)
         decisions = np.array([float(answer.p_value[0]) <= self.p for answer in answers])
         return _Answers(scores[: len(self.normals)], scores[len(self.normals) :], decisions)
 
