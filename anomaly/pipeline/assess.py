@@ -23,7 +23,7 @@ def evaluate_bundle(bundle: Bundle, session: Session, data: Path, layout: str | 
     """
     kind = kind_of(bundle)
     if layout is not None and layout not in kind.layouts:
-        raise DataError(f"--layout {layout} does not fit a {bundle.manifest.kind} bundle")
+        raise DataError(f"--layout {layout} does not fit a {bundle.manifest.kind} bundle; it has {', '.join(kind.layouts)}")
     return kind.evaluate(bundle, session, data, layout)
 
 

@@ -39,6 +39,7 @@ from anomaly.pipeline.fitted import Fitted, load_fitted, save_fitted
 from anomaly.pipeline.line import Exported, Graphs, Line, Progress, silent
 from anomaly.schema import AlarmSettings, InputSchema
 
+NOT_FITTED_BY = ("name", "version", "budget", "alarm")  # parts of a spec
 PARITY_INPUTS = 200  # random records, and as many real ones, that graph and PyTorch must decide alike
 FIT_FORMAT = 2  # of the fit step's file: one written by other code is not read
 EXAMPLES = 4  # records in a bundle for the edge's self-test
@@ -77,9 +78,10 @@ class Steps:
         text = json.dumps([step, __version__, torch.__version__, *inputs], sort_keys=True, default=str)
         return self.work / f"{step}-{hashlib.sha256(text.encode()).hexdigest()[:16]}{suffix}"
 
-    def _spec_part(self, *names: str) -> dict[str, Any]:
+    def _spec_less(self, *settled: str) -> dict[str, Any]:
+        """The spec as far as anything is fitted by it (further kinds have parts of their own), less what an earlier step's key holds."""
         whole = self.line.spec.model_dump(mode="json")
-        return {name: whole[name] for name in ("kind", "seed", "input", "extractor", *names) if name in whole}  # cameras: no calibration
+        return {name: part for name, part in whole.items() if name not in (*NOT_FITTED_BY, *settled)}
 
     def _once(self, step: str, path: Path, make: Callable[[], object]) -> Path:
         if self._done.get(step) == path:
@@ -97,13 +99,13 @@ class Steps:
         """The extractor file: the one given, or made from the pretrained weights and the normals."""
         if self.extractor is not None:
             return self.extractor
-        path = self._path("pretrain", ".safetensors", self.data_key.train, self._spec_part("pretrain", "transfer", "scorer"))
+        path = self._path("pretrain", ".safetensors", self.data_key.train, self._spec_less())
         return self._once("pretrain", path, lambda: self.line.pretrain(path, self.progress))
 
     def fit(self) -> Path:
         """The fitted scorer with held-out normal scores."""
         extractor = self.pretrain()
-        asked = self._spec_part("scorer", "calibration")
+        asked = self._spec_less("pretrain", "transfer")
         path = self._path("fit", ".safetensors", FIT_FORMAT, self.data_key.train, self._extractor_key, asked)
         return self._once("fit", path, lambda: save_fitted(path, self.line.fit(extractor, self.progress)))
 
@@ -119,7 +121,7 @@ class Steps:
     def evaluate(self) -> Path:
         """Figures on the labelled part of the data as JSON; a file that says so when there is none."""
         calibrated = self.calibrate()
-        path = self._path("evaluate", ".json", calibrated.name, self.data_key.test, self._spec_part("budget"))
+        path = self._path("evaluate", ".json", calibrated.name, self.data_key.test, self.line.spec.model_dump(mode="json")["budget"])
         return self._once("evaluate", path, lambda: self._evaluate(path))
 
     def _evaluate(self, path: Path) -> None:

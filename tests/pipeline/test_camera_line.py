@@ -15,6 +15,7 @@ from anomaly.evaluation.injected import joined
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages
 from anomaly.pipeline.camera.judging import Judging
+from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import Bank, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec
@@ -64,6 +65,18 @@ def preprocess() -> ImagePreprocess:
 
 
 # --- pictures ---
+
+
+def test_weights_in_a_file_count_as_data(parts: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "w.pth"
+    spec = SPEC.model_copy(update={"extractor": CameraExtractor(stages=("blocks.4",), weights=weights)})
+    without = CameraLine(spec, parts).fingerprint()
+    assert without == CameraLine(SPEC, parts).fingerprint()  # a file that is not there: an error when it is opened
+    weights.write_bytes(b"one")
+    first = CameraLine(spec, parts).fingerprint()
+    weights.write_bytes(b"two")
+    assert len({without, first, CameraLine(spec, parts).fingerprint()}) == 3
+    assert weights in CameraLine(spec, parts).files()
 
 
 def test_a_broken_picture_is_noted_and_left_out(parts: Path, tmp_path: Path, preprocess: ImagePreprocess) -> None:

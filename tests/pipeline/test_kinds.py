@@ -37,6 +37,7 @@ from anomaly.features.tensors import save_tensors
 from anomaly.pipeline import kinds
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.line import Exported, Graphs, Progress
+from anomaly.pipeline.steps import Steps
 from anomaly.schema import InputSchema, Part
 from anomaly.spec import SPECS, Alarm, Budget, Transfer, read_spec
 from tests.conftest import run
@@ -293,6 +294,17 @@ def test_a_further_kind_goes_from_normals_to_an_alarm(site: Path) -> None:
     assert opened["data"]["record"] == "007.npy"
     assert opened["data"]["cause"].startswith("line 2")
     assert closed["data"]["record"] == "010.npy"
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_key_of_its_own_spec_is_seen_when_it_changes(site: Path) -> None:
+    def fitted(more: str) -> Path:
+        (site / "spec.toml").write_text('kind = "spectrum"\n' + more)
+        return Steps(kinds.open_line(read_spec(site / "spec.toml"), site / "data"), site / "work").fit()
+
+    first = fitted('name = "lamp"\n')
+    assert fitted('name = "lamp"\nsmooth = 9\n') != first
+    assert fitted('name = "other"\n[budget]\nfalse_alarm_rate = 0.05\n') == first  # nothing is fitted by these
 
 
 @pytest.mark.usefixtures("registered")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from anomaly.atomic import sha256_file
 from anomaly.calibration.conformal import Calibrator
 from anomaly.data.pictures.defects import inject
 from anomaly.data.pictures.layouts import near_duplicates
@@ -44,14 +46,21 @@ class CameraLine:
         self.judging = Judging(spec, self.pictures)
 
     def files(self) -> list[Path]:
-        return [*(p.path for p in self.pictures.train), *self._test_files(), *transfer_files(self.spec.transfer)]
+        return [*(p.path for p in self.pictures.train), *self._test_files(), *transfer_files(self.spec.transfer), *self._weights()]
 
     def fingerprint(self) -> str:
-        return with_transfer(fingerprint((p.path for p in self.pictures.train), self.pictures.root), self.spec.transfer)
+        own = with_transfer(fingerprint((p.path for p in self.pictures.train), self.pictures.root), self.spec.transfer)
+        digests = [sha256_file(path) for path in self._weights()]
+        return hashlib.sha256(" ".join([own, *digests]).encode()).hexdigest() if digests else own
 
     def test_fingerprint(self) -> str:
         files = self._test_files()
         return fingerprint(files, self.pictures.root) if files else ""
+
+    def _weights(self) -> list[Path]:
+        """The backbone's weights, where the spec names a file of them; one that is not there is an error when it is opened."""
+        path = self.spec.extractor.weights
+        return [path] if path is not None and path.is_file() else []
 
     def _test_files(self) -> list[Path]:
         return [p for q in self.pictures.test for p in (q.path, q.mask) if p is not None]
