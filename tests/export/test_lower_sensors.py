@@ -1,0 +1,144 @@
+"""Each part of a sensor detector, written as a graph, answers as its PyTorch module does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from torch import nn
+
+import anomaly.export.lower_sensors  # noqa: F401  (registers the functions)
+from anomaly.export.lower import lower
+from anomaly.export.writer import GraphWriter
+from anomaly.features.encoder import SensorEncoder, SensorExtractor
+from anomaly.features.preprocess import SensorPreprocess
+from anomaly.scorers.build import fit_sensor_scorer
+from anomaly.scorers.sensors.windows import RecoveryDamping, RecoveryDampingStream
+from tests.scorers.sensors.fitting import METHODS
+
+Arrays = list[NDArray[np.float32]]
+
+
+def both(
+    module: nn.Module, inputs: Sequence[torch.Tensor], free: Sequence[int], *, listed: int = 0
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """(PyTorch's, ONNX Runtime's) answers; axis `free[i]` of input i is left open, the first `listed` inputs are given as one list."""
+    write = GraphWriter()
+    names = []
+    for index, (value, axis) in enumerate(zip(inputs, free, strict=True)):
+        shape = [f"free{index}" if position == axis else size for position, size in enumerate(value.shape)]
+        names.append(write.input(f"x{index}", np.float32, shape))
+    answers = lower(module, write, *names)
+    with torch.inference_mode():
+        theirs = module(list(inputs[:listed]), *inputs[listed:]) if listed else module(*inputs)
+    theirs = [theirs] if isinstance(theirs, torch.Tensor) else list(theirs)
+    assert len(theirs) == len(answers)
+    for index, (name, answer) in enumerate(zip(answers, theirs, strict=True)):
+        write.output(name, f"y{index}", np.float32, [f"y{index}.{axis}" for axis in range(answer.ndim)])
+    session = ort.InferenceSession(write.content(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {name: value.numpy() for name, value in zip(names, inputs, strict=True)})
+    return list(zip(theirs, map(torch.from_numpy, found), strict=True))
+
+
+def agree(module: nn.Module, inputs: Sequence[torch.Tensor], free: Sequence[int], rtol: float = 1e-5, *, listed: int = 0) -> None:
+    for theirs, ours in both(module.eval(), inputs, free, listed=listed):
+        torch.testing.assert_close(ours, theirs, rtol=rtol, atol=rtol)
+
+
+def readings(count: int, rows: int, sensors: int, seed: int) -> torch.Tensor:
+    """Raw windows (N, T, C) with single readings, whole rows and one sensor missing, and one reading far out."""
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(count, rows, sensors)).cumsum(axis=1).astype(np.float32)
+    values += rng.normal(scale=10, size=sensors).astype(np.float32)
+    values[rng.random(values.shape) < 0.05] = np.nan
+    values[rng.random((count, rows)) < 0.05] = np.nan
+    values[0, : rows // 2] = np.nan
+    values[-1, :, 0] = np.nan
+    values[0, -1, -1] = 1e20
+    return torch.from_numpy(values)
+
+
+def preprocess(sensors: int, seed: int) -> SensorPreprocess:
+    generator = torch.Generator().manual_seed(seed)
+    return SensorPreprocess(10 * torch.randn(sensors, generator=generator), 0.5 + torch.rand(sensors, generator=generator))
+
+
+def encoder(channels: int) -> SensorEncoder:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return SensorEncoder(channels)
+
+
+def scorer(method: str, extractor: SensorExtractor, sensors: int) -> nn.Module:
+    """A scorer fitted on features of random windows; with one sensor more than a relation needs."""
+    rows = extractor.rows
+    z = torch.randn(60, 1, rows, sensors, generator=torch.Generator().manual_seed(3)) + torch.linspace(0, 2, 60)[:, None, None, None]
+    with torch.inference_mode():
+        features = SensorExtractor(rows, extractor.encoder)(torch.cat([z, torch.ones_like(z)], dim=1))
+    return fit_sensor_scorer(method, features, sensors, np.arange(60) * rows, rows, seed=0)  # type: ignore[arg-type]
+
+
+SHAPES = st.tuples(st.integers(1, 5), st.sampled_from([6, 9, 15, 30]), st.integers(0, 50), st.integers(1, 40), st.integers(0, 1000))
+
+
+@given(shape=SHAPES, learnt=st.sampled_from([0, 1, 4]), method=st.sampled_from(METHODS))
+@settings(max_examples=40, deadline=None)
+def test_windows_are_scored_alike(shape: tuple[int, int, int, int, int], learnt: int, method: str) -> None:
+    count, window, context, sensors, seed = shape
+    extractor = SensorExtractor(window, encoder(learnt) if learnt else None).requires_grad_(False).eval()
+    raw = readings(count, context + window, sensors, seed)
+    standard = preprocess(sensors, seed)
+    agree(standard, [raw], [0])
+    with torch.inference_mode():
+        features = extractor(standard(raw))
+    agree(extractor, [standard(raw)], [0])
+    fitted = scorer(method, extractor, sensors)
+    agree(fitted, [m[:, :, -1:] for m in features], [0] * len(features), 1e-4, listed=len(features))
+    agree(RecoveryDamping(fitted), features, [0] * len(features), 1e-4, listed=len(features))
+
+
+@given(
+    shape=SHAPES,
+    method=st.sampled_from(METHODS),
+)
+@settings(max_examples=25, deadline=None)
+def test_rows_that_follow_each_other_are_scored_alike(shape: tuple[int, int, int, int, int], method: str) -> None:
+    more, window, context, sensors, seed = shape
+    extractor = SensorExtractor(window, every_row=True).eval()
+    standard = preprocess(sensors, seed)
+    x = standard(readings(1, window + 7 * more - 7, sensors, seed))
+    agree(extractor, [x], [2])
+    with torch.inference_mode():
+        features = extractor(x)
+    before = 3 * torch.rand(context, generator=torch.Generator().manual_seed(seed))
+    damping = RecoveryDampingStream(scorer(method, extractor, sensors), context, extractor.step)
+    agree(damping, [*features, before], [2, 2, 2, -1], 1e-4, listed=3)
+
+
+@pytest.mark.parametrize("dilations", [(1,), (1, 2, 4, 8)])
+def test_the_encoder_answers_alike(dilations: tuple[int, ...]) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        agree(SensorEncoder(3, dilations).requires_grad_(False), [torch.randn(4, 5, 40)], [0])
+
+
+def test_a_graph_takes_any_number_of_windows_and_of_rows() -> None:
+    """Sizes that are left open are not those of the example."""
+    write = GraphWriter()
+    raw = write.input("raw", np.float32, ["N", 230, 3])
+    standard, extractor = preprocess(3, 0), SensorExtractor(30).eval()
+    damping = RecoveryDamping(scorer("deviation", extractor, 3)).eval()
+    score, _ = lower(damping, write, *lower(extractor, write, *lower(standard, write, raw)))
+    write.output(score, "score", np.float32, ["N"])
+    session = ort.InferenceSession(write.content(), providers=["CPUExecutionProvider"])
+    for count in (1, 2, 17):
+        window = readings(count, 230, 3, count)
+        with torch.inference_mode():
+            expected = damping(extractor(standard(window)))[0]
+        torch.testing.assert_close(torch.from_numpy(session.run(None, {"raw": window.numpy()})[0]), expected, rtol=1e-5, atol=1e-5)
