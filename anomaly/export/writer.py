@@ -116,7 +116,6 @@ class GraphWriter:
         content: bytes = model.SerializeToString(deterministic=True)
         return content
 
-
     def _needed(self) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
         """The nodes that lead to an output, and the constants that they read."""
         kept, read = [], {item.name for item in self._outputs}

@@ -113,9 +113,9 @@ def test_signatures_are_the_contract(camera: Fitted, sensor: Fitted) -> None:
     assert all(np.isfinite(part).all() for part in answer)
 
 
-@pytest.mark.parametrize("block", [2048, 64])
+@pytest.mark.parametrize("block", [1024, 64])
 def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    """The search alone in 8 bits equals PyTorch on rounded queries; with small blocks the banks are searched in two steps."""
+    """The search alone in 8 bits equals PyTorch on rounded queries; with small blocks a bank is searched in several."""
     monkeypatch.setattr("anomaly.scorers.pictures.patches.BLOCK", block)
     detector = camera.steps.detector()
     noise, real = camera.steps.line.examples(read_bundle(camera.bundle).manifest.input, 12, np.random.default_rng(5))

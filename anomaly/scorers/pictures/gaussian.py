@@ -39,8 +39,8 @@ class PlaceGaussians(nn.Module):
         self.register_buffer("usual", usual)  # (2,): mean and standard deviation of the largest distance in an unseen normal picture
         self.register_buffer("count", count)  # (): pictures it was fitted on
 
-    def forward(self, features: Tensor, roi: Roi = ()) -> Tensor:
-        """(N, D, h, w) -> standardised distance map (N, 1, h, w). `roi` changes nothing, for no place depends on another."""
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, D, h, w) -> standardised distance map (N, 1, h, w)."""
         high, wide = features.shape[-2:]
         return standardise(_ungroup(self._whitened(features).square().sum(3).sqrt(), high, wide), self.usual)
 

@@ -55,7 +55,7 @@ class MemoryBank(nn.Module):
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """One map (N, C_s, h_s, w_s) a stage -> score (N,), map (N, h, w) on the finest grid among the banks."""
-        return combine_maps([bank(features[plan.stage], self.roi) for plan, bank in zip(self.plans, self.banks, strict=True)], self.roi)
+        return combine_maps([bank(features[plan.stage]) for plan, bank in zip(self.plans, self.banks, strict=True)], self.roi)
 
 
 def combine_maps(maps: Sequence[Tensor], roi: Roi = ()) -> tuple[Tensor, Tensor]:
@@ -155,7 +155,7 @@ def recalibrate(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequen
         found = features[plan.stage]
         if isinstance(bank, PatchBank):
             high, wide = found.shape[-2:]
-            distances = bank.leave_one_out_distances(embed(found, plan.metric, bank.center, bank.spread), high, wide, scorer.roi)
+            distances = bank.leave_one_out_distances(embed(found, plan.metric, bank.center, bank.spread), high, wide)
             banks.append(bank.recalibrated(unseen_max_mean_std(distances, scorer.roi)))
         else:
             joined = torch.cat([one[plan.stage] for one in (features, borrowed) if one])

@@ -1,9 +1,6 @@
-"""PatchCore's memory bank of normal patches (Roth et al. 2022, arXiv:2106.08265): distance to the nearest of them, searched in two steps.
+"""PatchCore's memory bank of normal patches (Roth et al. 2022, arXiv:2106.08265): the exact distance of each place to the nearest of them.
 
-Patches are kept in the order the coreset picked them, so the first half is a coreset of its own, only coarser. Every place is compared with
-this half. Only the eighth of a picture's places that are farthest from it are compared with the rest: the worst places make the score,
-and the others keep a distance that is at most too large. That is little more than half the work, and costs no accuracy
-(docs/results/pictures.md).
+Every place is compared with every patch. So a place's distance depends on its own features alone, and moves by no more than they do.
 """
 
 from __future__ import annotations
@@ -12,12 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from anomaly.scorers.coreset import greedy_coreset
-from anomaly.scorers.pictures.embedding import Metric, Roi, embed, patch_mean_std, roi_mask, standardise, unseen_max_mean_std
+from anomaly.scorers.pictures.embedding import Metric, Roi, embed, patch_mean_std, standardise, unseen_max_mean_std
 
 LEVELS = 127  # patches are rounded to whole numbers in -127..127
-BLOCK = 2048  # patches a matrix product of the search: the products of one block stay in the cache; a bank of one is searched whole
-COARSE = 2  # one in so many patches is compared with every place
-REFINED = 8  # one in so many places of a picture, the farthest from those patches, is compared with all
+BLOCK = 1024  # patches a matrix product of the search: the products of one block stay in the cache
 
 
 class PatchBank(nn.Module):
@@ -46,52 +41,36 @@ class PatchBank(nn.Module):
         self.register_buffer("owner", owner)  # (M,) int32: the picture of the fit that a patch came from
         self.register_buffer("squared", patches.to(torch.float32).square().sum(1), persistent=False)
 
-    def forward(self, features: Tensor, roi: Roi = ()) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """(N, C, h, w) -> standardised distance map (N, 1, h, w)."""
         count, _, high, wide = features.shape
         queries = embed(features, self.metric, self.center, self.spread) / self.step
-        distance = self.distance(queries, self.squared, roi_mask(roi, high, wide) if roi else None, high * wide)
-        return standardise(distance.reshape(count, high, wide), self.usual)
+        return standardise(self.distance(queries, self.squared).reshape(count, high, wide), self.usual)
 
-    def distance(self, queries: Tensor, squared: Tensor, inside: Tensor | None, each: int) -> Tensor:
-        """Queries (N * each, D) in steps, each picture's together -> distance (N, each) to the nearest patch, in the features' own units.
+    def distance(self, queries: Tensor, squared: Tensor) -> Tensor:
+        """Queries (Q, D) in steps -> Euclidean distance (Q,) to the nearest patch, in the features' own units.
 
-        Euclidean. Places that are not among the farthest `inside` (h, w; all when None) keep their distance to the first patches, which is
-        never too small. `squared` (M,) is the patches' |b|^2; infinity takes a patch out.
+        `squared` (M,) is the patches' |b|^2; infinity takes a patch out.
         """
-        total = self.patches.shape[0]
-        first = total if total <= BLOCK else -(-total // COARSE)
-        length = queries.square().sum(1)  # does not change which patch is nearest, and is added afterwards
-        near = (self._nearest(queries, squared, 0, first) + length).reshape(-1, each)
-        if first < total:
-            looked_at = near if inside is None else near.masked_fill(~inside.flatten(), -torch.inf)
-            far = looked_at.topk(-(-each // REFINED), dim=1, sorted=False).indices
-            rows = (far + each * torch.arange(near.shape[0], device=far.device).unsqueeze(1)).flatten()
-            beyond = self._nearest(queries[rows], squared, first, total) + length[rows]
-            near = near.scatter(1, far, torch.minimum(near.gather(1, far), beyond.reshape(far.shape)))
-        return near.clamp(min=0.0).sqrt() * self.step
-
-    def _nearest(self, queries: Tensor, squared: Tensor, start: int, stop: int) -> Tensor:
-        """Queries (Q, D) -> |b|^2 - 2 q.b (Q,) of the nearest of the patches from `start` to `stop`, block by block."""
         best: Tensor | None = None
-        for begin in range(start, stop, BLOCK):
-            part = slice(begin, min(begin + BLOCK, stop))
+        for begin in range(0, len(self.patches), BLOCK):
+            part = slice(begin, min(begin + BLOCK, len(self.patches)))
             nearest = (squared[part] - 2.0 * (queries @ self.patches[part].to(torch.float32).T)).amin(dim=1)
             best = nearest if best is None else torch.minimum(best, nearest)
         assert best is not None, "a bank holds at least one patch"
-        return best
+        # |q|^2 does not change which patch is nearest, and is added afterwards.
+        return (best + queries.square().sum(1)).clamp(min=0.0).sqrt() * self.step
 
-    def leave_one_out_distances(self, patches: Tensor, high: int, wide: int, roi: Roi = ()) -> Tensor:
+    def leave_one_out_distances(self, patches: Tensor, high: int, wide: int) -> Tensor:
         """Distances (N, h, w) of the pictures it was fitted on, in their order, each to the patches of all others.
 
         `patches` (N * h * w, D) are theirs, as `embed` gives them.
         """
-        inside = roi_mask(roi, high, wide) if roi else None
         pictures = patches.reshape(-1, high * wide, patches.shape[1])
         result = torch.empty(len(pictures), high, wide)
         for index, own in enumerate(pictures):
             others = self.squared.masked_fill(self.owner == index, torch.inf)
-            result[index] = self.distance(own / self.step, others, inside, high * wide).reshape(high, wide)
+            result[index] = self.distance(own / self.step, others).reshape(high, wide)
         return result.nan_to_num(posinf=float(result[result.isfinite()].max()) if result.isfinite().any() else 0.0)
 
     def leave_one_out(self, picture: int) -> PatchBank:
@@ -122,6 +101,6 @@ def fit_patch_bank(
     codes = torch.round(patches[picked] / step).to(torch.int8)
     high, wide = maps.shape[-2:]
     bank = PatchBank(metric, codes, center, spread, step, torch.tensor([0.0, 1.0]), (picked // (high * wide)).to(torch.int32))
-    distances = bank.leave_one_out_distances(patches[: own * high * wide], high, wide, roi)
+    distances = bank.leave_one_out_distances(patches[: own * high * wide], high, wide)
     bank.usual.copy_(unseen_max_mean_std(distances, roi))
     return bank, distances

@@ -43,25 +43,6 @@ def test_bank_distance_is_the_distance_to_the_nearest_patch() -> None:
     np.testing.assert_allclose(score.numpy(), heat.amax(dim=(1, 2)).numpy())  # 2 % of 16 places is one
 
 
-def test_a_bank_is_searched_in_two_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every place sees the first half of the patches, the eighth of the places looked at that are farthest from those all of them."""
-    monkeypatch.setattr("anomaly.scorers.pictures.patches.BLOCK", 7)
-    generator = torch.Generator().manual_seed(4)
-    features, roi = [torch.randn(12, 8, 6, 6, generator=generator)], [(0.0, 0.0, 0.5, 1.0)]
-    scorer = fit_memory_bank(features, [BankPlan(0, "raw", 100)], 1.0, generator, roi=roi).scorer
-    bank, new = scorer.banks[0], torch.randn(3, 8, 6, 6, generator=generator)
-    queries = embed(new, "raw", bank.center, bank.spread).numpy()
-    patches = bank.patches.numpy() * float(bank.step)
-    first, whole = (naive.nearest_distances(queries, part).reshape(3, 36) for part in (patches[:50], patches))
-    left = np.arange(36) % 6 < 3
-    for picture in range(3):
-        far = np.argsort(np.where(left, first[picture], -np.inf))[-5:]  # 36 places: five are an eighth
-        first[picture, far] = whole[picture, far]
-    heat = scorer([new])[1]
-    expected = (first - float(bank.usual[0])) / float(bank.usual[1])
-    np.testing.assert_allclose(heat.flatten(1).numpy()[:, left], expected[:, left], rtol=1e-4, atol=1e-4)
-
-
 def test_held_out_scores_leave_the_pictures_own_patches_out() -> None:
     features, plans, fitted = random_banks()
     for picture in range(6):
