@@ -6,7 +6,6 @@ import copy
 from collections.abc import Sequence
 from typing import Literal
 
-from timm.models import create_feature_extractor  # torchvision's, taught which layers of timm to leave untraced
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -40,6 +39,9 @@ class NetworkStages(Stages):
     """
 
     def __init__(self, network: nn.Module, stages: Sequence[str]) -> None:
+        # Imported here: it takes seconds, and detectors of sensors need none of it. It is torchvision's, taught what of timm not to trace.
+        from timm.models import create_feature_extractor
+
         super().__init__(stages)
         try:
             self.body = create_feature_extractor(network, return_nodes={name: name for name in stages})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pydantic import BaseModel
@@ -18,11 +18,13 @@ from anomaly.data.files import PICTURES, TABLES
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import BundleError, DataError, SpecError
 from anomaly.evaluation.figures import Evaluation
-from anomaly.evaluation.report.page import Plot
 from anomaly.pipeline.camera import bundle as camera
 from anomaly.pipeline.line import Line, LineSpec, Progress
 from anomaly.pipeline.sensor import bundle as sensor
 from anomaly.spec import CameraSpec, SensorSpec
+
+if TYPE_CHECKING:
+    from anomaly.evaluation.report.page import Plot
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,13 @@ def windows_at(
     """
     if known is None:
         return np.ascontiguousarray(sliding_window_view(values, rows, axis=0)[ends - rows + 1].transpose(0, 2, 1))
-    padded = np.concatenate([np.full((rows - 1, values.shape[1]), np.nan, dtype=np.float32), values])
-    windows = np.ascontiguousarray(sliding_window_view(padded, rows, axis=0)[ends].transpose(0, 2, 1))
+    if not len(ends):
+        return np.empty((0, rows, values.shape[1]), np.float32)
+    first = int(ends.min()) - rows + 1
+    part = values[max(0, first) : int(ends.max()) + 1]  # only these rows are copied, not a table of a million
+    if first < 0:
+        part = np.concatenate([np.full((-first, values.shape[1]), np.nan, dtype=np.float32), part])
+    windows = windows_at(part, ends - first, rows)
     windows[np.arange(rows)[None, :] < rows - known[:, None]] = np.nan
     return windows
 
@@ -60,16 +65,18 @@ def stack_windows(
 
     Beside them the place (n,) each ends at, counted over all tables with a gap between them.
     """
-    parts, ends, offset = [], [], 0
-    for values, found in series:
-        if len(found):
-            parts.append(windows_at(values, found, rows))
-            ends.append(found + offset)
-        offset += len(values) + 2 * rows
-    if not parts:
+    if not any(len(found) for _, found in series):
         return np.empty((0, rows, series[0][0].shape[1]), np.float32), np.empty(0, np.int64)
-    step = -(-sum(len(found) for found in ends) // most)
-    return np.concatenate(parts)[::step], np.concatenate(ends)[::step]
+    step = -(-sum(len(found) for _, found in series) // most)
+    parts, ends, offset, seen = [], [], 0, 0
+    for values, found in series:  # thinned before anything is copied: a window is many times the size of its row
+        taken = found[-seen % step :: step]
+        if len(taken):
+            parts.append(windows_at(values, taken, rows))
+            ends.append(taken + offset)
+        offset += len(values) + 2 * rows
+        seen += len(found)
+    return np.concatenate(parts), np.concatenate(ends)
 
 
 def block_folds(ends: NDArray[np.int64], folds: int, rows: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,9 @@ from anomaly.data.pictures.reading import Color, Picture, read_image
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation.figures import Evaluation, evaluate_pictures
-from anomaly.evaluation.report.page import Plot, plot_pictures
+
+if TYPE_CHECKING:
+    from anomaly.evaluation.report.page import Plot
 
 LAYOUTS = ("mvtec", "folder")
 
@@ -85,6 +88,8 @@ def score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
 
 def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Plot]:
     """Some of the judged pictures with their anomaly maps, for the report."""
+    from anomaly.evaluation.report.page import plot_pictures  # Matplotlib, which nothing but a report needs
+
     color, _ = bundle_color(bundle)
     folder = data if data.is_dir() else data.parent
     return plot_pictures(evaluation, lambda record: read_image(folder / record, color).astype(np.uint8), bundle.manifest.threshold.score)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -12,8 +13,9 @@ from anomaly.data.tables.reader import read_table
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation, evaluate_tables, score_table
-from anomaly.evaluation.report.page import Plot
-from anomaly.evaluation.report.series import plot_events, plot_series
+
+if TYPE_CHECKING:
+    from anomaly.evaluation.report.page import Plot
 
 LAYOUTS = ("table",)
 
@@ -41,6 +43,8 @@ def score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
 
 def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Plot]:
     """The series of up to four tables, and their events, for the report."""
+    from anomaly.evaluation.report.series import plot_events, plot_series  # Matplotlib, which nothing but a report needs
+
     train, test = find_tables(data)
     tables = [read_table(p, table_schema(bundle.manifest.input)) for p in (test or train)[:4]]
     return [plot_series(evaluation, table) for table in tables] + plot_events(evaluation, tables)

@@ -64,10 +64,15 @@ class NormalReadings:
         """The sensors, in the order of the columns."""
         return [channel.name for channel in self.tables[0].channels]
 
-    @property
+    @cached_property
     def values(self) -> NDArray[np.float32]:
         """All normal rows (n, C) float32, NaN = missing."""
         return np.concatenate([table.values[table.usable] for table in self.tables])
+
+    @cached_property
+    def preprocess(self) -> SensorPreprocess:
+        """Centre and spread of each sensor over all normal rows. Raises DataError for a sensor without a reading."""
+        return fit_preprocess(self.values, self.names, str(self.root))
 
     @cached_property
     def normals(self) -> Normals:
@@ -86,7 +91,8 @@ class NormalReadings:
                 f"{self.root}: {len(windows)} normal windows of {rows} rows without a gap; at least {fewest} are needed; give more "
                 "rows, or lower [input] window, or raise [input] max_gap_s, or start from another machine (`anomaly transfer`)"
             )
-        return Normals(windows, places, fit_preprocess(self.values, self.names, str(self.root), lent), lent)
+        preprocess = self.preprocess if lent is None else fit_preprocess(self.values, self.names, str(self.root), lent)
+        return Normals(windows, places, preprocess, lent)
 
     def subset(self, start: int, count: int) -> NormalReadings:
         """The same machine of whose normal rows only `count` from the `start`-th on are known, counted over all tables."""
@@ -107,14 +113,16 @@ class NormalReadings:
         Noise is five spreads wide with one reading in twenty missing; a quarter of the normal windows hold a synthetic fault.
         """
         rows, whole = self.spec.input.window, self.spec.input.window + self.spec.input.context
-        usual = fit_preprocess(self.values, self.names, str(self.root))
-        center, scale = usual.center.numpy(), usual.scale.numpy()
+        center, scale = self.preprocess.center.numpy(), self.preprocess.scale.numpy()
         noise = (center + 5 * scale * rng.standard_normal((count, whole, len(center)))).astype(np.float32)
         noise[rng.random(noise.shape) < 0.05] = np.nan
         lengths = [stretch_lengths(table.times, table.usable, table.max_gap_s) for table in self.tables]
-        places = [(index, int(end)) for index, length in enumerate(lengths) for end in np.flatnonzero(length >= rows)]
+        ends = [np.flatnonzero(length >= rows) for length in lengths]
+        before = np.cumsum([0, *map(len, ends)])  # how many windows the tables before each have
         real = []
-        for index, end in (places[i] for i in rng.integers(len(places), size=count)):
+        for place in rng.integers(before[-1], size=count):
+            index = int(np.searchsorted(before, place, side="right")) - 1
+            end = int(ends[index][place - before[index]])
             at, known = np.array([end]), np.minimum(lengths[index][[end]], whole)
             real.append(windows_at(self.tables[index].values, at, whole, known)[0])
         real[::4] = [np.concatenate([w[:-rows], inject(w[-rows:], rng, scale)[0]]) for w in real[::4]]
