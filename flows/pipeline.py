@@ -17,6 +17,7 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 from prefect.cache_policies import NO_CACHE
 
 from anomaly.bundle.archive import read_bundle
+from anomaly.cli.progress import Lines
 from anomaly.edge.runtime.session import open_session
 from anomaly.errors import AnomalyError, SpecError
 from anomaly.evaluation.report.page import plot_scores
@@ -25,6 +26,7 @@ from anomaly.pipeline.assess import evaluate_bundle, report_on
 from anomaly.pipeline.data_key import DataKey
 from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.steps import Steps
+from anomaly.progress import Course, Progress
 from anomaly.spec import read_spec
 
 WORK = Path(".anomaly")
@@ -48,7 +50,15 @@ class Job:
 
 
 def _steps(job: Job) -> Steps:
-    return Steps(open_line(read_spec(job.spec), job.data), job.work, progress=get_run_logger().info, known=job.data_key)
+    line = open_line(read_spec(job.spec), job.data)
+    return Steps(line, job.work, progress=_logged(line.spec.name), known=job.data_key)
+
+
+def _logged(name: str) -> Progress:
+    """Progress as lines in the run's log. A task knows no share of the whole run, so no time left is told."""
+    course = Course()
+    Lines(name, course, get_run_logger().info)
+    return lambda text, done=None, total=None: course.tell(text, done, total, share=0.0)
 
 
 def _take(steps: Steps, step: str) -> Path:

@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anomaly.cli.console import err, out, progress
+from anomaly.cli.console import err, out
 from anomaly.cli.options import Data, SpecPath, Work
+from anomaly.cli.progress import progress
 from anomaly.errors import DataError, SpecError
+from anomaly.progress import Progress, part
 
 if TYPE_CHECKING:
     from anomaly.pipeline.steps import Steps
     from anomaly.spec import CameraSpec, SensorSpec
 
 train_app = typer.Typer()
+LOADING = 0.1  # share of a command that loading PyTorch takes, about
 
 
 class Method(StrEnum):
@@ -55,6 +58,28 @@ def read_inputs(spec: Path, data: Path) -> CameraSpec | SensorSpec:
     return parsed
 
 
+def open_steps(
+    spec: CameraSpec | SensorSpec, data: Path, work: Path, say: Progress, extractor: Path | None = None, last: str = "export"
+) -> Steps:
+    """The steps on the data, as far as the step `last`, with each one's share of the time; imports what is slow."""
+    say("loading PyTorch")
+    from anomaly.pipeline.kinds import KINDS, open_line
+    from anomaly.pipeline.steps import Steps
+
+    say("looking for the data")
+    expected = KINDS[spec.kind].steps_s
+    taken = [step for step in expected if step != "pretrain" or extractor is None]
+    shares = {step: expected[step] for step in taken[: taken.index(last) + 1]}
+    return Steps(open_line(spec, data), work, extractor, part(say, LOADING, 1.0), shares)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a step's result to where it was asked for, atomically."""
+    from anomaly.pipeline.steps import copy_file
+
+    copy_file(source, target)
+
+
 @train_app.command()
 def pretrain(
     spec: SpecPath,
@@ -64,12 +89,9 @@ def pretrain(
 ) -> None:
     """Adapt or train the feature extractor on normal data."""
     parsed = read_inputs(spec, data)
-    with progress("pretrain") as say:
-        from anomaly.pipeline.kinds import open_line
-        from anomaly.pipeline.steps import Steps, copy_file
-
-        steps = Steps(open_line(parsed, data), work, None, say)
-        copy_file(steps.pretrain(), out_)
+    with progress("pretrain", goes_on=True) as say:
+        steps = open_steps(parsed, data, work, say, last="pretrain")
+        copy(steps.pretrain(), out_)
     from anomaly.features.tensors import load_tensors
 
     about = load_tensors(out_)[1]
@@ -90,12 +112,9 @@ def fit(
     parsed = read_inputs(spec, data)
     if extractor is not None and not extractor.is_file():
         raise typer.BadParameter(f"{extractor}: no such file", param_hint="--extractor")
-    with progress("fit") as say:
-        from anomaly.pipeline.kinds import open_line
-        from anomaly.pipeline.steps import Steps, copy_file
-
-        steps = Steps(open_line(parsed, data), work, extractor, say)
-        copy_file(steps.export(), out_)
+    with progress("fit", goes_on=True) as say:
+        steps = open_steps(parsed, data, work, say, extractor)
+        copy(steps.export(), out_)
     _print_fit(out_, steps)
 
 
@@ -184,12 +203,9 @@ def transfer(
     """Fit a detector that starts from another line, and say whether that helped."""
     parsed = transfer_spec(spec, source, method.value, normals, faults, source_faults)
     check_data(data)
-    with progress("transfer") as say:
-        from anomaly.pipeline.kinds import open_line
-        from anomaly.pipeline.steps import Steps, copy_file
-
-        steps = Steps(open_line(parsed, data), work, None, say)
-        copy_file(steps.export(), out_)
+    with progress("transfer", goes_on=True) as say:
+        steps = open_steps(parsed, data, work, say)
+        copy(steps.export(), out_)
     from anomaly.bundle.archive import read_bundle
 
     bundle = read_bundle(out_)

@@ -5,8 +5,8 @@ To add a kind: a spec model in `anomaly.spec.SPECS`, a package with its `Line` a
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ class Kind:
     evaluate        (bundle, session, labelled data, layout or None) -> figures
     score_file      (bundle, session, file) -> one row a record: record, score, p_value, and more that is worth printing
     report_plots    (bundle, evaluation, data) -> plots for the report
+    steps_s         how many seconds each step to a bundle is expected to take on a line of usual size, for the time left
     rank_source     (line, source) -> the figures that a source of transfer is ranked by; None when the kind has no transfer
     learning_curve  (line, draws, progress) -> columns way, normals, seed, auroc; None when the kind has no transfer
     curve_axes      what a learning curve counts, and what it measures
@@ -50,6 +51,7 @@ class Kind:
     evaluate: Callable[[Bundle, Session, Path, str | None], Evaluation]
     score_file: Callable[[Bundle, Session, Path], pd.DataFrame]
     report_plots: Callable[[Bundle, Evaluation, Path], list[Plot]]
+    steps_s: Mapping[str, float] = field(default_factory=dict)
     rank_source: Callable[[Any, Path], dict[str, Any]] | None = None
     learning_curve: Callable[[Any, int, Progress], pd.DataFrame] | None = None
     curve_axes: tuple[str, str] = ("normals", "AUROC")
@@ -137,6 +139,7 @@ KINDS: dict[str, Kind] = {
         evaluate=camera.evaluate,
         score_file=camera.score_file,
         report_plots=camera.report_plots,
+        steps_s={"pretrain": 10, "fit": 10, "calibrate": 1, "evaluate": 2, "graph": 5, "parity": 5, "variants": 15, "export": 3},
         rank_source=_rank_camera,
         learning_curve=_curve_camera,
         curve_axes=("normals", "image AUROC"),
@@ -149,6 +152,7 @@ KINDS: dict[str, Kind] = {
         evaluate=sensor.evaluate,
         score_file=sensor.score_file,
         report_plots=sensor.report_plots,
+        steps_s={"pretrain": 8, "fit": 3, "calibrate": 1, "evaluate": 1, "graph": 2, "parity": 2, "variants": 2, "export": 1},
         rank_source=_rank_sensor,
         learning_curve=_curve_sensor,
         curve_axes=("normal windows", "ROC-AUC of rows"),

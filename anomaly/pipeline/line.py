@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,20 +14,16 @@ from anomaly.errors import SpecError
 from anomaly.evaluation.figures import Evaluation, Run
 from anomaly.export.detector import Detector
 from anomaly.pipeline.fitted import Fitted
+from anomaly.progress import Progress as Progress  # noqa: PLC0414
+from anomaly.progress import silent as silent  # noqa: PLC0414
 from anomaly.schema import InputSchema
 from anomaly.spec import Alarm, Budget, Transfer
-
-Progress = Callable[[str], None]
 
 
 def check_transfer_given(transfer: Transfer) -> None:
     """Raise SpecError when a spec names no source to compare with."""
     if not transfer.given:
         raise SpecError("a learning curve compares with and without a transfer; name its source under [transfer]")
-
-
-def silent(_: str) -> None:
-    """A progress callback that says nothing."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ from anomaly.features.build import carried_weights
 from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.pipeline.data_key import DataKey, stamp_of
 from anomaly.pipeline.fitted import Fitted, load_fitted, save_fitted
-from anomaly.pipeline.line import Exported, Graphs, Line, Progress, silent
+from anomaly.pipeline.line import Exported, Graphs, Line
+from anomaly.progress import Progress, finished, part, parts, silent, skipped
 from anomaly.schema import AlarmSettings, InputSchema
 
 NOT_FITTED_BY = ("name", "version", "budget", "alarm")  # parts of a spec
@@ -56,6 +57,7 @@ class Steps:
     work: Path
     extractor: Path | None = None  # a file from `anomaly pretrain`; made by the first step when None
     progress: Progress = silent
+    shares: Mapping[str, float] = field(default_factory=dict)  # how long each step up to the last is expected to take, in any unit
     known: DataKey | None = None  # from an earlier Steps object on the same data, so that it need not be hashed again
     trained: list[str] = field(default_factory=list)
     _done: dict[str, Path] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class Steps:
         stamp = stamp_of(self.line.files())
         if self.known is not None and self.known.stamp == stamp:
             return self.known
+        self.progress("fingerprint of the data")
         return DataKey(self.line.fingerprint(), self.line.test_fingerprint(), stamp)
 
     @cached_property
@@ -87,11 +90,19 @@ class Steps:
         if self._done.get(step) == path:
             return path
         self._done[step] = path
-        if not path.exists():
-            self.progress(f"{step} …")
-            make()
-            self.trained.append(step)
+        progress = self._progress(step)
+        if path.exists():
+            skipped(progress)
+            return path
+        progress(f"{step} …")
+        make()
+        finished(progress)
+        self.trained.append(step)
         return path
+
+    def _progress(self, step: str) -> Progress:
+        """What a step tells its progress to."""
+        return parts(self.progress, self.shares).get(step) or part(self.progress, 0.0, 0.0, step)
 
     # --- the steps ---
 
@@ -100,14 +111,14 @@ class Steps:
         if self.extractor is not None:
             return self.extractor
         path = self._path("pretrain", ".safetensors", self.data_key.train, self._spec_less())
-        return self._once("pretrain", path, lambda: self.line.pretrain(path, self.progress))
+        return self._once("pretrain", path, lambda: self.line.pretrain(path, self._progress("pretrain")))
 
     def fit(self) -> Path:
         """The fitted scorer with held-out normal scores."""
         extractor = self.pretrain()
         asked = self._spec_less("pretrain", "transfer")
         path = self._path("fit", ".safetensors", FIT_FORMAT, self.data_key.train, self._extractor_key, asked)
-        return self._once("fit", path, lambda: save_fitted(path, self.line.fit(extractor, self.progress)))
+        return self._once("fit", path, lambda: save_fitted(path, self.line.fit(extractor, self._progress("fit"))))
 
     def calibrate(self) -> Path:
         """The calibrator: held-out normal scores, how many of them are independent, and the fitted tail."""
@@ -149,7 +160,7 @@ class Steps:
             name: check_parity(detector, lambda raw: session.run(raw)[:2], batches, p).as_dict()
             for name, batches in (("random", noise), ("real", real))
         }
-        graphs = self.line.graphs(Exported(detector, model, self.pretrain(), self.fitted.held_out, p), rng, self.progress)
+        graphs = self.line.graphs(Exported(detector, model, self.pretrain(), self.fitted.held_out, p), rng, self._progress("export"))
         sessions = {"": session} | {f"_{variant}": Session(graph, provider="cpu") for variant, graph in graphs.variants.items()}
         members = self._members(model, graphs)
         members |= {f"examples/{i}.npz": _example(sessions, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
