@@ -4,4 +4,5 @@ from __future__ import annotations
 
 from rich.console import Console
 
-out, err = Console(highlight=False, soft_wrap=True), Console(stderr=True, highlight=False, soft_wrap=True)
+# names of files are shown as they are: nothing in them is an emoji or markup
+out, err = (Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False) for stderr in (False, True))

@@ -8,25 +8,51 @@ from typing import Annotated
 import typer
 
 from anomaly.cli.console import out
+from anomaly.cli.options import check_not_empty, positive, writable_file
 
 data_app = typer.Typer()
+
+
+def writable_table(path: Path) -> Path:
+    """The path of the table, or a folder where the source becomes several tables."""
+    return path if path.is_dir() else writable_file(path) or path
+
+
+def two_columns(text: str) -> str:
+    """SENSOR,VALUE, or nothing. Raises BadParameter for anything else."""
+    names = [part.strip() for part in text.split(",")]
+    if text and (len(names) != 2 or not all(names)):
+        raise typer.BadParameter(f"{text!r}: name two columns with a comma, the one with the sensor's name and the one with its reading")
+    return text
+
+
+def known_zone(name: str) -> str:
+    """The name of a time zone, or nothing. Raises BadParameter for one that is not known."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        return name and ZoneInfo(name).key
+    except (ValueError, OSError, KeyError) as error:
+        raise typer.BadParameter(f"{name!r} is no time zone that is known here; write it as Europe/Berlin") from error
 
 
 @data_app.command()
 def table(
     source: Annotated[str, typer.Argument(help="A CSV, Parquet, WAV, MATLAB or TSB-AD file; with --query a database URL or env:NAME.")],
-    out_: Annotated[Path, typer.Option("--out", help="The table to write, .csv or .parquet; for TSB-AD a folder.")],
+    out_: Annotated[Path, typer.Option("--out", callback=writable_table, help="The table, .csv or .parquet; for TSB-AD a folder.")],
     query: Annotated[str, typer.Option(help="SQL whose rows become the table.")] = "",
     time: Annotated[str, typer.Option(help="The time column.")] = "time",
-    long: Annotated[str, typer.Option(help="SENSOR,VALUE: one reading a row, in these two columns.")] = "",
-    zone: Annotated[str, typer.Option(help="Times are local ones of this zone, such as Europe/Berlin.")] = "",
+    long: Annotated[str, typer.Option(callback=two_columns, help="SENSOR,VALUE: one reading a row, in these two columns.")] = "",
+    zone: Annotated[str, typer.Option(callback=known_zone, help="Times are local ones of this zone, such as Europe/Berlin.")] = "",
     counter: Annotated[list[str] | None, typer.Option(help="A column that counts up; it becomes growth a row. Repeatable.")] = None,
-    period_s: Annotated[float | None, typer.Option(help="Mean over so many seconds a row.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Sampling rate in Hz (MATLAB).")] = None,
-    frame_s: Annotated[float, typer.Option(help="Seconds of sound or vibration a row.")] = 0.5,
+    period_s: Annotated[float | None, typer.Option(callback=positive, help="Mean over so many seconds a row.")] = None,
+    rate: Annotated[float | None, typer.Option(callback=positive, help="Sampling rate in Hz (MATLAB).")] = None,
+    frame_s: Annotated[float, typer.Option(callback=positive, help="Seconds of sound or vibration a row.")] = 0.5,
     variable: Annotated[list[str] | None, typer.Option(help="A MATLAB variable to take. Repeatable.")] = None,
 ) -> None:
     """Make the table that everything else reads of what a plant has: long exports, SQL, sound, vibration, local times, counters."""
+    if not query:
+        check_not_empty(Path(source))
     from anomaly.data.tables.conversion import Conversion, convert
 
     sensor, _, value = long.partition(",")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anomaly.cli.console import err, out
-from anomaly.cli.options import Provider, ProviderName
+from anomaly.cli.options import FiguresPath, Provider, ProviderName, counts, positive
 
 if TYPE_CHECKING:
     from anomaly.alarms.sinks.base import Sink
@@ -23,7 +23,7 @@ edge_app = typer.Typer()
 
 Alerts = Annotated[Path | None, typer.Option(help="Where alarms go (TOML, see deploy/alerts.toml).")]
 Once = Annotated[bool, typer.Option("--once", help="Stop when there is nothing more.")]
-GpuMemory = Annotated[float | None, typer.Option(help="GPU memory to use at most, in GB.")]
+GpuMemory = Annotated[float | None, typer.Option(callback=positive, help="GPU memory to use at most, in GB.")]
 
 
 def _open(where: str, keep: Path, provider: ProviderName, threads: int | None, gpu_memory: float | None) -> tuple[Loaded, Release | None]:
@@ -78,7 +78,7 @@ def monitor(
     line: Annotated[str | None, typer.Option(help="The line's name; the bundle's when not given.")] = None,
     provider: Provider = ProviderName.auto,
     gpu_memory: GpuMemory = None,
-    silent_after_s: Annotated[float | None, typer.Option(help="Seconds without a record that are an alarm.")] = None,
+    silent_after_s: Annotated[float | None, typer.Option(callback=positive, help="Seconds without a record that are an alarm.")] = None,
 ) -> None:
     """Watch a source, open and close alarms, and deliver them. Runs until stopped."""
     from anomaly.alarms.delivery import delivering
@@ -141,12 +141,12 @@ def box(
 @edge_app.command()
 def bench(
     bundle: Annotated[Path, typer.Argument(help="The bundle (.anomaly).")],
-    batch: Annotated[str, typer.Option(help="Batch sizes, with commas.")] = "1,8",
-    streams: Annotated[str, typer.Option(help="Streams at a time, with commas.")] = "1",
-    seconds: Annotated[float, typer.Option(help="Time for each figure.")] = 2.0,
+    batch: Annotated[str, typer.Option(callback=counts, help="Batch sizes, with commas.")] = "1,8",
+    streams: Annotated[str, typer.Option(callback=counts, help="Streams at a time, with commas.")] = "1",
+    seconds: Annotated[float, typer.Option(callback=positive, help="Time for each figure.")] = 2.0,
     provider: Provider = ProviderName.auto,
     choose: Annotated[bool, typer.Option("--choose", help="Keep the quickest variant for this machine: later starts take it.")] = False,
-    json_: Annotated[Path | None, typer.Option("--json", help="Where the figures go.")] = None,
+    json_: FiguresPath = None,
 ) -> None:
     """Latency and throughput of a bundle's variants on this machine, as shares of what it can multiply at most."""
     from anomaly.atomic import write_text
@@ -154,12 +154,8 @@ def bench(
     from anomaly.edge.runtime.bench import describe_figures, measure
     from anomaly.edge.runtime.variant_cache import write_variants
 
-    try:
-        batches, counts = [int(part) for part in batch.split(",")], [int(part) for part in streams.split(",")]
-    except ValueError as error:
-        raise typer.BadParameter("write whole numbers with commas: 1,8,32", param_hint="--batch / --streams") from error
     opened = read_bundle(bundle)
-    figures = measure(opened, provider.value, batches, counts, seconds)
+    figures = measure(opened, provider.value, [int(part) for part in batch.split(",")], [int(part) for part in streams.split(",")], seconds)
     for line in describe_figures(figures):
         out.print(line)
     if choose:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anomaly.cli.console import err, out
-from anomaly.cli.options import BundlePath, Data, Provider, ProviderName
+from anomaly.cli.options import BundlePath, Data, FiguresPath, Provider, ProviderName, check_not_empty, writable_file
 from anomaly.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,14 +35,15 @@ def open_bundle(bundle: Path, provider: ProviderName) -> tuple[Bundle, Session]:
 def evaluate(
     bundle: BundlePath,
     data: Data,
-    json_: Annotated[Path | None, typer.Option("--json", help="Where the figures go.")] = None,
+    json_: FiguresPath = None,
     layout: Annotated[str | None, typer.Option(help="How the data lies: mvtec, folder or table; found when not given.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Where a report goes (self-contained HTML).")] = None,
+    report: Annotated[Path | None, typer.Option(callback=writable_file, help="Where a report goes (self-contained HTML).")] = None,
     provider: Provider = ProviderName.auto,
 ) -> None:
     """Figures of a detector on labelled data."""
     if not data.exists():
         raise DataError(f"{data}: no such file or folder; --data names the labelled pictures or tables")
+    check_not_empty(data)
     opened, session = open_bundle(bundle, provider)
     from anomaly.atomic import write_text
     from anomaly.pipeline.assess import evaluate_bundle, report_on
@@ -73,8 +74,8 @@ def _print_figures(figures: dict[str, Any]) -> None:
 def score(
     bundle: BundlePath,
     paths: Annotated[list[Path], typer.Argument(help="Pictures, tables or folders of them.")],
-    json_: Annotated[Path | None, typer.Option("--json", help="Where the scores go as JSON.")] = None,
-    csv_: Annotated[Path | None, typer.Option("--csv", help="Where the scores go as CSV.")] = None,
+    json_: Annotated[Path | None, typer.Option("--json", callback=writable_file, help="Where the scores go as JSON.")] = None,
+    csv_: Annotated[Path | None, typer.Option("--csv", callback=writable_file, help="Where the scores go as CSV.")] = None,
     provider: Provider = ProviderName.auto,
 ) -> None:
     """Score files; prints a line a record unless a file is named."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -28,15 +29,21 @@ app.add_typer(bundle_app, name="bundle")
 
 
 def main() -> None:
-    """Entry point: errors of ours are printed as one message, exit code 1; an interrupt exits 130."""
+    """Entry point: errors of ours, and what the system refuses (rights, a full disk), are printed as one message, exit code 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name of a file may hold what the terminal cannot show
     try:
         app()
     except AnomalyError as error:
         err.print(f"error: {error}", style="bold red", markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
-        err.print("interrupted; run the same command again to go on from where it stopped")
-        sys.exit(130)
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        where = "" if error.filename is None else f"{error.filename}: "
+        err.print(f"error: {where}{error.strerror}", style="bold red", markup=False)
+        sys.exit(1)
 
 
 @app.callback(invoke_without_command=True)

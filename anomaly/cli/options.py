@@ -1,17 +1,73 @@
-"""What several commands are given."""
+"""What several commands are given, and what is checked of it before any work."""
 
 from __future__ import annotations
 
+import math
+import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from anomaly.errors import DataError
+
+
+def writable_file(path: Path | None) -> Path | None:
+    """The path of a file that will be written. Raises BadParameter when it cannot be: found out now, not after the work.
+
+    Folders on the way that are not there will be made.
+    """
+    if path is not None and path.exists() and not path.is_file():
+        what = "a folder; name a file in it" if path.is_dir() else "not a plain file, and would be replaced by one; name another"
+        raise typer.BadParameter(f"{path} is {what}")
+    if path is not None:
+        _check_folder(path.absolute().parent)
+    return path
+
+
+def writable_folder(path: Path) -> Path:
+    """The path of a folder that files will be written to. Raises BadParameter when they cannot be."""
+    _check_folder(path.absolute())
+    return path
+
+
+def _check_folder(folder: Path) -> None:
+    there = next((parent for parent in (folder, *folder.parents) if parent.exists()), folder)
+    if not there.is_dir():
+        raise typer.BadParameter(f"{there} is a file, so it cannot be a folder for what is to be written; name another place")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise typer.BadParameter(f"nothing can be written in {there}: {error.strerror}; name another place") from error
+
+
+def check_not_empty(path: Path) -> None:
+    """Raise DataError for a file of 0 bytes, which no reader can make anything of."""
+    if path.is_file() and path.stat().st_size == 0:
+        raise DataError(f"{path}: the file is empty (0 bytes); export it again")
+
+
+def positive(value: float | None) -> float | None:
+    """A number above zero. Raises BadParameter for another."""
+    if value is not None and not (value > 0 and math.isfinite(value)):
+        raise typer.BadParameter(f"{value:g} is not a number above 0")
+    return value
+
+
+def counts(text: str) -> str:
+    """Whole numbers from 1 on, with commas. Raises BadParameter for others."""
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in text.split(",")):
+        raise typer.BadParameter(f"{text!r}: write whole numbers from 1 on, with commas: 1,8,32")
+    return text
+
+
 SpecPath = Annotated[Path, typer.Argument(help="The detector's spec (TOML).")]
 BundlePath = Annotated[Path, typer.Argument(help="The bundle (.anomaly).")]
 Data = Annotated[Path, typer.Option(help="Folder of pictures, or a table or folder of tables.")]
-Work = Annotated[Path, typer.Option(help="Folder for intermediate results; safe to delete.")]
+Work = Annotated[Path, typer.Option(callback=writable_folder, help="Folder for intermediate results; safe to delete.")]
+FiguresPath = Annotated[Path | None, typer.Option("--json", callback=writable_file, help="Where the figures go.")]
 
 
 class ProviderName(StrEnum):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anomaly.cli.console import err, out
-from anomaly.cli.options import Data, SpecPath, Work
+from anomaly.cli.options import Data, FiguresPath, SpecPath, Work, check_not_empty, writable_file
 from anomaly.cli.progress import progress
 from anomaly.errors import DataError, SpecError
 from anomaly.progress import Progress, part
@@ -43,9 +43,10 @@ Normals = Annotated[Path | None, typer.Option(help="The other line's normal data
 
 
 def check_data(data: Path) -> None:
-    """Raise DataError when there is nothing at the path given as --data."""
+    """Raise DataError when there is nothing at the path given as --data, or nothing in it."""
     if not data.exists():
         raise DataError(f"{data}: no such file or folder; --data names a folder of pictures, a table or a folder of tables")
+    check_not_empty(data)
 
 
 def read_inputs(spec: Path, data: Path) -> CameraSpec | SensorSpec:
@@ -84,7 +85,7 @@ def copy(source: Path, target: Path) -> None:
 def pretrain(
     spec: SpecPath,
     data: Data,
-    out_: Annotated[Path, typer.Option("--out", help="Where the extractor goes (.safetensors).")],
+    out_: Annotated[Path, typer.Option("--out", callback=writable_file, help="Where the extractor goes (.safetensors).")],
     work: Work = Path(".anomaly"),
 ) -> None:
     """Adapt or train the feature extractor on normal data."""
@@ -104,7 +105,7 @@ def pretrain(
 def fit(
     spec: SpecPath,
     data: Data,
-    out_: Annotated[Path, typer.Option("--out", help="Where the bundle goes (.anomaly).")],
+    out_: Annotated[Path, typer.Option("--out", callback=writable_file, help="Where the bundle goes (.anomaly).")],
     extractor: Annotated[Path | None, typer.Option(help="An extractor from `anomaly pretrain`; made here when not given.")] = None,
     work: Work = Path(".anomaly"),
 ) -> None:
@@ -173,6 +174,8 @@ def transfer_spec(
     for path in (source, normals, faults, others):
         if path is not None and not path.exists():
             raise SpecError(f"{path}: no such file or folder")
+        if path is not None:
+            check_not_empty(path)
     try:
         asked = Transfer.model_validate(
             {
@@ -193,7 +196,7 @@ def transfer(
     source: Source,
     spec: SpecPath,
     data: Data,
-    out_: Annotated[Path, typer.Option("--out", help="Where the bundle goes (.anomaly).")],
+    out_: Annotated[Path, typer.Option("--out", callback=writable_file, help="Where the bundle goes (.anomaly).")],
     method: Annotated[Method, typer.Option(help="The way; auto judges all and takes none unless it clearly helps.")] = Method.auto,
     normals: Normals = None,
     faults: Annotated[Path | None, typer.Option(help="Labelled faults of this line, in folders by kind (cameras).")] = None,
@@ -239,10 +242,14 @@ def sources(
     spec: SpecPath,
     data: Data,
     source: Annotated[list[Path], typer.Option(help="A bundle, an extractor or normal data of another line. Repeatable.")],
-    json_: Annotated[Path | None, typer.Option("--json", help="Where the figures go.")] = None,
+    json_: FiguresPath = None,
 ) -> None:
     """Rank other lines as sources for this one before anything is trained."""
     parsed = read_inputs(spec, data)
+    for path in source:
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder; --source names a bundle, an extractor or normal data of another line")
+        check_not_empty(path)
     with progress("sources") as say:
         from anomaly.atomic import write_text
         from anomaly.pipeline.kinds import open_line
@@ -260,10 +267,10 @@ def curve(
     source: Source,
     spec: SpecPath,
     data: Data,
-    out_: Annotated[Path, typer.Option("--out", help="Where the page goes (.html); the runs go beside it as .csv.")],
+    out_: Annotated[Path, typer.Option("--out", callback=writable_file, help="Where the page goes (.html); the runs go beside it (.csv).")],
     method: Annotated[Method, typer.Option(help="The way of transfer.")] = Method.frozen,
     normals: Normals = None,
-    seeds: Annotated[int, typer.Option(help="Draws of normals a size.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="Draws of normals a size.")] = 5,
 ) -> None:
     """Accuracy on labelled records against the number of normals, with a transfer and without, as a plot and a table."""
     if method in (Method.auto, Method.tradaboost):

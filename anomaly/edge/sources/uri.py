@@ -106,9 +106,13 @@ def open_source(uri: str, schema: InputSchema, known: Callable[[str], bool], pos
     """
     kind = kind_of(schema.name)
     scheme, _, path = uri.partition(":")
+    if scheme not in SCHEMES and path.startswith("//"):
+        raise DataError(f"--source {uri}: no scheme {scheme!r} is known; known are {', '.join(SCHEMES)}, or a plain path")
     if scheme not in SCHEMES:
         scheme, path = kind.scheme_of_path(Path(uri)), uri
     row = SCHEMES[scheme]
     if row.gives != schema.name:
         raise DataError(f"--source {uri}: this bundle takes {kind.accepts}")
+    if not path:
+        raise DataError(f"--source {uri}: nothing is named after the colon; write {scheme}:PATH or {scheme}://HOST")
     return row.open(Request(uri, path, schema, known, position))
