@@ -68,6 +68,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def clock(seconds: float) -> str:
+    """Seconds as a clock shows them, where room is short.
+
+    >>> clock(12.3), clock(200), clock(7500)
+    ('0:12', '3:20', '2:05:00')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
 class Lines:
     """Progress as plain lines: each new phase is told, the same one again every few seconds, and none is silent for longer.
 
@@ -135,8 +145,8 @@ class Bar(RichProgress):
 
     def _times(self) -> str:
         left = self.course.left()
-        done = f"{self.course.share:4.0%} " if self.course.share else ""
-        return f"{done}{duration(self.course.elapsed())}" + (f", {duration(left)} left" if left is not None else "")
+        done = f"{self.course.share:3.0%} " if self.course.share else ""
+        return f"{done}{clock(self.course.elapsed())}" + (f", {clock(left)} left" if left is not None else "") + " "
 
     def get_renderables(self) -> Iterable[RenderableType]:
         """The line as it is to be drawn now."""

@@ -27,6 +27,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "good.toml").write_text('kind = "camera"')
     (tmp_path / "wrong.toml").write_text('kind = "camera"\n[input]\nsiz = 3')
     (tmp_path / "gone.toml").write_text('kind = "sensor"\n[calibration]\nrecords = "nowhere"')
+    (tmp_path / "empty.csv").touch()
     return tmp_path
 
 
@@ -43,6 +44,9 @@ def folder(tmp_path: Path) -> Path:
         (["transfer", "nowhere.anomaly", "good.toml", "--data", ".", "--out", "b"], "error: nowhere.anomaly: no such file or folder"),
         (["transfer", ".", "wrong.toml", "--data", ".", "--out", "b"], "unknown key `input.siz`"),
         (["sources", "wrong.toml", "--data", ".", "--source", "."], "unknown key `input.siz`"),
+        (["sources", "good.toml", "--data", ".", "--source", "nowhere"], "error: nowhere: no such file or folder; --source names"),
+        (["fit", "good.toml", "--data", "empty.csv", "--out", "b"], "error: empty.csv: the file is empty (0 bytes)"),
+        (["table", "empty.csv", "--out", "o.csv"], "error: empty.csv: the file is empty (0 bytes)"),
         (["curve", ".", "good.toml", "--data", "nowhere", "--out", "c.html"], "error: nowhere: no such file or folder; --data names"),
         (["evaluate", "nowhere.anomaly", "--data", "."], "error: nowhere.anomaly: no such bundle"),
         (["evaluate", "nowhere.anomaly", "--data", "nowhere"], "error: nowhere: no such file or folder"),
