@@ -9,6 +9,7 @@ import typer
 
 from anomaly.cli.console import out
 from anomaly.cli.options import check_not_empty, positive, writable_file
+from anomaly.cli.progress import progress
 
 data_app = typer.Typer()
 
@@ -53,10 +54,13 @@ def table(
     """Make the table that everything else reads of what a plant has: long exports, SQL, sound, vibration, local times, counters."""
     if not query:
         check_not_empty(Path(source))
-    from anomaly.data.tables.conversion import Conversion, convert
+    with progress("table") as say:
+        say("query of the database" if query else f"reading {Path(source).name}")
+        from anomaly.data.tables.conversion import Conversion, convert
 
-    sensor, _, value = long.partition(",")
-    pair = (sensor.strip(), value.strip()) if long else None
-    how = Conversion(query, time, pair, zone, tuple(counter or ()), period_s, rate, frame_s, tuple(variable or ()))
-    for path, rows in convert(source, out_, how).items():
+        sensor, _, value = long.partition(",")
+        pair = (sensor.strip(), value.strip()) if long else None
+        how = Conversion(query, time, pair, zone, tuple(counter or ()), period_s, rate, frame_s, tuple(variable or ()))
+        written = convert(source, out_, how)
+    for path, rows in written.items():
         out.print(f"{path}: {rows} rows")

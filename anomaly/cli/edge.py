@@ -34,7 +34,7 @@ def _open(where: str, keep: Path, provider: ProviderName, threads: int | None, g
     memory = int(gpu_memory * 1e9) if gpu_memory else None
     detector, release, why = open_detector(where, keep, lambda bundle: open_session(bundle, provider.value, threads, memory))
     if why:
-        err.print(f"the last good bundle is used: {why}", style="yellow", markup=False)
+        err.print(f"the last good bundle is used: {why}", style="yellow")
     return detector, release
 
 
@@ -53,7 +53,7 @@ def _sinks(alerts: Path | None) -> list[Sink]:
 
 
 def _say(text: str) -> None:
-    out.print(text, markup=False)
+    out.print(text)
 
 
 def _print_totals(totals: Totals, store: Path) -> None:
@@ -65,7 +65,7 @@ def _print_totals(totals: Totals, store: Path) -> None:
         f"{totals.scored} scored, {totals.flagged} flagged, {totals.opened} alarms opened, {totals.closed} closed, "
         f"{totals.rejected} set aside{dropped}; alerts delivered {counts['delivered']}, waiting {counts['waiting']}, dead {counts['dead']}"
     )
-    err.print(text, markup=False)
+    err.print(text)
 
 
 @edge_app.command()
@@ -85,15 +85,13 @@ def monitor(
     from anomaly.edge.monitor import open_monitor
 
     detector, release = _open(bundle, store.with_name(store.name + ".bundles"), provider, None, gpu_memory)
-    err.print(detector.session.line(), markup=False)
+    err.print(detector.session.line())
     sinks = _sinks(alerts)
     with delivering(store, sinks) as delivery:
         stop = _stop_by_signal()
         names = [sink.name for sink in sinks]
         loop = open_monitor(detector, source, store, names, delivery.wake, _say, release, line, silent_after_s)
-        err.print(
-            f"line {loop.line}: watching {source}; self-test passed; store {store}; sinks: {', '.join(names) or 'none'}", markup=False
-        )
+        err.print(f"line {loop.line}: watching {source}; self-test passed; store {store}; sinks: {', '.join(names) or 'none'}")
         try:
             totals = loop.run(stop, once)
         finally:
@@ -124,12 +122,12 @@ def box(
             detector, release = shared.get(line.bundle), None
             if detector is None:
                 detector, release = _open(line.bundle, store.with_name(f"{store.name}.bundles") / str(number), provider, 1, gpu_memory)
-                err.print(f"{line.bundle}: {detector.session.line()}", markup=False)
+                err.print(f"{line.bundle}: {detector.session.line()}")
                 if release is None:
                     shared[line.bundle] = detector
             monitors.append(open_monitor(detector, line.source, store, names, delivery.wake, _say, release, line.name, line.silent_after_s))
         lines = Box(monitors, asked.workers)
-        err.print(f"{len(monitors)} lines on {lines.workers} workers; store {store}", markup=False)
+        err.print(f"{len(monitors)} lines on {lines.workers} workers; store {store}")
         try:
             lines.run(stop, once)
         finally:
@@ -160,7 +158,7 @@ def bench(
         out.print(line)
     if choose:
         path = write_variants(opened.hash, {figures["provider"]: figures["quickest"]})
-        out.print(f"kept in {path}: this machine takes it from now on", markup=False)
+        out.print(f"kept in {path}: this machine takes it from now on")
     if json_ is not None:
         write_text(json_, json.dumps(figures, indent=1, sort_keys=True) + "\n")
 
@@ -177,6 +175,6 @@ def doctor(
     findings = examine(store, read_bundle(bundle) if bundle is not None else None)
     for found in findings:
         mark = {"ok": "ok     ", "note": "note   ", "missing": "MISSING"}[found.state]
-        out.print(f"{mark}  {found.what}: {found.text}", markup=False)
+        out.print(f"{mark}  {found.what}: {found.text}")
     if any(found.state == "missing" for found in findings):
         raise typer.Exit(1)

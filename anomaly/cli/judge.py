@@ -10,7 +10,9 @@ import typer
 
 from anomaly.cli.console import err, out
 from anomaly.cli.options import BundlePath, Data, FiguresPath, Provider, ProviderName, check_not_empty, writable_file
+from anomaly.cli.progress import progress
 from anomaly.errors import DataError
+from anomaly.progress import part
 
 if TYPE_CHECKING:
     from anomaly.bundle.archive import Bundle
@@ -27,7 +29,7 @@ def open_bundle(bundle: Path, provider: ProviderName) -> tuple[Bundle, Session]:
     from anomaly.edge.runtime.session import open_session
 
     session = open_session(opened, provider.value)
-    err.print(session.line(), markup=False)
+    err.print(session.line())
     return opened, session
 
 
@@ -46,15 +48,20 @@ def evaluate(
     check_not_empty(data)
     opened, session = open_bundle(bundle, provider)
     from anomaly.atomic import write_text
-    from anomaly.pipeline.assess import evaluate_bundle, report_on
 
-    evaluation = evaluate_bundle(opened, session, data, layout)
+    with progress("evaluate") as say:
+        say("loading what judges")
+        from anomaly.pipeline.assess import evaluate_bundle, report_on
+
+        evaluation = evaluate_bundle(opened, session, data, layout, part(say, 0.0, 0.9))
+        if report is not None:
+            part(say, 0.9, 1.0)("report")
+            report_on(opened, evaluation, data, report)
     for reason in evaluation.rejected[:10]:
-        err.print(f"set aside: {reason}", markup=False)
+        err.print(f"set aside: {reason}")
     if json_ is not None:
         write_text(json_, json.dumps(evaluation.figures, indent=1, sort_keys=True) + "\n")
     if report is not None:
-        report_on(opened, evaluation, data, report)
         out.print(f"report: {report}")
     _print_figures(evaluation.figures)
 
@@ -67,7 +74,7 @@ def _print_figures(figures: dict[str, Any]) -> None:
             out.print(f"  {key:22} {value:.4g}{between}")
     for kind, found in figures.get("per_defect", {}).items():
         area = "–" if found["image_auroc"] is None else f"{found['image_auroc']:.4f}"
-        out.print(f"  {kind:22} n {found['n']}, image_auroc {area}, found {found['found']:.0%}", markup=False)
+        out.print(f"  {kind:22} n {found['n']}, image_auroc {area}, found {found['found']:.0%}")
 
 
 @judge_app.command()
@@ -81,11 +88,14 @@ def score(
     """Score files; prints a line a record unless a file is named."""
     opened, session = open_bundle(bundle, provider)
     from anomaly.atomic import replacing, write_text
-    from anomaly.pipeline.assess import score_paths
 
-    frame, rejected = score_paths(opened, session, paths)
+    with progress("score") as say:
+        say("loading what scores")
+        from anomaly.pipeline.assess import score_paths
+
+        frame, rejected = score_paths(opened, session, paths, say)
     for reason in rejected:
-        err.print(f"set aside: {reason}", markup=False)
+        err.print(f"set aside: {reason}")
     if json_ is not None:
         write_text(json_, frame.to_json(orient="records", indent=1))
     if csv_ is not None:
@@ -93,5 +103,5 @@ def score(
             frame.to_csv(part, index=False)
     if json_ is None and csv_ is None:
         for row in frame.itertuples():
-            out.print(f"{row.record}  score {row.score:.4g}  p {row.p_value:.3g}{'  FLAGGED' if row.flagged else ''}", markup=False)
+            out.print(f"{row.record}  score {row.score:.4g}  p {row.p_value:.3g}{'  FLAGGED' if row.flagged else ''}")
     err.print(f"{len(frame)} records, {int(frame['flagged'].sum())} flagged, {len(rejected)} set aside")

@@ -36,13 +36,13 @@ def main() -> None:
     try:
         app()
     except AnomalyError as error:
-        err.print(f"error: {error}", style="bold red", markup=False)
+        err.print(f"error: {error}", style="bold red")
         sys.exit(1)
     except OSError as error:
         if error.strerror is None:
             raise
         where = "" if error.filename is None else f"{error.filename}: "
-        err.print(f"error: {where}{error.strerror}", style="bold red", markup=False)
+        err.print(f"error: {where}{error.strerror}", style="bold red")
         sys.exit(1)
 
 

@@ -40,12 +40,12 @@ def progress(title: str, goes_on: bool = False) -> Iterator[Progress]:
             yield Part(course)
     except KeyboardInterrupt as interrupt:
         then = "; run the same command again to go on from where it stopped" if goes_on else ""
-        err.print(f"{title}: interrupted{then}", markup=False)
+        err.print(f"{title}: interrupted{then}")
         raise typer.Exit(130) from interrupt
 
 
 def _print_line(text: str) -> None:
-    err.print(text, markup=False)
+    err.print(text)
 
 
 def described(title: str, course: Course) -> str:

@@ -98,7 +98,7 @@ def pretrain(
     about = load_tensors(out_)[1]
     out.print(f"extractor: {out_}")
     for key, value in about.get("adaptation", {}).items():
-        out.print(f"  adaptation, {key.replace('_', ' ')}: {value}", markup=False)
+        out.print(f"  adaptation, {key.replace('_', ' ')}: {value}")
 
 
 @train_app.command()
@@ -137,24 +137,24 @@ def _print_fit(path: Path, steps: Steps) -> None:
     out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
     adaptation = fit_report["extractor"].get("adaptation", {})
     if "kept" in adaptation:
-        out.print(f"  adaptation to the normals {'kept' if adaptation['kept'] else 'not kept'}: {adaptation['why']}", markup=False)
+        out.print(f"  adaptation to the normals {'kept' if adaptation['kept'] else 'not kept'}: {adaptation['why']}")
     unknown = unknown_units(sensor.unit for sensor in manifest.input.sensors)
     if unknown:
-        out.print(f"  note: units that pint does not know, shown as they are written: {', '.join(unknown)}", markup=False)
+        out.print(f"  note: units that pint does not know, shown as they are written: {', '.join(unknown)}")
     suspects = sorted(fit_report.get("suspects", {}).items(), key=lambda item: -item[1])
     if suspects:
         out.print(
             f"  {len(suspects)} among the normals stand out, for a person to look at (all: anomaly bundle inspect); the worst, by score:"
         )
     for where, value in suspects[:5]:
-        out.print(f"    {where}: {value:.4g}", markup=False)
+        out.print(f"    {where}: {value:.4g}")
     for reason in list(fit_report.get("rejected", {}).values())[:10]:
-        err.print(f"  set aside: {reason}", markup=False)
+        err.print(f"  set aside: {reason}")
     for name, care in fit_report.get("care", {}).items():
         if set(care) - {"rows"}:
-            out.print(f"  {name}: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in care.items()), markup=False)
+            out.print(f"  {name}: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in care.items()))
     for note in steps.line.notes() if steps.trained else []:
-        err.print(f"  {note}", markup=False)
+        err.print(f"  {note}")
 
 
 def transfer_spec(
@@ -222,13 +222,11 @@ def print_transfer(found: dict[str, Any]) -> None:
         out.print(f"  target only              AUROC on made-up faults {found['target_only_auroc']:.4f}")
     for way, figures in found.get("ways", {}).items():
         low, high = figures["gain_ci95"]
-        out.print(
-            f"  {way:24} {figures['auroc']:.4f}  {figures['gain']:+.4f} ({low:+.4f} to {high:+.4f})  {figures['verdict']}", markup=False
-        )
+        out.print(f"  {way:24} {figures['auroc']:.4f}  {figures['gain']:+.4f} ({low:+.4f} to {high:+.4f})  {figures['verdict']}")
     if found.get("negative_transfer"):
         err.print(f"negative transfer: {', '.join(found['negative_transfer'])} made it worse than the target alone", style="bold")
     if "method" in found:
-        out.print(f"taken: {found['method']}; {found['why']}", markup=False)
+        out.print(f"taken: {found['method']}; {found['why']}")
     if "few_labels" in found:
         labels, over = found["few_labels"], found["few_labels"]["over_normal_only"]
         between = "{:+.4f} to {:+.4f}".format(*over["gain_ci95"])
@@ -257,7 +255,7 @@ def sources(
 
         ranked = rank_sources(open_line(parsed, data), source, say)
     for place, row in enumerate(ranked, 1):
-        out.print(f"{place}. {row['source']}  " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if k != "source"), markup=False)
+        out.print(f"{place}. {row['source']}  " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if k != "source"))
     if json_ is not None:
         write_text(json_, json.dumps(ranked, indent=1) + "\n")
 
@@ -289,5 +287,5 @@ def curve(
     write_curve(found, f"{parsed.name}: {method.value} from {source.name}", out_, *words)
     for row in curve_table(found).to_dict("records"):
         between = "one run" if isnan(row["low"]) else f"{row['low']:.4f} to {row['high']:.4f}"
-        out.print(f"  {row['way']:16} {row['normals']:5} {words[0]}  {row['auroc']:.4f}  ({between})", markup=False)
+        out.print(f"  {row['way']:16} {row['normals']:5} {words[0]}  {row['auroc']:.4f}  ({between})")
     out.print(f"page: {out_}")

@@ -21,6 +21,7 @@ from anomaly.data.tables.windows import stretch_lengths, windows_at
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation import metrics
 from anomaly.evaluation.vus import vus
+from anomaly.progress import Progress, counted, part, silent
 
 Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
 BATCH_VALUES = 1 << 22  # readings scored at a time
@@ -38,7 +39,13 @@ class Evaluation:
 
 
 def evaluate_pictures(
-    run: Run, pictures: Sequence[Picture], color: Color, deep: bool, p: float, score_threshold: float | None = None
+    run: Run,
+    pictures: Sequence[Picture],
+    color: Color,
+    deep: bool,
+    p: float,
+    score_threshold: float | None = None,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Score labelled pictures one by one and compute image and pixel figures.
 
@@ -47,7 +54,7 @@ def evaluate_pictures(
     are listed as rejected. Raises DataError when none can.
     """
     rows, maps, rejected = [], {}, []
-    for picture in pictures:
+    for picture in counted(pictures, part(progress, 0.0, 0.7), "labelled pictures"):
         try:
             raw = read_image(picture.path, color, deep=deep)
         except RecordError as error:
@@ -60,6 +67,7 @@ def evaluate_pictures(
         raise DataError("none of the pictures could be read:\n" + "\n".join(rejected[:5]))
     records = pd.DataFrame(rows, columns=["id", "label", "score", "p_value"])
     records["flagged"] = records["p_value"] <= p
+    part(progress, 0.7, 1.0)("figures with intervals")
     figures = _picture_figures(records, p, score_threshold)
     read = {row[0] for row in rows}
     figures |= _pixel_figures([q for q in pictures if q.id in read], maps)
@@ -144,7 +152,7 @@ def _resized(one: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(Image.fromarray(one).resize((MAP_SIDE, MAP_SIDE), Image.Resampling.BILINEAR))
 
 
-def score_table(run: Run, table: SensorTable, rows: int, context: int = 0, first_row: int = 0) -> pd.DataFrame:
+def score_table(run: Run, table: SensorTable, rows: int, context: int = 0, first_row: int = 0, progress: Progress = silent) -> pd.DataFrame:
     """Score every window of `rows` rows, with the `context` rows before it as far as there are any, that ends at or after `first_row`.
 
     `run` takes windows (n, context + rows, C) and gives (score (n,), p_value (n,), contribution (n, C)). Returns a row a window: row (the
@@ -155,9 +163,10 @@ def score_table(run: Run, table: SensorTable, rows: int, context: int = 0, first
     ends = np.flatnonzero(known >= rows)
     ends = ends[ends >= first_row]
     batch = max(1, BATCH_VALUES // (whole * table.values.shape[1]))
+    chunks = np.array_split(ends, max(1, -(-len(ends) // batch)))
     parts = [
         run(windows_at(table.values, chunk, whole, np.minimum(known[chunk], whole)))
-        for chunk in np.array_split(ends, max(1, -(-len(ends) // batch)))
+        for chunk in counted(chunks, progress, f"windows of {table.path.name}, in batches")
         if len(chunk)
     ]
     if not parts:
@@ -188,6 +197,7 @@ def evaluate_tables(
     p: float,
     score_threshold: float | None = None,
     first_row: int = 0,
+    progress: Progress = silent,
 ) -> Evaluation:
     """Score labelled tables and compute row and range figures over all their rows from `first_row` on.
 
@@ -195,10 +205,11 @@ def evaluate_tables(
     and ranks lowest. Raises DataError for a table without that column.
     """
     parts = []
-    for table in tables:
+    for index, table in enumerate(tables):
         if label not in table.labels:
             raise DataError(f"{table.path}: no label column {label!r} to evaluate against; name it in [input] labels")
-        scored = score_table(run, table, rows, context, first_row)
+        share = 0.6 / len(tables)
+        scored = score_table(run, table, rows, context, first_row, part(progress, index * share, (index + 1) * share))
         every = pd.DataFrame({"row": np.arange(first_row, len(table.times))})
         every["time"] = table.times[first_row:]
         every["label"] = table.labels[label][first_row:] > 0
@@ -206,6 +217,7 @@ def evaluate_tables(
         parts.append(every.merge(scored.drop(columns="time"), on="row", how="left"))
     records = pd.concat(parts, ignore_index=True)
     records["flagged"] = records["p_value"].fillna(1.0) <= p
+    part(progress, 0.6, 1.0)("figures with intervals")
     return Evaluation(_table_figures(records, tables, rows, p, score_threshold), records)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,9 +14,10 @@ from anomaly.errors import DataError, RecordError
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.report import page
 from anomaly.pipeline.kinds import kind_of
+from anomaly.progress import Progress, counted, silent
 
 
-def evaluate_bundle(bundle: Bundle, session: Session, data: Path, layout: str | None = None) -> Evaluation:
+def evaluate_bundle(bundle: Bundle, session: Session, data: Path, layout: str | None = None, progress: Progress = silent) -> Evaluation:
     """Figures of a bundle on labelled data. Raises DataError when layout and bundle, or layout and data, do not fit.
 
     Each kind of input has its own layouts; which one it is is found from the data when `layout` is None.
@@ -24,7 +25,7 @@ def evaluate_bundle(bundle: Bundle, session: Session, data: Path, layout: str | 
     kind = kind_of(bundle)
     if layout is not None and layout not in kind.layouts:
         raise DataError(f"--layout {layout} does not fit a {bundle.manifest.kind} bundle; it has {', '.join(kind.layouts)}")
-    return kind.evaluate(bundle, session, data, layout)
+    return kind.evaluate(bundle, session, data, layout, progress)
 
 
 def report_on(bundle: Bundle, evaluation: Evaluation, data: Path, path: Path) -> None:
@@ -39,19 +40,16 @@ def report_on(bundle: Bundle, evaluation: Evaluation, data: Path, path: Path) ->
     page.write_report(path, manifest, bundle.hash, evaluation, [p for p in plots if p is not None], evaluation.rejected)
 
 
-def score_paths(
-    bundle: Bundle, session: Session, paths: Sequence[Path], on_record: Callable[[], None] = lambda: None
-) -> tuple[pd.DataFrame, list[str]]:
+def score_paths(bundle: Bundle, session: Session, paths: Sequence[Path], progress: Progress = silent) -> tuple[pd.DataFrame, list[str]]:
     """Score files and folders; returns (one row a record, what could not be read). Raises DataError when nothing could."""
     kind = kind_of(bundle)
     frames: list[pd.DataFrame] = []
     rejected: list[str] = []
-    for path in _files_in(paths, kind.suffixes):
+    for path in counted(_files_in(paths, kind.suffixes), progress, "files scored"):
         try:
             frames.append(kind.score_file(bundle, session, path))
         except (RecordError, DataError) as error:
             rejected.append(str(error))
-        on_record()
     if not frames:
         raise DataError("nothing could be scored:\n" + "\n".join(rejected[:5]))
     frame = pd.concat(frames, ignore_index=True)

@@ -26,6 +26,8 @@ from anomaly.spec import CameraSpec, SensorSpec
 if TYPE_CHECKING:
     from anomaly.evaluation.report.page import Plot
 
+STEPS = ("pretrain", "fit", "calibrate", "evaluate", "graph", "parity", "variants", "export")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -35,7 +37,7 @@ class Kind:
     suffixes        lower-case endings of the files that hold its records
     layouts         names of the ways its labelled data may lie
     open_line       (spec, data) -> its line; PyTorch is imported by this function only
-    evaluate        (bundle, session, labelled data, layout or None) -> figures
+    evaluate        (bundle, session, labelled data, layout or None, progress) -> figures
     score_file      (bundle, session, file) -> one row a record: record, score, p_value, and more that is worth printing
     report_plots    (bundle, evaluation, data) -> plots for the report
     steps_s         how many seconds each step to a bundle is expected to take on a line of usual size, for the time left
@@ -48,10 +50,10 @@ class Kind:
     suffixes: frozenset[str]
     layouts: tuple[str, ...]
     open_line: Callable[[Any, Path], Line]
-    evaluate: Callable[[Bundle, Session, Path, str | None], Evaluation]
+    evaluate: Callable[[Bundle, Session, Path, str | None, Progress], Evaluation]
     score_file: Callable[[Bundle, Session, Path], pd.DataFrame]
     report_plots: Callable[[Bundle, Evaluation, Path], list[Plot]]
-    steps_s: Mapping[str, float] = field(default_factory=dict)
+    steps_s: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 1.0))
     rank_source: Callable[[Any, Path], dict[str, Any]] | None = None
     learning_curve: Callable[[Any, int, Progress], pd.DataFrame] | None = None
     curve_axes: tuple[str, str] = ("normals", "AUROC")
@@ -139,7 +141,7 @@ KINDS: dict[str, Kind] = {
         evaluate=camera.evaluate,
         score_file=camera.score_file,
         report_plots=camera.report_plots,
-        steps_s={"pretrain": 10, "fit": 10, "calibrate": 1, "evaluate": 2, "graph": 5, "parity": 5, "variants": 15, "export": 3},
+        steps_s=dict(zip(STEPS, (10, 10, 1, 2, 5, 5, 15, 3), strict=True)),
         rank_source=_rank_camera,
         learning_curve=_curve_camera,
         curve_axes=("normals", "image AUROC"),
@@ -152,7 +154,7 @@ KINDS: dict[str, Kind] = {
         evaluate=sensor.evaluate,
         score_file=sensor.score_file,
         report_plots=sensor.report_plots,
-        steps_s={"pretrain": 8, "fit": 3, "calibrate": 1, "evaluate": 1, "graph": 2, "parity": 2, "variants": 2, "export": 1},
+        steps_s=dict(zip(STEPS, (8, 3, 1, 1, 2, 2, 2, 1), strict=True)),
         rank_source=_rank_sensor,
         learning_curve=_curve_sensor,
         curve_axes=("normal windows", "ROC-AUC of rows"),

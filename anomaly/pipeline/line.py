@@ -113,7 +113,7 @@ class Line(Protocol):
         """What the graph takes."""
         ...
 
-    def evaluate(self, run: Run, schema: InputSchema, p: float) -> Evaluation | None:
+    def evaluate(self, run: Run, schema: InputSchema, p: float, progress: Progress) -> Evaluation | None:
         """Figures on the labelled part of the data, None when there is none."""
         ...
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from anomaly.errors import DataError
 from anomaly.pipeline.kinds import rank_source
-from anomaly.pipeline.line import Line, Progress
+from anomaly.pipeline.line import Line
+from anomaly.progress import Progress, counted
 
 
 def rank_sources(line: Line, sources: Sequence[Path], progress: Progress) -> list[dict[str, Any]]:
@@ -27,7 +28,7 @@ def rank_sources(line: Line, sources: Sequence[Path], progress: Progress) -> lis
     """
     if not sources:
         raise DataError("no sources given; name bundles, extractors or folders of normal data of other lines")
-    rows = [rank_source(line, path) for path in sources]
+    rows = [rank_source(line, path) for path in counted(sources, progress, "sources")]
     for path, row in zip(sources, rows, strict=True):
         progress(f"{path}: " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if isinstance(v, float)))
     best, nearest = ("logme", "lent_auroc"), ("nearest_ratio", "proxy_a_distance")

@@ -136,7 +136,7 @@ class Steps:
         return self._once("evaluate", path, lambda: self._evaluate(path))
 
     def _evaluate(self, path: Path) -> None:
-        found = self.line.evaluate(self.detector().run, self.line.input_schema(), self.threshold().p_value)
+        found = self.line.evaluate(self.detector().run, self.line.input_schema(), self.threshold().p_value, self._progress("evaluate"))
         figures: dict[str, Any] = found.figures if found else {"n": 0, "why": "no labelled records in the data"}
         figures["injected_auroc"] = self.fitted.report["injected_auroc"]
         if found is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.errors import WeightsError
+from anomaly.progress import Progress, silent
 from anomaly.scorers.boosted import VOTE_TENSORS, Boosted
 from anomaly.scorers.pictures.embedding import Roi
 from anomaly.scorers.pictures.gaussian import PlaceGaussians
@@ -37,7 +38,7 @@ def fit_camera_scorer(
     spec: CameraSpec,
     features: list[Tensor],
     generator: torch.Generator,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = silent,
     largest: int | None = None,
     borrowed: Sequence[Tensor] = (),
 ) -> FittedBanks:

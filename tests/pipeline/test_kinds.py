@@ -152,7 +152,7 @@ class SpectrumLine:
     def input_schema(self) -> InputSchema:
         return InputSchema(name="spectrum", dtype="float32", channels=LINES)
 
-    def evaluate(self, run: Run, schema: InputSchema, p: float) -> Evaluation | None:
+    def evaluate(self, run: Run, schema: InputSchema, p: float, progress: Progress) -> Evaluation | None:
         return evaluate_spectra(run, self.root / "test", p)
 
     def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
@@ -179,7 +179,7 @@ def evaluate_spectra(run: Run, folder: Path, p: float) -> Evaluation:
     return Evaluation({"n": len(paths), "roc_auc": auroc((records["label"] != "good").to_numpy(), score.astype(float))}, records)
 
 
-def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None) -> Evaluation:
+def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None, progress: Progress) -> Evaluation:
     return evaluate_spectra(session.run, data / "test", bundle.manifest.threshold.p_value)
 
 

@@ -17,6 +17,7 @@ from anomaly.data.pictures.reading import Color, Picture, read_image
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation.figures import Evaluation, evaluate_pictures
+from anomaly.progress import Progress, silent
 
 if TYPE_CHECKING:
     from anomaly.evaluation.report.page import Plot
@@ -29,7 +30,7 @@ def bundle_color(bundle: Bundle) -> tuple[Color, bool]:
     return ("gray" if bundle.manifest.input.channels == 1 else "rgb"), bundle.manifest.input.dtype == "uint16"
 
 
-def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None) -> Evaluation:
+def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None, progress: Progress = silent) -> Evaluation:
     """Figures of a camera bundle on labelled pictures. Raises DataError when there are none.
 
     `layout` is "mvtec" (the test part of an MVTec AD, MVTec AD 2, BTAD or VisA folder, or of a manifest) or "folder" (a subfolder for
@@ -38,7 +39,7 @@ def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None) -
     p, score = bundle.manifest.threshold.p_value, bundle.manifest.threshold.score
     color, deep = bundle_color(bundle)
     pictures = _labelled_pictures(data, layout or ("mvtec" if has_test(data) else "folder"))
-    found = evaluate_pictures(session.run, pictures, color, deep, p, score)
+    found = evaluate_pictures(session.run, pictures, color, deep, p, score, progress)
     found.figures["speed"] = _speed(session, pictures, color, deep)
     return found
 

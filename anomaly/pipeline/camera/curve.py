@@ -64,12 +64,15 @@ def camera_curve(line: CameraLine, method: TransferMethod, sizes: Sequence[int],
         ALONE: lambda _: TransferCandidate(transfer.own),
         method: lambda t: transfer.candidate(method, t),
     }
+    every = len(line.pictures.readable)
+    draws = {size: 1 if size == every else seeds for size in sorted({min(size, every) for size in sizes})}
+    total = len(ways) * sum(draws.values())
     for name, make in ways.items():
-        for size in sorted({min(size, len(line.pictures.readable)) for size in sizes}):
-            for seed in range(1 if size == len(line.pictures.readable) else seeds):
-                chosen = np.sort(np.random.default_rng([line.spec.seed, seed]).permutation(len(line.pictures.readable))[:size])
+        for size, count in draws.items():
+            for seed in range(count):
+                chosen = np.sort(np.random.default_rng([line.spec.seed, seed]).permutation(every)[:size])
                 way = make([line.pictures.readable[i] for i in chosen])
                 area = auroc(labels, scores(way, chosen, seed)) or 0.0
                 found.append({"way": name, "normals": size, "seed": seed, "auroc": area})
-                progress(f"{name}, {size} normals, seed {seed}: AUROC {area:.4f}")
+                progress(f"{name}, {size} normals, seed {seed}: AUROC {area:.4f}; runs", len(found), total)
     return pd.DataFrame(found)

@@ -20,6 +20,7 @@ from anomaly.evaluation.injected import Ranking, joined
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages, fold_batch_norm
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
+from anomaly.progress import Progress, counted, silent
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.scorers.pictures.memory_bank import MemoryBank, leave_one_out
 from anomaly.spec import CameraSpec
@@ -81,7 +82,13 @@ class Judging:
         return Ranking(np.array(clean), np.array(faulty))
 
     def injected_auroc(
-        self, scorer: MemoryBank, extractor: Stages, preprocess: ImagePreprocess, features: list[Tensor], good: Tensor
+        self,
+        scorer: MemoryBank,
+        extractor: Stages,
+        preprocess: ImagePreprocess,
+        features: list[Tensor],
+        good: Tensor,
+        progress: Progress = silent,
     ) -> float:
         """AUROC of synthetic defects against normals, each picture scored by the banks without it (leave one out).
 
@@ -92,7 +99,7 @@ class Judging:
         chosen = good.nonzero()[:, 0].tolist()
         judged = torch.randperm(len(chosen), generator=generator)[: max(1, min(JUDGED, len(chosen) // 5))].tolist()
         rankings = []
-        for i in judged:
+        for i in counted(judged, progress, "made-up defects on normals, each left out of the banks"):
             at = chosen[i]
             less = leave_one_out(scorer, i, [maps[at : at + 1] for maps in features])
             rankings.append(self.rank_scorer(less, extractor, preprocess, [self.pictures.readable[at]], seed=3 + i))

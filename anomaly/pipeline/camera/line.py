@@ -28,7 +28,8 @@ from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.pipeline.camera.variants import make_variants
 from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
-from anomaly.pipeline.line import Exported, Graphs, Progress
+from anomaly.pipeline.line import Exported, Graphs
+from anomaly.progress import Progress, part
 from anomaly.schema import InputSchema
 from anomaly.scorers.boosted import add_vote, with_vote
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
@@ -80,11 +81,11 @@ class CameraLine:
         network = fold_batch_norm(loaded)
         borrowed = load_borrowed(extractor)
         readable, preprocess = self.pictures.readable, self.pictures.preprocess(source)
-        progress(f"features of {len(readable)} pictures")
-        features = self.pictures.features_of(network, preprocess, readable, progress)
+        features = self.pictures.features_of(network, preprocess, readable, part(progress, 0.0, 0.4))
+        banks = part(progress, 0.4, 0.8)
         generator = torch.Generator().manual_seed(self.spec.seed)
         leave_out = self.spec.scorer.suspects == "leave_out"
-        trimmed = fit_trimmed(lambda maps: fit_camera_scorer(self.spec, maps, generator, progress, borrowed=borrowed), features, leave_out)
+        trimmed = fit_trimmed(lambda maps: fit_camera_scorer(self.spec, maps, generator, banks, borrowed=borrowed), features, leave_out)
         held_out = trimmed.held_out.double().numpy()
         scorer: torch.nn.Module = trimmed.fitted.scorer
         vote = load_vote(extractor)
@@ -96,7 +97,6 @@ class CameraLine:
         if suspects:
             progress(f"{len(suspects)} pictures of good parts stand out from the others: look at them, {next(iter(suspects))} is one")
         reference = pd.DataFrame({"score": held_out, "map_mean": trimmed.maps.mean(dim=(1, 2)).double().numpy()})
-        progress("made-up defects on normals, each left out of the banks")
         learnt = ~trimmed.suspect if leave_out else torch.ones_like(trimmed.suspect)
         report = {
             "normals": len(held_out),
@@ -104,7 +104,9 @@ class CameraLine:
             "suspects_left_out": leave_out,
             "suspects": suspects,
             "rejected": dict(self.pictures.rejected),
-            "injected_auroc": self.judging.injected_auroc(trimmed.fitted.scorer, network, preprocess, features, learnt),
+            "injected_auroc": self.judging.injected_auroc(
+                trimmed.fitted.scorer, network, preprocess, features, learnt, part(progress, 0.8, 1.0)
+            ),
             "extractor": about,
         }
         return Fitted("boosted" if vote else "memory_bank", scorer.state_dict(), held_out, float(len(held_out)), reference, report)
@@ -123,10 +125,10 @@ class CameraLine:
         color, deep = self.pictures.format
         return InputSchema(name="image", dtype="uint16" if deep else "uint8", channels=1 if color == "gray" else 3)
 
-    def evaluate(self, run: Run, schema: InputSchema, p: float) -> Evaluation | None:
+    def evaluate(self, run: Run, schema: InputSchema, p: float, progress: Progress) -> Evaluation | None:
         if not self.pictures.test:
             return None
-        found = evaluate_pictures(run, self.pictures.test, *self.pictures.format, p)
+        found = evaluate_pictures(run, self.pictures.test, *self.pictures.format, p, progress=progress)
         near = near_duplicates(list(self.pictures.train), list(self.pictures.test))
         found.figures |= without_duplicates(found.records, near)
         return found

@@ -18,7 +18,7 @@ from anomaly.errors import DataError, RecordError
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages, fold_batch_norm
 from anomaly.features.weights import WeightsSource
-from anomaly.pipeline.line import Progress
+from anomaly.progress import Progress, silent
 from anomaly.spec import CameraInput
 
 FEWEST = 16  # readable training pictures, at least
@@ -99,7 +99,7 @@ class PictureFolder:
         return torch.cat(crops)
 
     def features_of(
-        self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress | None = None
+        self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress = silent
     ) -> list[Tensor]:
         """Feature maps of the pictures that can be read, one (n, C_s, h_s, w_s) float32 a stage."""
         parts: list[list[Tensor]] = []
@@ -109,8 +109,7 @@ class PictureFolder:
                 raws = self.read_all(pictures[start : start + BATCH])
                 if raws:
                     parts.append(extractor(torch.cat([preprocess(torch.from_numpy(raw.copy()).unsqueeze(0)) for raw in raws])))
-                if progress is not None and start % (16 * BATCH) == 0:
-                    progress(f"features of {min(start + BATCH, len(pictures))} of {len(pictures)} pictures")
+                progress("features of pictures", min(start + BATCH, len(pictures)), len(pictures))
         return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
 

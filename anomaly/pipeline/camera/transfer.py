@@ -26,7 +26,7 @@ from anomaly.pipeline.camera.adaptation import describe_extractor
 from anomaly.pipeline.camera.few_labels import fit_vote, labelled, read_faults
 from anomaly.pipeline.camera.judging import Judging
 from anomaly.pipeline.camera.pictures import PictureFolder
-from anomaly.pipeline.line import Progress
+from anomaly.progress import Progress, part
 from anomaly.spec import NEEDS_NORMALS, CameraSpec, TransferMethod
 
 BORROWED = 100  # pictures of the source line that join a bank at most
@@ -156,13 +156,14 @@ class CameraTransfer:
                 "tell whether a transfer helps"
             )
         found: dict[str, Ranking] = {}
+        told = part(self.progress, 0.0, 0.8)
         for name in (None, *methods):
             parts = []
             for seed, (fit, judged) in enumerate(((first, second), (second, first))):
                 made = TransferCandidate(self.own) if name is None else self.candidate(name, fit)
                 parts.append(self.judging.rank(made.extractor, self.preprocess, fit, judged, seed, made.borrowed))
             found[name or ALONE] = joined(parts)
-            self.progress(f"{name or ALONE}: made-up defects AUROC {found[name or ALONE].auroc():.4f}")
+            told(f"{name or ALONE}: made-up defects AUROC {found[name or ALONE].auroc():.4f}; methods", len(found), len(methods) + 1)
         return found
 
     def run(self, out: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from anomaly.data.tables.reader import read_table
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation, evaluate_tables, score_table
+from anomaly.progress import Progress, silent
 
 if TYPE_CHECKING:
     from anomaly.evaluation.report.page import Plot
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 LAYOUTS = ("table",)
 
 
-def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None) -> Evaluation:
+def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None, progress: Progress = silent) -> Evaluation:
     """Figures of a sensor bundle on labelled tables (CSV or Parquet). Raises DataError when there are none, or they have no labels."""
     p, score = bundle.manifest.threshold.p_value, bundle.manifest.threshold.score
     train, test = find_tables(data)
@@ -28,7 +29,7 @@ def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None) -
     label = label_of(tables[0])
     if label is None:
         raise DataError(f"{tables[0].path}: no label column ({', '.join(bundle.manifest.input.labels)}); add one with 0 and 1")
-    return evaluate_tables(session.run, tables, label, *window_of(bundle.manifest.input), p, score)
+    return evaluate_tables(session.run, tables, label, *window_of(bundle.manifest.input), p, score, progress=progress)
 
 
 def score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:

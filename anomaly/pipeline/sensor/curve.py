@@ -40,9 +40,10 @@ def sensor_curve(line: SensorLine, sizes: Sequence[int], seeds: int, progress: P
     tables = _labelled_tables(line)
     every = max(1, len(line.readings.values) - line.spec.input.window + 1)
     found, reason = [], ""
+    draws = {size: 1 if size == every else seeds for size in sorted({min(size, every) for size in sizes})}
     for way, transfer in {ALONE: Transfer(), line.spec.transfer.method: line.spec.transfer}.items():
-        for size in sorted({min(size, every) for size in sizes}):
-            for seed in range(1 if size == every else seeds):
+        for size, count in draws.items():
+            for seed in range(count):
                 start = int(np.random.default_rng([line.spec.seed, seed, size]).integers(every - size + 1))
                 try:
                     area = _row_auroc(line.subset(start, size + line.spec.input.window - 1, transfer), tables)
@@ -51,7 +52,7 @@ def sensor_curve(line: SensorLine, sizes: Sequence[int], seeds: int, progress: P
                     progress(f"{way}, {size} windows: cannot be fitted; {reason}")
                     break
                 found.append({"way": way, "normals": size, "seed": seed, "auroc": area})
-                progress(f"{way}, {size} windows, seed {seed}: ROC-AUC {area:.4f}")
+                progress(f"{way}, {size} windows, seed {seed}: ROC-AUC {area:.4f}; runs", len(found), 2 * sum(draws.values()))
     if not found or found[-1]["way"] == ALONE:
         raise DataError(reason)
     return pd.DataFrame(found)

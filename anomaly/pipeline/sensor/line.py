@@ -26,13 +26,14 @@ from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
 from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
-from anomaly.pipeline.line import Exported, Graphs, Progress
+from anomaly.pipeline.line import Exported, Graphs
 from anomaly.pipeline.sensor.held_out import fit_scorer, held_out_scores, name_suspects
 from anomaly.pipeline.sensor.lending import LentWindows
 from anomaly.pipeline.sensor.record import calibration_scores
 from anomaly.pipeline.sensor.stream import make_stream
 from anomaly.pipeline.sensor.tables import NormalReadings
 from anomaly.pipeline.sensor.transfer import SensorTransfer, describe_encoder
+from anomaly.progress import Progress, part
 from anomaly.schema import InputSchema
 from anomaly.scorers.build import load_sensor_scorer
 from anomaly.scorers.sensors.windows import RecoveryDamping
@@ -86,13 +87,17 @@ class SensorLine:
             normals = self.readings.normals
             z = fill_missing(normals.preprocess(torch.from_numpy(normals.windows)))
             generator = torch.Generator().manual_seed(self.spec.seed)
+            trained = part(progress, 0.0, 0.7)
             before, after = pretrain_sensors(
                 encoder,
                 z,
                 self.spec.pretrain,
                 generator,
-                lambda epoch, error: progress(f"masked reconstruction, epoch {epoch}: held-out error {error:.4f}"),
+                lambda epoch, error: trained(
+                    f"masked reconstruction: held-out error {error:.4f}, epochs", epoch, self.spec.pretrain.epochs
+                ),
             )
+            part(progress, 0.7, 1.0)("whether the encoder helps, by made-up faults")
             verdict = self._judge(SensorExtractor(self.spec.input.window, encoder))
             errors = {"held_out_error_before": before, "held_out_error": after}
             about["adaptation"] = {"method": "masked reconstruction", **errors, **verdict}
@@ -171,12 +176,12 @@ class SensorLine:
             modes=modes.use if modes else (),
         )
 
-    def evaluate(self, run: Run, schema: InputSchema, p: float) -> Evaluation | None:
+    def evaluate(self, run: Run, schema: InputSchema, p: float, progress: Progress) -> Evaluation | None:
         if not self.test_paths:
             return None
         tables = [read_table(path, table_schema(schema)) for path in self.test_paths]
         label = label_of(tables[0])
-        return evaluate_tables(run, tables, label, *window_of(schema), p) if label else None
+        return evaluate_tables(run, tables, label, *window_of(schema), p, progress=progress) if label else None
 
     def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         noise, real = self.readings.random_windows(count, rng)

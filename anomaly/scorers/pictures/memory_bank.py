@@ -15,7 +15,7 @@ standardised by the leave-one-out distances of the normal pictures (`embedding.s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomaly.progress import Progress, silent
 from anomaly.scorers.pictures.embedding import Metric, Roi, embed, roi_mask, standardise, unseen_max_mean_std
 from anomaly.scorers.pictures.gaussian import PlaceGaussians, fit_place_gaussians
 from anomaly.scorers.pictures.patches import PatchBank, fit_patch_bank
@@ -91,7 +92,7 @@ def fit_memory_bank(
     plans: Sequence[BankPlan],
     share: float,
     generator: torch.Generator,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = silent,
     roi: Roi = (),
     borrowed: Sequence[Tensor] = (),
 ) -> FittedBanks:
@@ -118,9 +119,8 @@ def fit_memory_bank(
         bank, distances = _fit_one(torch.cat(joined), len(features[plan.stage]), plan, share, generator, roi)
         banks.append(bank)
         maps.append(standardise(distances, bank.usual))
-        if progress is not None:
-            what = f"{len(bank.patches)} of {distances.numel()} patches" if isinstance(bank, PatchBank) else "a Gaussian at each place"
-            progress(f"bank {len(banks)} of {len(plans)}: {what}")
+        what = f"{len(bank.patches)} of {distances.numel()} patches" if isinstance(bank, PatchBank) else "a Gaussian at each place"
+        progress(f"banks: {what}; made", len(banks), len(plans))
     held_out, mean = combine_maps(maps, roi)
     return FittedBanks(MemoryBank(plans, banks, roi), held_out, mean)
 
