@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -19,11 +19,19 @@ Bools = NDArray[np.bool_]
 def auroc(labels: Bools, scores: Floats) -> float | None:
     """ROC-AUC: the chance that a faulty record scores above a normal one, ties counted half. None when only one class is there.
 
+    Scores must be finite. By the Mann-Whitney statistic: a bootstrap asks a thousand times, and scikit-learn's checks take milliseconds.
+
     >>> import numpy as np
     >>> auroc(np.array([False, False, True, True]), np.array([0.1, 0.4, 0.3, 0.9]))
     0.75
     """
-    return float(roc_auc_score(labels, scores)) if labels.any() and not labels.all() else None
+    if not labels.any() or labels.all():
+        return None
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite")
+    normal, faulty = np.sort(scores[~labels]), np.sort(scores[labels])
+    below = np.searchsorted(normal, faulty, "left") + np.searchsorted(normal, faulty, "right")  # twice, so that ties count half
+    return float(below.sum() / (2.0 * len(normal) * len(faulty)))
 
 
 def average_precision(labels: Bools, scores: Floats) -> float | None:

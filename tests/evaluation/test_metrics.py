@@ -6,11 +6,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from anomaly.evaluation import metrics, ranges
 from anomaly.evaluation.injected import Ranking, gain_interval
 from anomaly.evaluation.vus import vus
 from tests.reference import metrics as naive
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(-4, 4)), min_size=1, max_size=40))
+@settings(max_examples=60, deadline=None)
+def test_auroc_equals_scikit_learns_with_ties(drawn: list[tuple[bool, int]]) -> None:
+    labels, scores = np.array([a for a, _ in drawn]), np.array([b / 3 for _, b in drawn])
+    found = metrics.auroc(labels, scores)
+    assert found is None if labels.all() or not labels.any() else found == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+def test_auroc_of_scores_that_are_not_finite_is_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        metrics.auroc(np.array([True, False]), np.array([1.0, np.nan]))
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.1, 0.3, 1.0]), st.booleans())

@@ -11,9 +11,10 @@ import pytest
 
 from anomaly.data.samples.synthetic import plant
 from anomaly.errors import SpecError
-from anomaly.pipeline.sensor.line import SensorLine
+from anomaly.pipeline.sensor.line import FIRST_STEPS, SensorLine, train_encoder
 from anomaly.pipeline.sensor.record import pseudo_runs
-from anomaly.spec import SensorSpec, Transfer, read_spec
+from anomaly.progress import silent
+from anomaly.spec import Pretrain, SensorInput, SensorSpec, Transfer, read_spec
 
 
 @pytest.fixture
@@ -63,3 +64,35 @@ def test_pseudo_runs_lie_apart_and_leave_rows_to_lend(two_tables: Path) -> None:
         assert all(a.stop <= b.start for a, b in itertools.pairwise(parts))
         assert all(part.stop <= len(table.times) for part in parts)
     assert pseudo_runs(tables, 80, 4, lent=True) == []  # 210 rows less twice 80 are fewer than 80: nothing would be left to lend
+
+
+def encoder_verdict(folder: Path, readings: np.ndarray, *, full: bool = False) -> dict[str, object]:
+    """What comes of training an encoder on a machine's readings (n, C)."""
+    frame = pd.DataFrame(readings, columns=[f"s{i}" for i in range(readings.shape[1])])
+    frame.insert(0, "time", pd.date_range("2026-01-01", periods=len(frame), freq="1s"))
+    frame.to_csv(folder / "train.csv", index=False)
+    spec = SensorSpec(kind="sensor", input=SensorInput(window=12), pretrain=Pretrain(epochs=9, batch=16))
+    return train_encoder(spec, SensorLine(spec, folder).readings.normals, silent, full=full)[1]
+
+
+def test_an_encoder_that_promises_nothing_is_trained_for_a_first_stretch_only(tmp_path: Path) -> None:
+    """Noise has no shape to learn."""
+    noise = np.random.default_rng(0).normal(size=(900, 2))
+    short = encoder_verdict(tmp_path, noise)
+    assert (short["kept"], short["steps"]) == (False, FIRST_STEPS)
+    for words in ("stopped after a first stretch of 200 steps", "promises no gain", "`anomaly pretrain` trains in full"):
+        assert words in str(short["why"])
+    whole = encoder_verdict(tmp_path, noise, full=True)
+    assert whole["kept"] is False
+    assert "stopped" not in str(whole["why"])
+    assert "steps" not in whole
+
+
+def test_an_encoder_that_promises_a_gain_is_trained_in_full(tmp_path: Path) -> None:
+    """Readings that go up and down by turns: what breaks the turn moves neither level nor spread."""
+    rng = np.random.default_rng(0)
+    turns = np.where(np.arange(900) % 2, 1.0, -1.0)[:, None] * (1 + 0.1 * rng.normal(size=(900, 2)))
+    found = encoder_verdict(tmp_path, turns)
+    assert found["kept"] is True
+    assert "steps" not in found
+    assert found == encoder_verdict(tmp_path, turns, full=True)  # the same training, whether it was tried before or not

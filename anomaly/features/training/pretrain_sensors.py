@@ -7,12 +7,12 @@ reconstructed from what is left. Only the masked rows count in the loss.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from anomaly.features.encoder import SensorEncoder
+from anomaly.progress import Progress, silent
 from anomaly.spec import Pretrain
 
 MASKED_SHARE = 0.3
@@ -24,15 +24,16 @@ def pretrain_sensors(
     windows: Tensor,
     settings: Pretrain,
     generator: torch.Generator,
-    on_epoch: Callable[[int, float], None] | None = None,
+    progress: Progress = silent,
+    most_steps: int | None = None,
 ) -> tuple[float, float]:
     """Train `encoder` in place by masked reconstruction of normal windows (N, C, T) in units of spread, no NaN.
 
     One window in ten is held out (the last ones, so that neighbours do not leak); its loss decides which weights are
-    kept and when to stop. Returns the held-out masked error (MSE, in squared spreads) before and after.
+    kept and when to stop. With `most_steps` training ends after so many steps, if not before. Returns the held-out masked error (MSE, in
+    squared spreads) before and after.
     """
-    held = max(1, windows.shape[0] // 10)
-    train, test = windows[:-held], windows[-held:]
+    train, test = _split(windows)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
         decoder = nn.Conv1d(encoder.channels, 1, kernel_size=1)
@@ -40,24 +41,41 @@ def pretrain_sensors(
     check = torch.Generator().manual_seed(0)
     before = best = _held_out(encoder, decoder, test, check)
     state = {k: v.clone() for k, v in encoder.state_dict().items()}
-    stale, deadline = 0, time.monotonic() + 60 * settings.max_minutes
+    stale, steps, whole = 0, 0, min(steps_in_full(len(windows), settings), most_steps or 1 << 62)
+    deadline = time.monotonic() + 60 * settings.max_minutes
     for epoch in range(settings.epochs):
-        for chosen in torch.randperm(train.shape[0], generator=generator).split(settings.batch):  # type: ignore[no-untyped-call]
+        batches = torch.randperm(train.shape[0], generator=generator).split(settings.batch)  # type: ignore[no-untyped-call]
+        for chosen in batches[: whole - steps]:
             loss = _masked_error(encoder, decoder, train[chosen], generator)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+            steps += 1
+            progress("masked reconstruction, steps", steps, whole)
         error = _held_out(encoder, decoder, test, check)
         stale = 0 if error < best else stale + 1
         if error < best:
             best, state = error, {k: v.clone() for k, v in encoder.state_dict().items()}
-        if on_epoch is not None:
-            on_epoch(epoch + 1, error)
-        if stale >= 3 or time.monotonic() > deadline:
+        progress(f"masked reconstruction, epoch {epoch + 1}: held-out error {error:.4f}", steps, whole)
+        if stale >= 3 or steps == whole or time.monotonic() > deadline:
             break
     encoder.load_state_dict(state)
     encoder.requires_grad_(False).eval()
     return before, best
+
+
+def steps_in_full(windows: int, settings: Pretrain) -> int:
+    """Steps of a whole training on so many windows, where it is not stopped early."""
+    return settings.epochs * -(-(windows - _held_out_windows(windows)) // settings.batch)
+
+
+def _held_out_windows(windows: int) -> int:
+    return max(1, windows // 10)
+
+
+def _split(windows: Tensor) -> tuple[Tensor, Tensor]:
+    held = _held_out_windows(windows.shape[0])
+    return windows[:-held], windows[-held:]
 
 
 def _held_out(encoder: SensorEncoder, decoder: nn.Module, test: Tensor, generator: torch.Generator) -> float:

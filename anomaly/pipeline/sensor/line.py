@@ -18,12 +18,12 @@ from anomaly.data.records import fingerprint
 from anomaly.data.tables.files import find_tables, label_of, table_schema, window_of
 from anomaly.data.tables.reader import read_table
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_tables
-from anomaly.evaluation.transfer import compare
+from anomaly.evaluation.transfer import LEAST_GAIN, Comparison, compare
 from anomaly.export.detector import WINDOWS, Detector
 from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sensor_extractor, save_extractor
-from anomaly.features.encoder import SensorExtractor, fill_missing
+from anomaly.features.encoder import SensorEncoder, SensorExtractor, fill_missing
 from anomaly.features.preprocess import SensorPreprocess
-from anomaly.features.training.pretrain_sensors import pretrain_sensors
+from anomaly.features.training.pretrain_sensors import pretrain_sensors, steps_in_full
 from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.line import Exported, Graphs
@@ -31,7 +31,7 @@ from anomaly.pipeline.sensor.held_out import fit_scorer, held_out_scores, name_s
 from anomaly.pipeline.sensor.lending import LentWindows
 from anomaly.pipeline.sensor.record import calibration_scores
 from anomaly.pipeline.sensor.stream import make_stream
-from anomaly.pipeline.sensor.tables import NormalReadings
+from anomaly.pipeline.sensor.tables import NormalReadings, Normals
 from anomaly.pipeline.sensor.transfer import SensorTransfer, describe_encoder
 from anomaly.progress import Progress, part
 from anomaly.schema import InputSchema
@@ -41,6 +41,11 @@ from anomaly.scorers.suspects import is_outlier
 from anomaly.spec import SensorSpec, Transfer
 
 MOST_SUSPECT = 1 / 3  # of the windows, at most, are left out of the fit
+FIRST_STEPS = 200  # of the first stretch, at most,
+FEWEST_STEPS = 25  # and at least, where windows are long or sensors many
+FIRST_VALUES = 3_000_000  # readings that the first stretch learns from, at most
+FIRST_WINDOWS = 1500  # windows that it is trained and judged on
+PROMISING = LEAST_GAIN / 2  # ROC-AUC that the interval must reach: on the first stretch encoders that are kept in the end gain this much
 
 
 class SensorLine:
@@ -79,41 +84,16 @@ class SensorLine:
 
     # --- pretrain ---
 
-    def pretrain(self, out: Path, progress: Progress) -> dict[str, Any]:
+    def pretrain(self, out: Path, progress: Progress, *, full: bool = False) -> dict[str, Any]:
         if self.spec.transfer.given:
             return SensorTransfer(self.readings, progress).run(out)
         encoder, about = build_sensor_encoder(self.spec), describe_encoder(self.spec)
         if self.spec.pretrain.method != "none":
-            normals = self.readings.normals
-            z = fill_missing(normals.preprocess(torch.from_numpy(normals.windows)))
-            generator = torch.Generator().manual_seed(self.spec.seed)
-            trained = part(progress, 0.0, 0.7)
-            before, after = pretrain_sensors(
-                encoder,
-                z,
-                self.spec.pretrain,
-                generator,
-                lambda epoch, error: trained(
-                    f"masked reconstruction: held-out error {error:.4f}, epochs", epoch, self.spec.pretrain.epochs
-                ),
-            )
-            part(progress, 0.7, 1.0)("whether the encoder helps, by made-up faults")
-            verdict = self._judge(SensorExtractor(self.spec.input.window, encoder))
-            errors = {"held_out_error_before": before, "held_out_error": after}
-            about["adaptation"] = {"method": "masked reconstruction", **errors, **verdict}
+            encoder, about["adaptation"] = train_encoder(self.spec, self.readings.normals, progress, full=full)
             if about["adaptation"]["kept"]:
                 about["source"] = {"weights": "self-supervised on the site's own normals", "licence": "the site's own"}
         save_extractor(out, encoder, about)
         return about
-
-    def _judge(self, learnt: SensorExtractor) -> dict[str, Any]:
-        """Whether the encoder is kept: only if synthetic faults on held-out normals rank clearly better with it."""
-        normals = self.readings.normals
-        ours, theirs = (
-            held_out_scores(self.spec, normals, extractor, normals.features(extractor))
-            for extractor in (learnt, SensorExtractor(self.spec.input.window))
-        )
-        return compare(ours.ranking, theirs.ranking, self.spec.seed).kept("faults", "over level and spread alone")
 
     # --- fit ---
 
@@ -198,3 +178,53 @@ class SensorLine:
     def calm_s(self) -> float:
         """One window: what is flagged again sooner is the same burst."""
         return self.spec.input.window * self.readings.tables[0].period_s
+
+
+# --- the encoder ---
+
+
+def train_encoder(spec: SensorSpec, normals: Normals, progress: Progress, *, full: bool) -> tuple[SensorEncoder, dict[str, Any]]:
+    """An encoder trained on normals, and how that went, as the extractor's file states it: `kept`, `why` and figures.
+
+    Most encoders are dropped: level and spread alone rank synthetic faults as well. So without `full` a first stretch of training, a
+    second or two, is judged before the rest, which is done only where that promises a gain. The number of its steps depends on the
+    windows' shape alone.
+    """
+    stop = 0.0
+    steps = first_steps(spec, normals)
+    if not full and 2 * steps < steps_in_full(len(normals.windows), spec.pretrain):
+        stop = 0.2
+        encoder, found, compared = _trained(spec, normals.thinned(FIRST_WINDOWS), part(progress, 0.0, stop), steps)
+        if compared.high < PROMISING:
+            gain = f"{compared.gain:+.4f} (95 % interval {compared.low:+.4f} to {compared.high:+.4f})"
+            found["why"] = (
+                f"stopped after a first stretch of {steps} steps: AUROC on made-up faults {gain} over level and spread alone, "
+                "which promises no gain; `anomaly pretrain` trains in full and says what it gains"
+            )
+            return encoder, {**found, "kept": False, "steps": steps}
+    encoder, found, _ = _trained(spec, normals, part(progress, stop, 1.0))
+    return encoder, found
+
+
+def first_steps(spec: SensorSpec, normals: Normals) -> int:
+    """How many steps the first stretch has: fewer for long windows and many sensors."""
+    _, rows, sensors = normals.windows.shape
+    return int(np.clip(FIRST_VALUES // (spec.pretrain.batch * rows * sensors), FEWEST_STEPS, FIRST_STEPS))
+
+
+def _trained(
+    spec: SensorSpec, normals: Normals, progress: Progress, most_steps: int | None = None
+) -> tuple[SensorEncoder, dict[str, Any], Comparison]:
+    """An encoder trained on normals and judged on them, by whether synthetic faults on held-out normals rank better with it."""
+    encoder, generator = build_sensor_encoder(spec), torch.Generator().manual_seed(spec.seed)
+    z = fill_missing(normals.preprocess(torch.from_numpy(normals.windows)))
+    before, after = pretrain_sensors(encoder, z, spec.pretrain, generator, part(progress, 0.0, 0.8), most_steps)
+    progress("made-up faults, with the encoder and without", 8, 10)
+    ours, theirs = (
+        held_out_scores(spec, normals, extractor, normals.features(extractor)).ranking
+        for extractor in (SensorExtractor(spec.input.window, encoder), SensorExtractor(spec.input.window))
+    )
+    compared = compare(ours, theirs, spec.seed)
+    verdict = compared.kept("faults", "over level and spread alone")
+    errors = {"held_out_error_before": before, "held_out_error": after}
+    return encoder, {"method": "masked reconstruction", **errors, **verdict}, compared

@@ -36,6 +36,11 @@ class Normals:
     preprocess: SensorPreprocess
     lent: LentWindows | None = None
 
+    def thinned(self, most: int) -> Normals:
+        """Every k-th window, `most` of them at most: neighbours share nearly all of their rows."""
+        step = -(-len(self.windows) // most)
+        return replace(self, windows=self.windows[::step], places=self.places[::step]) if step > 1 else self
+
     def features(self, extractor: SensorExtractor, windows: NDArray[np.float32] | None = None) -> list[Tensor]:
         """Feature maps [(n, C * k, 1)] of windows, its own when none are given; in batches, so that memory stays bounded."""
         parts: list[list[Tensor]] = []
