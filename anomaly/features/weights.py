@@ -71,8 +71,9 @@ def _packaged(name: str, weights: Path | None) -> tuple[nn.Module, WeightsSource
 def _load_in_order(network: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     """Load by position: the package's tensors have timm's order and shapes, under other names and with batch counters."""
     values = [value for key, value in state.items() if not key.endswith("num_batches_tracked")]
-    own = [key for key in network.state_dict() if not key.endswith("num_batches_tracked")]
-    if len(own) != len(values) or any(network.state_dict()[k].shape != v.shape for k, v in zip(own, values, strict=True)):
+    shapes = {key: value.shape for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
+    own = list(shapes)
+    if len(own) != len(values) or any(shapes[k] != v.shape for k, v in zip(own, values, strict=True)):
         raise WeightsError(f"{path}: does not hold the weights of this network ({len(values)} tensors, {len(own)} expected)")
     network.load_state_dict(dict(zip(own, values, strict=True)), strict=False)
 

@@ -185,6 +185,7 @@ def test_injected_auroc_scores_each_picture_by_banks_that_were_fitted_without_it
     for i in judged:
         others = [maps[torch.arange(20) != i] for maps in features]
         fresh = fit_camera_scorer(spec, others, torch.Generator().manual_seed(0)).scorer
+        fresh.banks[0].usual.copy_(scorer.banks[0].usual)  # the unit of distances is the whole fit's
         refitted.append(judging.rank_scorer(fresh, extractor(), preprocess, [readable[i]], seed=3 + i))
         learnt.append(judging.rank_scorer(scorer, extractor(), preprocess, [readable[i]], seed=3 + i))
     assert area == pytest.approx(joined(refitted).auroc(), abs=0.05)

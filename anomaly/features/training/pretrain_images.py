@@ -26,12 +26,16 @@ PATIENCE = 2  # epochs without a gain before training stops
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """The rating before and after, epochs run, seconds taken."""
+    """The rating before and after, epochs run, seconds taken.
+
+    `out_of_time`: the time limit ended it, so that a quicker machine would have got further.
+    """
 
     before: float
     best: float
     epochs: int
     seconds: float
+    out_of_time: bool = False
 
 
 def vicreg_loss(a: Tensor, b: Tensor) -> Tensor:
@@ -79,42 +83,101 @@ def pretrain_images(
     generator: torch.Generator,
     judge: Callable[[Stages], float],
     on_epoch: Callable[[int, float, float], None] | None = None,
+    on_step: Callable[[int, int], None] | None = None,
 ) -> PretrainResult:
     """Train the last `settings.depth` blocks by dense VICReg, in place, on `count` normals, with early stopping.
 
     `pictures(indices)` gives preprocessed pictures (n, 3, H, W). `judge` rates an extractor (higher is better) before
     the first and after every epoch; the best weights are kept, the frozen ones if nothing beat them. Batch-norm
-    statistics stay as they came. `on_epoch(epoch, mean loss, rating)`.
+    statistics stay as they came. `on_epoch(epoch, mean loss, rating)`, `on_step(steps done, steps of the epoch)`.
     """
     started = time.monotonic()
     deadline = started + 60 * settings.max_minutes
-    blocks = blocks_from_the_end(extractor, settings.depth)
-    trained = [parameter for block in blocks for parameter in block]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(generator.initial_seed())
-        heads = _heads(extractor, pictures([0]))
-    # Lower blocks hold what is most general: each is trained more slowly than the one above it (Howard and Ruder 2018, arXiv:1801.06146).
-    groups: list[dict[str, Any]] = [{"params": b, "lr": settings.learning_rate / 10 * SLOWER**i} for i, b in enumerate(blocks)]
-    groups.append({"params": list(heads.parameters())})
-    optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=1e-4)
+    training = _Training(extractor, pictures, settings, generator)
     before = best = judge(extractor)
     state = {k: v.clone() for k, v in extractor.state_dict().items()}
     stale = epoch = 0
-    for parameter in trained:
-        parameter.requires_grad_(True)
     while epoch < settings.epochs and stale < PATIENCE and time.monotonic() < deadline:
-        loss = _epoch(extractor, heads, pictures, count, settings.batch, optimizer, generator, deadline)
+        losses, batches = [], _batches(count, settings.batch, generator)
+        for chosen in batches:
+            if time.monotonic() > deadline:
+                break
+            losses.append(training.step(chosen))
+            if on_step is not None:
+                on_step(len(losses), len(batches))
         epoch += 1
         rating = judge(extractor)
         stale = 0 if rating > best else stale + 1
         if rating > best:
             best, state = rating, {k: v.clone() for k, v in extractor.state_dict().items()}
         if on_epoch is not None:
-            on_epoch(epoch, loss, rating)
+            on_epoch(epoch, sum(losses) / max(1, len(losses)), rating)
+    training.end()
     extractor.load_state_dict(state)
-    for parameter in trained:
-        parameter.requires_grad_(False)
-    return PretrainResult(before, best, epoch, time.monotonic() - started)
+    return PretrainResult(before, best, epoch, time.monotonic() - started, time.monotonic() > deadline)
+
+
+def pretrain_briefly(
+    extractor: Stages,
+    pictures: Callable[[Sequence[int]], Tensor],
+    count: int,
+    settings: Pretrain,
+    generator: torch.Generator,
+    steps: int,
+    on_step: Callable[[int, int], None] | None = None,
+) -> None:
+    """The first `steps` steps of `pretrain_images`, in place: enough to see where it leads. No clock ends it."""
+    training, done = _Training(extractor, pictures, settings, generator), 0
+    while done < steps and count > 1:
+        for chosen in _batches(count, settings.batch, generator)[: steps - done]:
+            training.step(chosen)
+            done += 1
+            if on_step is not None:
+                on_step(done, steps)
+    training.end()
+
+
+class _Training:
+    """An extractor in training by dense VICReg: its trained parameters, the heads that are thrown away afterwards, and the optimizer."""
+
+    def __init__(
+        self, extractor: Stages, pictures: Callable[[Sequence[int]], Tensor], settings: Pretrain, generator: torch.Generator
+    ) -> None:
+        self.extractor, self.pictures, self.generator = extractor, pictures, generator
+        blocks = blocks_from_the_end(extractor, settings.depth)
+        self.trained = [parameter for block in blocks for parameter in block]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            self.heads = _heads(extractor, pictures([0]))
+        # Lower blocks hold what is most general: each is trained more slowly than the one above it (Howard and Ruder 2018,
+        # arXiv:1801.06146).
+        groups: list[dict[str, Any]] = [{"params": b, "lr": settings.learning_rate / 10 * SLOWER**i} for i, b in enumerate(blocks)]
+        groups.append({"params": list(self.heads.parameters())})
+        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=1e-4)
+        for parameter in self.trained:
+            parameter.requires_grad_(True)
+
+    def step(self, chosen: list[int]) -> float:
+        """One step on these pictures; returns the loss."""
+        batch = self.pictures(chosen)
+        views = [self.extractor(augment(batch, self.generator)) for _ in range(2)]
+        each = [_dense_loss(head, a, b, self.generator) for head, a, b in zip(self.heads, *views, strict=True)]
+        loss = torch.stack(each).mean()
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        return float(loss.detach())
+
+    def end(self) -> None:
+        """The extractor is for inference again."""
+        for parameter in self.trained:
+            parameter.requires_grad_(False)
+
+
+def _batches(count: int, size: int, generator: torch.Generator) -> list[list[int]]:
+    """All pictures once, in random order, `size` at a time; one that would be alone is left out."""
+    parts = torch.randperm(count, generator=generator).split(size)  # type: ignore[no-untyped-call]
+    return [chosen.tolist() for chosen in parts if len(chosen) > 1]
 
 
 def _heads(extractor: Stages, picture: Tensor, width: int = 128) -> nn.ModuleList:
@@ -122,31 +185,6 @@ def _heads(extractor: Stages, picture: Tensor, width: int = 128) -> nn.ModuleLis
     with torch.no_grad():
         maps = extractor(picture)
     return nn.ModuleList(nn.Sequential(nn.Conv2d(m.shape[1], width, 1), nn.ReLU(), nn.Conv2d(width, width, 1)) for m in maps)
-
-
-def _epoch(
-    extractor: Stages,
-    heads: nn.ModuleList,
-    pictures: Callable[[Sequence[int]], Tensor],
-    count: int,
-    batch: int,
-    optimizer: torch.optim.Optimizer,
-    generator: torch.Generator,
-    deadline: float,
-) -> float:
-    losses = []
-    for chosen in torch.randperm(count, generator=generator).split(batch):  # type: ignore[no-untyped-call]
-        if len(chosen) < 2 or time.monotonic() > deadline:
-            continue
-        batch_pictures = pictures(chosen.tolist())
-        views = [extractor(augment(batch_pictures, generator)) for _ in range(2)]
-        each = [_dense_loss(head, a, b, generator) for head, a, b in zip(heads, *views, strict=True)]
-        loss = torch.stack(each).mean()
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        losses.append(float(loss.detach()))
-    return sum(losses) / max(1, len(losses))
 
 
 def _dense_loss(head: nn.Module, a: Tensor, b: Tensor, generator: torch.Generator) -> Tensor:

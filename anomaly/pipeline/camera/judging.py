@@ -6,8 +6,7 @@ extractors that see the same pictures with the same defects can be compared in p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -16,11 +15,11 @@ from torch import Tensor
 
 from anomaly.data.pictures.defects import inject
 from anomaly.data.pictures.reading import Picture
-from anomaly.evaluation.injected import Ranking, joined
+from anomaly.evaluation.injected import Ranking
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages, fold_batch_norm
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
-from anomaly.progress import Progress, counted, silent
+from anomaly.progress import Progress, counted, part, silent
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.scorers.pictures.memory_bank import MemoryBank, leave_one_out
 from anomaly.spec import CameraSpec
@@ -29,6 +28,8 @@ JUDGED = 60  # pictures that fit, and as many that are ranked, when extractors a
 JUDGE_BANK = 1000  # patches a bank at most, so that a comparison is quick
 DEFECTS = 2  # synthetic defects a judged picture
 COVERED = 0.2  # share of a place that a synthetic defect covers, from which the place counts as defective
+
+Scorer = Callable[[list[Tensor]], tuple[Tensor, Tensor]]  # feature maps, one a stage -> score (N,), map (N, h, w)
 
 
 class Judging:
@@ -52,34 +53,31 @@ class Judging:
         judged: list[Picture],
         seed: int,
         borrowed: Sequence[Tensor] = (),
+        progress: Progress = silent,
     ) -> Ranking:
         """Scores of the `judged` normals, plain and with synthetic defects, by small banks fitted on the `fit` normals.
 
         `borrowed`, one (m, C_s, h_s, w_s) a stage, are another line's features that join the banks.
         """
         extractor = fold_batch_norm(extractor)
-        features = self.pictures.features_of(extractor, preprocess, fit)
+        features = self.pictures.features_of(extractor, preprocess, fit, part(progress, 0.0, 0.25))
         generator = torch.Generator().manual_seed(seed)
         scorer = fit_camera_scorer(self.spec, features, generator, largest=JUDGE_BANK, borrowed=borrowed).scorer
-        return self.rank_scorer(scorer, extractor, preprocess, judged, seed)
+        return self.rank_scorer(scorer, extractor, preprocess, judged, seed, part(progress, 0.25, 1.0))
 
     def rank_scorer(
-        self, scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreprocess, judged: list[Picture], seed: int
+        self,
+        scorer: Scorer,
+        extractor: Stages,
+        preprocess: ImagePreprocess,
+        judged: Sequence[Picture],
+        seed: int,
+        progress: Progress = silent,
     ) -> Ranking:
         """Scores of pictures as they are (n,), and with two synthetic defects each (n, 2). A folded extractor is quicker."""
         rng = np.random.default_rng([self.spec.seed, seed])
-        clean, faulty = [], []
-        deep = self.pictures.format.deep
-        for picture in judged:
-            raw = self.pictures.read(picture)
-            if raw is None:
-                continue
-            own = to_8_bit(raw, deep)
-            batch = np.stack([own, *(inject(own, rng)[0] for _ in range(DEFECTS))])
-            scores = _scores(scorer, extractor, preprocess, from_8_bit(batch, deep))
-            clean.append(scores[0])
-            faulty.append(scores[1:])
-        return Ranking(np.array(clean), np.array(faulty))
+        found = [self._scores(scorer, extractor, preprocess, picture, rng) for picture in counted(judged, progress, "pictures judged")]
+        return _ranking([scores for scores in found if scores is not None])
 
     def injected_auroc(
         self,
@@ -98,12 +96,44 @@ class Judging:
         generator = torch.Generator().manual_seed(self.spec.seed)
         chosen = good.nonzero()[:, 0].tolist()
         judged = torch.randperm(len(chosen), generator=generator)[: max(1, min(JUDGED, len(chosen) // 5))].tolist()
-        rankings = []
+        found = []
         for i in counted(judged, progress, "made-up defects on normals, each left out of the banks"):
             at = chosen[i]
-            less = leave_one_out(scorer, i, [maps[at : at + 1] for maps in features])
-            rankings.append(self.rank_scorer(less, extractor, preprocess, [self.pictures.readable[at]], seed=3 + i))
-        return joined(rankings).auroc()
+            own = [maps[at : at + 1] for maps in features]
+            rng = np.random.default_rng([self.spec.seed, 3 + i])
+            with torch.inference_mode():
+                less = leave_one_out(scorer, i, own)
+            found.append(self._scores(less, extractor, preprocess, self.pictures.readable[at], rng, own))
+        return _ranking([scores for scores in found if scores is not None]).auroc()
+
+    def _scores(
+        self,
+        scorer: Scorer,
+        extractor: Stages,
+        preprocess: ImagePreprocess,
+        picture: Picture,
+        rng: np.random.Generator,
+        known: Sequence[Tensor] | None = None,
+    ) -> NDArray[np.float64] | None:
+        """Scores (3,) of a picture as it is and with two synthetic defects; None when it cannot be read any more.
+
+        `known` are its features as it is, where they were computed already. Defects are drawn at 8 bits, so deeper pictures have others.
+        """
+        raw = self.pictures.read(picture)
+        if raw is None:
+            return None
+        deep = self.pictures.format.deep
+        own = to_8_bit(raw, deep)
+        marked = [inject(own, rng)[0] for _ in range(DEFECTS)]
+        given = known if known is not None and not deep else None
+        batch = from_8_bit(np.stack(marked if given is not None else [own, *marked]), deep)
+        with torch.inference_mode():
+            maps = extractor(preprocess(torch.from_numpy(batch)))
+            if given is not None:
+                maps = [torch.cat(both) for both in zip(given, maps, strict=True)]
+            score, _ = scorer(maps)
+        found: NDArray[np.float64] = score.double().numpy()
+        return found
 
     def marked_places(
         self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture]
@@ -130,7 +160,7 @@ class Judging:
         return np.concatenate(rows), np.concatenate(labels)
 
 
-def _scores(scorer: torch.nn.Module, extractor: Stages, preprocess: ImagePreprocess, batch: NDArray[Any]) -> NDArray[np.float64]:
-    with torch.inference_mode():
-        score, _ = scorer(extractor(preprocess(torch.from_numpy(batch))))
-    return score.double().numpy()  # type: ignore[no-any-return]
+def _ranking(scores: Sequence[NDArray[np.float64]]) -> Ranking:
+    """Scores (3,) of some pictures, the first of each without a defect."""
+    rows = np.stack(scores)
+    return Ranking(rows[:, 0], rows[:, 1:])

@@ -71,21 +71,24 @@ class CameraLine:
 
     # --- pretrain, fit ---
 
-    def pretrain(self, out: Path, progress: Progress) -> dict[str, Any]:
+    def pretrain(self, out: Path, progress: Progress, *, full: bool = False) -> dict[str, Any]:
+        self.pictures.look_through(part(progress, 0.0, 0.05))
+        left = part(progress, 0.05, 1.0)
         if self.spec.transfer.given:
-            return CameraTransfer(self.spec, self.pictures, self.judging, progress).run(out)
-        return adaptation.pretrain(self.spec, self.pictures, self.judging, out, progress)
+            return CameraTransfer(self.spec, self.pictures, self.judging, left).run(out)
+        return adaptation.pretrain(self.spec, self.pictures, self.judging, out, left, full=full)
 
     def fit(self, extractor: Path, progress: Progress) -> Fitted:
         loaded, source, about = load_camera_extractor(self.spec, extractor)
         network = fold_batch_norm(loaded)
         borrowed = load_borrowed(extractor)
-        readable, preprocess = self.pictures.readable, self.pictures.preprocess(source)
-        features = self.pictures.features_of(network, preprocess, readable, part(progress, 0.0, 0.4))
-        banks = part(progress, 0.4, 0.8)
+        readable = self.pictures.look_through(part(progress, 0.0, 0.02))
+        preprocess = self.pictures.preprocess(source)
+        features = self.pictures.features_of(network, preprocess, readable, part(progress, 0.02, 0.4))
         generator = torch.Generator().manual_seed(self.spec.seed)
         leave_out = self.spec.scorer.suspects == "leave_out"
-        trimmed = fit_trimmed(lambda maps: fit_camera_scorer(self.spec, maps, generator, banks, borrowed=borrowed), features, leave_out)
+        told = part(progress, 0.4, 0.8)
+        trimmed = fit_trimmed(lambda maps: fit_camera_scorer(self.spec, maps, generator, told, borrowed=borrowed), features, leave_out)
         held_out = trimmed.held_out.double().numpy()
         scorer: torch.nn.Module = trimmed.fitted.scorer
         vote = load_vote(extractor)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,11 +19,12 @@ from anomaly.errors import DataError, RecordError
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages, fold_batch_norm
 from anomaly.features.weights import WeightsSource
-from anomaly.progress import Progress, silent
+from anomaly.progress import Progress, counted, silent
 from anomaly.spec import CameraInput
 
 FEWEST = 16  # readable training pictures, at least
-BATCH = 4  # pictures through the extractor at a time
+BATCH = 4  # pictures through the extractor at a time; more are no quicker
+THREADS = 2  # that decode pictures; Pillow lets other threads run meanwhile
 
 
 class PictureFormat(NamedTuple):
@@ -46,6 +48,7 @@ class PictureFolder:
         found = find_pictures(data)
         self.train, self.test = found.train, found.test
         self.rejected: dict[str, str] = {}
+        self._readable: list[Picture] | None = None
 
     @cached_property
     def format(self) -> PictureFormat:
@@ -53,27 +56,49 @@ class PictureFolder:
         found, deep = decide_color([p.path for p in self.train])
         return PictureFormat(found if self.settings.color == "auto" else self.settings.color, deep)
 
-    @cached_property
+    @property
     def readable(self) -> list[Picture]:
         """Training pictures that can be decoded. Raises DataError when fewer than 16 are left."""
-        good = [p for p in self.train if self.read(p) is not None]
-        if len(good) < FEWEST:
-            reasons = "".join(f"\n  {reason}" for reason in list(self.rejected.values())[:5])
-            raise DataError(f"{self.root}: {len(good)} readable pictures of good parts; at least {FEWEST} are needed{reasons}")
-        return good
+        return self.look_through(silent)
+
+    def look_through(self, progress: Progress) -> list[Picture]:
+        """Decode every training picture, once, and say how far it is. Returns `readable`. Raises DataError when fewer than 16 are left."""
+        if self._readable is None:
+            good, decoded = [], self.decoded(self.train)
+            for picture in counted(self.train, progress, "pictures decoded"):
+                if next(decoded) is not None:
+                    good.append(picture)
+            if len(good) < FEWEST:
+                reasons = "".join(f"\n  {reason}" for reason in list(self.rejected.values())[:5])
+                raise DataError(f"{self.root}: {len(good)} readable pictures of good parts; at least {FEWEST} are needed{reasons}")
+            self._readable = good
+        return self._readable
 
     def read(self, picture: Picture) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
         """One picture (H, W, C) as uint8, or uint16 where the format is deep. None, and an entry in `rejected`, when it cannot be read."""
+        return next(self.decoded([picture]))
+
+    def decoded(self, pictures: Sequence[Picture]) -> Iterator[NDArray[Any] | None]:
+        """Pictures as `read` gives them, in their order, a few at a time and each by a thread of its own."""
         color, deep = self.format
-        try:
-            return read_image(picture.path, color, deep=deep)
-        except RecordError as error:
-            self.rejected[picture.id] = str(error)
-            return None
+
+        def attempt(picture: Picture) -> NDArray[Any] | RecordError:
+            try:
+                return read_image(picture.path, color, deep=deep)
+            except RecordError as error:
+                return error
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            for start in range(0, len(pictures), BATCH):
+                some = pictures[start : start + BATCH]
+                for picture, found in zip(some, pool.map(attempt, some) if len(some) > 1 else map(attempt, some), strict=True):
+                    if isinstance(found, RecordError):
+                        self.rejected[picture.id] = str(found)
+                    yield None if isinstance(found, RecordError) else found
 
     def read_all(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
         """Those of some pictures that can be read, each (H, W, C), in their order."""
-        return [raw for picture in pictures if (raw := self.read(picture)) is not None]
+        return [raw for raw in self.decoded(pictures) if raw is not None]
 
     def preprocess(self, source: WeightsSource) -> ImagePreprocess:
         """The graph's first layers (resize, scale), for a backbone trained on pictures like those of `source`."""
@@ -81,7 +106,8 @@ class PictureFolder:
 
     def whole(self, pictures: Sequence[Picture], preprocess: ImagePreprocess) -> Tensor:
         """Preprocessed pictures (n, 3, h, w) float32; those that cannot be read are left out."""
-        return torch.cat([preprocess(torch.from_numpy(raw.copy()).unsqueeze(0)) for raw in self.read_all(pictures)])
+        seen = [preprocess(torch.from_numpy(raw.copy()).unsqueeze(0)) for raw in self.read_all(pictures)]
+        return torch.cat(seen) if seen else torch.empty(0, 3, *self.settings.size)
 
     def crops(self, pictures: Sequence[Picture], preprocess: ImagePreprocess, generator: torch.Generator) -> Tensor:
         """Preprocessed pictures (n, 3, h / 2, w / 2) float32, each cropped at random: local features need no more than that.
@@ -102,15 +128,21 @@ class PictureFolder:
         self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress = silent
     ) -> list[Tensor]:
         """Feature maps of the pictures that can be read, one (n, C_s, h_s, w_s) float32 a stage."""
-        parts: list[list[Tensor]] = []
         extractor = fold_batch_norm(extractor)
+        found: list[Tensor] = []
+        count = 0
         with torch.inference_mode():
             for start in range(0, len(pictures), BATCH):
-                raws = self.read_all(pictures[start : start + BATCH])
-                if raws:
-                    parts.append(extractor(torch.cat([preprocess(torch.from_numpy(raw.copy()).unsqueeze(0)) for raw in raws])))
-                progress("features of pictures", min(start + BATCH, len(pictures)), len(pictures))
-        return [torch.cat(maps) for maps in zip(*parts, strict=True)]
+                progress("features of pictures", start, len(pictures))
+                x = self.whole(pictures[start : start + BATCH], preprocess)
+                if not len(x):
+                    continue
+                maps = extractor(x)
+                found = found or [torch.empty(len(pictures), *one.shape[1:]) for one in maps]
+                for all_of_it, one in zip(found, maps, strict=True):
+                    all_of_it[count : count + len(x)] = one
+                count += len(x)
+        return [all_of_it[:count] for all_of_it in found]
 
 
 def to_8_bit(raw: NDArray[Any], deep: bool) -> NDArray[np.uint8]:

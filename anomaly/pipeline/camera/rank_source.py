@@ -18,7 +18,7 @@ from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.transfer import camera_source, source_normals
-from anomaly.scorers.pictures.embedding import embed, patch_mean_std
+from anomaly.scorers.pictures.embedding import embed, many_patches, mean_std
 from anomaly.spec import EXTRACTORS
 
 COMPARED = 60  # pictures of the source, and as many of this line
@@ -40,7 +40,7 @@ def rank_source(line: CameraLine, path: Path) -> dict[str, Any]:
 
 def _patches_apart(theirs: Tensor, ours: Tensor) -> float:
     """`nearest_ratio` of the patches that a memory bank holds, of maps (n, C, h, w) of the source and of this line."""
-    center, spread = patch_mean_std(ours)
+    center, spread = mean_std(many_patches(ours))
     places = ours.shape[2] * ours.shape[3]
     owner = torch.arange(len(ours)).repeat_interleave(places)
     return nearest_ratio(embed(theirs, "raw", center, spread), embed(ours, "raw", center, spread), owner)

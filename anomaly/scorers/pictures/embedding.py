@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Metric = Literal["raw", "unit"]
+AT_A_TIME = 32  # maps
 Roi = Sequence[tuple[float, float, float, float]]  # rectangles (left, top, right, bottom) in shares; none: everything
 
 
@@ -21,18 +22,45 @@ def embed(features: Tensor, metric: Metric, center: Tensor, spread: Tensor) -> T
     >>> embed(torch.ones(1, 2, 4, 4), "raw", torch.zeros(2), torch.ones(2)).shape
     torch.Size([16, 2])
     """
+    return normalise(neighbourhood_means(features), metric, center, spread)
+
+
+def neighbourhood_means(features: Tensor) -> Tensor:
+    """Means over 3x3 neighbourhoods: maps (N, C, h, w) -> patches (N * h * w, C)."""
     pooled = F.avg_pool2d(features, 3, stride=1, padding=1, count_include_pad=False)
-    rows = pooled.permute(0, 2, 3, 1).reshape(-1, features.shape[1]) - center
+    return pooled.permute(0, 2, 3, 1).reshape(-1, features.shape[1])
+
+
+def normalise(patches: Tensor, metric: Metric, center: Tensor, spread: Tensor) -> Tensor:
+    """Patches (P, C) less `center` (C,); with the metric "unit" also divided by `spread` (C,) and scaled to length one."""
+    rows = patches - center
     if metric == "unit":
         rows = rows / spread
         rows = rows / rows.square().sum(1, keepdim=True).clamp(min=1e-12).sqrt()
     return rows
 
 
-def patch_mean_std(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (C,) and standard deviation (C,) of the patches of maps (N, C, h, w): the center and spread that `embed` takes."""
-    raw = embed(maps, "raw", torch.zeros(maps.shape[1]), torch.ones(maps.shape[1]))
-    return raw.mean(0), raw.std(0).clamp(min=1e-6)
+def many_patches(maps: Tensor, rows: Tensor | None = None) -> Tensor:
+    """`neighbourhood_means` of many maps (N, C, h, w), a few at a time, so that only the answer (P, C) takes memory.
+
+    `rows` (P,) are the numbers, rising, of the patches wanted; all when None.
+    """
+    places = maps.shape[-2] * maps.shape[-1]
+    out = torch.empty(len(maps) * places if rows is None else len(rows), maps.shape[1])
+    filled = 0
+    for start in range(0, len(maps), AT_A_TIME):
+        found = neighbourhood_means(maps[start : start + AT_A_TIME])
+        if rows is not None:
+            first, last = torch.searchsorted(rows, torch.tensor([start * places, start * places + len(found)])).tolist()
+            found = found[rows[first:last] - start * places]
+        out[filled : filled + len(found)] = found
+        filled += len(found)
+    return out
+
+
+def mean_std(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (C,) and standard deviation (C,) of patches (P, C): the center and spread that `embed` takes."""
+    return patches.mean(0), patches.std(0).clamp(min=1e-6)
 
 
 def roi_mask(roi: Roi, high: int, wide: int) -> Tensor:

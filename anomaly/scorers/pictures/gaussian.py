@@ -10,10 +10,12 @@ inverted for however few pictures. Leave-one-out distances are computed in close
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from anomaly.scorers.pictures.embedding import Metric, Roi, embed, patch_mean_std, standardise, unseen_max_mean_std
+from anomaly.scorers.pictures.embedding import Metric, Roi, embed, many_patches, mean_std, normalise, standardise, unseen_max_mean_std
 
 RIDGE = 0.01  # share of the mean variance on the diagonal
 SHARED = 2  # places a side that share a covariance, where the grid's side is even
@@ -56,15 +58,25 @@ class PlaceGaussians(nn.Module):
         factor = float(self.count) / (float(self.count) - 1)
         return _ungroup(left.clamp(min=0.0).sqrt() * factor, *features.shape[-2:])
 
-    def leave_one_out(self, features: Tensor) -> PlaceGaussians:
-        """These Gaussians less one picture (1, D, h, w) of those they were fitted on."""
-        rows = self._whitened(features)[:, 0]  # (B, k, D)
-        lost = torch.eye(rows.shape[2]) - self._share(rows.shape[1]) * rows.transpose(1, 2) @ rows
-        whiten = torch.linalg.solve_triangular(torch.linalg.cholesky(lost), self.whiten, upper=False)
-        high, wide = features.shape[-2:]
-        own = embed(features, self.metric, self.center, self.spread).reshape(high, wide, -1)
-        mean = self.mean - (own - self.mean) / (float(self.count) - 1)
-        return PlaceGaussians(self.metric, self.center, self.spread, mean, whiten, self.usual, self.count - 1)
+    def leave_one_out(self, features: Tensor) -> Callable[[Tensor], Tensor]:
+        """What these Gaussians would answer, (N, D, h, w) -> (N, 1, h, w), less one picture (1, D, h, w) of those they were fitted on.
+
+        With r the picture's whitened rows of a group and s their weight, the covariance left is (I - s r' r) in the whitened space. So a
+        squared distance |w|^2 grows by s (r w)' (I - s r r')^-1 (r w): a system of one unknown a place of the group.
+        """
+        own = self._whitened(features)  # (B, 1, k, D)
+        rows, share = own[:, 0], self._share(own.shape[2])
+        left = torch.eye(rows.shape[1]) - share * rows @ rows.transpose(1, 2)
+        moved = own / (float(self.count) - 1)  # the mean's own step, away from the picture
+
+        def distances(asked: Tensor) -> Tensor:
+            away = self._whitened(asked) + moved  # (B, N, k, D)
+            along = (away @ rows.transpose(1, 2).unsqueeze(1)).flatten(1, 2).transpose(1, 2)  # (B, k, N * k)
+            more = (along * torch.linalg.solve(left, along)).sum(1).reshape(away.shape[:3])
+            squared = away.square().sum(3) + share * more
+            return standardise(_ungroup(squared.clamp(min=0.0).sqrt(), *asked.shape[-2:]), self.usual)
+
+        return distances
 
     def _share(self, places: int) -> float:
         """The weight of one picture's d d' at a place in the covariance of its group."""
@@ -85,11 +97,13 @@ def fit_place_gaussians(maps: Tensor, own: int, metric: Metric, roi: Roi = ()) -
     Also returns the leave-one-out distances (own, h, w) of the first `own` pictures.
     """
     count, _, high, wide = maps.shape
-    center, spread = patch_mean_std(maps)
-    rows = embed(maps, metric, center, spread).reshape(count, high, wide, -1)
+    plain = many_patches(maps)
+    center, spread = mean_std(plain)
+    rows = normalise(plain, metric, center, spread).reshape(count, high, wide, -1)
+    del plain
     mean = rows.mean(0)
-    deviation = _groups(rows - mean).flatten(1, 2)  # (B, N * k, D)
-    covariance = deviation.transpose(1, 2) @ deviation / deviation.shape[1]
+    down, _ = _sides(high, wide)
+    covariance = torch.cat([_covariances(rows[:, y : y + down] - mean[y : y + down]) for y in range(0, high, down)])
     ridge = RIDGE * covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
     unit = torch.eye(maps.shape[1])
     lower = torch.linalg.cholesky((1 - RIDGE) * covariance + ridge[:, None, None] * unit)
@@ -111,6 +125,12 @@ def _groups(rows: Tensor) -> Tensor:
     down, across = _sides(high, wide)
     apart = rows.reshape(-1, high // down, down, wide // across, across, width).permute(1, 3, 0, 2, 4, 5)
     return apart.reshape((high // down) * (wide // across), -1, down * across, width)
+
+
+def _covariances(deviations: Tensor) -> Tensor:
+    """Deviations from the mean (N, h, w, D) -> a covariance (B, D, D) for each group of places."""
+    rows = _groups(deviations).flatten(1, 2)  # (B, N * k, D)
+    return rows.transpose(1, 2) @ rows / rows.shape[1]
 
 
 def _ungroup(values: Tensor, high: int, wide: int) -> Tensor:

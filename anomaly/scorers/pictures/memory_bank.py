@@ -15,7 +15,7 @@ standardised by the leave-one-out distances of the normal pictures (`embedding.s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomaly.progress import Progress, silent
-from anomaly.scorers.pictures.embedding import Metric, Roi, embed, roi_mask, standardise, unseen_max_mean_std
+from anomaly.progress import Progress, part, silent
+from anomaly.scorers.pictures.embedding import Metric, Roi, roi_mask, standardise, unseen_max_mean_std
 from anomaly.scorers.pictures.gaussian import PlaceGaussians, fit_place_gaussians
 from anomaly.scorers.pictures.patches import PatchBank, fit_patch_bank
 
@@ -101,7 +101,8 @@ def fit_memory_bank(
     A bank holds at most its plan's size and at most `share` of all patches. Every picture is then scored by the banks less its own
     patches (leave-one-out): these held-out scores calibrate, and standardise each bank's distances. `borrowed`, one (M, C_s, h_s, w_s)
     a stage, are normal pictures of another line: they join the banks, but are not scored. `roi`: rectangles (left, top, right,
-    bottom) in shares of the picture; other places do not count. Memory: the embedded patches of one stage, twice.
+    bottom) in shares of the picture; other places do not count. Memory: the embedded patches of
+    one stage, twice.
 
     >>> generator = torch.Generator().manual_seed(0)
     >>> features = [torch.randn(20, 8, 6, 6, generator=generator)]  # one stage of 20 normal pictures
@@ -114,33 +115,37 @@ def fit_memory_bank(
     """
     banks: list[PatchBank | PlaceGaussians] = []
     maps = []
-    for plan in plans:
-        joined = [maps[plan.stage] for maps in (features, borrowed) if maps]
-        bank, distances = _fit_one(torch.cat(joined), len(features[plan.stage]), plan, share, generator, roi)
+    for index, plan in enumerate(plans):
+        told = part(progress, index / len(plans), (index + 1) / len(plans))
+        own = features[plan.stage]
+        bank, distances = _fit_one(torch.cat([own, borrowed[plan.stage]]) if borrowed else own, len(own), plan, share, generator, roi, told)
         banks.append(bank)
         maps.append(standardise(distances, bank.usual))
-        what = f"{len(bank.patches)} of {distances.numel()} patches" if isinstance(bank, PatchBank) else "a Gaussian at each place"
-        progress(f"banks: {what}; made", len(banks), len(plans))
     held_out, mean = combine_maps(maps, roi)
     return FittedBanks(MemoryBank(plans, banks, roi), held_out, mean)
 
 
 def _fit_one(
-    maps: Tensor, own: int, plan: BankPlan, share: float, generator: torch.Generator, roi: Roi
+    maps: Tensor, own: int, plan: BankPlan, share: float, generator: torch.Generator, roi: Roi, progress: Progress
 ) -> tuple[PatchBank | PlaceGaussians, Tensor]:
     """The bank that the plan describes, and the leave-one-out distances (own, h, w) of the first `own` of its pictures."""
     if plan.model == "gaussian":
+        progress("a Gaussian for each place")
         return fit_place_gaussians(maps, own, plan.metric, roi)
-    return fit_patch_bank(maps, own, plan.metric, plan.size, share, generator, roi)
+    return fit_patch_bank(maps, own, plan.metric, plan.size, share, generator, roi, progress)
 
 
-def leave_one_out(scorer: MemoryBank, picture: int, features: Sequence[Tensor]) -> MemoryBank:
-    """The scorer less picture number `picture` of its fit, whose `features` are one (1, C_s, h_s, w_s) a stage."""
-    banks: list[PatchBank | PlaceGaussians] = []
+def leave_one_out(scorer: MemoryBank, picture: int, features: Sequence[Tensor]) -> Callable[[list[Tensor]], tuple[Tensor, Tensor]]:
+    """What the scorer would answer less picture number `picture` of its fit, whose `features` are one (1, C_s, h_s, w_s) a stage.
+
+    Nothing is copied or fitted again: the picture's patches are passed over, and the Gaussians are changed in closed form.
+    """
+    less: list[Callable[[Tensor], Tensor]] = []
     for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
         assert isinstance(bank, PatchBank | PlaceGaussians)
-        banks.append(bank.leave_one_out(picture) if isinstance(bank, PatchBank) else bank.leave_one_out(features[plan.stage]))
-    return MemoryBank(scorer.plans, banks, scorer.roi)
+        less.append(bank.leave_one_out(picture) if isinstance(bank, PatchBank) else bank.leave_one_out(features[plan.stage]))
+    stages = [plan.stage for plan in scorer.plans]
+    return lambda asked: combine_maps([bank(asked[stage]) for stage, bank in zip(stages, less, strict=True)], scorer.roi)
 
 
 def recalibrate(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequence[Tensor] = ()) -> FittedBanks:
@@ -154,8 +159,7 @@ def recalibrate(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequen
     for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
         found = features[plan.stage]
         if isinstance(bank, PatchBank):
-            high, wide = found.shape[-2:]
-            distances = bank.leave_one_out_distances(embed(found, plan.metric, bank.center, bank.spread), high, wide)
+            distances = bank.leave_one_out_distances(found)
             banks.append(bank.recalibrated(unseen_max_mean_std(distances, scorer.roi)))
         else:
             joined = torch.cat([one[plan.stage] for one in (features, borrowed) if one])

@@ -5,14 +5,19 @@ Every place is compared with every patch. So a place's distance depends on its o
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
+from anomaly.progress import Progress, counted, part, silent
 from anomaly.scorers.coreset import greedy_coreset
-from anomaly.scorers.pictures.embedding import Metric, Roi, embed, patch_mean_std, standardise, unseen_max_mean_std
+from anomaly.scorers.pictures.embedding import Metric, Roi, embed, many_patches, mean_std, normalise, standardise, unseen_max_mean_std
 
 LEVELS = 127  # patches are rounded to whole numbers in -127..127
 BLOCK = 1024  # patches a matrix product of the search: the products of one block stay in the cache
+SEEN = 262_144  # patches that a coreset is picked from at most: those of 1,024 pictures on a grid of 16 x 16
 
 
 class PatchBank(nn.Module):
@@ -43,9 +48,12 @@ class PatchBank(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, h, w) -> standardised distance map (N, 1, h, w)."""
+        return self._map(features, self.squared)
+
+    def _map(self, features: Tensor, squared: Tensor) -> Tensor:
         count, _, high, wide = features.shape
         queries = embed(features, self.metric, self.center, self.spread) / self.step
-        return standardise(self.distance(queries, self.squared).reshape(count, high, wide), self.usual)
+        return standardise(self.distance(queries, squared).reshape(count, high, wide), self.usual)
 
     def distance(self, queries: Tensor, squared: Tensor) -> Tensor:
         """Queries (Q, D) in steps -> Euclidean distance (Q,) to the nearest patch, in the features' own units.
@@ -61,24 +69,19 @@ class PatchBank(nn.Module):
         # |q|^2 does not change which patch is nearest, and is added afterwards.
         return (best + queries.square().sum(1)).clamp(min=0.0).sqrt() * self.step
 
-    def leave_one_out_distances(self, patches: Tensor, high: int, wide: int) -> Tensor:
-        """Distances (N, h, w) of the pictures it was fitted on, in their order, each to the patches of all others.
-
-        `patches` (N * h * w, D) are theirs, as `embed` gives them.
-        """
-        pictures = patches.reshape(-1, high * wide, patches.shape[1])
-        result = torch.empty(len(pictures), high, wide)
-        for index, own in enumerate(pictures):
+    def leave_one_out_distances(self, features: Tensor, progress: Progress = silent) -> Tensor:
+        """Distances (N, h, w) of the pictures (N, D, h, w) it was fitted on, in their order, each to the patches of all others."""
+        result = torch.empty(len(features), *features.shape[-2:])
+        for index in counted(range(len(features)), progress, "pictures compared with the others' patches"):
+            own = embed(features[index : index + 1], self.metric, self.center, self.spread) / self.step
             others = self.squared.masked_fill(self.owner == index, torch.inf)
-            result[index] = self.distance(own / self.step, others).reshape(high, wide)
+            result[index] = self.distance(own, others).reshape(features.shape[-2:])
         return result.nan_to_num(posinf=float(result[result.isfinite()].max()) if result.isfinite().any() else 0.0)
 
-    def leave_one_out(self, picture: int) -> PatchBank:
-        """This bank less the patches that came from picture number `picture` of the fit."""
-        others = self.owner != picture
-        if not others.any():
-            others = torch.ones_like(others)
-        return PatchBank(self.metric, self.patches[others], self.center, self.spread, self.step, self.usual, self.owner[others])
+    def leave_one_out(self, picture: int) -> Callable[[Tensor], Tensor]:
+        """What this bank would answer, (N, C, h, w) -> (N, 1, h, w), less the patches of picture number `picture` of the fit."""
+        own = self.owner == picture
+        return partial(self._map, squared=self.squared if own.all() else self.squared.masked_fill(own, torch.inf))
 
     def recalibrated(self, usual: Tensor) -> PatchBank:
         """This bank with distances standardised by another mean and standard deviation `usual` (2,)."""
@@ -86,21 +89,27 @@ class PatchBank(nn.Module):
 
 
 def fit_patch_bank(
-    maps: Tensor, own: int, metric: Metric, size: int, share: float, generator: torch.Generator, roi: Roi = ()
+    maps: Tensor, own: int, metric: Metric, size: int, share: float, generator: torch.Generator, roi: Roi = (), progress: Progress = silent
 ) -> tuple[PatchBank, Tensor]:
     """PatchCore: embed the maps (N, D, h, w) float32 of normal pictures, thin their patches by a greedy k-center coreset, keep those.
 
     At most `size` patches and at most `share` of all are kept. Also returns the leave-one-out distances (own, h, w) of the first `own`
-    pictures.
+    pictures. Of more than 262,144 patches the coreset sees as many at random: that bounds its time, and memory to those patches thrice.
     """
-    center, spread = patch_mean_std(maps)
-    patches = embed(maps, metric, center, spread)
-    count = max(2, min(size, int(share * len(patches))))
-    picked = greedy_coreset(patches, count, generator)
+    places = maps.shape[-2] * maps.shape[-1]
+    total = len(maps) * places
+    seen = torch.arange(total) if total <= SEEN else torch.randperm(total, generator=generator)[:SEEN].sort().values
+    plain = many_patches(maps, seen)
+    center, spread = mean_std(plain)
+    patches = normalise(plain, metric, center, spread)
+    del plain
+    count = max(2, min(size, int(share * total)))
+    told = part(progress, 0.0, 0.7)
+    picked = greedy_coreset(patches, count, generator, lambda done: told("patches chosen for a bank", done, count))
     step = (patches[picked].abs().max() / LEVELS).clamp(min=1e-12)
     codes = torch.round(patches[picked] / step).to(torch.int8)
-    high, wide = maps.shape[-2:]
-    bank = PatchBank(metric, codes, center, spread, step, torch.tensor([0.0, 1.0]), (picked // (high * wide)).to(torch.int32))
-    distances = bank.leave_one_out_distances(patches[: own * high * wide], high, wide)
+    owner = (seen[picked] // places).to(torch.int32)
+    bank = PatchBank(metric, codes, center, spread, step, torch.tensor([0.0, 1.0]), owner)
+    distances = bank.leave_one_out_distances(maps[:own], part(progress, 0.7, 1.0))
     bank.usual.copy_(unseen_max_mean_std(distances, roi))
     return bank, distances

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from anomaly.scorers.pictures.embedding import Metric, embed, patch_mean_std
+from anomaly.scorers.pictures.embedding import Metric, embed, many_patches, mean_std
 from anomaly.scorers.pictures.patches import LEVELS, PatchBank
 
 CHANNELS, PATCHES = 12, 2500
@@ -23,7 +23,7 @@ ROUNDING = 2.0**-24  # relative rounding error of one float32 operation
 @cache
 def bank(metric: Metric, high: int, wide: int) -> PatchBank:
     maps = torch.randn(max(2, -(-PATCHES // (high * wide))), CHANNELS, high, wide, generator=torch.Generator().manual_seed(1)) * 3.0 + 1.0
-    center, spread = patch_mean_std(maps)
+    center, spread = mean_std(many_patches(maps))
     patches = embed(maps, metric, center, spread)[:PATCHES]
     step = patches.abs().max() / LEVELS
     owner = torch.zeros(PATCHES, dtype=torch.int32)
