@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Sequence
 from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+TIME_DIRECTIVES = "YymdbHIMSpz"  # strptime's
+TIME_FORMATS = ("ISO8601", "s", "ms", "us", "ns")
 KIND = r"^[a-z][a-z0-9_-]{0,30}$"  # of a detector, or of what goes into one: another kind may be registered
 
 
@@ -19,18 +24,87 @@ class Part(BaseModel):
 
 
 class Channel(Part):
-    """One sensor: the column's name, its unit, and the limits beyond which a reading counts as missing."""
+    """One sensor: the column's name, its unit, and the limits beyond which a reading counts as missing.
+
+    `offset` is taken off every reading in double precision before it becomes float32, so that a large level does not hide a small change.
+    `hold_s`: for so many seconds a reading stands for the empty cells after it, for a sensor that reports less often than there are rows.
+    """
 
     name: str
     unit: str = ""
     low: float | None = None
     high: float | None = None
+    offset: float = 0.0
+    hold_s: float = Field(0.0, ge=0)
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> Channel:
         if self.low is not None and self.high is not None and self.low >= self.high:
             raise ValueError(f"sensor {self.name!r}: low {self.low} is not below high {self.high}; swap or correct them")
         return self
+
+
+class Dialect(Part):
+    """How a table is written: found on the whole of it when a detector is fitted, and used by every reader after that.
+
+    None, and for `time` and `time_format` an empty tuple, means: not known yet, to be found in the file at hand.
+
+    encoding        as Python names it; a byte order mark is left out by itself
+    delimiter       between cells
+    quote           around cells that hold a delimiter, "" where there is none
+    decimal         the decimal mark
+    thousands       the mark between groups of three digits, "" where there is none
+    skip_rows       lines before the header
+    units_rows      lines between the header and the first reading; the first of them holds the units
+    time            the time column, or a date column and a time-of-day column
+    time_format     the formats of the time, tried in this order: strptime's directives, "ISO8601", or s, ms, us, ns since 1970
+    zone            IANA name of the zone of times that name none; "" is UTC
+    missing         words that mean "no reading", in lower case, beside those of `MISSING`
+    """
+
+    encoding: str | None = None
+    delimiter: str | None = Field(None, min_length=1, max_length=1)
+    quote: str = Field('"', max_length=1)
+    decimal: Literal[".", ","] | None = None
+    thousands: str | None = Field(None, max_length=1)
+    skip_rows: int | None = Field(None, ge=0, le=10_000)
+    units_rows: int | None = Field(None, ge=0, le=10)
+    time: tuple[str, ...] = Field((), max_length=2)
+    time_format: tuple[str, ...] = ()
+    zone: str = ""
+    missing: tuple[str, ...] = ()
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str | None) -> str | None:
+        try:
+            return None if value is None else codecs.lookup(value).name
+        except LookupError:
+            raise ValueError(f"no encoding {value!r} is known; common ones are utf-8, cp1252, utf-16") from None
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            if value:
+                ZoneInfo(value)
+        except (ValueError, OSError, ZoneInfoNotFoundError):
+            raise ValueError(f"no time zone {value!r} is known; write it as Europe/Berlin") from None
+        return value
+
+    @model_validator(mode="after")
+    def _marks_differ(self) -> Dialect:
+        if self.decimal is not None and self.decimal == self.thousands:
+            raise ValueError(f"decimal and thousands are both {self.decimal!r}; correct one of them")
+        if self.decimal is not None and self.decimal == self.delimiter and not self.quote:
+            raise ValueError(f"decimal and delimiter are both {self.decimal!r}; correct one of them")
+        return self
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to be found in a file."""
+        told = (self.encoding, self.delimiter, self.decimal, self.thousands, self.skip_rows, self.units_rows)
+        return None not in told and bool(self.time) and bool(self.time_format)
 
 
 class InputSchema(Part):
@@ -51,6 +125,7 @@ class InputSchema(Part):
     labels: tuple[str, ...] = ()
     mode_column: str | None = None
     modes: tuple[str, ...] = ()
+    dialect: Dialect | None = None
 
 
 class AlarmSettings(Part):
@@ -61,17 +136,34 @@ class AlarmSettings(Part):
     deadband: float = Field(1.0, ge=1, description="calm means p-value above threshold times this")
 
 
+def check_time_format(form: str) -> None:
+    """Raise ValueError for a time format that names a directive which no reader knows.
+
+    >>> check_time_format("%d.%m.%Y %H:%M")
+    """
+    if form in TIME_FORMATS:
+        return
+    unknown = sorted(set(re.findall("%(.?)", form)) - set(TIME_DIRECTIVES))
+    if unknown or "%" not in form:
+        known = ", ".join(f"%{key}" for key in TIME_DIRECTIVES)
+        raise ValueError(f"{form!r} is no time format: known are {known}, {', '.join(TIME_FORMATS)}")
+
+
 def within_limits(values: NDArray[np.float64], channels: Sequence[Channel]) -> NDArray[np.float32]:
-    """Readings (..., C) float64 in engineering units -> float32, with infinities and what is beyond a channel's limits made NaN.
+    """Readings (..., C) float64 in engineering units -> float32 less each channel's offset, with infinities and what is beyond a channel's
+    limits made NaN.
 
     A reading at a limit counts. The input is not changed.
 
     >>> within_limits(np.array([[1.0, 60.0], [-2.0, 50.0]]), [Channel(name="flow", low=0), Channel(name="temperature", high=50)])
     array([[ 1., nan],
            [nan, 50.]], dtype=float32)
+    >>> within_limits(np.array([1e12 + 49]), [Channel(name="counter", offset=1e12)])
+    array([49.], dtype=float32)
     """
+    offset = np.array([channel.offset for channel in channels])
     low = np.array([-np.inf if channel.low is None else channel.low for channel in channels])
     high = np.array([np.inf if channel.high is None else channel.high for channel in channels])
     with np.errstate(invalid="ignore", over="ignore"):
         inside = (values >= low) & (values <= high) & np.isfinite(values)
-        return np.where(inside, values, np.nan).astype(np.float32)
+        return np.where(inside, values - offset, np.nan).astype(np.float32)

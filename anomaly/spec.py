@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from anomaly.errors import SpecError
-from anomaly.schema import AlarmSettings, Channel, Part
+from anomaly.schema import AlarmSettings, Channel, Dialect, Part, check_time_format
 from anomaly.toml_file import read_toml
 
 ORIENTED_FILTERS = "oriented_filters"  # the backbone that needs no weights
@@ -182,7 +182,17 @@ class Modes(Part):
 
 
 class SensorInput(Part):
-    time: str | None = Field(None, description="time column; found when not given")
+    time: str | tuple[str, str] | None = Field(None, description="time column, or [date, time of day]; found when not given")
+    time_format: str | tuple[str, ...] = Field(
+        (), description='such as "%d.%m.%Y %H:%M", "ISO8601", or s, ms, us, ns; found when not given'
+    )
+    zone: str = Field("", description="zone of times that name none, such as Europe/Berlin; UTC when not given")
+    encoding: str | None = Field(None, description="of text tables; found when not given")
+    delimiter: str | None = Field(None, description="between cells; found when not given")
+    decimal: Literal[".", ","] | None = Field(None, description="decimal mark; found when not given")
+    thousands: str | None = Field(None, description='mark between groups of three digits, "" for none; found when not given')
+    skip_rows: int | None = Field(None, ge=0, description="lines before the header; found when not given")
+    missing: tuple[str, ...] = Field((), description='further words that mean "no reading"')
     period_s: float | None = Field(None, gt=0, description="seconds between rows; found when not given")
     max_gap_s: float | None = Field(None, gt=0, description="no window spans a longer gap; ten periods when not given")
     window: int = Field(30, ge=6, le=4096, multiple_of=3, description="rows a window")
@@ -191,6 +201,31 @@ class SensorInput(Part):
     labels: tuple[str, ...] = ("anomaly", "label", "changepoint", "fault", "is_anomaly")
     train_rows: int | None = Field(None, ge=1, description="only the first rows of a table are normal running to learn from")
     modes: Modes | None = None
+
+    @property
+    def dialect(self) -> Dialect:
+        """What is told of how the tables are written."""
+        told = {name: getattr(self, name) for name in ("zone", "encoding", "delimiter", "decimal", "thousands", "skip_rows")}
+        return Dialect(**told, **{name: _several(getattr(self, name)) for name in ("time", "time_format", "missing")})
+
+    @field_validator("time_format")
+    @classmethod
+    def _formats_are_known(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for form in _several(value):
+            check_time_format(form)
+        return value
+
+    @model_validator(mode="after")
+    def _dialect_is_sound(self) -> SensorInput:
+        try:
+            _ = self.dialect
+        except ValidationError as error:
+            raise ValueError("; ".join(f"{item['loc'][0] if item['loc'] else ''} {item['msg']}" for item in error.errors())) from None
+        return self
+
+
+def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return () if value is None else (value,) if isinstance(value, str) else tuple(value)
 
 
 class SensorExtractor(Part):

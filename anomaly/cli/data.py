@@ -42,7 +42,7 @@ def table(
     source: Annotated[str, typer.Argument(help="A CSV, Parquet, WAV, MATLAB or TSB-AD file; with --query a database URL or env:NAME.")],
     out_: Annotated[Path, typer.Option("--out", callback=writable_table, help="The table, .csv or .parquet; for TSB-AD a folder.")],
     query: Annotated[str, typer.Option(help="SQL whose rows become the table.")] = "",
-    time: Annotated[str, typer.Option(help="The time column.")] = "time",
+    time: Annotated[str, typer.Option(help="The time column; found when not given.")] = "",
     long: Annotated[str, typer.Option(callback=two_columns, help="SENSOR,VALUE: one reading a row, in these two columns.")] = "",
     zone: Annotated[str, typer.Option(callback=known_zone, help="Times are local ones of this zone, such as Europe/Berlin.")] = "",
     counter: Annotated[list[str] | None, typer.Option(help="A column that counts up; it becomes growth a row. Repeatable.")] = None,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-TABLES = frozenset({".csv", ".parquet", ".pq"})
+TABLES = frozenset({".csv", ".tsv", ".parquet", ".pq", ".xlsx", ".xlsm"})
 _LEFTOVERS = frozenset({  # in lower case: what operating systems and file servers leave in folders that people share
     "__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini",
 })  # fmt: skip

@@ -14,11 +14,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from anomaly.atomic import replacing
-from anomaly.data.tables.reader import ReadReport, parse_times
+from anomaly.data.tables.dialect.find import find_dialect, find_marks
+from anomaly.data.tables.dialect.formats import find_time
+from anomaly.data.tables.dialect.load import RawTable, load
+from anomaly.data.tables.dialect.times import read_times, time_divisor
+from anomaly.data.tables.reader import ReadReport, column_numbers
 from anomaly.errors import DataError
+from anomaly.schema import Dialect
 
 
 @dataclass(frozen=True)
@@ -26,7 +32,7 @@ class Conversion:
     """What to make of a source on its way to a table; what is not given is not done."""
 
     query: str = ""  # SQL, when the source is a database
-    time: str = "time"
+    time: str = ""  # the time column; found when not given
     long: tuple[str, str] | None = None  # the columns that hold a reading's sensor and its value
     zone: str = ""  # the times are local ones of this zone (IANA name)
     counters: tuple[str, ...] = ()
@@ -163,19 +169,6 @@ def tsb_ad_parts(path: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return frame.head(int(found.group(1))).drop(columns=LABEL), frame
 
 
-def local_to_utc(frame: pd.DataFrame, time: str, zone: str, where: str) -> pd.DataFrame:
-    """Local wall-clock times -> UTC.
-
-    The order of the rows decides in the hour that daylight saving repeats; an hour it skips is an error.
-    """
-    stamps = pd.to_datetime(frame[time], errors="coerce", format="mixed")
-    try:
-        utc = stamps.dt.tz_localize(zone, ambiguous="infer", nonexistent="raise").dt.tz_convert("UTC")
-    except Exception as error:  # pytz, zoneinfo and pandas each raise their own
-        raise DataError(f"{where}: column {time!r} is not local time of {zone}: {str(error).splitlines()[0][:200]}") from error
-    return frame.assign(**{time: utc})
-
-
 def counters_to_rates(frame: pd.DataFrame, columns: tuple[str, ...], where: str) -> pd.DataFrame:
     """Counters that only grow -> growth since the row before. A fall is a reset of the counter: its row is missing.
 
@@ -189,12 +182,12 @@ def counters_to_rates(frame: pd.DataFrame, columns: tuple[str, ...], where: str)
     return frame.assign(**{name: grown[name].where(grown[name] >= 0) for name in columns})
 
 
-def resampled(frame: pd.DataFrame, time: str, period_s: float, where: str) -> pd.DataFrame:
+def resampled(frame: pd.DataFrame, time: str, period_s: float) -> pd.DataFrame:
     """Readings at uneven times -> the mean over each period; a period without a reading is missing, never filled.
 
     Rows whose time cannot be read are left out.
     """
-    seconds = parse_times(frame[time], Path(where), ReadReport())
+    seconds = _seconds(frame[time])
     frame, stamps = frame[~np.isnan(seconds)], pd.to_datetime(seconds[~np.isnan(seconds)], unit="s", utc=True).round("us")
     values = frame.drop(columns=time).apply(pd.to_numeric, errors="coerce").set_axis(pd.DatetimeIndex(stamps), axis=0)
     labels = [name for name in values if str(name).lower() in (LABEL, "anomaly")]
@@ -206,12 +199,68 @@ def resampled(frame: pd.DataFrame, time: str, period_s: float, where: str) -> pd
     return table
 
 
-def read_frame(path: Path) -> pd.DataFrame:
-    """A CSV (any of `,` `;` tab) or Parquet file as it is. Raises DataError naming the file."""
+def _seconds(column: pd.Series[Any]) -> NDArray[np.float64]:
+    """Seconds since 1970 (n,) of a time column as `plain_frame` makes it."""
+    if pd.api.types.is_datetime64_any_dtype(column):
+        return np.where(column.isna(), np.nan, column.dt.tz_convert("UTC").dt.as_unit("us").astype("int64") / 1e6)
+    numbers = column.to_numpy(dtype=np.float64)
+    return numbers / time_divisor(float(np.nanmedian(np.abs(numbers))))
+
+
+def plain_frame(raw: RawTable, dialect: Dialect, long: tuple[str, str] | None = None) -> pd.DataFrame:
+    """A table as it is, with plain numbers and times: text of dates becomes UTC, numbers of any dialect float64, other text stays.
+
+    A date and a time of day in two columns become one, called as the first. `long`: the columns of sensor, which stays text, and of value,
+    which must be numbers. Raises DataError where more than 5 % of a column that holds
+    numbers cannot be read, or a time does not exist in the dialect's zone.
+    """
+    times = read_times([raw.columns[name] for name in dialect.time], dialect)
+    typed = raw.columns[dialect.time[0]]
+    if dialect.zone and np.isnan(times).any():
+        at = int(np.flatnonzero(np.isnan(times))[0])
+        raise DataError(
+            f"{raw.path}: column {dialect.time[0]!r} is not local time of {dialect.zone}: {str(typed[at].as_py())!r} in line "
+            f"{raw.lines[at]} does not exist there; correct --zone"
+        )
+    columns: dict[str, Any] = {}
+    for name, column in raw.columns.items():
+        if name == dialect.time[0]:
+            numeric = dialect.time_format and dialect.time_format[0] in ("s", "ms", "us", "ns")
+            columns[name] = (
+                column_numbers(raw, name, dialect, ReadReport()) if numeric else pd.to_datetime(times, unit="s", utc=True).round("us")
+            )
+        elif long is not None and name == long[0]:
+            columns[name] = column.to_pandas()
+        elif name not in dialect.time:
+            numbers = column_numbers(raw, name, dialect, ReadReport())
+            if numbers is None and long is not None and name == long[1]:
+                raise DataError(f"{raw.path}: column {name!r} holds {str(column.drop_null()[0])!r} and the like, which are no numbers")
+            columns[name] = column.to_pandas() if numbers is None else numbers
+    return pd.DataFrame(columns)
+
+
+def read_frame(path: Path, how: Conversion) -> tuple[pd.DataFrame, str]:
+    """(frame, its time column) of a CSV, Excel or Parquet file by the dialect that is found on it. Raises DataError naming the file."""
+    dialect = Dialect(zone=how.zone)
     try:
-        return pd.read_parquet(path) if path.suffix.lower() in (".parquet", ".pq") else pd.read_csv(path, sep=None, engine="python")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: not a readable table ({error})") from error
+        dialect = find_dialect([path], dialect.model_copy(update={"time": (how.time,)}) if how.time else dialect)
+    except DataError as error:
+        if "no time column" in str(error):
+            raise DataError(f"{error}; or name the time with --time") from error
+        raise
+    return plain_frame(load(path, dialect), dialect, how.long), dialect.time[0]
+
+
+def query_frame(frame: pd.DataFrame, how: Conversion, where: str) -> tuple[pd.DataFrame, str]:
+    """The rows of a query, (frame, time column) as `read_frame` gives them. Raises DataError naming the source."""
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    raw = RawTable(Path(where), columns, np.arange(len(frame), dtype=np.int64) + 1)
+    dialect = Dialect(zone=how.zone, time=(how.time,) if how.time else ())
+    time, forms = find_time([raw], dialect)
+    dialect = dialect.model_copy(update={"time": time, "time_format": forms})
+    decimal, thousands = find_marks([raw], dialect)
+    return plain_frame(raw, dialect.model_copy(update={"decimal": decimal, "thousands": thousands}), how.long), time[0]
 
 
 def convert(source: str, out: Path, how: Conversion) -> dict[Path, int]:
@@ -223,35 +272,32 @@ def convert(source: str, out: Path, how: Conversion) -> dict[Path, int]:
     if not how.query and re.search(r"_tr_\d+_.*1st_\d+\.csv$", path.name):
         train, test = tsb_ad_parts(path)
         return {out / "train.parquet": _write(train, out / "train.parquet"), out / "test.parquet": _write(test, out / "test.parquet")}
-    frame = _source_frame(source, path, how)
-    if how.time not in frame:
-        raise DataError(f"{source}: no column {how.time!r}; it has {list(frame)}; name the time with --time")
+    frame, time = _source_frame(source, path, how)
     if how.long is not None:
-        frame = long_to_wide(frame, how.time, *how.long, source)
-    if how.zone:
-        frame = local_to_utc(frame, how.time, how.zone, source)
+        frame = long_to_wide(frame, time, *how.long, source)
     if how.counters:
         frame = counters_to_rates(frame, how.counters, source)
     if how.period_s is not None:
-        frame = resampled(frame, how.time, how.period_s, source)
+        frame = resampled(frame, time, how.period_s)
     return {out: _write(frame, out)}
 
 
-def _source_frame(source: str, path: Path, how: Conversion) -> pd.DataFrame:
+def _source_frame(source: str, path: Path, how: Conversion) -> tuple[pd.DataFrame, str]:
+    """The frame, and the name of its time column."""
     if how.query:
-        return read_query(source, how.query)
+        return query_frame(read_query(source, how.query), how, source)
     if not path.is_file():
         raise DataError(f"{source}: no such file; give a table, a WAV or MATLAB file, or a database URL with --query")
     if path.suffix.lower() == ".wav":
         samples, rate = read_wav(path)
         names = [path.stem] if samples.shape[1] == 1 else [f"{path.stem}_{i + 1}" for i in range(samples.shape[1])]
-        return waveform_table(samples, rate, how.frame_s, names, source)
+        return waveform_table(samples, rate, how.frame_s, names, source), "time"
     if path.suffix.lower() == ".mat":
         if how.rate is None:
             raise DataError(f"{source}: a MATLAB file does not tell its sampling rate; give it with --rate")
         samples, names = read_mat(path, how.variables)
-        return waveform_table(samples, how.rate, how.frame_s, names, source)
-    return read_frame(path)
+        return waveform_table(samples, how.rate, how.frame_s, names, source), "time"
+    return read_frame(path, how)
 
 
 def _write(frame: pd.DataFrame, out: Path) -> int:

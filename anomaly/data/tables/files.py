@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from anomaly.data.files import TABLES, find_files
+from anomaly.data.tables.dialect.find import find_dialect
 from anomaly.data.tables.reader import SensorTable, TableSchema, read_table
 from anomaly.errors import DataError
-from anomaly.schema import InputSchema
+from anomaly.schema import Dialect, InputSchema
 from anomaly.spec import SensorInput
 
+MOST_WORDS = 20  # that a dialect remembers
 BINARY_LABELS = ("anomaly", "label", "is_anomaly", "fault")
 
 
@@ -28,11 +30,18 @@ def find_tables(data: Path) -> tuple[list[Path], list[Path]]:
     return (train, test) if train else ([p for p in found if p not in test], test)
 
 
-def read_normals(paths: list[Path], schema: TableSchema, train_rows: int | None) -> list[SensorTable]:
-    """Tables to learn from, all with the first one's sensors; rows past `train_rows`, and rows labelled as faults, are not usable."""
-    tables = []
+def read_normals(paths: list[Path], schema: TableSchema, train_rows: int | None, *, learn: bool = True) -> list[SensorTable]:
+    """Tables to learn from, all with the first one's sensors; rows past `train_rows`, and rows labelled as faults, are not usable.
+
+    Their dialect is found over all of them, with the words in their columns of numbers that mean "no reading". With `learn` the sensors get
+    offset and hold by the readings of the first table.
+    """
+    if not paths:
+        return []
+    schema = replace(schema, dialect=find_dialect(paths, schema.asked))
+    tables: list[SensorTable] = []
     for path in paths:
-        table = read_table(path, schema)
+        table = read_table(path, schema, learn=learn and not tables)
         schema = replace(schema, channels=table.channels, period_s=table.period_s, max_gap_s=table.max_gap_s)
         label = label_of(table)
         if label is not None:
@@ -40,16 +49,20 @@ def read_normals(paths: list[Path], schema: TableSchema, train_rows: int | None)
         if train_rows is not None:
             table.usable[train_rows:] = False
         tables.append(table)
-    return tables
+    words = [word for table in tables for word, _ in table.report.words.most_common(MOST_WORDS)]
+    missing = tuple(dict.fromkeys((*schema.dialect.missing, *words)))[:MOST_WORDS]
+    return [replace(table, dialect=table.dialect.model_copy(update={"missing": missing})) for table in tables]
 
 
 def table_schema(source: InputSchema | SensorInput) -> TableSchema:
     """How a bundle's input schema, or a spec's [input], says to read a table."""
     if isinstance(source, InputSchema):
-        column, modes = source.mode_column, source.modes
+        column, modes, dialect = source.mode_column, source.modes, source.dialect or Dialect()
     else:
         column, modes = (source.modes.column, source.modes.use) if source.modes else (None, ())
-    return TableSchema(source.sensors, source.time, source.labels, column, modes, source.period_s, source.max_gap_s)
+        dialect = source.dialect
+    time = source.time if isinstance(source.time, str) else None
+    return TableSchema(source.sensors, time, source.labels, column, modes, source.period_s, source.max_gap_s, dialect)
 
 
 def window_of(schema: InputSchema) -> tuple[int, int]:

@@ -1,25 +1,31 @@
-"""Reading sensor tables: CSV or Parquet, one time column, one column per sensor. What is wrong with them is counted, not hidden.
+"""THE reader of sensor tables: CSV, Excel or Parquet by their dialect, one time, one column per sensor. What is wrong is counted and said.
 
-Plain NumPy and pandas: the edge parses the rows of a growing CSV with the same functions.
+Plain NumPy, pandas and Arrow: the edge reads a growing CSV by the same functions (`anomaly.edge.sources.csv_file`).
 """
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from anomaly.errors import DataError, RecordError
-from anomaly.schema import Channel, within_limits
+from anomaly.data.tables.dialect.cells import read_numbers
+from anomaly.data.tables.dialect.find import find_dialect
+from anomaly.data.tables.dialect.load import RawTable, load
+from anomaly.data.tables.dialect.times import read_times, usual_period
+from anomaly.data.tables.hold import FEWEST, Holder, fit_channels, slow_interval
+from anomaly.data.tables.order import RowOrder
+from anomaly.errors import DataError
+from anomaly.schema import Channel, Dialect, within_limits
 
-TIME_NAMES = ("time", "timestamp", "datetime", "date", "ts", "date_time", "date time")
-BLANKS = ("", "nan", "null", "none", "na", "n/a")  # how a missing reading is written, in lower case
+LOST = 0.05  # of a column's cells, or of the times, that may be unreadable; beyond that the dialect is wrong, and reading is refused
 _SHOWN = 3  # examples of each kind of trouble that are quoted in full
+_TRUE = ("true", "yes", "ja", "anomaly", "anomalous", "fault", "faulty", "abnormal", "bad", "ng")
 
 
 @dataclass
@@ -35,19 +41,23 @@ class ReadReport:
     gaps: int = 0
     bad_rows: int = 0
     notes: list[str] = field(default_factory=list)
+    words: Counter[str] = field(default_factory=Counter)  # words in columns of numbers that were not known to mean "no reading"
 
     def note(self, text: str) -> None:
         if len(self.notes) < 20:
             self.notes.append(text)
 
     def summary(self) -> dict[str, int]:
-        return {name: value for name, value in vars(self).items() if name != "notes" and value}
+        return {name: value for name, value in vars(self).items() if name not in ("notes", "words") and value}
 
 
 @dataclass(frozen=True)
 class SensorTable:
-    """Readings in time order. `times` (n,) seconds since 1970 UTC, `values` (n, C) float32 with NaN = missing,
-    `usable` (n,) False where the operating mode is not one to judge, `labels` by column name (n,)."""
+    """Readings in time order.
+
+    `times` (n,) seconds since 1970 UTC, `values` (n, C) float32 with NaN = missing, less each channel's offset, `usable` (n,) False where
+    the operating mode is not one to judge, `labels` by column name (n,), `lines` (n,) each row's line in its file.
+    """
 
     path: Path
     channels: tuple[Channel, ...]
@@ -58,11 +68,16 @@ class SensorTable:
     period_s: float
     max_gap_s: float
     report: ReadReport
+    lines: NDArray[np.int64]
+    dialect: Dialect
 
 
 @dataclass(frozen=True)
 class TableSchema:
-    """What to take from a table. Empty `channels` = every numeric column that is neither time, label nor mode."""
+    """What to take from a table. Empty `channels` = every numeric column that is neither time, label nor mode.
+
+    What `dialect` leaves open is found in the table itself.
+    """
 
     channels: tuple[Channel, ...] = ()
     time: str | None = None
@@ -71,13 +86,20 @@ class TableSchema:
     modes: tuple[str, ...] = ()
     period_s: float | None = None
     max_gap_s: float | None = None
+    dialect: Dialect = field(default_factory=Dialect)
+
+    @property
+    def asked(self) -> Dialect:
+        """The dialect, with the time column that a schema without one names."""
+        return self.dialect.model_copy(update={"time": (self.time,)}) if self.time and not self.dialect.time else self.dialect
 
 
-def read_table(path: Path, schema: TableSchema) -> SensorTable:
+def read_table(path: Path, schema: TableSchema, *, learn: bool = False) -> SensorTable:
     """Read one table. Raises DataError for what makes the whole file unusable, naming file, row or column and fix.
 
-    Text in a number's cell becomes missing; rows out of order are sorted; of rows with the same time the last is kept;
-    gaps are kept as they are (no window spans one). All of it is counted in the table's `report`.
+    A cell that is neither a number nor a known word becomes missing; rows out of order are sorted; of rows with the same time the last is
+    kept; a row stamped far ahead of those after it is left out; gaps are kept as they are (no window spans one). All of it is counted in
+    the table's `report`. With `learn` the channels get offset and hold by their readings (`hold.fit_channels`), unless they are given.
 
     >>> from tempfile import TemporaryDirectory
     >>> with TemporaryDirectory() as folder:
@@ -90,188 +112,77 @@ def read_table(path: Path, schema: TableSchema) -> SensorTable:
     {'rows': 3, 'missing_cells': 1, 'bad_cells': 1, 'out_of_order': 1}
     """
     report = ReadReport()
-    frame = _read_frame(path, report)
-    time_column = schema.time or find_time_column(frame, path)
-    if time_column not in frame:
-        raise DataError(f"{path}: no time column {time_column!r}; columns are {list(frame)}")
-    times = parse_times(frame[time_column], path, report)
-    channels = schema.channels or _find_channels(frame, schema, time_column, path)
-    numbers = np.column_stack([_numbers(frame, channel, path, report) for channel in channels])
-    values = within_limits(numbers, channels)
-    report.out_of_limits = int(np.isnan(values).sum() - np.isnan(numbers).sum())
-    labels = {name: _label(frame[name]) for name in schema.labels if name in frame}
-    usable = _usable(frame, schema, path)
-    keep = ~np.isnan(times)
-    times, values, usable = times[keep], values[keep], usable[keep]
-    labels = {name: label[keep] for name, label in labels.items()}
-    order = _time_order(times, report)
-    times, values, usable = times[order], values[order], usable[order]
-    if len(times) == 0:
-        raise DataError(f"{path}: no row with a readable time; check the time column {time_column!r}")
+    dialect = schema.asked if schema.asked.complete else find_dialect([path], schema.asked)
+    raw = load(path, dialect)
+    for line, cells in raw.bad[:_SHOWN]:
+        report.note(f"{path}: row {line} has {cells} fields instead of {len(raw.columns)}; left out")
+    report.bad_rows += len(raw.bad)
+    times = _times(raw, dialect, schema.period_s, report)
+    keep = np.flatnonzero(np.isfinite(times))
+    order = keep[_time_order(times[keep], raw.lines[keep], schema, dialect, path, report)]
+    if not len(order):
+        raise DataError(f"{path}: no row with a readable time; check the time column {' + '.join(dialect.time)!r}")
+    times = times[order]
     period = schema.period_s or (float(np.median(np.diff(times))) if len(times) > 1 else 1.0)
     max_gap = schema.max_gap_s or 10 * period
+    channels, numbers = _readings(raw, schema, dialect, times, order, period, report)
+    if learn:
+        channels, said = fit_channels(channels, times, numbers, period)
+        for text in said:
+            report.note(f"{path}: {text}")
+    limited = within_limits(numbers, channels)
+    report.out_of_limits = int(np.isnan(limited).sum() - np.isnan(numbers).sum())
+    values = Holder(channels).fill(times, limited)
+    labels = {name: _label(raw.columns[name], dialect)[order] for name in schema.labels if name in raw.columns}
+    usable = _usable(raw, schema)[order]
     report.rows = len(times)
     report.gaps = int((np.diff(times) > max_gap).sum())
     report.missing_cells = int(np.isnan(values).sum())
-    sorted_labels = {name: label[order] for name, label in labels.items()}
-    return SensorTable(path, channels, times, values, usable, sorted_labels, period, max_gap, report)
+    return SensorTable(path, channels, times, values, usable, labels, period, max_gap, report, raw.lines[order], dialect)
 
 
-def _read_frame(path: Path, report: ReadReport) -> pd.DataFrame:
-    if not path.is_file():
-        raise DataError(f"{path}: no such table; give a CSV or Parquet file")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path}: the file is empty (0 bytes); export it again")
-    if path.suffix.lower() in (".parquet", ".pq"):
-        try:
-            return pd.read_parquet(path)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{path}: not a readable Parquet file ({error}); export it again") from error
-    return _read_csv(path, report)
-
-
-def sniff_separator(header: str) -> str:
-    """The separator of a CSV by its first line: of `;`, tab and `,` the one that occurs most.
-
-    >>> sniff_separator("time;flow, l/min;pressure, bar")
-    ';'
-    """
-    return max(";\t,", key=header.count)
-
-
-def check_header(names: Sequence[str], path: Path) -> None:
-    """Raise DataError unless `names` looks like column names: given, all different, not numbers."""
-    if all(_is_number(name) for name in names):
-        raise DataError(f"{path}: the first line holds numbers, not column names ({', '.join(names[:4])} …); add a header line")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}: column names occur twice: {twice}; rename them")
-
-
-def _read_csv(path: Path, report: ReadReport) -> pd.DataFrame:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            first = stream.readline()
-            separator = sniff_separator(first)
-            names = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
-            check_header(names, path)
-            rows: list[list[str]] = []
-            for number, row in enumerate(csv.reader(stream, delimiter=separator), start=2):
-                if len(row) == len(names):
-                    rows.append(row)
-                elif row:
-                    _bad_row(path, report, number, len(row), names, any_good=bool(rows))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path}: not readable as UTF-8 CSV ({error}); export it as CSV with UTF-8") from error
-    if not rows:
-        raise DataError(f"{path}: a header but no rows; export it again")
-    return pd.DataFrame(rows, columns=names, dtype=object)
-
-
-def _bad_row(path: Path, report: ReadReport, number: int, fields: int, names: list[str], *, any_good: bool) -> None:
-    """A header that is shifted against its rows shows in the first rows; a later row of another length is one bad record."""
-    if not any_good and report.bad_rows >= 2:
+def _times(raw: RawTable, dialect: Dialect, period_s: float | None, report: ReadReport) -> NDArray[np.float64]:
+    """Times (n,) in seconds since 1970 UTC; NaN where unreadable (counted). Raises DataError where that is more than `LOST` of them."""
+    gone = [name for name in dialect.time if name not in raw.columns]
+    if gone:
+        raise DataError(f"{raw.path}: no time column {gone[0]!r}; columns are {raw.names}")
+    columns = [raw.columns[name] for name in dialect.time]
+    times = read_times(columns, dialect, period_s)
+    unread = np.flatnonzero(np.isnan(times))
+    filled = unread[np.asarray(pc.is_valid(columns[0]))[unread]]
+    example = [f"line {raw.lines[at]}: time {str(columns[0][int(at)].as_py())!r}" for at in filled[:_SHOWN]]
+    if len(filled) > LOST * len(times) and len(filled) > 1:
         raise DataError(
-            f"{path}: row {number} has {fields} fields but the header names {len(names)} "
-            f"({', '.join(names[:4])} …); the header is shifted or a column name is missing"
+            f"{raw.path}: {len(filled)} of {len(times)} times cannot be read as {' or '.join(dialect.time_format)}"
+            f"{f' in {dialect.zone}' if dialect.zone else ''} ({example[0]}); correct the file, or [input] time_format and zone in the spec"
         )
-    report.bad_rows += 1
-    if report.bad_rows <= _SHOWN:
-        report.note(f"{path}: row {number} has {fields} fields instead of {len(names)}; left out")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def find_time_column(frame: pd.DataFrame, path: Path) -> str:
-    """The time column: one of the usual names, or else the first column that reads as dates. Raises DataError if none."""
-    for name in frame.columns:
-        if str(name).strip().lower() in TIME_NAMES:
-            return str(name)
-    for name in frame.columns:
-        if pd.api.types.is_datetime64_any_dtype(frame[name]):
-            return str(name)
-        head = frame[name].head(50)
-        if not head.map(lambda cell: _is_number(str(cell))).any() and pd.to_datetime(head, errors="coerce", format="mixed").notna().all():
-            return str(name)
-    raise DataError(f'{path}: no time column found among {list(frame.columns)}; name it in the spec: [input] time = "…"')
-
-
-def time_divisor(size: float) -> float:
-    """By what a time since 1970 is divided to give seconds. Its unit (s, ms, us or ns) shows in its size.
-
-    >>> time_divisor(1_767_225_600.0), time_divisor(1_767_225_600_000.0)
-    (1.0, 1000.0)
-    """
-    return next((divisor for limit, divisor in ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3)) if size > limit), 1.0)
-
-
-def parse_times(column: pd.Series, path: Path, report: ReadReport) -> NDArray[np.float64]:
-    """Times (n,) in seconds since 1970 UTC; NaN where unreadable (counted). Numbers are taken as seconds (or ms, us, ns)."""
-    numbers = pd.to_numeric(column, errors="coerce") if not pd.api.types.is_datetime64_any_dtype(column) else None
-    if numbers is not None and numbers.notna().mean() > 0.5:
-        times = numbers.to_numpy(dtype=np.float64)
-        times = times / time_divisor(float(np.nanmedian(np.abs(times))))
-    else:
-        stamps = pd.to_datetime(column, errors="coerce", utc=True, format="mixed").to_numpy(dtype="datetime64[ns]")
-        times = stamps.astype(np.int64) / 1e9
-        times[np.isnat(stamps)] = np.nan
-    unreadable = np.flatnonzero(np.isnan(times))
-    report.bad_rows += len(unreadable)
-    for index in unreadable[:_SHOWN]:
-        report.note(f"{path}: data row {index + 1}: time {str(column.iloc[index])!r} cannot be read; row left out")
+    report.bad_rows += len(unread)
+    for text in example:
+        report.note(f"{raw.path}: {text} cannot be read; row left out")
     return times
 
 
-def _find_channels(frame: pd.DataFrame, schema: TableSchema, time_column: str, path: Path) -> tuple[Channel, ...]:
-    skip = {time_column, schema.mode_column, *schema.labels}
-    lowered = {str(name).lower() for name in schema.labels}
-    found = []
-    for name in frame.columns:
-        if name in skip or str(name).lower() in lowered:
-            continue
-        numbers = pd.to_numeric(frame[name], errors="coerce")
-        if numbers.notna().mean() >= 0.5:  # a column of mostly text is a remark, not a sensor
-            found.append(Channel(name=str(name)))
-    if not found:
-        raise DataError(f"{path}: no numeric column besides time and labels; columns are {list(frame.columns)}")
-    return tuple(found)
-
-
-def _numbers(frame: pd.DataFrame, channel: Channel, path: Path, report: ReadReport) -> NDArray[np.float64]:
-    if channel.name not in frame:
-        raise DataError(f"{path}: column {channel.name!r} is missing; columns are {list(frame.columns)}")
-    column = frame[channel.name]
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, copy=True)
-    blank = column.isna() | column.astype(str).str.strip().str.lower().isin(BLANKS)
-    bad = np.flatnonzero(np.isnan(values) & ~blank.to_numpy())
-    report.bad_cells += len(bad)
-    for index in bad[:_SHOWN]:
-        report.note(f"{path}: data row {index + 1}, column {channel.name!r}: {str(column.iloc[index])!r} is not a number; taken as missing")
-    return values
-
-
-def _label(column: pd.Series) -> NDArray[np.float64]:
-    return pd.to_numeric(column, errors="coerce").fillna(0).to_numpy(dtype=np.float64)
-
-
-def _usable(frame: pd.DataFrame, schema: TableSchema, path: Path) -> NDArray[np.bool_]:
-    if schema.mode_column is None:
-        return np.ones(len(frame), dtype=bool)
-    if schema.mode_column not in frame:
-        raise DataError(f"{path}: mode column {schema.mode_column!r} is missing; columns are {list(frame.columns)}")
-    return frame[schema.mode_column].astype(str).str.strip().isin(schema.modes).to_numpy()
-
-
-def _time_order(times: NDArray[np.float64], report: ReadReport) -> NDArray[np.int64]:
-    """Positions in time order, the last of equal times kept; disorder and duplicates counted."""
-    report.out_of_order += int((np.diff(times) < 0).sum())
-    order = np.argsort(times, kind="stable")
+def _time_order(
+    times: NDArray[np.float64], lines: NDArray[np.int64], schema: TableSchema, dialect: Dialect, path: Path, report: ReadReport
+) -> NDArray[np.int64]:
+    """Positions in time order, without stray rows, the last of equal times kept; disorder and duplicates counted."""
+    if not len(times):
+        return np.empty(0, np.int64)
+    steps = np.diff(times)
+    positions = np.arange(len(times))
+    if len(steps) > 2 and (steps < 0).mean() > 0.9:
+        report.note(f"{path}: the newest row comes first; read from the end")
+        positions = positions[::-1]
+    gap = schema.max_gap_s or 10 * (schema.period_s or usual_period(times[positions]))
+    taken = RowOrder(gap).take(times[positions])
+    left_out = taken.stray | _repeated_hour(times[positions], taken.kept | taken.stray, dialect, path, report)
+    for at in positions[taken.stray][:_SHOWN]:
+        moment = np.datetime64(int(times[at]), "s")
+        report.note(f"{path}: row {lines[at]} is stamped {moment}, far ahead of the rows after it; left out")
+    report.bad_rows += int(left_out.sum())
+    positions = positions[~left_out]
+    report.out_of_order += int((np.diff(times[positions]) < 0).sum())
+    order = positions[np.argsort(times[positions], kind="stable")]
     ordered = times[order]
     last = np.ones(len(order), dtype=bool)
     last[:-1] = ordered[1:] != ordered[:-1]
@@ -279,17 +190,142 @@ def _time_order(times: NDArray[np.float64], report: ReadReport) -> NDArray[np.in
     return order[last]
 
 
-def parse_cells(cells: Iterable[str], channels: Sequence[Channel], where: str) -> NDArray[np.float32]:
-    """One row's readings (C,) float32 from text cells; a blank is NaN. Raises RecordError naming the column for other text in a cell.
+def _repeated_hour(
+    times: NDArray[np.float64], in_order: NDArray[np.bool_], dialect: Dialect, path: Path, report: ReadReport
+) -> NDArray[np.bool_]:
+    """Rows (n,) of an hour that a local clock showed twice, where no zone says so: they cannot be told from the first hour's."""
+    late = np.zeros(len(times), bool)
+    if dialect.zone:
+        return late
+    back = np.flatnonzero((np.diff(times) < -0.9 * 3600) & (np.diff(times) > -1.1 * 3600) & ~in_order[1:]) + 1
+    for start in back:
+        stop = start + int(np.argmax(np.append(in_order[start:], True)))
+        late[start:stop] = True
+        report.note(
+            f"{path}: the clock goes back by an hour, and {stop - start} rows repeat times; left out. If it is local time, name its zone "
+            'in the spec: [input] zone = "Europe/Berlin"'
+        )
+    return late
 
-    >>> parse_cells(["1.5", " n/a ", "70"], [Channel(name="a"), Channel(name="b"), Channel(name="c", high=50)], "row 2")
-    array([1.5, nan, nan], dtype=float32)
-    """
-    values = np.empty(len(channels))
-    for index, (cell, channel) in enumerate(zip(cells, channels, strict=True)):
-        text = cell.strip()
-        try:
-            values[index] = np.nan if text.lower() in BLANKS else float(text)
-        except ValueError as error:
-            raise RecordError(f"{where}, column {channel.name!r}: {text!r} is not a number") from error
-    return within_limits(values, channels)
+
+def _readings(
+    raw: RawTable,
+    schema: TableSchema,
+    dialect: Dialect,
+    times: NDArray[np.float64],
+    order: NDArray[np.int64],
+    period: float,
+    report: ReadReport,
+) -> tuple[tuple[Channel, ...], NDArray[np.float64]]:
+    """The channels, those given or found, and their readings (n, C) in float64, in time order."""
+    found: list[Channel] = []
+    columns: list[NDArray[np.float64]] = []
+    skip = {*dialect.time, schema.mode_column, *schema.labels}
+    lowered = {str(name).lower() for name in schema.labels}
+    missing = [channel.name for channel in schema.channels if channel.name not in raw.columns]
+    if missing:
+        what = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {missing} are"
+        raise DataError(f"{raw.path}: {what} missing; columns are {raw.names}{_looks(raw.path, schema)}")
+    candidates = schema.channels or tuple(
+        Channel(name=name, unit=raw.units.get(name, "")) for name in raw.columns if name not in skip and name.lower() not in lowered
+    )
+    for channel in candidates:
+        values, unread = read_numbers(raw.columns[channel.name], dialect)
+        why = "" if schema.channels else _why_no_sensor(values[order], unread[order], times, period)
+        if why:
+            report.note(f"{raw.path}: column {channel.name!r} is no sensor: {why}")
+            continue
+        _tell_unread(raw, channel.name, unread, report)
+        _tell_words(raw, channel.name, np.isnan(values) & ~unread, report)
+        found.append(channel)
+        columns.append(values[order])
+    if not found:
+        raise DataError(f"{raw.path}: no numeric column besides time and labels; columns are {raw.names}")
+    return tuple(found), np.column_stack(columns)
+
+
+def _looks(path: Path, schema: TableSchema) -> str:
+    """How a file looks that lacks columns when it is read by a bundle's dialect."""
+    if not schema.asked.complete:
+        return ""
+    try:
+        own = find_dialect([path], Dialect())
+    except DataError:
+        return ""
+    differ = [key for key in ("encoding", "delimiter", "decimal", "skip_rows") if getattr(own, key) != getattr(schema.asked, key)]
+    told = ", ".join(f"{key} {getattr(own, key)!r} instead of {getattr(schema.asked, key)!r}" for key in differ)
+    return f". It is written otherwise than the table that was learnt from: {told}; export it in the same way" if told else ""
+
+
+def _why_no_sensor(values: NDArray[np.float64], unread: NDArray[np.bool_], times: NDArray[np.float64], period: float) -> str:
+    """Why a column that nobody has named is not a sensor, "" when it is one."""
+    known = np.isfinite(values)
+    if unread.sum() > known.sum():
+        return "most of its cells are text"
+    if not known.any():
+        return "it holds no reading"
+    if known.mean() < 0.5 and slow_interval(times[known], period) is None:
+        few = "too few to tell how often it reports" if known.sum() < FEWEST else "at no steady interval"
+        return f"{known.sum()} readings in {len(values)} rows, {few}; name it in [input] sensors to use it all the same"
+    return ""
+
+
+def column_numbers(raw: RawTable, name: str, dialect: Dialect, report: ReadReport) -> NDArray[np.float64] | None:
+    """A column's numbers (n,), None where most of its cells are text. Raises DataError where more than `LOST` of them cannot be read."""
+    values, unread = read_numbers(raw.columns[name], dialect)
+    if not pa.types.is_string(raw.columns[name].type) and unread.any():
+        return None
+    if unread.sum() > np.isfinite(values).sum():
+        return None
+    _tell_unread(raw, name, unread, report)
+    return values
+
+
+def _tell_unread(raw: RawTable, name: str, unread: NDArray[np.bool_], report: ReadReport) -> None:
+    """Note the cells (n,) that could not be read. Raises DataError where more than `LOST` of them hold digits: then they are numbers."""
+    at = np.flatnonzero(unread)
+    if not len(at):
+        return
+    report.bad_cells += len(at)
+    cells = pc.cast(raw.columns[name].take(pa.array(at)), pa.string())
+    digits = np.asarray(pc.match_substring_regex(cells, r"^[^A-Za-z]*\d"))
+    if (digits.sum() > LOST * len(unread) and digits.sum() > 1) or digits.sum() == len(unread):
+        line, cell = raw.lines[at[digits][0]], cells[int(np.flatnonzero(digits)[0])].as_py()
+        raise DataError(
+            f"{raw.path}: column {name!r}: {digits.sum()} of {len(unread)} cells cannot be read, such as {cell!r} in line {line}; no more "
+            f"than {LOST:.0%} may be lost: correct the file, or [input] decimal and thousands in the spec"
+        )
+    report.words.update(str(word).strip().lower() for word in cells.filter(pa.array(~digits)).to_pylist())
+    for index, cell in zip(at[:_SHOWN], cells[:_SHOWN].to_pylist(), strict=True):
+        report.note(f"{raw.path}: line {raw.lines[index]}, column {name!r}: {cell!r} is not a number; taken as missing")
+    if len(at) > _SHOWN:
+        report.note(f"{raw.path}: sensor {name!r}: {len(at)} cells are no numbers; taken as missing")
+
+
+def _tell_words(raw: RawTable, name: str, missing: NDArray[np.bool_], report: ReadReport) -> None:
+    """Note the words that stand for no reading, such as a historian's `I/O Timeout`; cells (n,) that are `missing` hold one, or nothing."""
+    column = raw.columns[name]
+    if not missing.any() or not (pa.types.is_string(column.type)):
+        return
+    words = pc.utf8_trim_whitespace(column.take(pa.array(np.flatnonzero(missing)))).drop_null()
+    for word, count in Counter(
+        word for word in words.to_pylist() if len(word) > 2 and word.lower() not in ("nan", "null", "none")
+    ).most_common(_SHOWN):
+        report.note(f"{raw.path}: sensor {name!r} says {word!r} in {count} rows: no reading")
+
+
+def _label(column: pa.Array, dialect: Dialect) -> NDArray[np.float64]:
+    values, unread = read_numbers(column, dialect)
+    if unread.any():
+        words = pc.utf8_lower(pc.utf8_trim_whitespace(pc.cast(column, pa.string())))
+        values = np.where(np.asarray(pc.is_in(words, value_set=pa.array(_TRUE))), 1.0, values)
+    return np.nan_to_num(values, nan=0.0)
+
+
+def _usable(raw: RawTable, schema: TableSchema) -> NDArray[np.bool_]:
+    if schema.mode_column is None:
+        return np.ones(len(raw.lines), dtype=bool)
+    if schema.mode_column not in raw.columns:
+        raise DataError(f"{raw.path}: mode column {schema.mode_column!r} is missing; columns are {raw.names}")
+    words = pc.utf8_trim_whitespace(pc.cast(raw.columns[schema.mode_column], pa.string()))
+    return np.asarray(pc.is_in(words, value_set=pa.array(list(schema.modes), pa.string())).fill_null(False))

@@ -2,43 +2,44 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from anomaly.data.records import Rejected
-from anomaly.data.tables.reader import BLANKS, TIME_NAMES, check_header, parse_cells, sniff_separator
+from anomaly.data.tables.dialect.cells import blank_lines, cut_cells, decoded, lines_of, read_numbers, without_trailing
+from anomaly.data.tables.dialect.find import find_dialect, find_encoding
+from anomaly.data.tables.dialect.formats import could_be_time
+from anomaly.data.tables.dialect.load import Header, read_header
+from anomaly.data.tables.dialect.times import read_times
+from anomaly.data.tables.hold import Holder
+from anomaly.data.tables.order import RowOrder
 from anomaly.edge.sources.base import Poll
-from anomaly.edge.sources.times import parse_time, parse_time_column
+from anomaly.edge.sources.line_ends import encoded_as
 from anomaly.edge.sources.window_buffer import WindowBuffer
-from anomaly.errors import DataError, RecordError
-from anomaly.schema import InputSchema, within_limits
+from anomaly.errors import DataError
+from anomaly.schema import Dialect, InputSchema, within_limits
 
-FEW = 8  # fewer lines than this are quicker read one by one
-_BLANK_CELLS = sorted({form for blank in BLANKS for form in (blank, blank.upper(), blank.title(), "NaN")})
+HEAD = 1 << 20  # bytes in which the header must lie
 
 
-class Block(NamedTuple):
-    """Rows (n,) read from a block of lines: row number, byte it begins at, time, readings (n, C), in a mode to be scored."""
+class Row(NamedTuple):
+    """A row that is kept as context: the byte it begins at, its line, its time."""
 
-    rows: NDArray[np.int64]
-    bytes: NDArray[np.int64]
-    times: NDArray[np.float64]
-    values: NDArray[np.float32]
-    usable: NDArray[np.bool_]
+    byte: int
+    line: int
+    time: float
 
 
 class CsvSource:
     """A row is read once its line is complete. A file that was replaced, or has shrunk, is read from its beginning.
 
-    Each record is the window that ends at a row. The position holds the byte to go on from, and the byte at which the oldest row of
-    context begins. A block of lines is parsed at once; a block with anything unusual in it is read line by line.
+    Lines are read by the bundle's dialect, as `read_table` reads a whole file. Each record is the window that ends at a row. The position
+    holds the byte to go on from, and the byte at which the oldest row of context begins.
     """
 
     def __init__(self, path: Path, schema: InputSchema, position: dict[str, Any]) -> None:
@@ -55,7 +56,9 @@ class CsvSource:
 
     def _begin(self, position: dict[str, Any]) -> None:
         self._windows.clear()
-        self._context: list[tuple[int, int]] = []  # (byte, row number) of the rows kept as context
+        self._holder = Holder(self._channels)
+        self._order = RowOrder(self._schema.max_gap_s or np.inf)
+        self._context: list[Row] = []
         self._offset, self._row = self._read_header()
         self._inode = self._path.stat().st_ino
         if position and position["inode"] == self._inode and position["offset"] <= self._path.stat().st_size:
@@ -63,27 +66,38 @@ class CsvSource:
             self._take(Poll(), 1 << 30, until=int(position["offset"]))  # context: rows scored before the restart
 
     def _read_header(self) -> tuple[int, int]:
+        """(byte, line) after the header. Raises DataError for a header that does not fit the bundle."""
+        asked = self._schema.dialect or Dialect()
+        if self._schema.time and not asked.time:
+            asked = asked.model_copy(update={"time": (self._schema.time,)})
         try:
             with self._path.open("rb") as stream:
-                raw = stream.readline()
+                raw = stream.read(HEAD)
         except OSError as error:
             raise DataError(f"{self._path}: cannot be read ({error.strerror}); create it or correct --source") from error
-        header = raw.decode("utf-8-sig", errors="replace")
-        if not header.endswith("\n"):
+        if not raw.strip():
             raise DataError(f"{self._path}: no complete header line yet; write the column names first")
-        self._separator = sniff_separator(header)
-        self._names = [name.strip() for name in next(csv.reader([header], delimiter=self._separator))]
-        check_header(self._names, self._path)
-        missing = [c.name for c in self._channels if c.name not in self._names]
+        # A bundle that was fitted to Parquet or Excel tells nothing of CSV: that is found in the file as it stands, at every start anew.
+        self._dialect = asked if asked.complete else find_dialect([self._path], asked) if _has_rows(raw) else _of_header(raw, asked)
+        self._encoded = encoded_as(self._dialect.encoding or "utf-8", raw)
+        ends = self._encoded.line_ends(raw)
+        lines = (self._dialect.skip_rows or 0) + 1 + (self._dialect.units_rows or 0)
+        if len(ends) < lines:
+            raise DataError(f"{self._path}: no complete header line yet; write the column names first")
+        self._header = read_header(self._encoded.decode(raw[: ends[lines - 1]], str(self._path)), self._dialect, str(self._path))
+        self._check(self._header)
+        return int(ends[lines - 1]), lines
+
+    def _check(self, header: Header) -> None:
+        names, needed = header.names, [c.name for c in self._channels]
+        missing = [name for name in needed if name not in names]
         if missing:
-            raise DataError(f"{self._path}: columns {missing} are missing, which the bundle needs; its header has {self._names}")
-        named = self._schema.time or next((n for n in self._names if n.lower() in TIME_NAMES), None)
-        if named not in self._names:
-            raise DataError(f"{self._path}: no time column ({named or 'time, timestamp, datetime …'}); its header has {self._names}")
-        self._time_at = self._names.index(named)
-        self._at = [self._names.index(c.name) for c in self._channels]
-        self._mode_at = self._names.index(self._schema.mode_column) if self._schema.mode_column in self._names else None
-        return len(raw), 1
+            raise DataError(f"{self._path}: columns {missing} are missing, which the bundle needs; its header has {names}")
+        gone = [name for name in self._dialect.time if name not in names]
+        if gone:
+            raise DataError(f"{self._path}: no time column {gone[0]!r}; its header has {names}")
+        mode = self._schema.mode_column
+        self._mode = mode if mode in names else None
 
     def poll(self, limit: int) -> Poll:
         """Up to `limit` rows further."""
@@ -93,7 +107,8 @@ class CsvSource:
         except OSError as error:
             found.trouble = f"{self._path}: {error.strerror}"
             return found  # rotated away: wait for the next one
-        if stat.st_ino != self._inode or stat.st_size < self._offset:
+        not_yet_known = not self._dialect.complete and stat.st_size > self._offset  # the first rows have come
+        if stat.st_ino != self._inode or stat.st_size < self._offset or not_yet_known:
             try:
                 self._begin({})
             except DataError as error:
@@ -101,91 +116,134 @@ class CsvSource:
                 self._inode, self._offset = stat.st_ino, stat.st_size
                 return found
         self._take(found, limit)
-        start, start_row = self._context[0] if self._context else (self._offset, self._row + 1)
+        start, start_row = (self._context[0].byte, self._context[0].line) if self._context else (self._offset, self._row + 1)
         found.position = {"inode": self._inode, "offset": self._offset, "row": self._row, "start": start, "start_row": start_row - 1}
         return found
 
     def _take(self, found: Poll, limit: int, until: int | None = None) -> None:
         """Read whole lines from the offset on, at most `limit` of them, or up to byte `until`."""
         size = (until - self._offset) if until is not None else limit * self._line_bytes
+        size += -size % self._encoded.unit
         with self._path.open("rb") as stream:
             stream.seek(self._offset)
             raw = stream.read(size)
-            while len(raw) == size and b"\n" not in raw:  # a line longer than all of it
+            while len(raw) == size and not len(self._encoded.line_ends(raw)):  # a line longer than all of it
                 size *= 2
                 raw += stream.read(size - len(raw))
-        lines = raw[: raw.rfind(b"\n") + 1].splitlines(keepends=True)
-        if lines:
-            self._line_bytes = 1 + max(64, 5 * len(raw) // (4 * len(lines)))
-        found.waiting = len(lines) > limit or len(raw) == size
-        lines = lines[:limit]
-        if not lines:
+        ends = self._encoded.line_ends(raw)
+        if len(ends):
+            self._line_bytes = 1 + max(64, 5 * len(raw) // (4 * len(ends)))
+        found.waiting = len(ends) > limit or len(raw) == size
+        ends = ends[:limit]
+        if not len(ends):
             return
-        block = self._bulk(lines) if len(lines) >= FEW else None
-        if block is None:
-            block = self._line_by_line(lines, found)
-        self._row += len(lines)
-        self._offset += sum(map(len, lines))
-        if len(block.times):
-            ids = [f"{self._path.name}:{row}" for row in block.rows.tolist()]
-            found.records += self._windows.extend(ids, block.times, block.values, block.usable)
-            self._context += zip(block.bytes.tolist(), block.rows.tolist(), strict=True)
-            del self._context[: len(self._context) - self._windows.kept]
+        self._read(raw[: ends[-1]], np.concatenate([[0], ends[:-1]]).astype(np.int64) + self._offset, found)
+        self._row += len(ends)
+        self._offset += int(ends[-1])
 
-    def _bulk(self, lines: Sequence[bytes]) -> Block | None:
-        """All lines at once, or None when one of them needs a closer look."""
-        joined = b"".join(lines)
-        separator = self._separator.encode()
-        if b'"' in joined or any(line.count(separator) != len(self._names) - 1 for line in lines):
-            return None
-        types: dict[int, Any] = dict.fromkeys(self._at, np.float64)
-        if self._mode_at is not None and self._mode_at not in types:
-            types[self._mode_at] = str
-        wanted = sorted({self._time_at, *types})
-        try:
-            frame: pd.DataFrame = pd.read_csv(  # type: ignore[call-overload]
-                io.BytesIO(joined), sep=self._separator, header=None, usecols=wanted, dtype=types, keep_default_na=False,
-                na_values=dict.fromkeys(self._at, _BLANK_CELLS), skipinitialspace=True, float_precision="round_trip",
-            )  # fmt: skip
-            times = parse_time_column(frame[self._time_at])
-        except (ValueError, OverflowError, UnicodeDecodeError):
-            return None
-        if len(frame) != len(lines) or not np.isfinite(times).all():
-            return None
-        if times[0] <= self._windows.last_time or (np.diff(times) <= 0).any():
-            return None
-        values = within_limits(frame[self._at].to_numpy(dtype=np.float64), self._channels)
-        usable = np.ones(len(lines), bool)
-        if self._mode_at is not None:
-            usable = frame[self._mode_at].astype(str).str.strip().isin(self._schema.modes).to_numpy(dtype=bool)
-        starts = self._offset + np.concatenate([[0], np.cumsum([len(line) for line in lines[:-1]], dtype=np.int64)]).astype(np.int64)
-        return Block(self._row + 1 + np.arange(len(lines)), starts, times, values, usable)
+    def _read(self, raw: bytes, begins: NDArray[np.int64], found: Poll) -> None:
+        """The records of whole lines, of which each begins at a byte (n,) of the file."""
+        dialect, width = self._dialect, len(self._header.names)
+        text = self._encoded.decode(raw, "", lenient=True)
+        lines = lines_of(text, dialect.delimiter or ",", dialect.quote)
+        trimmed = without_trailing(text, lines, dialect.delimiter or ",", width)
+        filled = ~blank_lines(text, lines, dialect.delimiter or ",")
+        good = np.flatnonzero(filled & (trimmed.cells == width))
+        reasons = {
+            int(at): f"{max(int(trimmed.cells[at]), 1)} fields instead of {width}"
+            for at in np.flatnonzero(filled & (trimmed.cells != width))
+        }
+        table = cut_cells(text, trimmed, good, width, dialect, shortened=bool((trimmed.ends != lines.ends).any()))
+        columns = {name: table.column(i).combine_chunks() for i, name in enumerate(self._header.names) if name}
+        times = read_times([columns[name] for name in dialect.time], dialect, self._schema.period_s, self._order.last)
+        for at in np.flatnonzero(np.isnan(times)):
+            reasons[int(good[at])] = f"time {str(columns[dialect.time[0]][int(at)].as_py() or '')!r} cannot be read"
+        rows = self._in_order(np.flatnonzero(np.isfinite(times)), good, times, reasons, found)
+        self._reject(reasons, lines.starts, lines.ends, text, found)
+        if len(rows):
+            self._extend(rows, good, begins, times, columns, found)
 
-    def _line_by_line(self, lines: Sequence[bytes], found: Poll) -> Block:
-        """Each line by itself; those that cannot be read are set aside."""
-        kept: list[tuple[int, int, float, NDArray[np.float32], bool]] = []
-        at, last = self._offset, self._windows.last_time
-        for number, raw in enumerate(lines, self._row + 1):
-            record = f"{self._path.name}:{number}"
-            text = raw.decode("utf-8", errors="replace").rstrip("\r\n")
-            if text.strip():
-                try:
-                    moment, readings, usable = self._line(text, record, last)
-                    kept.append((number, at, moment, readings, usable))
-                    last = moment
-                except (RecordError, csv.Error) as error:
-                    found.rejected.append(Rejected(record, max(last, 0.0), f"{error}; the row: {text[:500]}"))
-            at += len(raw)
-        rows, starts, times, values, modes = zip(*kept, strict=True) if kept else ((), (), (), (), ())
-        readings_of = np.array(values, dtype=np.float32).reshape(len(kept), len(self._channels))
-        return Block(np.array(rows, np.int64), np.array(starts, np.int64), np.array(times, np.float64), readings_of, np.array(modes, bool))
+    def _in_order(
+        self, rows: NDArray[np.int64], good: NDArray[np.int64], times: NDArray[np.float64], reasons: dict[int, str], found: Poll
+    ) -> NDArray[np.int64]:
+        """Those of the rows whose time is after the row before; the others get a reason."""
+        before = self._order.last
+        taken = self._order.take(times[rows])
+        if taken.rewind is not None:
+            for row in [row for row in self._context if row.time > taken.rewind]:
+                reason = f"{self._path.name}:{row.line}: its time is far ahead of the rows after it"
+                found.rejected.append(Rejected(f"{self._path.name}:{row.line}", max(taken.rewind, 0.0), reason))
+            self._context = [row for row in self._context if row.time <= taken.rewind]
+            self._windows.rewind(taken.rewind)
+        for at in np.flatnonzero(~taken.kept):
+            if taken.stray[at]:
+                reasons[int(good[rows[at]])] = "its time is far ahead of the rows after it"
+                continue
+            back = max([before, *times[rows[:at]]]) - times[rows[at]]
+            hint = (
+                ""
+                if self._dialect.zone or abs(back - 3600) > 360
+                else '; local time? name its zone in the spec: [input] zone = "Europe/Berlin"'
+            )
+            reasons[int(good[rows[at]])] = f"its time is not after the row before; rows must come in order{hint}"
+        return rows[taken.kept]
 
-    def _line(self, text: str, record: str, last: float) -> tuple[float, NDArray[np.float32], bool]:
-        cells = next(csv.reader(io.StringIO(text), delimiter=self._separator))
-        if len(cells) != len(self._names):
-            raise RecordError(f"{record}: {len(cells)} fields instead of {len(self._names)}")
-        moment = parse_time(cells[self._time_at], record)
-        if moment <= last:
-            raise RecordError(f"{record}: its time is not after the row before; rows must come in order")
-        readings = parse_cells([cells[i] for i in self._at], self._channels, record)
-        return moment, readings, self._mode_at is None or cells[self._mode_at].strip() in self._schema.modes
+    def _reject(self, reasons: dict[int, str], starts: NDArray[np.int64], ends: NDArray[np.int64], text: bytes, found: Poll) -> None:
+        for at in sorted(reasons):
+            record = f"{self._path.name}:{self._row + 1 + at}"
+            line = text[starts[at] : ends[at]].decode(errors="replace")
+            moment = self._order.last if np.isfinite(self._order.last) else 0.0
+            found.rejected.append(Rejected(record, max(moment, 0.0), f"{record}: {reasons[at]}; the row: {line[:500]}"))
+
+    def _extend(
+        self,
+        rows: NDArray[np.int64],
+        good: NDArray[np.int64],
+        begins: NDArray[np.int64],
+        times: NDArray[np.float64],
+        columns: dict[str, pa.Array],
+        found: Poll,
+    ) -> None:
+        """Add rows to the windows, with their readings."""
+        at, moments = good[rows], times[rows]
+        numbers = np.empty((len(rows), len(self._channels)))
+        chosen = pa.array(rows)
+        for index, channel in enumerate(self._channels):
+            cells = columns[channel.name].take(chosen)
+            numbers[:, index], unread = read_numbers(cells, self._dialect)
+            if unread.any():
+                first = int(np.flatnonzero(unread)[0])
+                found.unread[channel.name] = (int(unread.sum()), str(cells[first].as_py()), float(moments[first]))
+        values = self._holder.fill(moments, within_limits(numbers, self._channels))
+        usable = np.ones(len(rows), bool)
+        if self._mode is not None:
+            words = pc.utf8_trim_whitespace(columns[self._mode].take(chosen))
+            usable = np.asarray(pc.is_in(words, value_set=pa.array(list(self._schema.modes), pa.string())).fill_null(False))
+        numbered = self._row + 1 + at
+        found.records += self._windows.extend([f"{self._path.name}:{line}" for line in numbered.tolist()], moments, values, usable)
+        self._context += [Row(*each) for each in zip(begins[at].tolist(), numbered.tolist(), moments.tolist(), strict=True)]
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of rows that neither a window nor a held reading needs any more."""
+        spare = len(self._context) - self._windows.kept
+        since = self._windows.first_time - self._holder.longest_s
+        while spare > 0 and self._context[spare - 1].time >= since:
+            spare -= 1
+        del self._context[: max(spare, 0)]
+
+
+def _has_rows(head: bytes) -> bool:
+    """Whether more than one line of a file is complete."""
+    return sum(bool(line.strip()) for line in head.split(b"\n")[:-1]) > 1
+
+
+def _of_header(head: bytes, asked: Dialect) -> Dialect:
+    """What a header alone tells, until the first row comes: the delimiter, and which column has a name of time columns."""
+    encoding = asked.encoding or find_encoding(head)
+    line = decoded(head, encoding).decode()
+    delimiter = asked.delimiter or max(";\t,", key=line.count)
+    found = asked.model_copy(update={"encoding": encoding, "delimiter": delimiter, "skip_rows": 0, "units_rows": 0})
+    names = read_header(line.encode(), found, "the header").names
+    time = asked.time or tuple(name for name in names if could_be_time(name))[:1]
+    return found.model_copy(update={"time": time, "time_format": ()})

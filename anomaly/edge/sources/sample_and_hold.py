@@ -13,7 +13,8 @@ from anomaly.schema import InputSchema, within_limits
 class SampleAndHold:
     """Readings that come one sensor at a time, on change: the last of each is held, and a row is cut at every multiple of the period.
 
-    A reading older than the schema's `max_gap_s` (ten periods when it has none) counts as missing.
+    A reading older than the schema's `max_gap_s` (ten periods when it has none), or than the sensor's own `hold_s` where that is longer,
+    counts as missing.
     """
 
     def __init__(self, schema: InputSchema) -> None:
@@ -21,6 +22,7 @@ class SampleAndHold:
         self._channels = schema.sensors
         self.period_s = schema.period_s or 1.0
         self._max_age_s = schema.max_gap_s or 10 * self.period_s
+        self._ages_s = np.array([max(self._max_age_s, sensor.hold_s) for sensor in schema.sensors])
         self._values = np.full(len(schema.sensors), np.nan)
         self._since = np.full(len(schema.sensors), -np.inf)
         self._next: float | None = None
@@ -38,7 +40,7 @@ class SampleAndHold:
         if self._next is None or time - self._next > self._max_age_s:
             self._next = (time // self.period_s + 1) * self.period_s
         while time >= self._next:
-            fresh = self._next - self._since <= self._max_age_s
+            fresh = self._next - self._since <= self._ages_s
             if fresh.any():
                 rows.append((self._next, within_limits(np.where(fresh, self._values, np.nan), self._channels)))
             self._next += self.period_s

@@ -56,7 +56,7 @@ class TableFolder:
         if self._table is not None:
             table, rows = self._table, slice(self._row, self._row + limit)
             late = table.times[rows] <= self._windows.last_time
-            ids = [f"{table.path.name}:{i + 1}" for i in range(*rows.indices(len(table.times)))]
+            ids = [f"{table.path.name}:{line}" for line in table.lines[rows].tolist()]
             found.rejected += [
                 Rejected(record, float(moment), f"{record}: its time is not after the row before; rows must come in order")
                 for record, moment, bad in zip(ids, table.times[rows].tolist(), late.tolist(), strict=True)

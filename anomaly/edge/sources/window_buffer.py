@@ -13,6 +13,8 @@ from anomaly.data.records import Cut, Record
 from anomaly.data.tables.windows import stretch_lengths
 from anomaly.schema import InputSchema
 
+SPARE = 16  # rows kept beyond the context, so that it stays whole when rows with a wrong stamp are withdrawn
+
 
 class WindowBuffer:
     """The last rows of a source, from which each new row becomes a window, with as much context as there is (NaN before that).
@@ -45,6 +47,18 @@ class WindowBuffer:
         """How many rows are kept as context for those to come."""
         return len(self._times)
 
+    @property
+    def first_time(self) -> float:
+        """Time of the oldest row that is kept."""
+        return float(self._times[0]) if len(self._times) else np.inf
+
+    def rewind(self, time: float) -> int:
+        """Withdraw the rows after `time`: they were stamped wrongly. Returns how many."""
+        keep = self._times <= time
+        self._times, self._values, self._usable = self._times[keep], self._values[keep], self._usable[keep]
+        self._past = WeakKeyDictionary()
+        return int((~keep).sum())
+
     def extend(
         self, ids: Sequence[str], times: NDArray[np.float64], values: NDArray[np.float32], usable: NDArray[np.bool_] | None = None
     ) -> list[Record[NDArray[Any]]]:
@@ -64,10 +78,8 @@ class WindowBuffer:
             for end, cut in self._cuts(values, known, before)
         ]
         self._number += len(times) - before
-        keep = max(0, len(times) - (self._whole - 1)) if self._whole > 1 else len(times)
+        keep = max(0, len(times) - max(self._whole - 1, 1) - SPARE)
         self._times, self._values, self._usable = times[keep:].copy(), values[keep:].copy(), usable[keep:].copy()
-        if self._whole == 1 and len(times):
-            self._times, self._values, self._usable = times[-1:].copy(), values[-1:].copy(), usable[-1:].copy()
         return records
 
     def _cuts(self, values: NDArray[np.float32], known: NDArray[np.int64], before: int) -> Iterator[tuple[int, Cut]]:

@@ -120,7 +120,7 @@ def _draw_p(axes: Any, when: NDArray[np.float64], run: pd.DataFrame, threshold: 
 
 def _draw_sensor(axes: Any, when: NDArray[np.float64], table: SensorTable, index: int, rows: NDArray[np.int64] | None = None) -> None:
     values = table.values[:, index] if rows is None else table.values[rows, index]
-    axes.plot(when, values, color=LINE, linewidth=0.6)
     channel = table.channels[index]
+    axes.plot(when, values + channel.offset, color=LINE, linewidth=0.6)
     axes.set_ylabel(f"{channel.name} {channel.unit}".strip(), rotation=0, ha="right", va="center", fontsize=8)
     axes.tick_params(labelsize=7)

@@ -37,7 +37,7 @@ def score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
     table = read_table(path, table_schema(bundle.manifest.input))
     scored: pd.DataFrame = score_table(session.run, table, *window_of(bundle.manifest.input))
     shares = scored.filter(like="share:")
-    scored.insert(0, "record", [f"{path.name}:{row + 2}" for row in scored["row"]])
+    scored.insert(0, "record", [f"{path.name}:{line}" for line in table.lines[scored["row"]]])
     scored["top_sensor"] = [str(name).removeprefix("share:") for name in shares.idxmax(axis=1)]
     return scored.drop(columns=["row", *shares.columns])
 

@@ -15,6 +15,7 @@ from anomaly.calibration.budget import DAY_S
 from anomaly.calibration.conformal import Calibrator
 from anomaly.calibration.dependence import extremal_index
 from anomaly.data.records import fingerprint
+from anomaly.data.tables.dialect.find import to_store
 from anomaly.data.tables.files import find_tables, label_of, table_schema, window_of
 from anomaly.data.tables.reader import read_table
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_tables
@@ -149,11 +150,12 @@ class SensorLine:
             context=self.spec.input.context,
             period_s=table.period_s,
             max_gap_s=table.max_gap_s,
-            time=self.spec.input.time,
+            time=self.spec.input.time if isinstance(self.spec.input.time, str) else None,
             sensors=table.channels,
             labels=self.spec.input.labels,
             mode_column=modes.column if modes else None,
             modes=modes.use if modes else (),
+            dialect=to_store(table.dialect, self.readings.paths),
         )
 
     def evaluate(self, run: Run, schema: InputSchema, p: float, progress: Progress) -> Evaluation | None:

@@ -110,7 +110,7 @@ class NormalReadings:
 
     def of_others(self, paths: list[Path]) -> list[SensorTable]:
         """Normal tables of other machines, read by this machine's sensors."""
-        return read_normals(paths, replace(table_schema(self.spec.input), channels=self.tables[0].channels), None)
+        return read_normals(paths, replace(table_schema(self.spec.input), channels=self.tables[0].channels), None, learn=False)
 
     def random_windows(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(noise, normal windows), each (count, context + window, C): what a graph is checked on.

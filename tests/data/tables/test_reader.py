@@ -35,7 +35,7 @@ def test_text_cell_is_missing_counted_and_quoted(tmp_path: Path) -> None:
     read = table(tmp_path, HEADER + ROWS.replace(",7,14", ",7,fault!"))
     assert np.isnan(read.values[7, 1])
     assert read.report.bad_cells == 1
-    assert "data row 8, column 'b': 'fault!' is not a number; taken as missing" in read.report.notes[0]
+    assert "line 9, column 'b': 'fault!' is not a number; taken as missing" in read.report.notes[0]
 
 
 def test_missing_column(tmp_path: Path) -> None:

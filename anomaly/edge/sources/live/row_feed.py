@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.data.records import Rejected
-from anomaly.data.tables.reader import TIME_NAMES
+from anomaly.data.tables.dialect.times import TIME_NAMES, parse_time
+from anomaly.data.tables.hold import Holder
 from anomaly.edge.sources.live.feed import Feed
 from anomaly.edge.sources.sample_and_hold import SampleAndHold
-from anomaly.edge.sources.times import parse_time
 from anomaly.edge.sources.window_buffer import WindowBuffer
 from anomaly.errors import RecordError
 from anomaly.schema import InputSchema, within_limits
@@ -28,13 +28,16 @@ class RowFeed(Feed):
         self.schema = schema
         self._windows = WindowBuffer(schema)
         self.held = SampleAndHold(schema)
+        self._holder = Holder(schema.sensors)
         self._last = -np.inf
+        self._zone = schema.dialect.zone if schema.dialect else ""
         super().__init__(name, QUEUE, clock)
 
     def forget(self) -> None:
         """Start again: the source may repeat rows that have come before."""
         self._windows.clear()
         self.held = SampleAndHold(self.schema)
+        self._holder = Holder(self.schema.sensors)
         self._last = -np.inf
 
     def whole_row(self, moment: float, readings: Mapping[str, float]) -> None:
@@ -52,7 +55,7 @@ class RowFeed(Feed):
         try:
             value = json.loads(payload)
             if isinstance(value, dict):
-                self.whole_row(*_row(value, now))
+                self.whole_row(*self._read_object(value, now))
             elif isinstance(value, int | float) and not isinstance(value, bool):
                 self.reading(now, {sensor: float(value)})
             else:
@@ -69,17 +72,18 @@ class RowFeed(Feed):
             self.reject(moment, f"a row of {moment:.3f} came after one of {self._last:.3f}; rows must come in order")
             return
         self._last = moment
+        row = self._holder.fill(np.array([moment]), row)
         for record in self._windows.extend([f"{self.name}@{moment:.6f}"], np.array([moment]), row):
             self.put(record)
 
-
-def _row(message: Mapping[str, object], now: float) -> tuple[float, dict[str, float]]:
-    """(time, readings) of a JSON object. Raises RecordError naming the key of a time that cannot be read."""
-    moment, readings = now, {}
-    for key, value in message.items():
-        if key.lower() in TIME_NAMES:
-            moment = parse_time(str(value), f"key {key!r}")
-        elif isinstance(value, int | float):  # a switch (true, false) is a reading as well
-            readings[key] = float(value)
-        # anything else is a text beside the readings, or null: that reading is missing
-    return moment, readings
+    def _read_object(self, message: Mapping[str, object], now: float) -> tuple[float, dict[str, float]]:
+        """(time, readings) of a JSON object. Raises RecordError naming the key of a time that cannot be read."""
+        named = self.schema.dialect.time if self.schema.dialect else ()
+        moment, readings = now, {}
+        for key, value in message.items():
+            if key in named or key.lower() in TIME_NAMES:
+                moment = parse_time(str(value), f"key {key!r}", self._zone, self._last, self.schema.period_s)
+            elif isinstance(value, int | float):  # a switch (true, false) is a reading as well
+                readings[key] = float(value)
+            # anything else is a text beside the readings, or null: that reading is missing
+        return moment, readings

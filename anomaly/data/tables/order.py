@@ -1,0 +1,71 @@
+"""Rows in the order of their times: one rule for whole tables and for files that grow."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+MOST_STRAY = 100  # rows in a row with a wrong stamp that are forgiven
+
+
+class Taken(NamedTuple):
+    """Which rows (n,) are kept, and which are stray: stamped far ahead of the rows after them; the others left out came late.
+
+    `rewind` is not None when rows of earlier blocks were stray as well: those after this time are to be withdrawn.
+    """
+
+    kept: NDArray[np.bool_]
+    stray: NDArray[np.bool_]
+    rewind: float | None
+
+
+class RowOrder:
+    """Follows the times of rows as they come. A row must be later than the one before.
+
+    A jump ahead by more than `max_gap_s` is believed until a row comes that is nearer to those before the jump: then the rows since the
+    jump were stray, and those after them are not held up by them.
+
+    >>> order = RowOrder(10.0)
+    >>> order.take(np.array([1.0, 2.0, 4e9, 3.0, 4.0, 3.5])).kept.tolist()
+    [True, True, False, True, True, False]
+    """
+
+    def __init__(self, max_gap_s: float, last: float = -np.inf, before: float | None = None) -> None:
+        """`last`: time of the last row kept; `before`: time of the row before the last jump ahead, None when there was none."""
+        self._gap = max_gap_s
+        self.last, self.before = last, before
+        self._resumed = bool(np.isfinite(last))
+        self._since = 0  # rows since the jump, or since the beginning
+
+    def take(self, times: NDArray[np.float64]) -> Taken:
+        """The next rows (n,), none of them NaN."""
+        count = len(times)
+        kept, stray = np.ones(count, bool), np.zeros(count, bool)
+        steps = np.diff(times, prepend=self.last if np.isfinite(self.last) else (times[0] - 1 if count else 0))
+        if count and bool((steps > 0).all()) and bool((steps <= self._gap).all()):
+            self.last = float(times[-1])
+            self._since += count
+            return Taken(kept, stray, None)
+        rewind, jumped = None, 0
+        for row, moment in enumerate(times.tolist()):
+            self._since += 1
+            if moment > self.last:
+                if moment - self.last > self._gap and np.isfinite(self.last):
+                    self.before, jumped, self._since = self.last, row, 0
+                self.last = moment
+            elif self.before is not None and self.before < moment < (self.before + self.last) / 2 and self._since <= MOST_STRAY:
+                if self._since > row - jumped:  # it began in an earlier block
+                    rewind, jumped = self.before, 0
+                stray[jumped:row] = kept[jumped:row]
+                kept[jumped:row] = False
+                self.last, self.before = moment, None
+            elif self._since == 2 and self.before is None and moment < self.last - self._gap and not self._resumed:
+                # the very first row was stamped far ahead
+                rewind = -np.inf if row == 0 else None
+                stray[:row], kept[:row] = True, False
+                self.last = moment
+            else:
+                kept[row] = False
+        return Taken(kept, stray, rewind)
