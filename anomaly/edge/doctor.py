@@ -15,8 +15,9 @@ import onnxruntime as ort
 from PIL import features
 
 from anomaly.bundle.archive import Bundle
+from anomaly.cache import cache_folder
 from anomaly.edge.runtime.session import NAMES, ORDER, cores, open_session, preload
-from anomaly.edge.runtime.variant_cache import cache_folder, read_variants
+from anomaly.edge.runtime.variant_cache import read_variants
 from anomaly.errors import AnomalyError
 
 State = Literal["ok", "note", "missing"]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,23 +10,47 @@ import numpy as np
 import onnx
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from anomaly.errors import ExportError
+from anomaly.export import lower_pictures, lower_sensors  # noqa: F401 - they register their parts with `lower`
 from anomaly.export.detector import Detector, StreamDetector
+from anomaly.export.lower import NotLoweredError, lower
+from anomaly.export.traced import extractor_graph, trace
+from anomaly.export.writer import GraphWriter
+from anomaly.features.stages import Stages
 
-OPSET = 18
 MAX_RELATIVE = 1e-4  # largest relative difference of scores, of those below one the absolute difference
 
 
-def export_onnx(detector: Detector, example: NDArray[Any]) -> bytes:
+def export_onnx(
+    detector: Detector, example: NDArray[Any], *, features: onnx.ModelProto | None = None, integer_search: bool = False
+) -> bytes:
     """The detector as one ONNX graph, opset 18; the same detector gives the same bytes.
 
     `example` is a raw batch of two: pictures (2, H, W, C) uint8 or uint16, windows (2, T, C) float32, or the like. The graph takes and
-    answers what `detector.form` names. Raises ExportError when the graph is not valid ONNX.
+    answers what `detector.form` names. `features` is a graph to take in place of preprocessing and extractor, as `export_features` gives
+    it. With `integer_search` memory banks are searched in int8. Raises ExportError when the graph is not valid ONNX.
     """
-    form = detector.form
-    free = dict(enumerate(torch.export.Dim(name) for name in form.free))
-    return _graph(detector, [example], [free], [form.input], ["score", "p_value", form.detail])
+    write, raw, example_raw = _begin(detector, example, integer_search)
+    values, tensors = _features(detector, write, raw, example_raw)
+    if features is not None:
+        values = write.inline(features, {features.graph.input[0].name: raw})
+    write.shapes |= {value: tuple(tensor.shape[1:]) for value, tensor in zip(values, tensors, strict=True)}
+    (score, detail), (_, example_detail) = _part(detector.scorer, write, values, tensors, listed=True)
+    (p_value,), _ = _part(detector.calibrator, write, [score], [torch.zeros(2)])
+    for value, name, shape in ((score, "score", []), (p_value, "p_value", []), (detail, detector.form.detail, example_detail.shape[1:])):
+        write.output(value, name, np.float32, ["N", *map(int, shape)])
+    return write.content()
+
+
+def export_features(detector: Detector, example: NDArray[Any]) -> onnx.ModelProto:
+    """Preprocessing and extractor alone, raw records in, features out: `stage0`, `stage1` … in the extractor's order."""
+    write, raw, example_raw = _begin(detector, example, integer_search=False)
+    values, tensors = _features(detector, write, raw, example_raw)
+    for index, (value, tensor) in enumerate(zip(values, tensors, strict=True)):
+        write.output(value, f"stage{index}", np.float32, ["N", *map(int, tensor.shape[1:])])
+    return onnx.load_from_string(write.content())
 
 
 def export_stream(detector: StreamDetector, rows: NDArray[np.float32]) -> bytes:
@@ -37,69 +59,59 @@ def export_stream(detector: StreamDetector, rows: NDArray[np.float32]) -> bytes:
     `rows` (R, C) float32 are those of two windows without context, or more; R is free and at least as many. The graph takes `rows` and
     `before` and answers as `StreamDetector`. Raises ExportError when the graph is not valid ONNX.
     """
-    before = np.zeros(detector.scorer.context, np.float32)
-    free = [{0: torch.export.Dim("R", min=len(rows))}, {}]
-    return _graph(detector, [rows, before], free, ["rows", "before"], ["score", "p_value", "contribution", "bare"])
+    write, sensors = GraphWriter(), rows.shape[1]
+    own = write.input("rows", np.float32, ["R", sensors])
+    before = write.input("before", np.float32, [detector.scorer.context])
+    (x,) = lower(detector.preprocess, write, write.op("Unsqueeze", own, [0]))
+    score, contribution, bare = lower(detector.scorer, write, *lower(detector.extractor, write, x), before)
+    (p_value,) = lower(detector.calibrator, write, score)
+    for value, name in ((score, "score"), (p_value, "p_value"), (contribution, "contribution"), (bare, "bare")):
+        write.output(value, name, np.float32, ["P", sensors] if name == "contribution" else ["P"])
+    return write.content()
 
 
-def _graph(
-    module: torch.nn.Module, example: Sequence[NDArray[Any]], free: Sequence[dict[int, Any]], inputs: Sequence[str], outputs: Sequence[str]
-) -> bytes:
-    """The ONNX bytes of a module; `free` holds the dynamic dimensions of each input."""
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
-        program = torch.onnx.export(
-            module.eval(),
-            tuple(torch.from_numpy(part.copy()) for part in example),
-            dynamo=True,
-            dynamic_shapes=tuple(free),
-            input_names=list(inputs),
-            output_names=list(outputs),
-            opset_version=OPSET,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    strip_metadata(model)
+def _begin(detector: Detector, example: NDArray[Any], integer_search: bool) -> tuple[GraphWriter, str, Tensor]:
+    """A graph with the raw input alone, the input's name, and the example as a tensor."""
+    detector.eval()
+    write, form = GraphWriter(integer_search=integer_search), detector.form
+    sizes: list[str | int] = [form.free[axis] if axis < len(form.free) else size for axis, size in enumerate(example.shape)]
+    return write, write.input(form.input, example.dtype, sizes), torch.from_numpy(example.copy())
+
+
+def _features(detector: Detector, write: GraphWriter, raw: str, example: Tensor) -> tuple[list[str], list[Tensor]]:
+    """Preprocessing and extractor: names of the features, and the features of the example."""
+    free = dict(enumerate(detector.form.free))
+    prepared, examples = _part(detector.preprocess, write, [raw], [example], free)
+    extractor = detector.extractor
+    if not isinstance(extractor, Stages):
+        return _part(extractor, write, prepared, examples)
+    with torch.inference_mode():
+        features = extractor(examples[0])
+    model, weights = extractor_graph(extractor, examples[0])
+    return write.inline(model, {model.graph.input[0].name: prepared[0]}, weights), features
+
+
+def _part(
+    module: nn.Module,
+    write: GraphWriter,
+    inputs: list[str],
+    examples: list[Tensor],
+    free: Mapping[int, str] | None = None,
+    *,
+    listed: bool = False,
+) -> tuple[list[str], list[Tensor]]:
+    """One part of a detector: names of its outputs, and its outputs on the example. `listed`: its `forward` takes a list.
+
+    A part without a graph of its own is traced; `free` names the dimensions of its inputs that vary, the first alone when None.
+    """
+    with torch.inference_mode():
+        answers = module(examples) if listed else module(*examples)
+    answers = [answers] if isinstance(answers, Tensor) else list(answers)
     try:
-        onnx.checker.check_model(model, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ExportError(f"the exported graph is not valid ONNX: {error}") from error
-    return serialized(model)
-
-
-def serialized(model: onnx.ModelProto) -> bytes:
-    """The model as bytes, deterministically."""
-    content: bytes = model.SerializeToString(deterministic=True)
-    return content
-
-
-def prune_to(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
-    """Replace the graph's nodes by these, less dead ones (that lead to no output), with the initializers they need."""
-    kept, needed = [], {output.name for output in graph.output}
-    for node in reversed(nodes):
-        if needed & set(node.output):
-            kept.append(node)
-            needed |= set(node.input)
-    left = [item for item in graph.initializer if item.name in needed]
-    del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(kept[::-1])
-    graph.initializer.extend(left)
-
-
-def strip_metadata(model: onnx.ModelProto) -> None:
-    """Remove what describes this machine (source paths, stack traces), so that bytes depend on the detector alone."""
-    del model.metadata_props[:]
-    model.doc_string = ""
-    graph = model.graph
-    graph.doc_string = ""
-    for item in [*graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer, graph]:
-        del item.metadata_props[:]
-        item.doc_string = ""
-    for function in model.functions:
-        function.doc_string = ""
-        del function.metadata_props[:]
+        return lower(module, write, *inputs), answers
+    except NotLoweredError:
+        model = trace(module, examples, free or {0: "N"}, listed=listed)
+        return write.inline(model, dict(zip((item.name for item in model.graph.input), inputs, strict=True))), answers
 
 
 @dataclass(frozen=True)
@@ -115,28 +127,57 @@ class Parity:
         return asdict(self)
 
 
+class ParityError(ExportError):
+    """The exported graph does not decide as the PyTorch detector: `record` is the worst input, raw (1, ...), at place `index`."""
+
+    def __init__(self, parity: Parity, index: int, record: NDArray[Any], name: str) -> None:
+        self.parity, self.index, self.record = parity, index, record
+        super().__init__(
+            f"the exported graph does not decide as the PyTorch detector: scores differ by {parity.max_relative_score:.2e} relative "
+            f"(allowed {MAX_RELATIVE:.0e}), {parity.decisions_that_differ} of {parity.inputs} decisions differ; the worst is {name}"
+        )
+
+
 Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
-def check_parity(detector: Detector, run: Run, inputs: Sequence[NDArray[Any]], p: float) -> Parity:
-    """Compare score, p-value and decision (`p_value <= p`) on raw batches. Raises ExportError when they differ.
+def check_parity(
+    detector: Detector,
+    run: Run,
+    inputs: Sequence[NDArray[Any]],
+    p: float,
+    names: Sequence[str] = (),
+    on_batch: Callable[[int], None] | None = None,
+) -> Parity:
+    """Compare score, p-value and decision (`p_value <= p`) on raw batches. Raises ParityError when they differ.
 
     `run` is the exported graph in ONNX Runtime: raw batch -> score (N,), p_value (N,), both float32. Scores must agree within 1e-4
-    relative (absolute below one), and every decision must be the same.
+    relative (absolute below one), and every decision must be the same. `names`, one for each record, are for the error.
+    `on_batch(done)` is called after every batch, in PyTorch and then in ONNX Runtime: `done` goes up to twice the number of batches.
     """
-    relative = absolute = 0.0
-    differ = count = 0
-    for batch in inputs:
-        score, p_value, _ = detector.run(batch)
+    relative = absolute = worst = -1.0
+    differ = count = at = 0
+    record = np.empty(0)
+    ours = []
+    for batch in inputs:  # all in PyTorch first: in turns, each library's threads wait busily while the other computes
+        ours.append(detector.run(batch)[:2])
+        if on_batch is not None:
+            on_batch(len(ours))
+    for index, (batch, (score, p_value)) in enumerate(zip(inputs, ours, strict=True), 1):
         their_score, their_p = run(batch)
-        relative = max(relative, float((np.abs(their_score - score) / np.maximum(np.abs(score), 1.0)).max()))
+        apart = np.abs(their_score - score) / np.maximum(np.abs(score), 1.0)
+        otherwise = (their_p <= p) != (p_value <= p)
+        badness = np.nan_to_num(apart + otherwise, nan=np.inf)  # a decision that differs is worse than any score that does
+        if badness.max() > worst:
+            worst, at = float(badness.max()), count + int(badness.argmax())
+            record = batch[int(badness.argmax())][None]
+        relative = max(relative, float(np.nan_to_num(apart, nan=np.inf).max()))
         absolute = max(absolute, float(np.abs(their_p - p_value).max()))
-        differ += int(((their_p <= p) != (p_value <= p)).sum())
+        differ += int(otherwise.sum())
         count += len(batch)
+        if on_batch is not None:
+            on_batch(len(ours) + index)
     parity = Parity(count, relative, absolute, differ)
     if not relative < MAX_RELATIVE or differ:
-        raise ExportError(
-            f"the exported graph does not decide as the PyTorch detector: scores differ by {relative:.2e} relative "
-            f"(allowed {MAX_RELATIVE:.0e}), {differ} of {count} decisions differ; nothing was written"
-        )
+        raise ParityError(parity, at, record, names[at] if at < len(names) else f"record {at + 1}")
     return parity

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from anomaly.export.onnx_graph import prune_to, serialized, strip_metadata
+from anomaly.export.traced import strip_metadata
 
 FLOAT_CONVOLUTIONS = 3  # the first ones stay in float: they have few channels, so int8 saves nothing there and costs the most accuracy
 _REDUCIBLE = ("Conv", "Clip", "Add", "Relu", "MaxPool", "GlobalAveragePool")  # nodes among the convolutions that can change precision
@@ -33,10 +33,12 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return None if picture is None else {"image": picture}
 
 
-def int8_extractor(content: bytes, pictures: Sequence[NDArray[Any]]) -> bytes | None:
-    """Static int8 quantisation of a camera graph's convolutions, None when it has none. `pictures`: raw batches (1, H, W, C)."""
-    model = onnx.load_from_string(content)
-    inside = _between_convolutions(model, FLOAT_CONVOLUTIONS)
+def int8_extractor(features: onnx.ModelProto, pictures: Sequence[NDArray[Any]]) -> onnx.ModelProto | None:
+    """Static int8 quantisation of the convolutions of a camera's preprocessing and extractor; None when there are none to quantise.
+
+    `features` is as `onnx_graph.export_features` gives it. `pictures`: raw batches (1, H, W, C) of normals.
+    """
+    inside = _between_convolutions(features, FLOAT_CONVOLUTIONS)
     if not inside:
         return None
     with tempfile.TemporaryDirectory() as scratch:
@@ -44,14 +46,14 @@ def int8_extractor(content: bytes, pictures: Sequence[NDArray[Any]]) -> bytes | 
         logging.disable(logging.WARNING)  # advice on preprocessing that the export has done
         try:
             quantize_static(
-                model, path, _Reader(pictures), quant_format=QuantFormat.QDQ, per_channel=True,
+                features, path, _Reader(pictures), quant_format=QuantFormat.QDQ, per_channel=True,
                 activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, nodes_to_quantize=inside,
             )  # fmt: skip
         finally:
             logging.disable(logging.NOTSET)
         model = onnx.load(path)
     strip_metadata(model)
-    return serialized(model)
+    return model
 
 
 def fp16_extractor(content: bytes) -> bytes | None:
@@ -87,7 +89,8 @@ def fp16_extractor(content: bytes) -> bytes | None:
         nodes += [_cast(name, name.removesuffix("_half"), onnx.TensorProto.FLOAT) for name in node.output]
     prune_to(graph, nodes)  # casts back that nothing reads are dropped
     onnx.checker.check_model(model, full_check=True)
-    return serialized(model)
+    half_content: bytes = model.SerializeToString(deterministic=True)
+    return half_content
 
 
 def _cast(source: str, target: str, to: int) -> onnx.NodeProto:
@@ -100,26 +103,14 @@ def _between_convolutions(model: onnx.ModelProto, less: int = 0) -> list[str]:
     return [node.name for node in model.graph.node[at[0] : at[-1] + 1] if node.op_type in _REDUCIBLE] if at else []
 
 
-def feature_graph(content: bytes, stages: int) -> bytes | None:
-    """A camera graph cut where the extractor ends: its outputs are `stage0`, `stage1` ... in the extractor's order.
-
-    The end of the extractor is found by the 3x3 mean that `scorers.pictures.embedding.embed` begins with. None for a network that has such
-    means itself.
-    """
-    model = onnx.load_from_string(content)
-    graph = model.graph
-    read: list[str] = []
-    for node in graph.node:
-        if node.op_type == "AveragePool" and node.input[0] not in read:
-            read.append(node.input[0])
-    if len(read) != stages:
-        return None
-    made_at = {name: index for index, node in enumerate(graph.node) for name in node.output}
-    read.sort(key=lambda name: made_at[name])
-    del graph.output[:]
-    nodes = list(graph.node)
-    for index, name in enumerate(read):
-        nodes.append(onnx.helper.make_node("Identity", [name], [f"stage{index}"]))
-        graph.output.append(onnx.helper.make_tensor_value_info(f"stage{index}", onnx.TensorProto.FLOAT, None))
-    prune_to(graph, nodes)
-    return serialized(model)
+def prune_to(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
+    """Replace the graph's nodes by these, less dead ones (that lead to no output), with the initializers they need."""
+    kept, needed = [], {output.name for output in graph.output}
+    for node in reversed(nodes):
+        if needed & set(node.output):
+            kept.append(node)
+            needed |= set(node.input)
+    left = [item for item in graph.initializer if item.name in needed]
+    del graph.node[:], graph.initializer[:], graph.value_info[:]
+    graph.node.extend(kept[::-1])
+    graph.initializer.extend(left)

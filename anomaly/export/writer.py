@@ -32,7 +32,11 @@ class GraphWriter:
     ['Mul', 'ReduceMax', 'Identity']
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, integer_search: bool = False) -> None:
+        """With `integer_search` memory banks are searched in int8 arithmetic (`export.integer_search`)."""
+        self.integer_search = integer_search
+        self.shared: dict[tuple[str, str], str] = {}  # values that several parts need: (what, of which value) -> name
+        self.shapes: dict[str, tuple[int, ...]] = {}  # shape of a value for one record, less the batch, where the next part needs it
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self._nodes: list[onnx.NodeProto] = []

@@ -9,7 +9,7 @@ import torch
 
 from anomaly.features.filters import OrientedFilters
 from anomaly.features.stages import NetworkStages, Stages
-from anomaly.features.weights import WeightsSource, load_network
+from anomaly.features.weights import UNTRAINED, WeightsSource, load_network
 from anomaly.spec import ORIENTED_FILTERS
 
 
@@ -27,10 +27,13 @@ def load_backbone(name: str, stages: Sequence[str], weights: Path | None = None)
     'Apache-2.0'
     """
     if name == ORIENTED_FILTERS:
-        return OrientedFilters(stages).eval(), WeightsSource(name, "none (fixed filters)", "", "none", (127.5,) * 3, (127.5,) * 3)
+        filters = OrientedFilters(stages).eval()
+        filters.backbone = name
+        return filters, WeightsSource(name, "none (fixed filters)", "", "none", (127.5,) * 3, (127.5,) * 3)
     network, source = load_network(name, weights)
     # Channels last: depthwise convolutions, most of these networks, then run about three times as fast on a CPU.
     extractor = NetworkStages(network, stages).eval().to(memory_format=torch.channels_last)
+    extractor.backbone = name.removeprefix(UNTRAINED)
     for parameter in extractor.parameters():
         parameter.requires_grad_(False)
     return extractor, source

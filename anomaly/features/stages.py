@@ -18,6 +18,7 @@ class Stages(nn.Module):
     def __init__(self, stages: Sequence[str]) -> None:
         super().__init__()
         self.stages = tuple(stages)
+        self.backbone = ""  # the network's name, where `backbones.load_backbone` made it
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) -> one map (N, C_s, h_s, w_s) a stage, in the order asked for."""

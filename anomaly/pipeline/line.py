@@ -27,6 +27,15 @@ def check_transfer_given(transfer: Transfer) -> None:
 
 
 @dataclass(frozen=True)
+class Examples:
+    """Raw batches (n, ...) that graph and PyTorch are compared on: random ones and real ones. `names`, one a real record, for messages."""
+
+    noise: list[NDArray[Any]]
+    real: list[NDArray[Any]]
+    names: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Exported:
     """A detector with its exported graph, as `Line.graphs` starts from it.
 
@@ -97,8 +106,11 @@ class Line(Protocol):
         """What a person should know of the data as it was read; a line of text each."""
         ...
 
-    def pretrain(self, out: Path, progress: Progress) -> dict[str, Any]:
-        """Write the extractor file; returns its description."""
+    def pretrain(self, out: Path, progress: Progress, *, full: bool = False) -> dict[str, Any]:
+        """Write the extractor file; returns its description.
+
+        Training stops after a first stretch that promises no gain, unless it is to be `full`.
+        """
         ...
 
     def fit(self, extractor: Path, progress: Progress) -> Fitted:
@@ -117,14 +129,14 @@ class Line(Protocol):
         """Figures on the labelled part of the data, None when there is none."""
         ...
 
-    def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-        """(random, real) raw batches, `count` records of each, for the export's parity check."""
+    def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> Examples:
+        """`count` random and `count` real records, for the export's parity check."""
         ...
 
-    def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress) -> Graphs:
+    def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress, *, quick: bool = False) -> Graphs:
         """Further graphs of the detector that are good enough for the bundle, with how far each agrees with it.
 
-        `rng` is the one that `examples` has drawn from. Raises ExportError for a graph that must agree and does not.
+        `quick` leaves out those that only make it run faster. Raises ExportError for a graph that must agree and does not.
         """
         ...
 

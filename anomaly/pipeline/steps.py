@@ -1,4 +1,4 @@
-"""The path from data to bundle, step by step: pretrain, fit, calibrate, evaluate, export, publish.
+"""The path from data to bundle, step by step: pretrain, fit, calibrate, evaluate, graph, parity, variants, export, publish.
 
 Each step's result is one file in the work folder, named by the step and a key over everything that goes into it: the data's
 fingerprint, the spec, the version of the code, the step before. A file that is there is not made again. A file appears whole
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import BytesIO
@@ -30,15 +30,17 @@ from anomaly.bundle.manifest import Manifest, Threshold
 from anomaly.calibration.budget import p_threshold, score_threshold
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
 from anomaly.edge.runtime.session import Session
+from anomaly.errors import ExportError
 from anomaly.export.detector import Detector
-from anomaly.export.onnx_graph import check_parity, export_onnx
+from anomaly.export.onnx_graph import Parity, ParityError, check_parity, export_onnx
 from anomaly.features.build import carried_weights
 from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.pipeline.data_key import DataKey, stamp_of
 from anomaly.pipeline.fitted import Fitted, load_fitted, save_fitted
-from anomaly.pipeline.line import Exported, Graphs, Line
+from anomaly.pipeline.graphs_file import load_graphs, save_graphs
+from anomaly.pipeline.line import Examples, Exported, Graphs, Line
 from anomaly.progress import Progress, finished, part, parts, silent, skipped
-from anomaly.schema import AlarmSettings, InputSchema
+from anomaly.schema import AlarmSettings
 
 NOT_FITTED_BY = ("name", "version", "budget", "alarm")  # parts of a spec
 PARITY_INPUTS = 200  # random records, and as many real ones, that graph and PyTorch must decide alike
@@ -58,6 +60,8 @@ class Steps:
     extractor: Path | None = None  # a file from `anomaly pretrain`; made by the first step when None
     progress: Progress = silent
     shares: Mapping[str, float] = field(default_factory=dict)  # how long each step up to the last is expected to take, in any unit
+    quick: bool = False  # leave out the graphs in other arithmetic, which can be added to the bundle later
+    full_pretraining: bool = False  # train the extractor to the end, even where a first stretch of it promises nothing
     known: DataKey | None = None  # from an earlier Steps object on the same data, so that it need not be hashed again
     trained: list[str] = field(default_factory=list)
     _done: dict[str, Path] = field(default_factory=dict)
@@ -86,6 +90,11 @@ class Steps:
         whole = self.line.spec.model_dump(mode="json")
         return {name: part for name, part in whole.items() if name not in (*NOT_FITTED_BY, *settled)}
 
+    @property
+    def _budget(self) -> dict[str, Any]:
+        """What the threshold follows from, beside the fit."""
+        return self.line.spec.budget.model_dump(mode="json")
+
     def _once(self, step: str, path: Path, make: Callable[[], object]) -> Path:
         if self._done.get(step) == path:
             return path
@@ -110,8 +119,8 @@ class Steps:
         """The extractor file: the one given, or made from the pretrained weights and the normals."""
         if self.extractor is not None:
             return self.extractor
-        path = self._path("pretrain", ".safetensors", self.data_key.train, self._spec_less())
-        return self._once("pretrain", path, lambda: self.line.pretrain(path, self._progress("pretrain")))
+        path = self._path("pretrain", ".safetensors", self.data_key.train, self._spec_less(), *(["full"] if self.full_pretraining else []))
+        return self._once("pretrain", path, lambda: self.line.pretrain(path, self._progress("pretrain"), full=self.full_pretraining))
 
     def fit(self) -> Path:
         """The fitted scorer with held-out normal scores."""
@@ -132,7 +141,7 @@ class Steps:
     def evaluate(self) -> Path:
         """Figures on the labelled part of the data as JSON; a file that says so when there is none."""
         calibrated = self.calibrate()
-        path = self._path("evaluate", ".json", calibrated.name, self.data_key.test, self.line.spec.model_dump(mode="json")["budget"])
+        path = self._path("evaluate", ".json", calibrated.name, self.data_key.test, self._budget)
         return self._once("evaluate", path, lambda: self._evaluate(path))
 
     def _evaluate(self, path: Path) -> None:
@@ -143,29 +152,84 @@ class Steps:
             figures["threshold"] = self.threshold().score
         write_text(path, json.dumps(figures, indent=1, sort_keys=True) + "\n")
 
+    def graph(self) -> Path:
+        """The detector as one ONNX graph, float32."""
+        calibrated = self.calibrate()
+        path = self._path("graph", ".onnx", calibrated.name)
+        return self._once("graph", path, lambda: self._graph(path))
+
+    def _graph(self, path: Path) -> None:
+        raw = self._examples.real[0][:1]
+        with replacing(path) as part:
+            part.write_bytes(export_onnx(self.detector(), np.concatenate([raw, raw])))
+
+    def parity(self) -> Path:
+        """How far the graph and PyTorch differ on random and on real records, as JSON. Raises ParityError when they decide otherwise."""
+        graph = self.graph()
+        path = self._path("parity", ".json", graph.name, self._budget)
+        return self._once("parity", path, lambda: self._parity(graph, path))
+
+    def _parity(self, graph: Path, path: Path) -> None:
+        examples = self._examples
+        try:
+            found = {
+                "random": self._compared(graph, "random", examples.noise),
+                "real": self._compared(graph, "real", examples.real, examples.names),
+            }
+        except ParityError as error:
+            raise self._kept(error, graph, path) from error
+        write_text(path, json.dumps({name: parity.as_dict() for name, parity in found.items()}, indent=1) + "\n")
+
+    def _compared(self, graph: Path, what: str, batches: list[NDArray[Any]], names: Sequence[str] = ()) -> Parity:
+        session, count = Session(graph.read_bytes(), provider="cpu"), sum(map(len, batches))
+        progress = part(self._progress("parity"), *((0.0, 0.5) if what == "random" else (0.5, 1.0)))
+
+        def say(done: int) -> None:
+            progress(f"graph and PyTorch on {count} {what} records", done, 2 * len(batches))
+
+        return check_parity(self.detector(), lambda raw: session.run(raw)[:2], batches, self.threshold().p_value, names, say)
+
+    def _kept(self, error: ParityError, graph: Path, path: Path) -> ExportError:
+        """The parity error with what is left of the work and what to do, after the record that shows it has been kept."""
+        record = path.with_suffix(".npz")
+        with replacing(record) as part, part.open("wb") as file:
+            np.savez(file, allow_pickle=False, raw=error.record)
+        return ExportError(
+            f"{error}. No bundle was written, and nothing is lost: the fitted detector is in {self.work}, its graph is {graph.name}, and "
+            f"the worst input is {record.name} there. Try another size or backbone in the spec, or another version of onnxruntime, and run "
+            "the same command again; please report the input"
+        )
+
+    def variants(self) -> Path:
+        """Further graphs of the detector (8 bits, 16 bits, a stream's), with what was found of each."""
+        graph = self.graph()
+        path = self._path("variants", ".zip", graph.name, self.quick, self._budget, self._spec_less())
+        return self._once("variants", path, lambda: save_graphs(path, self._variants(graph)))
+
+    def _variants(self, graph: Path) -> Graphs:
+        exported = Exported(self.detector(), graph.read_bytes(), self.pretrain(), self.fitted.held_out, self.threshold().p_value)
+        return self.line.graphs(exported, np.random.default_rng([self.line.spec.seed, 6]), self._progress("variants"), quick=self.quick)
+
     def export(self) -> Path:
         """The bundle, after the parity check."""
-        evaluated = self.evaluate()
+        evaluated, parity, variants = self.evaluate(), self.parity(), self.variants()
         whole = self.line.spec.model_dump(mode="json")
-        path = self._path("export", ".anomaly", evaluated.name, evaluated.read_text(), whole)
-        return self._once("export", path, lambda: self._export(evaluated, path))
+        path = self._path("export", ".anomaly", evaluated.name, evaluated.read_text(), parity.name, variants.name, whole)
+        return self._once("export", path, lambda: self._export(path))
 
-    def _export(self, evaluated: Path, path: Path) -> None:
-        schema, detector, p = self.line.input_schema(), self.detector(), self.threshold().p_value
-        rng = np.random.default_rng(self.line.spec.seed)
-        noise, real = self.line.examples(schema, PARITY_INPUTS, rng)
-        model = export_onnx(detector, np.concatenate([noise[0][:1], noise[0][:1]]))
-        session = Session(model, provider="cpu")
-        parity: dict[str, Any] = {
-            name: check_parity(detector, lambda raw: session.run(raw)[:2], batches, p).as_dict()
-            for name, batches in (("random", noise), ("real", real))
-        }
-        graphs = self.line.graphs(Exported(detector, model, self.pretrain(), self.fitted.held_out, p), rng, self._progress("export"))
-        sessions = {"": session} | {f"_{variant}": Session(graph, provider="cpu") for variant, graph in graphs.variants.items()}
+    def _export(self, path: Path) -> None:
+        graphs, model, real = load_graphs(self.variants()), self.graph().read_bytes(), self._examples.real
+        sessions = {f"_{variant}": Session(graph, provider="cpu") for variant, graph in graphs.variants.items()}
         members = self._members(model, graphs)
+        sessions = {"": Session(model, provider="cpu")} | sessions
         members |= {f"examples/{i}.npz": _example(sessions, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
-        metrics = json.loads(evaluated.read_text())
-        write_bundle(path, self._manifest(schema, metrics, parity | graphs.parity, _multiply_adds(detector, real[0][:1])), members)
+        parity = json.loads(self.parity().read_text()) | graphs.parity
+        manifest = self._manifest(json.loads(self.evaluate().read_text()), parity, _multiply_adds(self.detector(), real[0][:1]))
+        write_bundle(path, manifest, members)
+
+    @cached_property
+    def _examples(self) -> Examples:
+        return self.line.examples(self.line.input_schema(), PARITY_INPUTS, np.random.default_rng(self.line.spec.seed))
 
     def _members(self, model: bytes, graphs: Graphs) -> dict[str, bytes]:
         """The bundle's files by name, but for its examples and the manifest."""
@@ -178,13 +242,13 @@ class Steps:
             members[STREAM] = graphs.stream
         return members
 
-    def _manifest(self, schema: InputSchema, metrics: dict[str, Any], parity: dict[str, Any], multiply_adds: int) -> Manifest:
+    def _manifest(self, metrics: dict[str, Any], parity: dict[str, Any], multiply_adds: int) -> Manifest:
         spec = self.line.spec
         return Manifest(
             name=spec.name,
             version=spec.version,
             kind=spec.kind,
-            input=schema,
+            input=self.line.input_schema(),
             calibration=self._calibration(),
             threshold=self.threshold(),
             alarm=self._alarm(),

@@ -40,7 +40,7 @@ from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.bench import memory_mb
 from anomaly.edge.runtime.session import Session, open_session
 from anomaly.edge.sources.uri import open_source
-from anomaly.export.onnx_graph import prune_to
+from anomaly.export.precision import prune_to
 from anomaly.features.weights import packaged_weights
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from anomaly.cache import CACHE
 from anomaly.cli.main import app
 from anomaly.edge.doctor import examine
-from anomaly.edge.runtime.variant_cache import CACHE, write_variants
+from anomaly.edge.runtime.variant_cache import write_variants
 from tests.edge.tiny import tiny_bundle
 
 

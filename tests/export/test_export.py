@@ -13,7 +13,6 @@ from anomaly.bundle.archive import read_bundle
 from anomaly.edge.runtime.session import Session, open_session
 from anomaly.errors import ExportError
 from anomaly.export.detector import stream_detector
-from anomaly.export.integer_search import integer_search
 from anomaly.export.onnx_graph import check_parity, export_onnx
 from anomaly.features.encoder import SensorEncoder
 from anomaly.pipeline.camera.line import CameraLine
@@ -34,9 +33,9 @@ def test_200_random_and_200_real_inputs_agree(kind: str, request: pytest.Fixture
         assert parity["decisions_that_differ"] == 0
     # and once more here, on inputs the export has not seen
     detector, session = fitted.steps.detector(), Session(bundle.detector, "cpu")
-    noise, real = fitted.steps.line.examples(bundle.manifest.input, 40, np.random.default_rng(99))
+    examples = fitted.steps.line.examples(bundle.manifest.input, 40, np.random.default_rng(99))
     p = bundle.manifest.threshold.p_value
-    assert check_parity(detector, lambda raw: session.run(raw)[:2], [*noise, *real], p).decisions_that_differ == 0
+    assert check_parity(detector, lambda raw: session.run(raw)[:2], [*examples.noise, *examples.real], p).decisions_that_differ == 0
 
 
 def test_rows_that_follow_each_other_are_answered_as_windows_are_in_any_portions(sensor: Fitted) -> None:
@@ -99,7 +98,7 @@ def test_a_learnt_encoder_has_no_graph_for_rows_that_follow_each_other(sensor: F
 def test_export_twice_gives_the_same_bytes(kind: str, request: pytest.FixtureRequest) -> None:
     fitted: Fitted = request.getfixturevalue(kind)
     bundle = read_bundle(fitted.bundle)
-    noise, _ = fitted.steps.line.examples(bundle.manifest.input, 4, np.random.default_rng(fitted.steps.line.spec.seed))
+    noise = fitted.steps.line.examples(bundle.manifest.input, 4, np.random.default_rng(fitted.steps.line.spec.seed)).noise
     assert export_onnx(fitted.steps.detector(), noise[0][:2]) == bundle.detector
 
 
@@ -115,42 +114,37 @@ def test_signatures_are_the_contract(camera: Fitted, sensor: Fitted) -> None:
 
 @pytest.mark.parametrize("block", [1024, 64])
 def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
-    """The search alone in 8 bits equals PyTorch on rounded queries; with small blocks a bank is searched in several."""
-    monkeypatch.setattr("anomaly.scorers.pictures.patches.BLOCK", block)
+    """The search alone in 8 bits equals PyTorch on rounded queries; with small blocks a bank is searched in several products."""
+    for module in ("anomaly.scorers.pictures.patches", "anomaly.export.lower_pictures", "anomaly.export.integer_search"):
+        monkeypatch.setattr(f"{module}.BLOCK", block)
     detector = camera.steps.detector()
-    noise, real = camera.steps.line.examples(read_bundle(camera.bundle).manifest.input, 12, np.random.default_rng(5))
-    exported = export_onnx(detector, np.concatenate([noise[0][:1], noise[0][:1]]))
-    plain = Session(exported, "cpu")
-    assert check_parity(detector, lambda raw: plain.run(raw)[:2], [*noise, *real], 0.01).decisions_that_differ == 0
-    graph = integer_search(exported)
-    assert graph is not None
-    assert integer_search(exported) == graph
+    examples = camera.steps.line.examples(read_bundle(camera.bundle).manifest.input, 12, np.random.default_rng(5))
+    pair = np.concatenate([examples.noise[0][:1], examples.noise[0][:1]])
+    plain = Session(export_onnx(detector, pair), "cpu")
+    parity = check_parity(detector, lambda raw: plain.run(raw)[:2], [*examples.noise, *examples.real], 0.01)
+    assert parity.decisions_that_differ == 0
+    graph = export_onnx(detector, pair, integer_search=True)
+    assert export_onnx(detector, pair, integer_search=True) == graph
     small = Session(graph, "cpu")
     for bank in (b for b in detector.scorer.banks if isinstance(b, PatchBank)):
         exact = bank.distance
         bank.distance = lambda q, *rest, exact=exact: exact(torch.round(q).clamp(-127, 127), *rest)
-    for raw in real:
+    for raw in examples.real:
         with torch.inference_mode():
             expected = detector(torch.from_numpy(raw.copy()))[0].numpy()
         # a query on the edge between two whole numbers may fall either way
         np.testing.assert_allclose(small.run(raw).score, expected, atol=5e-3)
-    assert any(abs(small.run(raw).score - plain.run(raw).score).max() > 0 for raw in real)
-
-
-def test_a_graph_without_banks_has_no_8_bit_variant(sensor: Fitted) -> None:
-    bundle = read_bundle(sensor.bundle)
-    assert integer_search(bundle.detector) is None
-    assert open_session(bundle, "cpu").variant == "float"
+    assert any(abs(small.run(raw).score - plain.run(raw).score).max() > 0 for raw in examples.real)
 
 
 def test_a_graph_that_decides_otherwise_is_refused(sensor: Fitted) -> None:
     detector = sensor.steps.detector()
     bundle = read_bundle(sensor.bundle)
     session = Session(bundle.detector, "cpu")
-    _, real = sensor.steps.line.examples(bundle.manifest.input, 50, np.random.default_rng(0))
+    real = sensor.steps.line.examples(bundle.manifest.input, 50, np.random.default_rng(0)).real
     with torch.no_grad():
         detector.preprocess.center += 0.01 * detector.preprocess.scale
-    with pytest.raises(ExportError, match=r"does not decide as the PyTorch detector.*nothing was written"):
+    with pytest.raises(ExportError, match=r"does not decide as the PyTorch detector.*the worst is record \d"):
         check_parity(detector, lambda raw: session.run(raw)[:2], real, 0.01)
 
 
@@ -203,7 +197,7 @@ def test_scaling_a_unit_changes_nothing(sensor: Fitted, tmp_path) -> None:
         frame[sensors] = frame[sensors] * factor
         frame.to_csv(tmp_path / name, index=False)
     other = Steps(open_line(source.spec, tmp_path), tmp_path / "work")
-    _, (windows,) = source.examples(source.input_schema(), 100, np.random.default_rng(0))
+    (windows,) = source.examples(source.input_schema(), 100, np.random.default_rng(0)).real
     scaled = (windows * factor).astype(np.float32)
     one, two = sensor.steps.detector(), other.detector()
     with torch.inference_mode():

@@ -22,9 +22,9 @@ def on_gpu(camera: Fitted) -> Session:
 
 def test_cuda_decides_as_pytorch_on_200_random_and_200_real_pictures(camera: Fitted, on_gpu: Session) -> None:
     bundle = read_bundle(camera.bundle)
-    noise, real = camera.steps.line.examples(bundle.manifest.input, 200, np.random.default_rng(5))
+    examples = camera.steps.line.examples(bundle.manifest.input, 200, np.random.default_rng(5))
     detector, p = camera.steps.detector(), bundle.manifest.threshold.p_value
-    for inputs in (noise, real):
+    for inputs in (examples.noise, examples.real):
         ours = [detector.run(raw) for raw in inputs]
         theirs = [on_gpu.run(raw) for raw in inputs]
         score, on_card = (np.concatenate([each[0] for each in answers]) for answers in (ours, theirs))

@@ -36,7 +36,7 @@ from anomaly.export.detector import Detector, GraphForm
 from anomaly.features.tensors import save_tensors
 from anomaly.pipeline import kinds
 from anomaly.pipeline.fitted import Fitted
-from anomaly.pipeline.line import Exported, Graphs, Progress
+from anomaly.pipeline.line import Examples, Exported, Graphs, Progress
 from anomaly.pipeline.steps import Steps
 from anomaly.schema import InputSchema, Part
 from anomaly.spec import SPECS, Alarm, Budget, Transfer, read_spec
@@ -131,7 +131,7 @@ class SpectrumLine:
     def notes(self) -> list[str]:
         return []
 
-    def pretrain(self, out: Path, progress: Progress) -> dict[str, Any]:
+    def pretrain(self, out: Path, progress: Progress, *, full: bool = False) -> dict[str, Any]:
         about = {"kind": "spectrum", "adaptation": {"kept": False, "why": "a moving mean has nothing to adapt"}}
         save_tensors(out, {}, about)
         return about
@@ -155,10 +155,10 @@ class SpectrumLine:
     def evaluate(self, run: Run, schema: InputSchema, p: float, progress: Progress) -> Evaluation | None:
         return evaluate_spectra(run, self.root / "test", p)
 
-    def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-        return [rng.normal(1, 0.3, (count, LINES)).astype(np.float32)], [self.normals]
+    def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> Examples:
+        return Examples([rng.normal(1, 0.3, (count, LINES)).astype(np.float32)], [self.normals])
 
-    def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress) -> Graphs:
+    def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress, *, quick: bool = False) -> Graphs:
         return Graphs()
 
     def decisions_per_day(self, report: dict[str, Any]) -> float | None:

@@ -14,9 +14,10 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from anomaly.bundle.archive import STREAM, VARIANTS, Bundle
+from anomaly.cache import cache_folder
 from anomaly.edge.kinds import kind_of
 from anomaly.edge.runtime.io_binding import IoBinding
-from anomaly.edge.runtime.variant_cache import cache_folder, read_variants
+from anomaly.edge.runtime.variant_cache import read_variants
 from anomaly.errors import BundleError, ProviderError
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from anomaly.atomic import write_text
-
-CACHE = "ANOMALY_CACHE"  # folder for what is kept between starts: quickest variants, built engines; safe to delete
-
-
-def cache_folder() -> Path:
-    """Where this machine keeps what it measured and built."""
-    named = os.environ.get(CACHE)
-    return Path(named) if named else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "anomaly"
+from anomaly.cache import cache_folder
 
 
 def read_variants(bundle_hash: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from anomaly.atomic import sha256_file
 from anomaly.calibration.conformal import Calibrator
@@ -23,18 +22,20 @@ from anomaly.features.preprocess import merge_gray_channels
 from anomaly.features.stages import fold_batch_norm
 from anomaly.pipeline.camera import adaptation
 from anomaly.pipeline.camera.judging import Judging
-from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
+from anomaly.pipeline.camera.pictures import PictureFolder, batches, from_8_bit, to_8_bit
 from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.pipeline.camera.variants import make_variants
 from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
-from anomaly.pipeline.line import Exported, Graphs
+from anomaly.pipeline.line import Examples, Exported, Graphs
 from anomaly.progress import Progress, part
 from anomaly.schema import InputSchema
 from anomaly.scorers.boosted import add_vote, with_vote
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
 from anomaly.scorers.suspects import fit_trimmed
 from anomaly.spec import CameraSpec
+
+PARITY_BATCH = 8  # pictures at once, when graph and PyTorch are compared
 
 
 class CameraLine:
@@ -122,7 +123,7 @@ class CameraLine:
         if self.pictures.format.color == "gray":
             merge_gray_channels(preprocess, network)
         scorer = load_camera_scorer(self.spec, fitted.method, fitted.tensors)
-        return Detector(PICTURES, preprocess, network, scorer, calibrator).eval()
+        return Detector(PICTURES, preprocess, fold_batch_norm(network), scorer, calibrator).eval()
 
     def input_schema(self) -> InputSchema:
         color, deep = self.pictures.format
@@ -136,7 +137,7 @@ class CameraLine:
         found.figures |= without_duplicates(found.records, near)
         return found
 
-    def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> Examples:
         deep = schema.dtype == "uint16"
         top, dtype = (65536, np.uint16) if deep else (256, np.uint8)
         noise = [
@@ -144,12 +145,17 @@ class CameraLine:
             for _ in range(-(-count // 4))
         ]
         readable = self.pictures.readable
-        chosen = rng.choice(len(readable), size=min(count, len(readable)), replace=False)
-        real = self.pictures.read_all([readable[i] for i in sorted(chosen.tolist())])
-        marked = [inject(to_8_bit(real[int(i)], deep), rng)[0] for i in rng.integers(len(real), size=max(0, count - len(real)))]
-        return noise, [picture[None] for picture in [*real, *(from_8_bit(m, deep) for m in marked)]]
+        drawn = rng.choice(len(readable), size=min(count, len(readable)), replace=False)
+        chosen = [readable[i] for i in sorted(drawn.tolist())]
+        real = self.pictures.read_all(chosen)
+        drawn = rng.integers(len(real), size=max(0, count - len(real)))
+        marked = [from_8_bit(inject(to_8_bit(real[int(i)], deep), rng)[0], deep) for i in drawn]
+        names = [picture.id for picture in chosen] + [f"{chosen[int(i)].id} with a synthetic defect" for i in drawn]
+        return Examples(noise, batches([*real, *marked], PARITY_BATCH), names)
 
-    def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress) -> Graphs:
+    def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress, *, quick: bool = False) -> Graphs:
+        if quick:
+            return Graphs()
         borrowed = load_borrowed(exported.extractor)
         found, parity = make_variants(
             self.spec, self.pictures, exported.detector, exported.model, exported.held_out, borrowed, exported.p, progress

@@ -145,6 +145,22 @@ class PictureFolder:
         return [all_of_it[:count] for all_of_it in found]
 
 
+def batches(pictures: Sequence[NDArray[Any]], largest: int) -> list[NDArray[Any]]:
+    """Pictures (H, W, C) in batches (n, H, W, C) of at most `largest`: those of one size that follow each other.
+
+    >>> import numpy as np
+    >>> [batch.shape for batch in batches([np.zeros((2, 2, 1))] * 3 + [np.zeros((4, 4, 1))], largest=2)]
+    [(2, 2, 2, 1), (1, 2, 2, 1), (1, 4, 4, 1)]
+    """
+    groups: list[list[NDArray[Any]]] = []
+    for picture in pictures:
+        if groups and groups[-1][0].shape == picture.shape and len(groups[-1]) < largest:
+            groups[-1].append(picture)
+        else:
+            groups.append([picture])
+    return [np.stack(group) for group in groups]
+
+
 def to_8_bit(raw: NDArray[Any], deep: bool) -> NDArray[np.uint8]:
     """A picture in 8 bits a channel, the depth at which synthetic defects are drawn. `deep` says that it has 16.
 

@@ -21,12 +21,12 @@ from anomaly.data.pictures.defects import inject
 from anomaly.edge.runtime.session import Session
 from anomaly.evaluation.injected import Ranking
 from anomaly.export.detector import Detector
-from anomaly.export.integer_search import integer_search
-from anomaly.export.onnx_graph import export_onnx
-from anomaly.export.precision import feature_graph, fp16_extractor, int8_extractor
+from anomaly.export.onnx_graph import export_features, export_onnx
+from anomaly.export.precision import fp16_extractor, int8_extractor
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.pipeline.line import Progress
 from anomaly.scorers.pictures.memory_bank import MemoryBank, recalibrate
+from anomaly.scorers.pictures.patches import PatchBank
 from anomaly.spec import CameraSpec
 
 RANGES_FROM = 64  # normal pictures that the ranges of the 8-bit convolutions are measured on
@@ -99,18 +99,18 @@ def _candidates(
     half = fp16_extractor(model)
     if half is not None:
         yield VariantCandidate("fp16", "fp16", half, held_out, SHIFT_UNCALIBRATED)
-    search = integer_search(model)
-    if search is not None:
+    if any(isinstance(part, PatchBank) for part in detector.scorer.modules()):
+        raw = pictures.read_all(pictures.readable[:1])[0][None]
+        search = export_onnx(detector, np.concatenate([raw, raw]), integer_search=True)
         yield VariantCandidate("int8", "int8", search, held_out, SHIFT_UNCALIBRATED, "float")
-    progress("8-bit convolutions: ranges, features of all normals, calibration")
-    whole = _integer_convolutions(spec, pictures, detector, model, borrowed)
+    whole = _integer_convolutions(spec, pictures, detector, borrowed, progress)
     if whole is not None:
         graph, again = whole
         yield VariantCandidate("int8", "int8_convolutions", graph, again, SHIFT, "int8")
 
 
 def _integer_convolutions(
-    spec: CameraSpec, pictures: PictureFolder, detector: Detector, model: bytes, borrowed: list[torch.Tensor]
+    spec: CameraSpec, pictures: PictureFolder, detector: Detector, borrowed: list[torch.Tensor], progress: Progress
 ) -> tuple[bytes, NDArray[np.float64]] | None:
     """The graph in 8 bits throughout, and the held-out scores it is calibrated by; None where the scorer is not a plain memory bank.
 
@@ -121,27 +121,29 @@ def _integer_convolutions(
         return None
     chosen = pictures.readable[:: max(1, len(pictures.readable) // RANGES_FROM)][:RANGES_FROM]
     ranges = [raw[None] for raw in pictures.read_all(chosen)]
-    quantised = int8_extractor(model, ranges)
+    example = np.concatenate([ranges[0], ranges[0]])
+    progress("8-bit convolutions: ranges of the normals' features")
+    quantised = int8_extractor(export_features(detector, example), ranges)
     if quantised is None:
         return None
-    extractor = feature_graph(quantised, len(spec.extractor.stages))
-    if extractor is None:
-        return None
-    features = _features(pictures, extractor)
     with torch.inference_mode():
-        fitted = recalibrate(scorer, features, borrowed)
+        fitted = recalibrate(scorer, _features(pictures, quantised.SerializeToString(), progress), borrowed)
     held_out = fitted.held_out.double().numpy()
     calibrator = fit_calibrator(held_out, float(len(held_out)))
     again = Detector(detector.form, detector.preprocess, detector.extractor, fitted.scorer, calibrator).eval()
-    graph = int8_extractor(export_onnx(again, np.concatenate([ranges[0], ranges[0]])), ranges)
-    assert graph is not None
-    return integer_search(graph) or graph, held_out  # Gaussians alone have no bank to search
+    return export_onnx(again, example, features=quantised, integer_search=True), held_out
 
 
-def _features(pictures: PictureFolder, graph: bytes) -> list[torch.Tensor]:
+def _features(pictures: PictureFolder, graph: bytes, progress: Progress) -> list[torch.Tensor]:
     """Feature maps of all normals as the 8-bit convolutions give them, one (N, C_s, h_s, w_s) a stage."""
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    rows = [session.run(None, {"image": raw[None]}) for picture in pictures.readable if (raw := pictures.read(picture)) is not None]
+    rows = []
+    for done, picture in enumerate(pictures.readable, 1):
+        raw = pictures.read(picture)
+        if raw is not None:
+            rows.append(session.run(None, {"image": raw[None]}))
+        if done % 64 == 0:
+            progress(f"8-bit convolutions: features of {done} of {len(pictures.readable)} pictures")
     return [torch.from_numpy(np.concatenate(maps)) for maps in zip(*rows, strict=True)]
 
 

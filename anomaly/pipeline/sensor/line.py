@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 
 from anomaly.calibration.budget import DAY_S
 from anomaly.calibration.conformal import Calibrator
@@ -27,7 +26,7 @@ from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.training.pretrain_sensors import pretrain_sensors, steps_in_full
 from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
-from anomaly.pipeline.line import Exported, Graphs
+from anomaly.pipeline.line import Examples, Exported, Graphs
 from anomaly.pipeline.sensor.held_out import fit_scorer, held_out_scores, name_suspects
 from anomaly.pipeline.sensor.lending import LentWindows
 from anomaly.pipeline.sensor.record import calibration_scores
@@ -165,11 +164,11 @@ class SensorLine:
         label = label_of(tables[0])
         return evaluate_tables(run, tables, label, *window_of(schema), p, progress=progress) if label else None
 
-    def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+    def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> Examples:
         noise, real = self.readings.random_windows(count, rng)
-        return [noise], [real]
+        return Examples([noise], [real])
 
-    def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress) -> Graphs:
+    def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress, *, quick: bool = False) -> Graphs:
         graph, parity = make_stream(self.readings, exported.detector, exported.model, exported.p, rng)
         return Graphs(stream=graph, parity=parity)
 

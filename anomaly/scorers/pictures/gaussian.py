@@ -102,7 +102,7 @@ def fit_place_gaussians(maps: Tensor, own: int, metric: Metric, roi: Roi = ()) -
     rows = normalise(plain, metric, center, spread).reshape(count, high, wide, -1)
     del plain
     mean = rows.mean(0)
-    down, _ = _sides(high, wide)
+    down, _ = group_sides(high, wide)
     covariance = torch.cat([_covariances(rows[:, y : y + down] - mean[y : y + down]) for y in range(0, high, down)])
     ridge = RIDGE * covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
     unit = torch.eye(maps.shape[1])
@@ -114,7 +114,7 @@ def fit_place_gaussians(maps: Tensor, own: int, metric: Metric, roi: Roi = ()) -
     return fitted, distances
 
 
-def _sides(high: int, wide: int) -> tuple[int, int]:
+def group_sides(high: int, wide: int) -> tuple[int, int]:
     """Rows and columns of places in a group."""
     return (SHARED if high % SHARED == 0 else 1), (SHARED if wide % SHARED == 0 else 1)
 
@@ -122,7 +122,7 @@ def _sides(high: int, wide: int) -> tuple[int, int]:
 def _groups(rows: Tensor) -> Tensor:
     """(N, h, w, D) -> (B, N, k, D): B groups of k neighbouring places."""
     _, high, wide, width = rows.shape
-    down, across = _sides(high, wide)
+    down, across = group_sides(high, wide)
     apart = rows.reshape(-1, high // down, down, wide // across, across, width).permute(1, 3, 0, 2, 4, 5)
     return apart.reshape((high // down) * (wide // across), -1, down * across, width)
 
@@ -135,6 +135,6 @@ def _covariances(deviations: Tensor) -> Tensor:
 
 def _ungroup(values: Tensor, high: int, wide: int) -> Tensor:
     """(B, N, k) -> (N, h, w): the inverse of `_groups`."""
-    down, across = _sides(high, wide)
+    down, across = group_sides(high, wide)
     apart = values.reshape(high // down, wide // across, -1, down, across).permute(2, 0, 3, 1, 4)
     return apart.reshape(-1, high, wide)

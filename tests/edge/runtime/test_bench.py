@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from anomaly.cache import CACHE
 from anomaly.cli.main import app
 from anomaly.edge.runtime.session import open_session
-from anomaly.edge.runtime.variant_cache import CACHE, read_variants, write_variants
+from anomaly.edge.runtime.variant_cache import read_variants, write_variants
 from anomaly.errors import BundleError
 from tests.edge.tiny import tiny_bundle
 

@@ -1,0 +1,139 @@
+"""The parts of a camera detector as ONNX graphs: preprocessing, memory banks, Gaussians, and the vote of labelled faults."""
+
+from __future__ import annotations
+
+from onnx import TensorProto
+from torch import Tensor
+
+from anomaly.export.integer_search import nearest_by_integers, rounded_queries
+from anomaly.export.lower import lower
+from anomaly.export.writer import GraphWriter
+from anomaly.features.preprocess import ImagePreprocess
+from anomaly.scorers.boosted import Boosted
+from anomaly.scorers.pictures.embedding import roi_mask
+from anomaly.scorers.pictures.gaussian import PlaceGaussians, group_sides
+from anomaly.scorers.pictures.memory_bank import OUTSIDE_ROI, TOP_SHARE, MemoryBank
+from anomaly.scorers.pictures.patches import BLOCK, PatchBank
+
+
+@lower.register
+def _preprocess(module: ImagePreprocess, write: GraphWriter, image: str) -> list[str]:
+    """(N, H, W, C) integer -> (N, 3, high, wide), or (N, 1, high, wide) where gray channels are merged."""
+    x = write.op("Cast", write.op("Transpose", image, perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
+    if module.full_scale != 1.0:
+        x = write.op("Div", x, module.full_scale)
+    size = write.op("Concat", write.op("Shape", x, start=0, end=2), list(module.size), axis=0)
+    # As PyTorch's antialiasing: samples outside the picture are left out, and the weights of the others sum to one.
+    small = write.op(
+        "Resize", x, None, None, size, mode="linear", antialias=1, exclude_outside=1, coordinate_transformation_mode="half_pixel"
+    )
+    return [write.op("Div", write.op("Sub", small, module.mean), module.std)]
+
+
+def _patches(write: GraphWriter, features: str, channels: int) -> str:
+    """Means over 3x3 neighbourhoods of maps (N, C, h, w) as rows (N * h * w, C). Banks of one stage share them."""
+    key = ("patches", features)
+    if key not in write.shared:
+        pooled = write.op("AveragePool", features, kernel_shape=[3, 3], pads=[1, 1, 1, 1], strides=[1, 1], count_include_pad=0)
+        write.shared[key] = write.op("Reshape", write.op("Transpose", pooled, perm=[0, 2, 3, 1]), [-1, channels])
+    return write.shared[key]
+
+
+def _embedded(write: GraphWriter, features: str, bank: PatchBank | PlaceGaussians, step: float = 1.0) -> str:
+    """What `embedding.embed` gives, over `step`: rows (N * h * w, C)."""
+    rows = write.op("Sub", _patches(write, features, len(bank.center)), bank.center)
+    if bank.metric == "raw":
+        return rows if step == 1.0 else write.op("Div", rows, step)
+    rows = write.op("Div", rows, bank.spread)
+    length = write.op("Sqrt", write.op("Max", write.op("ReduceSumSquare", rows, [1], keepdims=1), 1e-12))
+    return write.op("Div", rows, length if step == 1.0 else write.op("Mul", length, step))
+
+
+def _standardised(write: GraphWriter, distances: str, usual: Tensor, features: str) -> str:
+    """Distances (N * h * w,) -> standardised map (N, 1, h, w), on the grid of the features (N, C, h, w)."""
+    grid = write.op("Concat", [-1, 1], write.op("Shape", features, start=2), axis=0)
+    mean, std = (float(value) for value in usual)
+    return write.op("Reshape", write.op("Div", write.op("Sub", distances, mean), std), grid)
+
+
+@lower.register
+def _patch_bank(module: PatchBank, write: GraphWriter, features: str) -> list[str]:
+    """Maps (N, C, h, w) -> standardised distance (N, 1, h, w) to the nearest patch: |q|^2 + min over b of |b|^2 - 2 q.b."""
+    queries = _embedded(write, features, module, float(module.step))
+    if write.integer_search:
+        queries = rounded_queries(write, queries)
+    length = write.op("ReduceSumSquare", queries, [1], keepdims=0)
+    nearest = nearest_by_integers(write, queries, module.patches) if write.integer_search else _nearest(write, queries, module)
+    distance = write.op("Sqrt", write.op("Max", write.op("Add", nearest, length), 0.0))
+    return [_standardised(write, write.op("Mul", distance, float(module.step)), module.usual, features)]
+
+
+def _nearest(write: GraphWriter, queries: str, bank: PatchBank) -> str:
+    """Queries (Q, D) -> |b|^2 - 2 q.b (Q,) of the nearest patch, block by block; patches stay one byte a value in the file."""
+    best = ""
+    for start in range(0, len(bank.patches), BLOCK):
+        patches = write.op("Cast", bank.patches[start : start + BLOCK], to=TensorProto.FLOAT)
+        distances = write.op("Gemm", queries, patches, bank.squared[start : start + BLOCK], alpha=-2.0, transB=1)
+        least = write.op("ReduceMin", distances, [1], keepdims=0)
+        best = write.op("Min", best, least) if best else least
+    return best
+
+
+@lower.register
+def _place_gaussians(module: PlaceGaussians, write: GraphWriter, features: str) -> list[str]:
+    """Maps (N, D, h, w) -> standardised Mahalanobis distance (N, 1, h, w), by groups of places that share a covariance."""
+    high, wide, width = module.mean.shape
+    down, across = group_sides(high, wide)
+    rows = write.op("Reshape", _embedded(write, features, module), [-1, high, wide, width])
+    rows = write.op("Reshape", write.op("Sub", rows, module.mean), [-1, high // down, down, wide // across, across, width])
+    grouped = write.op("Transpose", rows, perm=[1, 3, 0, 2, 4, 5])  # groups down and across, N, places of a group, D
+    flat = write.op("Reshape", grouped, [len(module.whiten), -1, width])
+    white = write.op("MatMul", flat, module.whiten.transpose(1, 2).contiguous())
+    distance = write.op("Sqrt", write.op("ReduceSumSquare", white, [2], keepdims=0))  # (B, N * places of a group)
+    apart = write.op("Reshape", distance, [high // down, wide // across, -1, down, across])
+    return [_standardised(write, write.op("Transpose", apart, perm=[2, 0, 3, 1, 4]), module.usual, features)]
+
+
+@lower.register
+def _memory_bank(module: MemoryBank, write: GraphWriter, *features: str) -> list[str]:
+    """One map (N, C_s, h_s, w_s) a stage -> score (N,), map (N, h, w): the banks' maps on the finest grid, averaged."""
+    maps: list[tuple[tuple[int, ...], str]] = []
+    for plan, bank in zip(module.plans, module.banks, strict=True):
+        sides = write.shapes[features[plan.stage]][1:]
+        maps.append((sides, lower(bank, write, features[plan.stage])[0]))
+    grid = max((sides for sides, _ in maps), key=lambda sides: sides[0])
+    total = ""
+    for sides, value in maps:
+        fine = value if sides == grid else _resized(write, value, grid)
+        total = write.op("Add", total, fine) if total else fine
+    high, wide = grid
+    mean = write.op("Div", write.op("Reshape", total, [-1, high, wide]), float(len(maps)))
+    looked_at = high * wide
+    if module.roi:
+        inside = roi_mask(module.roi, high, wide)
+        looked_at = int(inside.sum())
+        mean = write.op("Where", inside, mean, OUTSIDE_ROI)
+    count = max(1, round(TOP_SHARE * looked_at))
+    worst, _ = write.ops("TopK", 2, write.op("Reshape", mean, [-1, high * wide]), [count], axis=1, largest=1, sorted=1)
+    return [write.op("ReduceMean", worst, [1], keepdims=0), mean]
+
+
+def _resized(write: GraphWriter, value: str, grid: tuple[int, ...]) -> str:
+    """A map (N, 1, h, w) on another grid, bilinear."""
+    size = write.op("Concat", write.op("Shape", value, start=0, end=2), list(grid), axis=0)
+    return write.op("Resize", value, None, None, size, mode="linear", coordinate_transformation_mode="half_pixel")
+
+
+@lower.register
+def _boosted(module: Boosted, write: GraphWriter, *features: str) -> list[str]:
+    """The scorer's score (N,), raised where the vote says fault, and its map (N, h, w)."""
+    score, detail = lower(module.scorer, write, *features)
+    pooled = []
+    for maps in features:
+        pooled += [write.op("ReduceMean", maps, [2, 3], keepdims=0), write.op("ReduceMax", maps, [2, 3], keepdims=0)]
+    seen = write.op("Gather", write.op("Concat", *pooled, axis=1), module.feature, axis=1)  # (N, B)
+    below = write.op("LessOrEqual", seen, module.threshold)
+    votes = write.op("Where", below, module.value[:, 0].contiguous(), module.value[:, 1].contiguous())
+    share = write.op("MatMul", votes, module.say)
+    raised = write.op("Max", write.op("Sub", write.op("Mul", share, 2.0), 1.0), 0.0)
+    return [write.op("Add", score, write.op("Mul", raised, float(module.step))), detail]
