@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,17 +41,21 @@ def _is_passing(task_: object, task_run: object, state: object) -> bool:
 
 @dataclass(frozen=True)
 class Job:
-    """What the tasks of one run share. `data_key` says which data it is; it is taken once a run and handed from task to task."""
+    """What the tasks of one run share. `data_key` says which data it is; it is taken once a run and handed from task to task.
+
+    `full_pretraining` trains the extractor to the end, where otherwise a first stretch that promises no gain is all.
+    """
 
     spec: Path
     data: Path
     work: Path
+    full_pretraining: bool = False
     data_key: DataKey | None = None
 
 
 def _steps(job: Job) -> Steps:
     line = open_line(read_spec(job.spec), job.data)
-    return Steps(line, job.work, progress=_logged(line.spec.name), known=job.data_key)
+    return Steps(line, job.work, progress=_logged(line.spec.name), full_pretraining=job.full_pretraining, known=job.data_key)
 
 
 def _logged(name: str) -> Progress:
@@ -78,9 +82,10 @@ RETRIED: dict[str, Any] = {
 
 
 @task(**RETRIED)
-def start(spec: Path, data: Path, work: Path) -> Job:
+def start(spec: Path, data: Path, work: Path, full_pretraining: bool = False) -> Job:
     """The run's job: what its data is, hashed once for all tasks."""
-    return Job(spec, data, work, _steps(Job(spec, data, work)).data_key)
+    job = Job(spec, data, work, full_pretraining)
+    return replace(job, data_key=_steps(job).data_key)
 
 
 @task(**RETRIED)
@@ -179,14 +184,14 @@ def report(data: Path, bundle: Path, out: Path) -> Path | None:
 
 @flow(name="pretrain")
 def pretrain_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
-    """Only the extractor: the long part, on a schedule of its own."""
-    return pretrain(start(spec, data, work))
+    """Only the extractor, trained in full: the long part, on a schedule of its own. `full_pretraining` of the other flows takes it."""
+    return pretrain(start(spec, data, work, full_pretraining=True))
 
 
 @flow(name="fit")
-def fit_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
+def fit_flow(spec: Path, data: Path, work: Path = WORK, full_pretraining: bool = False) -> Path:
     """From data to a bundle in the work folder, not published."""
-    return _fit(start(spec, data, work))
+    return _fit(start(spec, data, work, full_pretraining))
 
 
 def _fit(job: Job) -> Path:
@@ -208,16 +213,23 @@ def transfer_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
 
 
 @flow(name="publish")
-def publish_flow(spec: Path, data: Path, release: Path, work: Path = WORK) -> Path:
+def publish_flow(spec: Path, data: Path, release: Path, work: Path = WORK, full_pretraining: bool = False) -> Path:
     """Publish what was fitted; fits it first where that has not been done."""
-    job = start(spec, data, work)
+    job = start(spec, data, work, full_pretraining)
     return publish(job, release, wait_for=[export(job)])
 
 
 @flow(name="pipeline")
-def pipeline(spec: Path, data: Path, release: Path = Path("out/release"), out: Path = Path("out"), work: Path = WORK) -> Path:
+def pipeline(
+    spec: Path,
+    data: Path,
+    release: Path = Path("out/release"),
+    out: Path = Path("out"),
+    work: Path = WORK,
+    full_pretraining: bool = False,
+) -> Path:
     """Everything: pretrain, fit, calibrate, evaluate, export, publish, report. Returns the published bundle."""
-    job = start(spec, data, work)
+    job = start(spec, data, work, full_pretraining)
     published = publish(job, release, wait_for=[_fit(job)])
     report(data, published, out)
     return published

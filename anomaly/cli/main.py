@@ -14,7 +14,7 @@ from anomaly.cli.console import err, out
 from anomaly.cli.data import data_app
 from anomaly.cli.edge import edge_app
 from anomaly.cli.judge import judge_app
-from anomaly.cli.train import train_app
+from anomaly.cli.train import train_app, variants
 from anomaly.errors import AnomalyError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 for group in (train_app, judge_app, data_app, edge_app):
     app.add_typer(group)
+bundle_app.command()(variants)  # here, since it needs the training side, which nothing else of the group may
 app.add_typer(bundle_app, name="bundle")
 
 

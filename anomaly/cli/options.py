@@ -49,6 +49,13 @@ def check_not_empty(path: Path) -> None:
         raise DataError(f"{path}: the file is empty (0 bytes); export it again")
 
 
+def check_data(data: Path) -> None:
+    """Raise DataError when there is nothing at the path given as --data, or nothing in it."""
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder; --data names a folder of pictures, a table or a folder of tables")
+    check_not_empty(data)
+
+
 def positive(value: float | None) -> float | None:
     """A number above zero. Raises BadParameter for another."""
     if value is not None and not (value > 0 and math.isfinite(value)):

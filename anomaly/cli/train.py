@@ -1,4 +1,4 @@
-"""`anomaly pretrain`, `fit`, `transfer`, `sources`, `curve`: what learns from normal data.
+"""`anomaly pretrain`, `fit`, `bundle variants`, `transfer`, `sources`, `curve`: what learns from normal data.
 
 PyTorch takes seconds to import, so it is imported only when the spec has been read and the paths are there.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anomaly.cli.console import err, out
-from anomaly.cli.options import Data, FiguresPath, SpecPath, Work, check_not_empty, writable_file
+from anomaly.cli.options import BundlePath, Data, FiguresPath, SpecPath, Work, check_data, check_not_empty, writable_file
 from anomaly.cli.progress import progress
 from anomaly.errors import DataError, SpecError
 from anomaly.progress import Progress, part
@@ -42,13 +42,6 @@ Source = Annotated[Path, typer.Argument(help="The other line: its bundle, an ext
 Normals = Annotated[Path | None, typer.Option(help="The other line's normal data; several ways need it.")]
 
 
-def check_data(data: Path) -> None:
-    """Raise DataError when there is nothing at the path given as --data, or nothing in it."""
-    if not data.exists():
-        raise DataError(f"{data}: no such file or folder; --data names a folder of pictures, a table or a folder of tables")
-    check_not_empty(data)
-
-
 def read_inputs(spec: Path, data: Path) -> CameraSpec | SensorSpec:
     """The spec. Raises SpecError for a bad one, DataError when there is no data, both before anything slow is imported."""
     from anomaly.spec import check_paths, read_spec
@@ -60,18 +53,20 @@ def read_inputs(spec: Path, data: Path) -> CameraSpec | SensorSpec:
 
 
 def open_steps(
-    spec: CameraSpec | SensorSpec, data: Path, work: Path, say: Progress, extractor: Path | None = None, last: str = "export"
+    spec: CameraSpec | SensorSpec, data: Path, work: Path, say: Progress, extractor: Path | None = None, quick: bool = False
 ) -> Steps:
-    """The steps on the data, as far as the step `last`, with each one's share of the time; imports what is slow."""
+    """The steps on the data to a bundle, with each one's share of the time; imports what is slow."""
     say("loading PyTorch")
     from anomaly.pipeline.kinds import KINDS, open_line
     from anomaly.pipeline.steps import Steps
 
     say("looking for the data")
-    expected = KINDS[spec.kind].steps_s
-    taken = [step for step in expected if step != "pretrain" or extractor is None]
-    shares = {step: expected[step] for step in taken[: taken.index(last) + 1]}
-    return Steps(open_line(spec, data), work, extractor, part(say, LOADING, 1.0), shares)
+    shares = dict(KINDS[spec.kind].steps_s)
+    if extractor is not None:
+        del shares["pretrain"]
+    if quick:
+        shares["variants"] = min(shares.values())
+    return Steps(open_line(spec, data), work, extractor, part(say, LOADING, 1.0), shares=shares, quick=quick)
 
 
 def copy(source: Path, target: Path) -> None:
@@ -88,17 +83,21 @@ def pretrain(
     out_: Annotated[Path, typer.Option("--out", callback=writable_file, help="Where the extractor goes (.safetensors).")],
     work: Work = Path(".anomaly"),
 ) -> None:
-    """Adapt or train the feature extractor on normal data."""
+    """Adapt or train the feature extractor on normal data, in full, and say what that gained. `anomaly fit` only tries a first stretch."""
     parsed = read_inputs(spec, data)
     with progress("pretrain", goes_on=True) as say:
-        steps = open_steps(parsed, data, work, say, last="pretrain")
+        steps = open_steps(parsed, data, work, say)
+        steps.full_pretraining, steps.shares = True, {"pretrain": 1.0}
         copy(steps.pretrain(), out_)
     from anomaly.features.tensors import load_tensors
 
     about = load_tensors(out_)[1]
     out.print(f"extractor: {out_}")
-    for key, value in about.get("adaptation", {}).items():
-        out.print(f"  adaptation, {key.replace('_', ' ')}: {value}")
+    adaptation = about.get("adaptation", {})
+    print_adaptation(adaptation)
+    for key, value in adaptation.items():
+        if key not in ("kept", "why", "gain", "gain_ci95"):  # the reason tells the gain with its interval
+            out.print(f"    {key.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}")
 
 
 @train_app.command()
@@ -107,6 +106,9 @@ def fit(
     data: Data,
     out_: Annotated[Path, typer.Option("--out", callback=writable_file, help="Where the bundle goes (.anomaly).")],
     extractor: Annotated[Path | None, typer.Option(help="An extractor from `anomaly pretrain`; made here when not given.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave the fp16 and int8 variants for later: `anomaly bundle variants` adds them.")
+    ] = False,
     work: Work = Path(".anomaly"),
 ) -> None:
     """Fit a detector on normal data and export it as one bundle."""
@@ -114,14 +116,21 @@ def fit(
     if extractor is not None and not extractor.is_file():
         raise typer.BadParameter(f"{extractor}: no such file", param_hint="--extractor")
     with progress("fit", goes_on=True) as say:
-        steps = open_steps(parsed, data, work, say, extractor)
+        steps = open_steps(parsed, data, work, say, extractor, quick)
         copy(steps.export(), out_)
-    _print_fit(out_, steps)
+    _print_fit(out_, steps, data)
 
 
-def _print_fit(path: Path, steps: Steps) -> None:
+def print_adaptation(found: dict[str, Any]) -> None:
+    """Whether the extractor is one adapted to the normals, and why, with what was gained."""
+    if "kept" in found:
+        out.print(f"  adaptation to the normals {'kept' if found['kept'] else 'not kept'}: {found['why']}")
+
+
+def _print_fit(path: Path, steps: Steps, data: Path) -> None:
     from anomaly.bundle.archive import read_bundle
     from anomaly.data.tables.units import unknown_units
+    from anomaly.pipeline.kinds import KINDS
 
     bundle = read_bundle(path)
     manifest = bundle.manifest
@@ -135,9 +144,9 @@ def _print_fit(path: Path, steps: Steps) -> None:
     if manifest.calibration["threshold_is_extrapolated"]:
         out.print("  note: the threshold rests on a fitted tail, not on counts; more normal data would put it on firm ground")
     out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
-    adaptation = fit_report["extractor"].get("adaptation", {})
-    if "kept" in adaptation:
-        out.print(f"  adaptation to the normals {'kept' if adaptation['kept'] else 'not kept'}: {adaptation['why']}")
+    print_adaptation(fit_report["extractor"].get("adaptation", {}))
+    if steps.quick and KINDS[manifest.kind].has_variants:
+        out.print(f"  without the fp16 and int8 variants; to add them: anomaly bundle variants {path} --data {data}")
     unknown = unknown_units(sensor.unit for sensor in manifest.input.sensors)
     if unknown:
         out.print(f"  note: units that pint does not know, shown as they are written: {', '.join(unknown)}")
@@ -155,6 +164,45 @@ def _print_fit(path: Path, steps: Steps) -> None:
             out.print(f"  {name}: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in care.items()))
     for note in steps.line.notes() if steps.trained else []:
         err.print(f"  {note}")
+
+
+def variants(
+    bundle: BundlePath,
+    data: Data,
+    out_: Annotated[Path | None, typer.Option("--out", callback=writable_file, help="Where it goes; in place when not given.")] = None,
+    extractor: Annotated[Path | None, typer.Option(help="The extractor that the bundle was fitted with, if one was given.")] = None,
+    work: Work = Path(".anomaly"),
+) -> None:
+    """Add the fp16 and int8 variants to a bundle that was fitted with --quick. DATA is what it was fitted on."""
+    from anomaly.bundle.archive import VARIANTS, read_bundle
+
+    before = read_bundle(bundle)
+    check_data(data)
+    target = bundle if out_ is None else out_
+    writable_file(target)
+    with progress("variants", goes_on=True) as say:
+        say("loading PyTorch")
+        from anomaly.pipeline.add_variants import add_variants, judged_variants
+        from anomaly.pipeline.kinds import kind_of
+
+        if not kind_of(before).has_variants:
+            found = None
+        elif judged_variants(before):
+            found = before
+        else:
+            found = add_variants(before, data, work, extractor, target, part(say, 0.1, 1.0))
+    if found is None:
+        out.print(f"{bundle}: a {before.manifest.kind} detector has no variants: its one graph is quick on every machine")
+        return
+    for name, taken in judged_variants(found).items():
+        out.print(f"  {name:18} " + (f"{len(found.members[VARIANTS[name]]) / 1e6:.1f} MB" if taken else "not good enough, left out"))
+    if found is before:
+        out.print(f"{bundle}: has its variants already; nothing was changed")
+        return
+    version = before.manifest.version
+    out.print(f"bundle: {target}  (version {version} as before; hash {found.hash[:12]}, before {before.hash[:12]})")
+    if before.signed:
+        err.print(f"{target}: not signed any more, since its content is another; sign it again: anomaly bundle sign {target} --key KEY")
 
 
 def transfer_spec(

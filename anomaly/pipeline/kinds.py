@@ -41,6 +41,7 @@ class Kind:
     score_file      (bundle, session, file) -> one row a record: record, score, p_value, and more that is worth printing
     report_plots    (bundle, evaluation, data) -> plots for the report
     steps_s         how many seconds each step to a bundle is expected to take on a line of usual size, for the time left
+    has_variants    whether its bundles carry the same graph in other arithmetic
     rank_source     (line, source) -> the figures that a source of transfer is ranked by; None when the kind has no transfer
     learning_curve  (line, draws, progress) -> columns way, normals, seed, auroc; None when the kind has no transfer
     curve_axes      what a learning curve counts, and what it measures
@@ -54,6 +55,7 @@ class Kind:
     score_file: Callable[[Bundle, Session, Path], pd.DataFrame]
     report_plots: Callable[[Bundle, Evaluation, Path], list[Plot]]
     steps_s: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 1.0))
+    has_variants: bool = False
     rank_source: Callable[[Any, Path], dict[str, Any]] | None = None
     learning_curve: Callable[[Any, int, Progress], pd.DataFrame] | None = None
     curve_axes: tuple[str, str] = ("normals", "AUROC")
@@ -142,6 +144,7 @@ KINDS: dict[str, Kind] = {
         score_file=camera.score_file,
         report_plots=camera.report_plots,
         steps_s=dict(zip(STEPS, (10, 10, 1, 2, 5, 5, 15, 3), strict=True)),
+        has_variants=True,
         rank_source=_rank_camera,
         learning_curve=_curve_camera,
         curve_axes=("normals", "image AUROC"),
