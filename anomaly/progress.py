@@ -39,7 +39,7 @@ class Course:
         self.done: float | None = None
         self.total: float | None = None
         self._began = self._moved = clock()
-        self._worked = 0.0  # the share that work was done for, less what was there already
+        self._worked = self._spent = 0.0  # the share that work was done for, less what was there already, and the seconds it took
         self._lock = threading.Lock()
 
     def tell(self, text: str, done: float | None, total: float | None, share: float, step: str = "") -> None:
@@ -57,9 +57,12 @@ class Course:
     def _move(self, share: float, worked: bool) -> None:
         gained = max(0.0, min(1.0, share) - self.share)
         self.share += gained
-        if worked and gained:
-            self._worked += gained
-            self._moved = self.clock()
+        if gained:
+            now = self.clock()
+            if worked:
+                self._worked += gained
+                self._spent += now - self._moved
+            self._moved = now
 
     def words(self) -> str:
         """What is done now, counted where it can be."""
@@ -79,10 +82,10 @@ class Course:
         28.0
         """
         with self._lock:
-            worked, rest, moved = self._worked, 1.0 - self.share, self._moved - self._began
-        if moved < FEWEST_S or worked < FEWEST_SHARE:
+            worked, spent, rest, moved = self._worked, self._spent, 1.0 - self.share, self._moved
+        if spent < FEWEST_S or worked < FEWEST_SHARE:
             return None
-        left = rest * moved / worked - (self.elapsed() - moved)
+        left = rest * spent / worked - (self.clock() - moved)
         return left if left > 0 else None
 
 

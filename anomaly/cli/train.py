@@ -17,7 +17,7 @@ from anomaly.cli.console import err, out
 from anomaly.cli.options import BundlePath, Data, FiguresPath, SpecPath, Work, check_data, check_not_empty, writable_file
 from anomaly.cli.progress import progress
 from anomaly.errors import DataError, SpecError
-from anomaly.progress import Progress, part
+from anomaly.progress import Progress, part, skipped
 
 if TYPE_CHECKING:
     from anomaly.pipeline.steps import Steps
@@ -60,6 +60,7 @@ def open_steps(
     from anomaly.pipeline.kinds import KINDS, open_line
     from anomaly.pipeline.steps import Steps
 
+    skipped(part(say, 0.0, LOADING))  # how long it took to load says nothing about the rest
     say("looking for the data")
     shares = dict(KINDS[spec.kind].steps_s)
     if extractor is not None:
@@ -185,12 +186,13 @@ def variants(
         from anomaly.pipeline.add_variants import add_variants, judged_variants
         from anomaly.pipeline.kinds import kind_of
 
+        skipped(part(say, 0.0, LOADING))
         if not kind_of(before).has_variants:
             found = None
         elif judged_variants(before):
             found = before
         else:
-            found = add_variants(before, data, work, extractor, target, part(say, 0.1, 1.0))
+            found = add_variants(before, data, work, extractor, target, part(say, LOADING, 1.0))
     if found is None:
         out.print(f"{bundle}: a {before.manifest.kind} detector has no variants: its one graph is quick on every machine")
         return
