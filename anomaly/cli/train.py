@@ -6,6 +6,7 @@ PyTorch takes seconds to import, so it is imported only when the spec has been r
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from enum import StrEnum
 from math import isnan
 from pathlib import Path
@@ -20,6 +21,7 @@ from anomaly.errors import DataError, SpecError
 from anomaly.progress import Progress, part, skipped
 
 if TYPE_CHECKING:
+    from anomaly.bundle.archive import Bundle
     from anomaly.pipeline.steps import Steps
     from anomaly.spec import CameraSpec, SensorSpec
 
@@ -119,7 +121,13 @@ def fit(
     with progress("fit", goes_on=True) as say:
         steps = open_steps(parsed, data, work, say, extractor, quick)
         copy(steps.export(), out_)
-    _print_fit(out_, steps, data)
+        say("reading the bundle back")
+        from anomaly.bundle.archive import read_bundle
+        from anomaly.data.tables.units import unknown_units
+
+        bundle = read_bundle(out_)
+        unknown = unknown_units(sensor.unit for sensor in bundle.manifest.input.sensors)
+    _print_fit(bundle, steps, data, unknown)
 
 
 def print_adaptation(found: dict[str, Any]) -> None:
@@ -128,13 +136,10 @@ def print_adaptation(found: dict[str, Any]) -> None:
         out.print(f"  adaptation to the normals {'kept' if found['kept'] else 'not kept'}: {found['why']}")
 
 
-def _print_fit(path: Path, steps: Steps, data: Path) -> None:
-    from anomaly.bundle.archive import read_bundle
-    from anomaly.data.tables.units import unknown_units
+def _print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str]) -> None:
     from anomaly.pipeline.kinds import KINDS
 
-    bundle = read_bundle(path)
-    manifest = bundle.manifest
+    path, manifest = bundle.path, bundle.manifest
     fit_report = manifest.provenance["fit"]
     if not steps.trained:
         out.print("nothing has changed since the last fit: taken from the work folder")
@@ -148,7 +153,6 @@ def _print_fit(path: Path, steps: Steps, data: Path) -> None:
     print_adaptation(fit_report["extractor"].get("adaptation", {}))
     if steps.quick and KINDS[manifest.kind].has_variants:
         out.print(f"  without the fp16 and int8 variants; to add them: anomaly bundle variants {path} --data {data}")
-    unknown = unknown_units(sensor.unit for sensor in manifest.input.sensors)
     if unknown:
         out.print(f"  note: units that pint does not know, shown as they are written: {', '.join(unknown)}")
     suspects = sorted(fit_report.get("suspects", {}).items(), key=lambda item: -item[1])
