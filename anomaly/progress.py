@@ -55,13 +55,12 @@ class Course:
             self._move(share, worked)
 
     def _move(self, share: float, worked: bool) -> None:
-        gained = max(0.0, min(1.0, share) - self.share)
+        gained, now = max(0.0, min(1.0, share) - self.share), self.clock()
         self.share += gained
-        if gained:
-            now = self.clock()
-            if worked:
-                self._worked += gained
-                self._spent += now - self._moved
+        if gained and worked:
+            self._worked += gained
+            self._spent += now - self._moved
+        if gained or not worked:
             self._moved = now
 
     def words(self) -> str:
@@ -136,7 +135,7 @@ def finished(progress: Progress) -> None:
 
 
 def skipped(progress: Progress) -> None:
-    """All of it was there already, or is not needed."""
+    """All of it was there already, or says nothing about how long the rest takes, as the loading of libraries."""
     if isinstance(progress, Part):
         progress.course.jump(progress.stop, worked=False)
 

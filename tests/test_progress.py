@@ -56,6 +56,16 @@ def test_what_was_there_already_says_nothing_about_the_pace() -> None:
     assert abs(left - 4.0) < 1e-9  # export is as long as fit was
 
 
+def test_loading_says_nothing_about_the_pace() -> None:
+    clock = Clock()
+    course = Course(clock)
+    clock.now = 6.0
+    skipped(part(Part(course), 0.0, 0.0))
+    clock.now = 8.0
+    Part(course)("files", 50, 100)
+    assert course.left() == 2.0
+
+
 def test_a_part_of_a_part() -> None:
     course = Course()
     inner = part(parts(Part(course), {"a": 1, "b": 3})["b"], 0.5, 1.0)

@@ -12,7 +12,7 @@ from anomaly.cli.console import err, out
 from anomaly.cli.options import BundlePath, Data, FiguresPath, Provider, ProviderName, check_not_empty, writable_file
 from anomaly.cli.progress import progress
 from anomaly.errors import DataError
-from anomaly.progress import part
+from anomaly.progress import part, skipped
 
 if TYPE_CHECKING:
     from anomaly.bundle.archive import Bundle
@@ -53,6 +53,7 @@ def evaluate(
         say("loading what judges")
         from anomaly.pipeline.assess import evaluate_bundle, report_on
 
+        skipped(part(say, 0.0, 0.0))
         evaluation = evaluate_bundle(opened, session, data, layout, part(say, 0.0, 0.9))
         if report is not None:
             part(say, 0.9, 1.0)("report")
@@ -93,14 +94,15 @@ def score(
         say("loading what scores")
         from anomaly.pipeline.assess import score_paths
 
+        skipped(part(say, 0.0, 0.0))
         frame, rejected = score_paths(opened, session, paths, say)
     for reason in rejected:
         err.print(f"set aside: {reason}")
     if json_ is not None:
         write_text(json_, frame.to_json(orient="records", indent=1))
     if csv_ is not None:
-        with replacing(csv_) as part:
-            frame.to_csv(part, index=False)
+        with replacing(csv_) as written:
+            frame.to_csv(written, index=False)
     if json_ is None and csv_ is None:
         for row in frame.itertuples():
             out.print(f"{row.record}  score {row.score:.4g}  p {row.p_value:.3g}{'  FLAGGED' if row.flagged else ''}")
