@@ -14,6 +14,38 @@ from anomaly.cli.progress import progress
 data_app = typer.Typer()
 
 
+@data_app.command()
+def inspect(
+    data: Annotated[Path, typer.Argument(help="A table, a folder of tables, or a folder of pictures.")],
+    spec: Annotated[Path | None, typer.Option(help="A sensor spec, for what its [input] says of the tables.")] = None,
+) -> None:
+    """Read data as `fit` would, and tell in a page what was found: how it is written, gaps, and each sensor's readings."""
+    from anomaly.data.files import PICTURES, looks_like, walk_files
+    from anomaly.errors import DataError
+
+    if not data.exists():
+        raise DataError(f"{data}: no such file or folder; name a table, a folder of tables, or a folder of pictures")
+    if looks_like(data) == "pictures":
+        count = sum(1 for _ in walk_files(data, PICTURES)) if data.is_dir() else 1
+        out.print(f"{data}: {count} pictures: anomaly fit specs/camera.toml --data {data}", markup=False)
+        return
+    from anomaly.data.tables.files import find_tables, read_normals, table_schema
+    from anomaly.data.tables.profile import describe_tables
+    from anomaly.spec import SensorInput, SensorSpec, read_spec
+
+    asked = read_spec(spec) if spec is not None else None
+    wanted = asked.input if isinstance(asked, SensorSpec) else SensorInput()
+    train, test = find_tables(data)
+    tables = read_normals(train, table_schema(wanted), wanted.train_rows)
+    if test:
+        out.print(f"{len(train)} to learn from, {len(test)} to test on: {', '.join(path.name for path in test)}", markup=False)
+    for line in [*describe_tables(tables), *(note for table in tables for note in table.report.notes)]:
+        out.print(line, markup=False, soft_wrap=True)
+    for table in tables:
+        for name, label in table.labels.items():
+            out.print(f"label {name!r} in {table.path.name}: {int((label > 0).sum())} of {len(label)} rows", markup=False)
+
+
 def writable_table(path: Path) -> Path:
     """The path of the table, or a folder where the source becomes several tables."""
     return path if path.is_dir() else writable_file(path) or path

@@ -44,13 +44,40 @@ Source = Annotated[Path, typer.Argument(help="The other line: its bundle, an ext
 Normals = Annotated[Path | None, typer.Option(help="The other line's normal data; several ways need it.")]
 
 
+MADE_FOR = {"camera": "pictures", "sensor": "readings"}
+FITTING = {"pictures": "a folder of pictures: use specs/camera.toml", "readings": "a table of readings: use specs/sensor.toml"}
+
+
+def check_fits(data: Path, kind: str) -> None:
+    """Raise DataError when there is no data, or what a spec of another kind is made for."""
+    from anomaly.data.files import looks_like
+
+    check_data(data)
+    found = looks_like(data)
+    if found and kind in MADE_FOR and found != MADE_FOR[kind]:
+        raise DataError(f"{data}: this looks like {FITTING[found]}; the spec given is for a {kind}")
+
+
+def check_spec_is_a_file(spec: Path) -> None:
+    """Raise SpecError for a folder, or data, in the place of the spec."""
+    from anomaly.data.files import looks_like
+
+    found = looks_like(spec) if spec.exists() and spec.suffix.lower() != ".toml" else ""
+    if found or spec.is_dir():
+        what = (
+            f"this looks like {FITTING[found]}" if found else "this is a folder: give a spec such as specs/sensor.toml or specs/camera.toml"
+        )
+        raise SpecError(f"{spec}: {what}, and name the data with --data")
+
+
 def read_inputs(spec: Path, data: Path) -> CameraSpec | SensorSpec:
     """The spec. Raises SpecError for a bad one, DataError when there is no data, both before anything slow is imported."""
     from anomaly.spec import check_paths, read_spec
 
+    check_spec_is_a_file(spec)
     parsed = read_spec(spec)
     check_paths(spec, parsed)
-    check_data(data)
+    check_fits(data, parsed.kind)
     return parsed
 
 
@@ -259,7 +286,7 @@ def transfer(
 ) -> None:
     """Fit a detector that starts from another line, and say whether that helped."""
     parsed = transfer_spec(spec, source, method.value, normals, faults, source_faults)
-    check_data(data)
+    check_fits(data, parsed.kind)
     with progress("transfer", goes_on=True) as say:
         steps = open_steps(parsed, data, work, say)
         copy(steps.export(), out_)
@@ -328,7 +355,7 @@ def curve(
     if method in (Method.auto, Method.tradaboost):
         raise typer.BadParameter("name one way; auto and tradaboost are not curves of one way", param_hint="--method")
     parsed = transfer_spec(spec, source, method.value, normals)
-    check_data(data)
+    check_fits(data, parsed.kind)
     with progress("curve") as say:
         from anomaly.atomic import replacing
         from anomaly.evaluation.report.curve import curve_table, write_curve

@@ -40,6 +40,24 @@ def find_files(folder: Path, suffixes: Collection[str] | None = None, *, deep: b
     return sorted(p for p in here if is_data_name(p.name) and (suffixes is None or p.suffix.lower() in suffixes) and p.is_file())
 
 
+def looks_like(path: Path) -> str:
+    """What a path holds by its names: "pictures" or "readings", "" where that does not show. A list of pictures is pictures.
+
+    Reads no more than the first line of a file, and nothing slow is imported.
+    """
+    if path.is_dir():
+        kinds = {"pictures" if file.suffix.lower() in PICTURES else "readings" for file in walk_files(path, PICTURES | TABLES)}
+        return next(iter(kinds)) if len(kinds) == 1 else ""
+    suffix = path.suffix.lower()
+    if suffix in PICTURES:
+        return "pictures"
+    if suffix not in (".csv", ".tsv") or not path.is_file():
+        return "readings" if suffix in (".xlsx", ".xlsm") else ""
+    with path.open("rb") as stream:
+        head = stream.readline(65_536).lower().replace(b"\x00", b"")
+    return "" if b"image" in head else "readings"
+
+
 def find_folders(folder: Path) -> list[Path]:
     """Subfolders that may hold data, in name order; none when there is no such folder."""
     here = folder.iterdir() if folder.is_dir() else ()

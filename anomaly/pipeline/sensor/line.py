@@ -16,6 +16,7 @@ from anomaly.calibration.dependence import extremal_index
 from anomaly.data.records import fingerprint
 from anomaly.data.tables.dialect.find import to_store
 from anomaly.data.tables.files import find_tables, label_of, table_schema, window_of
+from anomaly.data.tables.profile import describe_tables
 from anomaly.data.tables.reader import read_table
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_tables
 from anomaly.evaluation.transfer import LEAST_GAIN, Comparison, compare
@@ -74,7 +75,8 @@ class SensorLine:
         return fingerprint(self.test_paths, self.root) if self.test_paths else ""
 
     def notes(self) -> list[str]:
-        return [note for table in self.readings.tables for note in table.report.notes[:5]]
+        tables = self.readings.tables
+        return [*describe_tables(tables), *(note for table in tables for note in table.report.notes[:5])]
 
     def subset(self, start: int, count: int, transfer: Transfer) -> SensorLine:
         """The same line with this transfer, of whose normal rows only `count` from the `start`-th on are known."""

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anomaly.data.tables.dialect.cells import MISSING, decoded, number_pattern
-from anomaly.data.tables.dialect.formats import could_be_time, find_time
+from anomaly.data.tables.dialect.formats import could_be_time, find_time, is_moment
 from anomaly.data.tables.dialect.load import EXCEL, PARQUET, RawTable, check_file, is_typed, load, text_of
 from anomaly.errors import DataError
 from anomaly.schema import Dialect
@@ -195,11 +195,11 @@ def _likeness(rows: list[list[str]]) -> float:
 
 
 def _reads(cell: str) -> bool:
-    return bool(_NUMBERLIKE.match(cell)) or cell.lower() in MISSING or could_be_moment(cell)
+    return bool(_NUMBERLIKE.match(cell)) or cell.lower() in MISSING or is_moment(cell)
 
 
 def could_be_moment(cell: str) -> bool:
-    """Whether a cell holds a date or a time of day."""
+    """Whether a cell begins with a date or a time of day."""
     return bool(_MOMENT.match(cell))
 
 

@@ -79,6 +79,15 @@ def clock_format(cell: str) -> str | None:
     return form
 
 
+def is_moment(cell: str) -> bool:
+    """Whether the whole of a cell is a date or a time of day.
+
+    >>> [is_moment(cell) for cell in ("05.01.2026 12:00", "12:30", "05.01.2026 12:00;flow")]
+    [True, True, False]
+    """
+    return clock_format(cell) is not None or format_of(cell, _DAY_FIRST) is not None
+
+
 def _date_format(cell: str, order: str) -> tuple[str, str] | None:
     """(format of the date, what follows it)."""
     found = _DATE.match(cell)

@@ -1,0 +1,144 @@
+"""What tables of readings hold, told in a page before anything is learnt from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.data.tables.dialect.times import EPOCHS
+from anomaly.data.tables.reader import SensorTable
+from anomaly.schema import Dialect
+
+FROZEN_ROWS, FROZEN_SHARE = 30, 0.02  # a sensor that otherwise moves stands still for so many rows, and this share of them
+DRIFTS = 3.0  # the last tenth of a record lies so many usual spreads away from its first
+MANY_GAPS = 3  # gaps named at most
+_MARKS = {"\t": "tab", " ": "space", "\u00a0": "space", "\u202f": "space", "": "none"}
+_EPOCH_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+
+def describe_dialect(dialect: Dialect) -> str:
+    """How a table is cut into numbers, in one line.
+
+    >>> describe_dialect(Dialect(encoding="utf-8", delimiter=";", decimal=",", skip_rows=2, units_rows=1, missing=("defekt",)))
+    "UTF-8, cells between ';', decimal comma, 2 lines before the header, 1 under it; no reading: 'defekt'"
+    """
+    if dialect.delimiter is None:
+        return "cells have types of their own"
+    parts = ["UTF-8" if dialect.encoding in ("utf-8", "ascii") else str(dialect.encoding)]
+    parts.append(f"cells between {_MARKS.get(dialect.delimiter, repr(dialect.delimiter))}")
+    parts.append("decimal comma" if dialect.decimal == "," else "decimal point")
+    if dialect.thousands:
+        parts.append(f"thousands set off by {_MARKS.get(dialect.thousands, repr(dialect.thousands))}")
+    if dialect.skip_rows:
+        parts.append(f"{dialect.skip_rows} line{'s' if dialect.skip_rows > 1 else ''} before the header")
+    if dialect.units_rows:
+        parts.append(f"{dialect.units_rows} under it")
+    words = f"; no reading: {', '.join(map(repr, dialect.missing))}" if dialect.missing else ""
+    guess = "; not UTF-8, so taken for cp1252: where names look odd, set [input] encoding" if dialect.encoding == "cp1252" else ""
+    return ", ".join(parts) + words + guess
+
+
+def describe_time(dialect: Dialect, tables: Sequence[SensorTable]) -> str:
+    """Which column holds the time, in which format, and from when to when."""
+    forms = [f"{_EPOCH_WORDS[form]} since 1970" if form in EPOCHS else form for form in dialect.time_format]
+    form = dialect.time_format[0] if dialect.time_format else ""
+    order = ""
+    if "%d" in form and "%m" in form and not form.startswith("%Y"):
+        order = " (day first)" if form.index("%d") < form.index("%m") else " (month first)"
+    zone = f"local time of {dialect.zone}" if dialect.zone else "UTC where none is named"
+    first, last = (f"{_moment(pick(table.times[at] for table in tables))}" for pick, at in ((min, 0), (max, -1)))
+    return (
+        f"{' + '.join(dialect.time)} as {' or '.join(forms) or 'times'}{order}, {zone}: {first} to {last}, every {tables[0].period_s:g} s"
+    )
+
+
+def _moment(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:g} s"
+
+
+def describe_tables(tables: Sequence[SensorTable]) -> list[str]:
+    """The page: dialect, time, rows and gaps, a line a sensor, and what a person should look at. `tables` are of one machine."""
+    dialect = tables[0].dialect
+    values = np.concatenate([table.values for table in tables]).astype(np.float64)
+    values += np.array([channel.offset for channel in tables[0].channels])
+    lines = [f"read as: {describe_dialect(dialect)}", f"time: {describe_time(dialect, tables)}", *_rows_and_gaps(tables)]
+    width = max(len(channel.name) for channel in tables[0].channels)
+    for index, channel in enumerate(tables[0].channels):
+        column = values[:, index]
+        known = column[np.isfinite(column)]
+        remarks = [f"{np.isnan(column).mean():.1%} missing"] if np.isnan(column).any() else []
+        remarks += sensor_remarks(column, [table.values[:, index] for table in tables])
+        twin = next(
+            (other.name for i, other in enumerate(tables[0].channels[:index]) if np.array_equal(values[:, i], column, equal_nan=True)), ""
+        )
+        remarks += [f"the same as {twin}"] if twin else []
+        remarks += [f"held for {channel.hold_s:g} s"] if channel.hold_s else []
+        remarks += [f"less {channel.offset:.10g}"] if channel.offset else []
+        span = f"{known.min():.6g} to {known.max():.6g}, median {np.median(known):.6g}" if len(known) else "no reading"
+        lines.append(f"  {channel.name:{width}}  {span} {channel.unit}".rstrip() + (f"; {', '.join(remarks)}" if remarks else ""))
+    return lines
+
+
+def _rows_and_gaps(tables: Sequence[SensorTable]) -> list[str]:
+    steps = np.concatenate([np.diff(table.times) for table in tables])
+    rows, period = sum(len(table.times) for table in tables), tables[0].period_s
+    near = steps[steps <= tables[0].max_gap_s]
+    jitter = float(np.quantile(np.abs(near - period), 0.95)) if len(near) else 0.0
+    files = f" in {len(tables)} files" if len(tables) > 1 else ""
+    learnt = sum(int(table.usable.sum()) for table in tables)
+    lines = [f"rows: {rows}{files}, {learnt} to learn from; 95 % of steps within {jitter:.3g} s of {period:g} s"]
+    gaps = [
+        (float(step), float(table.times[at]))
+        for table in tables
+        for at, step in enumerate(np.diff(table.times))
+        if step > table.max_gap_s
+    ]  # fmt: skip
+    if gaps:
+        named = ", ".join(f"{step:g} s after {_moment(at)}" for step, at in sorted(gaps, reverse=True)[:MANY_GAPS])
+        lines.append(f"gaps: {len(gaps)} longer than {tables[0].max_gap_s:g} s, which no window spans; the longest {named}")
+    return lines
+
+
+def sensor_remarks(column: NDArray[np.float64], parts: Sequence[NDArray[np.float32]]) -> list[str]:
+    """What stands out in one sensor's readings (n,), which come from several tables.
+
+    >>> column = np.arange(100) % 2.0
+    >>> sensor_remarks(column, [column.astype(np.float32)])
+    ['only 0 and 1: a switch, or a label to name in [input] labels']
+    """
+    known = column[np.isfinite(column)]
+    if not len(known):
+        return []
+    distinct = np.unique(known)
+    if len(distinct) == 1:
+        return ["constant"]
+    if len(distinct) == 2 and set(distinct) == {0.0, 1.0}:
+        return ["only 0 and 1: a switch, or a label to name in [input] labels"]
+    remarks = []
+    still, where = max((_longest_still(part) for part in parts), default=(0, 0))
+    moving = float(np.mean(np.diff(known) != 0))
+    if still >= max(FROZEN_ROWS, FROZEN_SHARE * len(column)) and moving > 0.5:
+        remarks.append(f"frozen for {still} rows from row {where + 1}")
+    tenth = len(known) // 10
+    if tenth >= 20:
+        first, last = known[:tenth], known[-tenth:]
+        spread = 1.4826 * np.median([np.median(np.abs(chunk - np.median(chunk))) for chunk in np.array_split(known, 10)])
+        if spread > 0 and abs(np.median(last) - np.median(first)) > DRIFTS * spread:
+            remarks.append(f"drifts from {np.median(first):.4g} to {np.median(last):.4g}")
+    return remarks
+
+
+def _longest_still(part: NDArray[np.float32]) -> tuple[int, int]:
+    """(rows, first of them) of the longest stretch without a change."""
+    if not len(part):
+        return 0, 0
+    change = np.flatnonzero(np.append(True, np.diff(part) != 0))
+    lengths = np.diff(np.append(change, len(part)))
+    best = int(np.argmax(lengths))
+    return int(lengths[best]), int(change[best])
