@@ -1,8 +1,14 @@
 """One error hierarchy. A message says what happened, where, and what to do."""
 
+from anomaly.names import printable
+
 
 class AnomalyError(Exception):
     """Root of every error this package raises on purpose; the command line prints it without a traceback."""
+
+    def __str__(self) -> str:
+        """The message; a file name in it that is not UTF-8 is escaped, so that any terminal, log and store takes it."""
+        return printable(super().__str__())
 
 
 class SpecError(AnomalyError):

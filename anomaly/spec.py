@@ -94,6 +94,7 @@ Side = Annotated[int, Field(ge=64, le=2048)]
 class CameraInput(Part):
     size: tuple[Side, Side] = Field((256, 256), description="pixels after the resize in the graph, (high, wide); one number is both")
     color: Literal["auto", "gray", "rgb"] = "auto"
+    bits: Annotated[int, Field(ge=8, le=16)] | None = Field(None, description="of a 16-bit file that the camera uses; found when not given")
     roi: tuple[Rectangle, ...] = Field((), description="rectangles to look at, all of the picture when not given")
 
     @field_validator("size", mode="before")

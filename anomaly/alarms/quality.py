@@ -25,6 +25,7 @@ CONDITIONS = {
     "silent": Settings(threshold=0.5),
     "frozen": Settings(threshold=0.5),
     "rubbish": Settings(threshold=0.5),
+    "range": Settings(threshold=0.5),
     "provider": Settings(threshold=0.5),
 }
 Kept = Mapping[str, tuple[State, str | None]]  # condition -> its state, and the id of its open alarm
@@ -34,7 +35,7 @@ Kept = Mapping[str, tuple[State, str | None]]  # condition -> its state, and the
 class Seen:
     """What one turn showed of a source: words for what is wrong, "" where nothing is; counts of records read and set aside.
 
-    `frozen` is None where no record came, so that nothing is known of it.
+    `frozen` and `beyond` (values beyond the range that the detector was fitted to) are None where no record came, so that nothing is known.
     """
 
     records: int = 0
@@ -42,6 +43,7 @@ class Seen:
     trouble: str = ""
     frozen: str | None = None
     provider: str = ""
+    beyond: str | None = None
 
 
 class Quality:
@@ -88,6 +90,8 @@ class Quality:
         found["silent"] = f"no record for {self._silent_after_s:g} s" if silent else ""
         if seen.frozen is not None:
             found["frozen"] = seen.frozen
+        if seen.beyond is not None:
+            found["range"] = seen.beyond
         if seen.records or seen.rejected:
             self._recent.extend([False] * min(seen.records, BAD_DATA_OF) + [True] * min(seen.rejected, BAD_DATA_OF))
             bad = sum(self._recent)

@@ -60,6 +60,8 @@ def evaluate(
             report_on(opened, evaluation, data, report)
     for reason in evaluation.rejected[:10]:
         err.print(f"set aside: {reason}")
+    for note in evaluation.notes[:10]:
+        err.print(f"note: {note}")
     if json_ is not None:
         write_text(json_, json.dumps(evaluation.figures, indent=1, sort_keys=True) + "\n")
     if report is not None:
@@ -98,6 +100,8 @@ def score(
         frame, rejected = score_paths(opened, session, paths, say)
     for reason in rejected:
         err.print(f"set aside: {reason}")
+    for note in frame["note"].dropna()[:10] if "note" in frame else ():
+        err.print(f"note: {note}")
     if json_ is not None:
         write_text(json_, frame.to_json(orient="records", indent=1))
     if csv_ is not None:

@@ -9,17 +9,19 @@ from pathlib import Path
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 TABLES = frozenset({".csv", ".tsv", ".parquet", ".pq", ".xlsx", ".xlsm"})
 _LEFTOVERS = frozenset({  # in lower case: what operating systems and file servers leave in folders that people share
-    "__macosx", "@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini",
+    "__macosx", "@eadir", "@tmp", "@sharebin", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "$recycle.bin",
+    "system volume information", "found.000", "lost.dir", "lost+found", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini",
 })  # fmt: skip
 
 
 def is_data_name(name: str) -> bool:
-    """Whether a file or folder of this name may hold data: names that begin with a dot and leftovers of file servers never do.
+    """Whether a file or folder of this name may hold data: names that begin with a dot, owner files of office
+    programs (~$…) and leftovers of operating systems and file servers never do.
 
-    >>> [is_data_name(name) for name in ("001.png", "._001.png", ".ipynb_checkpoints", "@eaDir", "Thumbs.db")]
-    [True, False, False, False, False]
+    >>> [is_data_name(name) for name in ("001.png", "._001.png", ".ipynb_checkpoints", "@eaDir", "Thumbs.db", "~$list.csv")]
+    [True, False, False, False, False, False]
     """
-    return not name.startswith(".") and name.lower() not in _LEFTOVERS
+    return not name.startswith((".", "~$")) and name.lower() not in _LEFTOVERS
 
 
 def walk_files(folder: Path, suffixes: Collection[str] | None = None) -> Iterator[Path]:

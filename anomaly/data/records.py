@@ -54,5 +54,5 @@ def fingerprint(paths: Iterable[Path], root: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
         name = path.relative_to(root).as_posix() if path.is_relative_to(root) else path.name
-        digest.update(f"{name}\0{sha256_file(path)}\n".encode())
+        digest.update(f"{name}\0{sha256_file(path)}\n".encode(errors="surrogateescape"))  # a name need not be UTF-8
     return digest.hexdigest()

@@ -27,6 +27,7 @@ from anomaly.edge.runtime.session import ORDER, Session
 from anomaly.edge.sources.base import Poll, Source
 from anomaly.edge.sources.uri import open_source
 from anomaly.errors import StoreError
+from anomaly.names import record_name
 
 POLL_S = 0.05
 STORE_RETRY_S = 5.0
@@ -116,6 +117,8 @@ class Monitor:
         self.totals.dropped += poll.dropped
         if not once:
             events += self._quality.look(self._seen(poll), self.clock())
+        elif poll.beyond:
+            self.say(poll.beyond)
         if poll.records or poll.rejected or events:
             self._handle(poll, events, stop, once)
         return poll
@@ -248,7 +251,8 @@ class Monitor:
         frozen = None
         if poll.records:
             self._repeats, frozen = self._kind.find_frozen(self._repeats, poll.records, self.bundle.manifest.input)
-        return Seen(len(poll.records), len(poll.rejected), poll.trouble, frozen, self.session.degraded or self._lost_provider)
+        beyond = poll.beyond if poll.records else None
+        return Seen(len(poll.records), len(poll.rejected), poll.trouble, frozen, self.session.degraded or self._lost_provider, beyond)
 
     def _compare_provider(self) -> str:
         """Words when this line ran on a GPU at its last start and cannot now; else today's provider is remembered."""
@@ -288,7 +292,7 @@ class Monitor:
                 self.aside.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(item.path, self.aside / item.id.replace("/", "__"))
             except OSError as error:
-                self.say(f"{item.path}: could not be kept aside ({error.strerror}); its reason is in the store")
+                self.say(f"{record_name(item.path)}: could not be kept aside ({error.strerror}); its reason is in the store")
 
 
 def open_monitor(

@@ -26,7 +26,8 @@ Role = Literal["champion", "challenger"]
 POLL_S = 5.0
 TIMEOUT_S = 30.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.anomaly")
-_SAME = ("name", "dtype", "channels", "window", "context", "period_s", "mode_column")  # of the input, for a swap while running
+# Of the input, for a swap while running.
+_SAME = ("name", "dtype", "channels", "significant_bits", "window", "context", "period_s", "mode_column")
 
 
 @dataclass(frozen=True)

@@ -8,41 +8,47 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
 
-from anomaly.data.pictures.reading import Color, Picture, read_image, read_mask
+from anomaly.data.pictures.reading import Picture, PictureFormat, read_picture
 from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import stretch_lengths, windows_at
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation import metrics
+from anomaly.evaluation.pixels import PixelFigures
 from anomaly.evaluation.vus import vus
 from anomaly.progress import Progress, counted, part, silent
 
 Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
 BATCH_VALUES = 1 << 22  # readings scored at a time
-MAP_SIDE = 256  # pixel figures are taken at this size, masks and maps alike
+SHOWN = 6  # pictures of a kind that a report shows
 
 
 @dataclass
 class Evaluation:
-    """What an evaluation found: `figures` for the JSON, `records` a row a record, `maps` by record id, `rejected` records with reasons."""
+    """What an evaluation found: `figures` for the JSON, `records` a row a record, `rejected` records with reasons.
+
+    `maps` by record id are those of the pictures that a report shows, and `paths` where all pictures lie. `notes`: what a person should
+    know of how the data was read.
+    """
 
     figures: dict[str, Any]
     records: pd.DataFrame
     maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)
+    paths: dict[str, Path] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def evaluate_pictures(
     run: Run,
     pictures: Sequence[Picture],
-    color: Color,
-    deep: bool,
+    form: PictureFormat,
     p: float,
     score_threshold: float | None = None,
     progress: Progress = silent,
@@ -50,29 +56,49 @@ def evaluate_pictures(
     """Score labelled pictures one by one and compute image and pixel figures.
 
     `run` takes raw pictures (1, H, W, C) and gives (score (1,), p_value (1,), map (1, h, w)). A picture is flagged when its p-value is at
-    or below `p`; `score_threshold` is only written down. Pictures that cannot be read
-    are listed as rejected. Raises DataError when none can.
+    or below `p`; `score_threshold` is only written down. Pictures that cannot be read are listed as rejected; masks that cannot be used are
+    named in the notes and leave their picture out of the pixel figures. Raises DataError when no picture can be read.
     """
-    rows, maps, rejected = [], {}, []
+    rows, rejected, notes = [], [], []
+    pixels, shown = PixelFigures(), Shown()
     for picture in counted(pictures, part(progress, 0.0, 0.7), "labelled pictures"):
         try:
-            raw = read_image(picture.path, color, deep=deep)
+            raw, note = read_picture(picture.path, form)
         except RecordError as error:
             rejected.append(str(error))
             continue
+        notes += [note] if note else []
         score, p_value, detail = run(raw[None])
         rows.append((picture.id, picture.defect or "good", float(score[0]), float(p_value[0])))
-        maps[picture.id] = detail[0]
+        shown.add(picture, float(score[0]), detail[0])
+        pixels.add(picture, (raw.shape[0], raw.shape[1]), detail[0])
     if not rows:
         raise DataError("none of the pictures could be read:\n" + "\n".join(rejected[:5]))
     records = pd.DataFrame(rows, columns=["id", "label", "score", "p_value"])
     records["flagged"] = records["p_value"] <= p
     part(progress, 0.7, 1.0)("figures with intervals")
-    figures = _picture_figures(records, p, score_threshold)
-    read = {row[0] for row in rows}
-    figures |= _pixel_figures([q for q in pictures if q.id in read], maps)
+    figures = _picture_figures(records, p, score_threshold) | pixels.result()
     figures["rejected"] = len(rejected)
-    return Evaluation(figures, records, maps, rejected)
+    paths = {picture.id: picture.path for picture in pictures}
+    return Evaluation(figures, records, shown.maps(), rejected, paths, [*notes, *pixels.notes()])
+
+
+class Shown:
+    """The maps that a report shows, and no others: of defects and good parts that rank highest, and of defects that rank lowest."""
+
+    def __init__(self) -> None:
+        self._best: dict[str, list[tuple[float, str, NDArray[np.float32]]]] = {"defect": [], "missed": [], "good": []}
+
+    def add(self, picture: Picture, score: float, detail: NDArray[np.float32]) -> None:
+        """Keep a picture's map while it is among the first of its group."""
+        places = {"good": score} if picture.defect is None else {"defect": score, "missed": -score}
+        for group, rank in places.items():
+            kept = sorted([*self._best[group], (rank, picture.id, detail)], key=lambda item: -item[0])
+            self._best[group] = kept[:SHOWN]
+
+    def maps(self) -> dict[str, NDArray[np.float32]]:
+        """Those kept, by record id."""
+        return {name: detail for group in self._best.values() for _, name, detail in group}
 
 
 def without_duplicates(records: pd.DataFrame, near: dict[str, str]) -> dict[str, Any]:
@@ -124,32 +150,6 @@ def _with_intervals(
     for name in figures:
         intervals[name] = metrics.interval(lambda rows, n=name: metrics.decisions(labels[rows], flagged[rows]).get(n), groups, rng, 200)  # type: ignore[misc]
     return figures
-
-
-def _pixel_figures(pictures: Sequence[Picture], maps: dict[str, NDArray[np.float32]]) -> dict[str, Any]:
-    """pixel_auroc and pixel_aupro over good pictures and those whose defect has a mask."""
-    if not any(q.mask for q in pictures):
-        return {}
-    masks, scored = pixels(pictures, maps)
-    labels, scores = np.concatenate([m.ravel() for m in masks]), np.concatenate([s.ravel() for s in scored])
-    return {"pixel_auroc": metrics.auroc(labels, scores.astype(np.float64)), "pixel_aupro": metrics.aupro(masks, scored)}
-
-
-def pixels(pictures: Sequence[Picture], maps: dict[str, NDArray[np.float32]]) -> tuple[list[NDArray[np.bool_]], list[NDArray[np.float32]]]:
-    """Masks and maps, pairwise, in one size, of good pictures (an empty mask) and those whose defect has a mask."""
-    masks, scored = [], []
-    for picture in (q for q in pictures if q.defect is None or q.mask is not None):
-        scored.append(_resized(maps[picture.id]))
-        if picture.mask is None:
-            masks.append(np.zeros((MAP_SIDE, MAP_SIDE), dtype=bool))
-        else:
-            mask = Image.fromarray(read_mask(picture.mask).astype(np.uint8) * 255)
-            masks.append(np.asarray(mask.resize((MAP_SIDE, MAP_SIDE), Image.Resampling.NEAREST)) > 127)
-    return masks, scored
-
-
-def _resized(one: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(Image.fromarray(one).resize((MAP_SIDE, MAP_SIDE), Image.Resampling.BILINEAR))
 
 
 def score_table(run: Run, table: SensorTable, rows: int, context: int = 0, first_row: int = 0, progress: Progress = silent) -> pd.DataFrame:

@@ -41,7 +41,7 @@ def stamp_of(files: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(files):
         found = path.stat()
-        digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\n".encode())
+        digest.update(f"{path}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -41,14 +41,15 @@ def is_outlier(scores: Tensor) -> Tensor:
     return mask
 
 
-def fit_trimmed(fit: Callable[[list[Tensor]], FittedBanks], features: list[Tensor], leave_out: bool = True) -> Trimmed:
+def fit_trimmed(fit: Callable[[list[Tensor], Tensor], FittedBanks], features: list[Tensor], leave_out: bool = True) -> Trimmed:
     """Trimmed fit: fit on maps (N, C_s, h_s, w_s) a stage, leave outliers out and fit again, three times at most.
 
-    No more than a third of the pictures is ever left out. With `leave_out` off none is: the outliers of the one fit are marked only.
+    `fit` is also told which of the pictures it is given, (M,) int64. No more than a third of them is ever left out. With `leave_out` off
+    none is: the outliers of the one fit are marked only.
     """
     count = features[0].shape[0]
     kept = torch.ones(count, dtype=torch.bool)
-    fitted = fit(features)
+    fitted = fit(features, torch.arange(count))
     if not leave_out:
         return Trimmed(fitted, fitted.held_out, fitted.maps, is_outlier(fitted.held_out))
     for _ in range(ROUNDS):
@@ -56,7 +57,7 @@ def fit_trimmed(fit: Callable[[list[Tensor]], FittedBanks], features: list[Tenso
         if not found.any() or int(kept.sum() - found.sum()) < count * 2 / 3:
             break
         kept[kept.nonzero()[:, 0][found]] = False
-        fitted = fit([maps[kept] for maps in features])
+        fitted = fit([maps[kept] for maps in features], kept.nonzero()[:, 0])
     held_out, maps = torch.empty(count), torch.empty(count, *fitted.maps.shape[1:])
     held_out[kept], maps[kept] = fitted.held_out, fitted.maps
     if not kept.all():

@@ -20,7 +20,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from anomaly.atomic import write_text
-from anomaly.data.pictures.layouts import near_duplicates
+from anomaly.data.pictures.repeats import near_duplicates
 from anomaly.features.build import build_camera_extractor
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.scorers.build import fit_camera_scorer
@@ -40,7 +40,7 @@ def scores(fitted: FittedBanks, features: list[Tensor], rows: np.ndarray) -> np.
 def measure(spec: CameraSpec, root: Path, seeds: int) -> list[dict[str, Any]]:
     """One row a share and seed."""
 
-    def fit(features: list[Tensor]) -> FittedBanks:
+    def fit(features: list[Tensor], _: Tensor | None = None) -> FittedBanks:
         return fit_camera_scorer(spec, features, torch.Generator().manual_seed(0))
 
     line = CameraLine(spec, root)

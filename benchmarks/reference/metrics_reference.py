@@ -19,9 +19,10 @@ import numpy as np
 from anomaly.atomic import write_text
 from anomaly.bundle.archive import read_bundle
 from anomaly.data.pictures.layouts import find_pictures
+from anomaly.data.pictures.reading import format_of, read_picture
 from anomaly.edge.runtime.session import Session
-from anomaly.evaluation.figures import evaluate_pictures, pixels
-from anomaly.pipeline.camera.bundle import bundle_color
+from anomaly.evaluation.figures import evaluate_pictures
+from anomaly.evaluation.pixels import resize_map, shrink_mask, usable_mask
 
 NAMES = ("image_auroc", "image_ap", "image_f1", "pixel_auroc", "pixel_aupro")
 
@@ -35,8 +36,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/reference/metrics_reference.json"))
     arguments = parser.parse_args()
     bundle, pictures = read_bundle(arguments.bundle), find_pictures(arguments.data).test
-    found = evaluate_pictures(Session(bundle.detector, "cpu").run, pictures, *bundle_color(bundle), 0.01)
-    masks, maps = pixels(pictures, found.maps)
+    run, form = Session(bundle.detector, "cpu").run, format_of(bundle.manifest.input)
+    found = evaluate_pictures(run, pictures, form, 0.01)
+    masks, maps = [], []
+    for picture in (q for q in pictures if q.defect is None or q.mask is not None):
+        raw = read_picture(picture.path, form).pixels
+        maps.append(resize_map(run(raw[None])[2][0]))
+        masks.append(shrink_mask(usable_mask(picture, raw.shape[:2]) if picture.mask else np.zeros(raw.shape[:2], bool)))
     with tempfile.TemporaryDirectory() as scratch:
         given, answer = Path(scratch) / "in.npz", Path(scratch) / "out.json"
         scores, labels = found.records["score"].to_numpy(), (found.records["label"] != "good").to_numpy()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomaly.data.pictures.reading import Picture
+from anomaly.data.pictures.reading import Picture, PictureFormat
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.errors import DataError
@@ -89,11 +89,11 @@ def test_a_picture_that_cannot_be_read_is_rejected_and_the_rest_is_judged(tmp_pa
         score = raw.reshape(len(raw), -1).mean(axis=1).astype(np.float32)
         return score, (1 / (1 + score)).astype(np.float32), np.zeros((len(raw), 4, 4), np.float32)
 
-    found = evaluate_pictures(run, pictures, "gray", deep=False, p=1 / 100)
+    found = evaluate_pictures(run, pictures, PictureFormat("gray"), p=1 / 100)
     assert found.records["id"].tolist() == ["a", "b", "c"]
     assert found.records["flagged"].tolist() == [False, False, True]
     assert (found.figures["n"], found.figures["n_defect"], found.figures["rejected"]) == (3, 1, 1)
     assert found.figures["image_auroc"] == 1.0
     assert found.figures["per_defect"]["scratch"]["found"] == 1.0
     with pytest.raises(DataError, match="none of the pictures"):
-        evaluate_pictures(run, pictures[3:], "gray", deep=False, p=0.01)
+        evaluate_pictures(run, pictures[3:], PictureFormat("gray"), p=0.01)

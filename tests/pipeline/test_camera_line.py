@@ -99,11 +99,11 @@ def test_too_few_readable_pictures_are_refused_with_the_reasons(parts: Path, tmp
 
 
 def test_the_spec_decides_on_color_and_the_files_on_depth(parts: Path, tmp_path: Path) -> None:
-    assert PictureFolder(parts, CameraInput(color="gray")).format == ("gray", False)
+    assert PictureFolder(parts, CameraInput(color="gray")).format == ("gray", False, 16)
     deep = np.random.default_rng(0).integers(65536, size=(40, 40)).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "a.png")
     pictures = PictureFolder(tmp_path, CameraInput())
-    assert pictures.format == ("gray", True)
+    assert pictures.format == ("gray", True, 16)
     raw = pictures.read(pictures.train[0])
     assert raw is not None
     assert raw.dtype == np.uint16

@@ -13,7 +13,7 @@ def test_defects_among_the_normals_are_listed_and_not_learnt() -> None:
     features = [torch.randn(60, 8, 4, 4, generator=generator)]
     features[0][[4, 17, 33], :, 1, 2] += 9.0  # one odd place each, alike, so that each is known from the others' patches
     plans = [BankPlan(0, "raw", 400)]
-    trimmed = fit_trimmed(lambda maps: fit_memory_bank(maps, plans, 0.5, torch.Generator().manual_seed(0)), features)
+    trimmed = fit_trimmed(lambda maps, _: fit_memory_bank(maps, plans, 0.5, torch.Generator().manual_seed(0)), features)
     assert set(trimmed.suspect.nonzero()[:, 0].tolist()) >= {4, 17, 33}
     assert int(trimmed.suspect.sum()) <= 6
     assert trimmed.held_out[[4, 17, 33]].min() > trimmed.held_out[~trimmed.suspect].max()

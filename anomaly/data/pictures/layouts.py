@@ -1,23 +1,23 @@
-"""Where the pictures of a line are: MVTec AD, MVTec AD 2, BTAD and VisA folders, a manifest table, or just a folder."""
+"""Where the pictures of a line are: MVTec AD, MVTec AD 2, BTAD and VisA folders, a manifest table, or just a folder.
+
+Folder names are taken in any case.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-from PIL import Image
-
 from anomaly.data.files import PICTURES, TABLES, find_files, find_folders
-from anomaly.data.pictures.reading import Picture, PictureSet, read_image
-from anomaly.errors import DataError, RecordError
+from anomaly.data.pictures.labels import is_good
+from anomaly.data.pictures.manifest import read_manifest
+from anomaly.data.pictures.reading import Picture, PictureSet
+from anomaly.errors import DataError
+from anomaly.names import record_name
 
-GOOD_NAMES = {"good", "ok", "normal", "0"}  # how data sets call a part without a defect
-SIDE = 32  # near duplicates: pixels a side of the thumbnails compared
-NEAR = 0.97  # correlation of what is particular to two pictures from which they are called near
-
-Floats = NDArray[np.float64]
+TRAIN, VALIDATION, TEST = ("train", "training"), ("validation", "val"), ("test", "test_public", "testing")
+TRUTH = ("ground_truth", "ground truth", "ground-truth", "groundtruth", "masks", "mask", "gt")
+MASK_ENDINGS = ("_mask", "", "-mask", "_gt", "_label", ".mask")  # between a picture's name and a mask's suffix
 
 
 def find_pictures(root: Path) -> PictureSet:
@@ -27,22 +27,40 @@ def find_pictures(root: Path) -> PictureSet:
     (train/ok, test/ko) or VisA (Data/Images, split_csv beside it), a manifest (CSV or Parquet: image, split, label, mask), or
     a folder of good pictures. Raises DataError when there is no such thing or no picture of a good part, saying what is looked for.
     """
-    if root.is_file() and root.suffix.lower() in TABLES:
-        return _from_manifest(root, root.parent, None)
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; give the folder that holds train/good, a manifest, or a folder of good pictures")
-    if (root / "Data" / "Images" / "Normal").is_dir():
-        return _from_manifest(root.parent / "split_csv" / "1cls.csv", root.parent, root.name)
-    good = next((root / "train" / name for name in ("good", "ok") if (root / "train" / name).is_dir()), None)
-    if good is None:
-        found = PictureSet(root, tuple(_pictures_of(root, root, None, None)), ())
-    else:
-        train = [*_pictures_of(root, good, None, None), *_pictures_of(root, root / "validation" / "good", None, None)]
-        found = PictureSet(root, tuple(train), tuple(_test_pictures(root)))
+    listed = _listed(root, test_only=False)
+    if listed is not None:
+        return listed
+    parts = _children(root, TRAIN)
+    train = _train_pictures(root) if parts else _pictures_of(root, root)
+    found = PictureSet(root, tuple(train), tuple(_test_pictures(root)), tuple(_passed_over(root, parts, train)))
     if not found.train:
+        there = "".join(f"\n  {note}" for note in found.notes)
         raise DataError(
-            f"{root}: no pictures in it ({', '.join(sorted(PICTURES))}); put good parts in train/good, or straight into the folder"
+            f"{root}: no pictures in it ({', '.join(sorted(PICTURES))}); put good parts in train/good, or straight into the folder{there}"
         )
+    return found
+
+
+def find_labelled(root: Path, *, layout: str | None = None) -> tuple[Picture, ...]:
+    """Labelled pictures to judge a detector on; no training part is needed.
+
+    `layout` is "mvtec" (the test part of the layouts above, or of a manifest) or "folder" (a folder a kind of defect and one for good
+    parts; pictures in no subfolder are good). None takes "mvtec" where there is a test part. Raises DataError when there are none.
+    """
+    if layout == "mvtec" or (layout is None and has_test(root)):
+        listed = _listed(root, test_only=True)
+        found = listed.test if listed is not None else tuple(_test_pictures(root))
+        if not found:
+            raise DataError(f"{root}: no test pictures; MVTec AD layout has test/good and test/KIND, a manifest rows with split = test")
+        return found
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    truths = _children(root, TRUTH)
+    paths = [path for path in find_files(root, PICTURES, deep=True) if not set(path.parents) & set(truths)]
+    masks = {folder: _masks_of(truths, folder) for folder in {path.parent for path in paths}}
+    found = tuple(_by_folder(root, path, masks[path.parent]) for path in paths)
+    if not found:
+        raise DataError(f"{root}: no pictures in it")
     return found
 
 
@@ -51,8 +69,9 @@ def find_faults(root: Path) -> list[Picture]:
 
     Raises DataError when there are none.
     """
-    folders = [p for p in find_folders(root) if p.name.lower() not in GOOD_NAMES]
-    found = [q for folder in [root, *folders] for q in _pictures_of(root, folder, folder.name, None)]
+    folders = [p for p in find_folders(root) if not is_good(p.name)]
+    found = _pictures_of(root, root, record_name(root.name))
+    found += [q for folder in folders for q in _pictures_of(root, folder, record_name(folder.name), deep=True)]
     if not found:
         raise DataError(
             f"{root}: no pictures of faults; give a folder with a folder a kind, each with pictures ({', '.join(sorted(PICTURES))})"
@@ -62,106 +81,102 @@ def find_faults(root: Path) -> list[Picture]:
 
 def has_test(root: Path) -> bool:
     """Whether a path has a part to test on: a manifest, or a folder in one of the layouts."""
-    return root.is_file() or any((root / part).is_dir() for part in ("test", "test_public", "Data/Images/Normal"))
+    return root.is_file() or bool(_children(root, TEST)) or _visa_normals(root) is not None
 
 
-def _test_pictures(root: Path) -> list[Picture]:
-    folder = next((root / name for name in ("test", "test_public") if (root / name).is_dir()), None)
-    if folder is None:
-        return []
-    truth = next((t for t in (root / "ground_truth", folder / "ground_truth") if t.is_dir()), root / "ground_truth")
-    kinds = [p for p in find_folders(folder) if p != truth]
-    return [q for kind in kinds for q in _pictures_of(root, kind, None if kind.name.lower() in GOOD_NAMES else kind.name, truth)]
+def _listed(root: Path, *, test_only: bool) -> PictureSet | None:
+    """The pictures of a manifest, or of a VisA folder; None for any other folder. Raises DataError where nothing is."""
+    if root.is_file() and root.suffix.lower() in TABLES:
+        return read_manifest(root, root.parent, test_only=test_only)
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder; give the folder that holds train/good, a manifest, or a folder of good pictures")
+    if _visa_normals(root) is not None:
+        return read_manifest(root.parent / "split_csv" / "1cls.csv", root.parent, root.name, test_only=test_only)
+    return None
 
 
-def _pictures_of(root: Path, folder: Path, defect: str | None, truth: Path | None) -> list[Picture]:
-    return [
-        Picture(p.relative_to(root).as_posix(), p, defect, _mask_of(truth, p) if defect and truth else None)
-        for p in find_files(folder, PICTURES)
-    ]
+def _visa_normals(root: Path) -> Path | None:
+    """VisA's Data/Images/Normal below a folder."""
+    here = [root]
+    for name in ("data", "images", "normal"):
+        here = [found for folder in here for found in _children(folder, (name,))]
+    return here[0] if here else None
 
 
-def _mask_of(truth: Path, path: Path) -> Path | None:
-    folder = truth / path.parent.name
-    names = (f"{path.stem}_mask.png", f"{path.stem}.png", path.name, f"{path.stem}.bmp")
-    return next((folder / name for name in names if (folder / name).is_file()), None)
+# --- folders by kind ---
 
 
-def _from_manifest(path: Path, root: Path, only: str | None) -> PictureSet:
-    """Pictures by a table: `image` (path from `root`), `split` (train or test), `label` (good, ok, normal, 0, or the
-    defect's kind), `mask` (optional); rows of one `object` where `only` is given."""
-    if not path.is_file():
-        raise DataError(f"{path}: not there; VisA's own split_csv/1cls.csv says which pictures are for training")
-    try:
-        table = pd.read_csv(path, dtype=str) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's parse errors are ValueErrors
-        raise DataError(f"{path}: not a table that can be read: {error}") from error
-    missing = [name for name in ("image", "split", "label") if name not in table.columns]
-    if missing:
-        raise DataError(f"{path}: no column {', '.join(missing)}; a manifest has image, split, label and, if there are masks, mask")
-    if only is not None and "object" in table.columns:
-        table = table[table["object"] == only]
-    parts: dict[str, list[Picture]] = {"train": [], "test": []}
-    for number, (_, row) in enumerate(table.iterrows(), start=2):
-        parts[_split_of(path, number, str(row["split"]))].append(_row_picture(path, number, root, row))
-    faulty = [p.id for p in parts["train"] if p.defect is not None]
-    if faulty:
-        raise DataError(f"{path}: {len(faulty)} training rows are labelled as defects ({faulty[0]}); training takes good parts alone")
-    if not parts["train"]:
-        raise DataError(f"{path}: no row with split = train{f' and object = {only}' if only else ''}")
-    return PictureSet(root, tuple(parts["train"]), tuple(parts["test"]))
+def _children(root: Path, names: Iterable[str]) -> list[Path]:
+    """Subfolders with one of these names, in any case and in the order of the names."""
+    there = find_folders(root)
+    return [folder for name in names for folder in there if folder.name.lower() == name]
 
 
-def _split_of(path: Path, number: int, split: str) -> str:
-    if split.strip().lower() not in ("train", "test"):
-        raise DataError(f"{path}: row {number}: split is {split!r}; write train or test")
-    return split.strip().lower()
-
-
-def _row_picture(path: Path, number: int, root: Path, row: pd.Series[str]) -> Picture:
-    label, mask = str(row["label"]).strip(), row.get("mask")
-
-    def below(name: str) -> Path:
-        found = (root / name).resolve()
-        if not found.is_relative_to(root.resolve()):
-            raise DataError(f"{path}: row {number}: {name} leads out of {root}; name pictures and masks below the manifest's folder")
-        return found
-
-    mask_path = below(mask) if isinstance(mask, str) and mask.strip() else None
-    return Picture(str(row["image"]), below(str(row["image"])), None if label.lower() in GOOD_NAMES else label, mask_path)
-
-
-def near_duplicates(train: list[Picture], test: list[Picture]) -> dict[str, str]:
-    """Test pictures that show what a training picture shows: {test id: training id}. Unreadable ones are left out.
-
-    Gray thumbnails of 32 x 32, each of zero mean and unit deviation so that exposure does not matter, less their mean over
-    the training pictures so that what all parts of a line share does not either; near is a correlation of at least 0.97.
-    """
-    known = {p.id: one for p in train if (one := _thumbnail(p.path)) is not None}
-    if not known:
-        return {}
-    names, table = list(known), np.stack(list(known.values()))
-    shared = table.mean(axis=0)
-    table = _unit(table - shared)
-    found = {}
-    for picture in test:
-        one = _thumbnail(picture.path)
-        if one is not None:
-            alike = table @ _unit(one - shared)
-            if alike.max() >= NEAR:
-                found[picture.id] = names[int(alike.argmax())]
+def _train_pictures(root: Path) -> list[Picture]:
+    """Good parts: in train/good (and its subfolders) and validation/good; straight in train where it has no folder of good parts."""
+    found = []
+    for part in (*_children(root, TRAIN), *_children(root, VALIDATION)):
+        good = [folder for folder in find_folders(part) if is_good(folder.name)]
+        found += [q for folder in good for q in _pictures_of(root, folder, deep=True)]
+        if not good and part.name.lower() in TRAIN:
+            found += _pictures_of(root, part)
     return found
 
 
-def _unit(rows: Floats) -> Floats:
-    length: Floats = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / np.maximum(length, 1e-9)
+def _passed_over(root: Path, parts: list[Path], train: list[Picture]) -> list[str]:
+    """Words for pictures beside those that are learnt from, so that nobody thinks they were."""
+    learnt = {picture.path for picture in train}
+    aside = {*_children(root, VALIDATION), *_children(root, TEST), *_children(root, TRUTH)} if not parts else set()
+    notes = []
+    for part in parts or [root]:
+        for place in (part, *(folder for folder in find_folders(part) if folder not in aside)):
+            count = len({*find_files(place, PICTURES, deep=place != part)} - learnt)
+            if count:
+                notes.append(f"{record_name(place)}: {count} pictures in it are not learnt from; put good parts in train/good")
+    return notes
 
 
-def _thumbnail(path: Path) -> Floats | None:
-    try:
-        gray = Image.fromarray(read_image(path, "gray")[:, :, 0].astype(np.uint8))
-    except RecordError:
-        return None
-    small = np.asarray(gray.resize((SIDE, SIDE), Image.Resampling.BOX), dtype=np.float64).ravel()
-    return _unit(small - small.mean()) * SIDE
+def _test_pictures(root: Path) -> list[Picture]:
+    found = []
+    for folder in _children(root, TEST)[:1]:
+        truths = [*_children(root, TRUTH), *_children(folder, TRUTH)]
+        found += [q for kind in find_folders(folder) if kind not in truths for q in _kind_pictures(root, kind, truths)]
+    return found
+
+
+def _by_folder(root: Path, path: Path, masks: dict[str, Path]) -> Picture:
+    """A picture labelled by the folders that it lies in: good where one of them says so or there is none, else of the last one's kind."""
+    name, folders = record_name(path.relative_to(root)), path.relative_to(root).parts[:-1]
+    if not folders or any(is_good(folder) for folder in folders):
+        return Picture(name, path)
+    return Picture(name, path, record_name(folders[-1]), masks.get(path.stem.lower()))
+
+
+def _kind_pictures(root: Path, kind: Path, truths: list[Path]) -> list[Picture]:
+    """The pictures of one kind of defect (or of good parts) with their masks, also in subfolders."""
+    if is_good(kind.name):
+        return _pictures_of(root, kind, deep=True)
+    return _pictures_of(root, kind, record_name(kind.name), _masks_of(truths, kind), deep=True)
+
+
+def _pictures_of(
+    root: Path, folder: Path, defect: str | None = None, masks: dict[str, Path] | None = None, *, deep: bool = False
+) -> list[Picture]:
+    return [
+        Picture(record_name(p.relative_to(root)), p, defect, (masks or {}).get(p.relative_to(folder).with_suffix("").as_posix().lower()))
+        for p in find_files(folder, PICTURES, deep=deep)
+    ]
+
+
+def _masks_of(truths: list[Path], kind: Path) -> dict[str, Path]:
+    """The masks of a kind's pictures, by the picture's name below the kind's folder, without its suffix and in lower case."""
+    there = {
+        path.relative_to(folder).with_suffix("").as_posix().lower(): path
+        for truth in reversed(truths)
+        for folder in _children(truth, (kind.name.lower(),))
+        for path in find_files(folder, PICTURES, deep=True)
+    }
+    names = {
+        name.removesuffix(ending) if ending else name for name in there for ending in MASK_ENDINGS if not ending or name.endswith(ending)
+    }
+    return {name: next(there[name + ending] for ending in MASK_ENDINGS if name + ending in there) for name in names}

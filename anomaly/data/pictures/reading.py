@@ -1,25 +1,33 @@
 """Pictures in: reading one file, and what a set of pictures is.
 
-Plain NumPy and Pillow: the edge reads pictures with the same function, so both sides see the same bytes.
+Plain NumPy and Pillow: the edge reads pictures with the same functions, so both sides see the same bytes. What is read is what a viewer
+shows: turned as EXIF says, one page. What a viewer would show otherwise, or not at all, is refused in words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from anomaly.errors import RecordError
+from anomaly.schema import InputSchema
 
 MAX_PIXELS = 200_000_000  # a 14k x 14k frame; more is a decompression bomb, not a camera
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow refuses twice this by itself
+STRAY = 1e-4  # share of a picture's values that may lie beyond its range, as hot pixels do
+TAIL = 4096  # bytes at the end of a file that are all 0: a zero tail
+JPEG_END_WITHIN = 65_536  # bytes at the end of a JPEG, its maker's own data included, within which its end marker is
+LOSSY_HALF = 127  # a mask in a lossy format is not 0 around its edges: there a defect is above half of the range
 
 Color = Literal["gray", "rgb"]
+_SUBFILE_TYPE, _NOT_FULL_PAGE = 254, 0b101  # TIFF tag NewSubfileType: a smaller copy of another page, or its transparency mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,64 +42,233 @@ class Picture:
 
 @dataclass(frozen=True)
 class PictureSet:
-    """The pictures of one line: `train` holds normals only, `test` is empty for a flat folder."""
+    """The pictures of one line: `train` holds normals only, `test` is empty for a flat folder. `notes`: what was passed over, in words."""
 
     root: Path
     train: tuple[Picture, ...]
     test: tuple[Picture, ...]
+    notes: tuple[str, ...] = ()
 
 
-def read_image(path: Path, color: Color, *, deep: bool = False) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Decode one picture to (H, W, C): uint8, or uint16 when `deep`; C is 1 for gray, 3 for rgb.
+class PictureFormat(NamedTuple):
+    """How every picture of a line is read: its color, whether it keeps 16 bits a channel, and how many bits of 16 its camera uses.
 
-    8-bit, palette, alpha, CMYK and 16-bit gray files are all brought to that one form. With `deep` off a 16-bit picture
-    is divided by 257; with it on an 8-bit one is multiplied by 257. Raises RecordError naming the file and the cause.
+    `bits` counts from the lowest: 12 where a 16-bit file holds 0 to 4,095 (Mono12 of GenICam's naming). Such values are spread over the
+    whole range, so that a detector sees the same whatever container a camera writes.
     """
+
+    color: Color
+    deep: bool = False
+    bits: int = 16
+
+
+def format_of(schema: InputSchema) -> PictureFormat:
+    """How pictures are read for a bundle's input."""
+    return PictureFormat("gray" if schema.channels == 1 else "rgb", schema.dtype == "uint16", schema.significant_bits or 16)
+
+
+class Decoded(NamedTuple):
+    """A picture (H, W, C) as a detector takes it, and what a person should know of how it was read, "" for nothing."""
+
+    pixels: NDArray[Any]
+    note: str
+
+
+class _RefusedError(ValueError):
+    """A picture that is whole, but not to be read as anything sure; the words say what to do."""
+
+
+def read_image(path: Path, color: Color, *, deep: bool = False, bits: int = 16) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """`read_picture` without its note."""
+    return read_picture(path, PictureFormat(color, deep, bits)).pixels
+
+
+def read_picture(path: Path, form: PictureFormat) -> Decoded:
+    """Decode one picture to (H, W, C): uint8, or uint16 where the format is deep; C is 1 for gray, 3 for rgb.
+
+    8-bit, palette, alpha, CMYK and 16-bit gray files are all brought to that one form, turned as EXIF says. Values 0 to 2 ** bits - 1 of a
+    16-bit picture become 0 to 255 (0 to 65,535 where deep); those above are cut off, and the note says so when they are more than one
+    in 10,000. An 8-bit picture for a deep format is multiplied by 257. Raises RecordError naming the file, the cause and what to do.
+    """
+    with opened(path) as image:
+        if is_16_bit(image):
+            wide = gray_16_bit(image)
+            pixels = np.repeat(_spread(wide, form)[:, :, None], 3 if form.color == "rgb" else 1, axis=2)
+            return Decoded(pixels, _beyond(path, wide, form.bits))
+        narrow: NDArray[np.uint8] = np.asarray(image.convert("L" if form.color == "gray" else "RGB"))
+        narrow = narrow[:, :, None] if narrow.ndim == 2 else narrow
+        return Decoded(narrow.astype(np.uint16) * 257 if form.deep else narrow, "")
+
+
+def read_mask(path: Path) -> NDArray[np.bool_]:
+    """Decode a ground-truth mask to (H, W) bool, True on the defect: every pixel that is not 0, whatever the file calls it.
+
+    Gray values (255, 1, or a class number), indices of a palette, and any color count alike; what is transparent is background, and of a
+    picture that is black all over the part that is not transparent is the defect. JPEG is not exact, so a value must be above 127 there.
+    Raises RecordError as `read_picture` does.
+    """
+    with opened(path) as image:
+        if image.mode == "P" or is_16_bit(image):
+            return np.asarray(np.asarray(image) != 0)
+        if image.format in ("JPEG", "MPO"):
+            return np.asarray(np.asarray(image.convert("RGB")).max(axis=2) > LOSSY_HALF)
+        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
+            values = np.asarray(image.convert("RGBA"))
+            colored, solid = np.asarray(values[:, :, :3].any(axis=2)), np.asarray(values[:, :, 3] > 0)
+            return colored & solid if colored[solid].any() else solid & ~solid.all()
+        return np.asarray(np.asarray(image.convert("RGB")).any(axis=2))
+
+
+# --- one file, opened as a viewer shows it ---
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """A decoded picture file, turned upright. Raises RecordError, also for what fails while it is in use."""
     try:
         with Image.open(path) as image:
+            _check_pages(image)
+            _check_end(image, path)
             image.load()
-            return _to_array(image, color, deep)
+            _turn(image)
+            if image.mode == "F":
+                raise _RefusedError("floating-point pixels have no known range; save it with 8 or 16 bits")
+            if image.mode in ("LAB", "HSV"):
+                raise _RefusedError(f"its colors are stored as {image.mode}; save it as RGB or gray")
+            yield image
     except FileNotFoundError as error:
         raise RecordError(f"{path}: the file is gone") from error
     except UnidentifiedImageError as error:
         size = path.stat().st_size if path.exists() else 0
         what = "the file is empty (0 bytes)" if size == 0 else "not a picture that can be decoded"
         raise RecordError(f"{path}: {what}; send it again or remove it") from error
+    except _RefusedError as error:
+        raise RecordError(f"{path}: {error}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise RecordError(f"{path}: the picture is damaged or cut short ({error}); send it again") from error
 
 
-def _to_array(image: Image.Image, color: Color, deep: bool) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    if image.mode in ("I;16", "I;16B", "I;16L", "I"):
-        wide = np.asarray(image).astype(np.int64)
-        if wide.size and (wide.min() < 0 or wide.max() > 65535):
-            raise ValueError("gray values outside 0 to 65535")
-        array = np.repeat(wide.astype(np.uint16)[:, :, None], 3 if color == "rgb" else 1, axis=2)
-        return array if deep else ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range; save as 8- or 16-bit")
-    narrow: NDArray[np.uint8] = np.asarray(image.convert("L" if color == "gray" else "RGB"))
-    narrow = narrow[:, :, None] if narrow.ndim == 2 else narrow
-    return narrow.astype(np.uint16) * 257 if deep else narrow
+def _check_pages(image: Image.Image) -> None:
+    """Refuse files of several pictures. A smaller copy or a mask beside the picture (TIFF), or a phone's second picture (MPO), is none."""
+    pages = getattr(image, "n_frames", 1)
+    if pages == 1 or image.format == "MPO":
+        return
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        full = 0
+        for page in range(pages):
+            image.seek(page)
+            full += not int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & _NOT_FULL_PAGE
+        image.seek(0)
+        if full <= 1:
+            return
+        pages = full
+    raise _RefusedError(f"holds {pages} pictures ({image.format} pages or frames); save each as a file of its own")
 
 
-def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Decode a ground-truth mask to (H, W) bool, True on the defect."""
-    return read_image(path, "gray")[:, :, 0] > 127
+def _turn(image: Image.Image) -> None:
+    """Turn a picture in place as its EXIF orientation says. EXIF that cannot be read turns nothing."""
+    try:
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    except Exception:  # whatever a damaged EXIF block raises, the picture itself is sound
+        return
+    if turned:
+        ImageOps.exif_transpose(image, in_place=True)
 
 
-def decide_color(paths: Sequence[Path], sample: int = 20) -> tuple[Color, bool]:
-    """Look at a few files: ("gray" when all of them carry no colour, else "rgb"; whether they are 16 bit)."""
-    gray, deep, seen = True, True, 0
-    for path in paths[:: max(1, len(paths) // sample)]:
-        try:
-            with Image.open(path) as image:
-                image.load()
-                deep = deep and image.mode.startswith("I")
-                array = np.asarray(image.convert("RGB")).astype(np.int16) if not image.mode.startswith(("I", "L", "1")) else None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            continue  # a broken file is reported where it is read, and decides nothing here
-        seen += 1
-        if array is not None and np.abs(array - array[:, :, :1]).mean() > 1.0:  # JPEG noise on gray stays below
-            gray = False
-    return ("gray" if gray else "rgb"), deep and seen > 0
+# --- a file that is not written to its end ---
+
+
+def zero_tail(path: Path) -> float:
+    """The share of a file, from its end, that is 0 and nothing else: space that was reserved for a copy and is not filled yet, or the
+    picture's own black. 0.0 for less than 4,096 bytes, or a file that is gone.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "half.bmp"
+    ...     _ = path.write_bytes(b"x" * 10_000 + bytes(10_000))
+    ...     zero_tail(path)
+    0.5
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            zeros, at, block = 0, size, TAIL
+            while at:
+                start = max(0, at - block)
+                file.seek(start)
+                read = file.read(at - start)
+                kept = len(read.rstrip(b"\0"))
+                zeros += len(read) - kept
+                if kept:
+                    break
+                at, block = start, 1 << 20
+    except OSError:
+        return 0.0
+    return zeros / size if zeros >= TAIL else 0.0
+
+
+def _check_end(image: Image.Image, path: Path) -> None:
+    """Refuse a JPEG whose end is reserved space: its decoder takes zeros for gray, where others find that data is missing."""
+    share = zero_tail(path) if image.format in ("JPEG", "MPO") else 0.0
+    if not share:
+        return
+    with path.open("rb") as file:
+        end = round(file.seek(0, 2) * (1 - share))
+        file.seek(max(0, end - JPEG_END_WITHIN))
+        if b"\xff\xd9" not in file.read(min(end, JPEG_END_WITHIN) + 1):
+            raise _RefusedError("the picture is cut short: its end is missing, and zeros stand in its place; send it again")
+
+
+# --- 16 bits ---
+
+
+def is_16_bit(image: Image.Image) -> bool:
+    """Whether a picture is gray with 16 bits (or whole numbers of 32)."""
+    return image.mode.startswith("I")
+
+
+def gray_16_bit(image: Image.Image) -> NDArray[np.uint16]:
+    """The values (H, W) of such a picture as they are in the file."""
+    wide = np.asarray(image)
+    if wide.dtype != np.uint16:
+        if wide.dtype.itemsize > 2 and wide.size and (wide.min() < 0 or wide.max() > 65535):
+            raise _RefusedError("gray values outside 0 to 65535; save it with 8 or 16 bits")
+        wide = wide.astype(np.uint16)
+    return wide
+
+
+def top_value(wide: NDArray[np.uint16]) -> int:
+    """The smallest value that one in 10,000 (or just one) of a picture's values (H, W) may be above: its range without hot pixels.
+
+    >>> picture = np.full((200, 200), 3000, np.uint16)
+    >>> picture[0, 0] = 65535  # a hot pixel
+    >>> top_value(picture)
+    3000
+    """
+    flat = wide.ravel()
+    stray = max(1, int(STRAY * len(flat)))
+    return int(np.partition(flat, len(flat) - 1 - stray)[len(flat) - 1 - stray]) if len(flat) > stray else 0
+
+
+def _spread(wide: NDArray[np.uint16], form: PictureFormat) -> NDArray[Any]:
+    """0 to 2 ** bits - 1 -> 0 to 65,535 where deep, else 0 to 255; what is above is cut off."""
+    top = (1 << form.bits) - 1
+    if form.deep and form.bits == 16:
+        return wide
+    values = np.minimum(wide, top).astype(np.uint32)
+    full = 65535 if form.deep else 255
+    return ((values * full + top // 2) // top).astype(np.uint16 if form.deep else np.uint8)
+
+
+def _beyond(path: Path, wide: NDArray[np.uint16], bits: int) -> str:
+    """Words for a picture with values beyond the range that the detector knows."""
+    if bits >= 16 or not wide.size:
+        return ""
+    over = int((wide >= 1 << bits).sum())
+    if over <= max(1, STRAY * wide.size):
+        return ""
+    top = (1 << bits) - 1
+    return (
+        f"{path}: {over / wide.size:.2%} of its values are above {top:,} (up to {int(wide.max()):,}), beyond the {bits} bits the detector "
+        "was fitted to, and are cut off there; has the camera's pixel format or exposure changed? Fit again, or set [input] bits"
+    )

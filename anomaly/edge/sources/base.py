@@ -19,8 +19,9 @@ class Poll:
     """What one poll gave.
 
     `position` is what to resume from once all of it is stored. `waiting`: more is on its way. `trouble` says what is wrong with the
-    source at the moment, "" when nothing is. `dropped` counts records that a full queue discarded. `unread`: sensors with cells that are
-    neither a number nor a known word for no reading, {sensor: (how many, the first of them, its time)}; such a reading counts as missing.
+    source at the moment, "" when nothing is; `beyond`, that values of a picture lie beyond the range that the detector was fitted to.
+    `dropped` counts records that a full queue discarded. `unread`: sensors with cells that are neither a number nor a known word for no
+    reading, {sensor: (how many, the first of them, its time)}; such a reading counts as missing.
     """
 
     records: list[Record[NDArray[Any]]] = field(default_factory=list)
@@ -28,6 +29,7 @@ class Poll:
     position: dict[str, Any] = field(default_factory=dict)
     waiting: bool = False
     trouble: str = ""
+    beyond: str = ""
     dropped: int = 0
     unread: dict[str, tuple[int, str, float]] = field(default_factory=dict)
 

@@ -8,17 +8,19 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from anomaly.data.files import PICTURES, walk_files
-from anomaly.data.pictures.reading import Color, read_image
+from anomaly.data.pictures.reading import format_of, read_picture
 from anomaly.data.records import Record, Rejected
 from anomaly.edge.runtime.session import cores
+from anomaly.edge.sources.arrival import Arrivals, Stamp, stamp_of
 from anomaly.edge.sources.base import Poll
 from anomaly.errors import DataError, RecordError
+from anomaly.names import record_name
 from anomaly.schema import InputSchema
 
-SETTLED_S = 2.0  # a file that was not changed for this long is complete
+SETTLED_S = 2.0  # a table that was not changed for this long is complete
 
 
 @cache
@@ -27,11 +29,20 @@ def _decoders() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(cores(), thread_name_prefix="decode")
 
 
+class Found(NamedTuple):
+    """A picture file as a look at the folder found it: its record's id, where it is, and when it was last changed."""
+
+    record: str
+    path: Path
+    when: float
+
+
 class PictureFolder:
-    """A folder that pictures are dropped into, also in subfolders. Oldest first; a file still being written waits.
+    """A folder that pictures are dropped into, also in subfolders. Oldest first; a file still being written waits (`Arrivals`).
 
     With a backlog as many pictures again as were asked for are decoded while those are scored.
-    A record's id is its name and time of change, so a picture written again under its old name is a new record.
+    A record's id is its name and time of change, so a picture written again under its old name is a new record. A picture that changed
+    while it was decoded is read again; one that cannot be decoded is tried again before it is set aside.
     """
 
     def __init__(self, folder: Path, schema: InputSchema, known: Callable[[str], bool], clock: Callable[[], float] = time.time) -> None:
@@ -39,18 +50,17 @@ class PictureFolder:
         if not folder.is_dir():
             raise DataError(f"{folder}: no such folder to watch; create it or correct --source")
         self._folder = folder
-        self._color: Color = "gray" if schema.channels == 1 else "rgb"
-        self._deep = schema.dtype == "uint16"
+        self._format = format_of(schema)
         self._known = known
         self._clock = clock
         self._handled: set[str] = set()
-        self._sizes: dict[str, int] = {}
-        self._ready: deque[tuple[str, Path, float]] = deque()  # found by the last look at the folder, oldest first
-        self._ahead: deque[tuple[str, Path, float, Future[Any]]] = deque()  # of them, those being decoded
+        self._arrivals = Arrivals()
+        self._ready: deque[Found] = deque()  # found by the last look at the folder and whole, oldest first
+        self._ahead: deque[tuple[Found, Future[Any]]] = deque()  # of them, those being decoded
 
     def close(self) -> None:
         """Decode no further."""
-        for _, _, _, picture in self._ahead:
+        for _, picture in self._ahead:
             picture.cancel()
 
     def poll(self, limit: int) -> Poll:
@@ -60,42 +70,54 @@ class PictureFolder:
             found.trouble = f"{self._folder}: the folder is gone (a share that is not mounted?)"
             return found
         if not self._ready and not self._ahead:  # a look at a folder of thousands takes longer than scoring a picture
-            new, present = self._scan(found)
-            self._handled &= present  # forget files that are gone
-            self._ready.extend(sorted(new, key=lambda item: (item[2], item[0])))
+            self._look(found)
         self._decode(limit)
-        for record, path, when, picture in (self._ahead.popleft() for _ in range(min(limit, len(self._ahead)))):
-            try:
-                found.records.append(Record(record, when, picture.result()))
-            except RecordError as error:
-                found.rejected.append(Rejected(record, when, str(error), path))
+        for one, picture in (self._ahead.popleft() for _ in range(min(limit, len(self._ahead)))):
+            self._take(one, picture, found)
         self._decode(limit)
         found.waiting = found.waiting or bool(self._ready or self._ahead)
         return found
 
+    def _take(self, one: Found, picture: Future[Any], found: Poll) -> None:
+        """A decoded picture becomes a record, or is left to be read again, or is set aside."""
+        error: RecordError | None = None
+        try:
+            pixels, note = picture.result()
+        except RecordError as failure:
+            error = failure
+        if self._arrivals.changed(one.path) or (error is not None and self._arrivals.failed(one.path, self._clock())):
+            found.waiting = True
+            return
+        self._handled.add(one.record)
+        if error is not None:
+            found.rejected.append(Rejected(one.record, one.when, str(error), one.path))
+            return
+        found.records.append(Record(one.record, one.when, pixels))
+        found.beyond = note or found.beyond
+
     def _decode(self, count: int) -> None:
         """Start decoding until `count` pictures are decoded or being decoded, or no more are there."""
         while self._ready and len(self._ahead) < count:
-            record, path, when = self._ready.popleft()
-            self._handled.add(record)
-            if not self._known(record):
-                self._ahead.append((record, path, when, _decoders().submit(read_image, path, self._color, deep=self._deep)))
-
-    def _scan(self, found: Poll) -> tuple[list[tuple[str, Path, float]], set[str]]:
-        new, present, sizes = [], set(), {}
-        for path in walk_files(self._folder, PICTURES):
-            try:
-                stat = path.stat()
-            except OSError:
-                continue  # gone between listing and looking
-            record = f"{path.relative_to(self._folder).as_posix()}@{stat.st_mtime_ns // 1_000_000}"
-            present.add(record)
-            if record in self._handled:
-                continue
-            sizes[record] = stat.st_size
-            if self._sizes.get(record) == stat.st_size or self._clock() - stat.st_mtime >= SETTLED_S:
-                new.append((record, path, stat.st_mtime))
+            one = self._ready.popleft()
+            if self._known(one.record):
+                self._handled.add(one.record)
             else:
-                found.waiting = True
-        self._sizes = sizes
-        return new, present
+                self._ahead.append((one, _decoders().submit(read_picture, one.path, self._format)))
+
+    def _look(self, found: Poll) -> None:
+        """Look at the folder: what is new and whole is ready, what is not whole yet waits, and what is gone is forgotten."""
+        stamps: dict[Path, Stamp] = {}
+        names: dict[Path, Found] = {}
+        present = set()
+        for path in walk_files(self._folder, PICTURES):
+            stamp = stamp_of(path)
+            if stamp is None:
+                continue  # gone between listing and looking
+            one = Found(f"{record_name(path.relative_to(self._folder))}@{stamp[1] // 1_000_000}", path, stamp[1] / 1e9)
+            present.add(one.record)
+            if one.record not in self._handled:
+                stamps[path], names[path] = stamp, one
+        whole = self._arrivals.whole(stamps, self._clock())
+        found.waiting = len(whole) < len(stamps)
+        self._handled &= present
+        self._ready.extend(sorted((names[path] for path in whole), key=lambda one: (one.when, one.record)))

@@ -19,12 +19,11 @@ from PIL import Image
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from anomaly.atomic import write_text
-from anomaly.evaluation.figures import Evaluation
+from anomaly.evaluation.figures import SHOWN, Evaluation
 
 matplotlib.use("Agg")
 GOOD, BAD, LINE = "#2a6f97", "#c8553d", "#444444"  # can be distinguished without seeing red and green
 _TEMPLATE = Path(__file__).with_name("report.html.j2")
-SHOWN = 6
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,8 @@ class Judging:
         self.spec, self.pictures = spec, pictures
 
     def halves(self) -> tuple[list[Picture], list[Picture]]:
-        """Two sets of normals without a picture in common, at most 60 each."""
-        readable = self.pictures.readable
+        """Two sets of normals without a part in common, at most 60 each."""
+        readable = self.pictures.parts
         order = np.random.default_rng(self.spec.seed).permutation(len(readable))
         half = min(JUDGED, len(order) // 2)
         return [readable[i] for i in order[:half]], [readable[i] for i in order[half : 2 * half]]
@@ -88,7 +88,7 @@ class Judging:
         good: Tensor,
         progress: Progress = silent,
     ) -> float:
-        """AUROC of synthetic defects against normals, each picture scored by the banks without it (leave one out).
+        """AUROC of synthetic defects against normals, each picture scored by the banks without its part (leave one out).
 
         `scorer` is fitted on those of the `features` (N, C_s, h_s, w_s), one tensor a stage, that are `good` (N,) bool. The features
         are of the readable pictures, in their order.
@@ -96,13 +96,15 @@ class Judging:
         generator = torch.Generator().manual_seed(self.spec.seed)
         chosen = good.nonzero()[:, 0].tolist()
         judged = torch.randperm(len(chosen), generator=generator)[: max(1, min(JUDGED, len(chosen) // 5))].tolist()
+        shown = self.pictures.survey.groups
         found = []
         for i in counted(judged, progress, "made-up defects on normals, each left out of the banks"):
             at = chosen[i]
             own = [maps[at : at + 1] for maps in features]
             rng = np.random.default_rng([self.spec.seed, 3 + i])
+            same = [j for j, other in enumerate(chosen) if shown[other] == shown[at]]
             with torch.inference_mode():
-                less = leave_one_out(scorer, i, own)
+                less = leave_one_out(scorer, same, [maps[[chosen[j] for j in same]] for maps in features])
             found.append(self._scores(less, extractor, preprocess, self.pictures.readable[at], rng, own))
         return _ranking([scores for scores in found if scores is not None]).auroc()
 

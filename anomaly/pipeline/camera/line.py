@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from anomaly.atomic import sha256_file
 from anomaly.calibration.conformal import Calibrator
 from anomaly.data.pictures.defects import inject
-from anomaly.data.pictures.layouts import near_duplicates
+from anomaly.data.pictures.repeats import near_duplicates
 from anomaly.data.records import fingerprint
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_pictures, without_duplicates
 from anomaly.export.detector import PICTURES, Detector
@@ -32,6 +33,8 @@ from anomaly.progress import Progress, part
 from anomaly.schema import InputSchema
 from anomaly.scorers.boosted import add_vote, with_vote
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
+from anomaly.scorers.pictures.memory_bank import FittedBanks
+from anomaly.scorers.pictures.repeats import leave_parts_out
 from anomaly.scorers.suspects import fit_trimmed
 from anomaly.spec import CameraSpec
 
@@ -68,7 +71,7 @@ class CameraLine:
         return [p for q in self.pictures.test for p in (q.path, q.mask) if p is not None]
 
     def notes(self) -> list[str]:
-        return []
+        return [*self.pictures.survey.notes, *self.pictures.notes]
 
     # --- pretrain, fit ---
 
@@ -89,7 +92,13 @@ class CameraLine:
         generator = torch.Generator().manual_seed(self.spec.seed)
         leave_out = self.spec.scorer.suspects == "leave_out"
         told = part(progress, 0.4, 0.8)
-        trimmed = fit_trimmed(lambda maps: fit_camera_scorer(self.spec, maps, generator, told, borrowed=borrowed), features, leave_out)
+        parts = torch.from_numpy(self.pictures.survey.groups)
+
+        def fit_held_out(maps: list[Tensor], which: Tensor) -> FittedBanks:
+            fitted = fit_camera_scorer(self.spec, maps, generator, told, borrowed=borrowed)
+            return leave_parts_out(fitted, maps, parts[which])
+
+        trimmed = fit_trimmed(fit_held_out, features, leave_out)
         held_out = trimmed.held_out.double().numpy()
         scorer: torch.nn.Module = trimmed.fitted.scorer
         vote = load_vote(extractor)
@@ -104,7 +113,9 @@ class CameraLine:
         learnt = ~trimmed.suspect if leave_out else torch.ones_like(trimmed.suspect)
         report = {
             "normals": len(held_out),
-            "held_out_by": "leave one picture out",
+            "pictures": self.notes(),
+            "parts": self.pictures.survey.parts,
+            "held_out_by": "leave one picture out" if self.pictures.survey.parts == len(held_out) else "leave one part out",
             "suspects_left_out": leave_out,
             "suspects": suspects,
             "rejected": dict(self.pictures.rejected),
@@ -113,7 +124,8 @@ class CameraLine:
             ),
             "extractor": about,
         }
-        return Fitted("boosted" if vote else "memory_bank", scorer.state_dict(), held_out, float(len(held_out)), reference, report)
+        method, effective = "boosted" if vote else "memory_bank", float(self.pictures.survey.parts)
+        return Fitted(method, scorer.state_dict(), held_out, effective, reference, report)
 
     # --- compose, describe, evaluate ---
 
@@ -126,13 +138,14 @@ class CameraLine:
         return Detector(PICTURES, preprocess, fold_batch_norm(network), scorer, calibrator).eval()
 
     def input_schema(self) -> InputSchema:
-        color, deep = self.pictures.format
-        return InputSchema(name="image", dtype="uint16" if deep else "uint8", channels=1 if color == "gray" else 3)
+        color, deep, bits = self.pictures.format
+        used = bits if bits < 16 else None
+        return InputSchema(name="image", dtype="uint16" if deep else "uint8", channels=1 if color == "gray" else 3, significant_bits=used)
 
     def evaluate(self, run: Run, schema: InputSchema, p: float, progress: Progress) -> Evaluation | None:
         if not self.pictures.test:
             return None
-        found = evaluate_pictures(run, self.pictures.test, *self.pictures.format, p, progress=progress)
+        found = evaluate_pictures(run, self.pictures.test, self.pictures.format, p, progress=progress)
         near = near_duplicates(list(self.pictures.train), list(self.pictures.test))
         found.figures |= without_duplicates(found.records, near)
         return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,24 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.data.pictures.layouts import find_pictures
-from anomaly.data.pictures.reading import Color, Picture, decide_color, read_image
-from anomaly.errors import DataError, RecordError
+from anomaly.data.pictures.reading import Picture, PictureFormat, read_picture
+from anomaly.data.pictures.survey import Survey, check_enough, survey_pictures
+from anomaly.errors import RecordError
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages, fold_batch_norm
 from anomaly.features.weights import WeightsSource
-from anomaly.progress import Progress, counted, silent
+from anomaly.progress import Progress, silent
 from anomaly.spec import CameraInput
 
-FEWEST = 16  # readable training pictures, at least
 BATCH = 4  # pictures through the extractor at a time; more are no quicker
 THREADS = 2  # that decode pictures; Pillow lets other threads run meanwhile
-
-
-class PictureFormat(NamedTuple):
-    """How every picture of a line is read: its color, and whether it keeps 16 bits a channel."""
-
-    color: Color
-    deep: bool
 
 
 class PictureFolder:
@@ -46,33 +39,42 @@ class PictureFolder:
         self.settings = settings
         self.root = data if data.is_dir() else data.parent
         found = find_pictures(data)
-        self.train, self.test = found.train, found.test
+        self.train, self.test, self.notes = found.train, found.test, found.notes
         self.rejected: dict[str, str] = {}
-        self._readable: list[Picture] | None = None
+        self._survey: Survey | None = None
 
-    @cached_property
+    @property
+    def survey(self) -> Survey:
+        """What one look at all training pictures shows."""
+        return self._look(silent)
+
+    def _look(self, progress: Progress) -> Survey:
+        if self._survey is None:
+            self._survey = survey_pictures(self.train, self.settings.color, self.settings.bits, progress)
+            self.rejected |= self._survey.rejected
+        return self._survey
+
+    @property
     def format(self) -> PictureFormat:
         """The format that the spec names, or that the training pictures show."""
-        found, deep = decide_color([p.path for p in self.train])
-        return PictureFormat(found if self.settings.color == "auto" else self.settings.color, deep)
+        return self.survey.format
 
     @property
     def readable(self) -> list[Picture]:
-        """Training pictures that can be decoded. Raises DataError when fewer than 16 are left."""
+        """Training pictures that can be decoded. Raises DataError when they are too few, or show too few different parts."""
         return self.look_through(silent)
 
     def look_through(self, progress: Progress) -> list[Picture]:
-        """Decode every training picture, once, and say how far it is. Returns `readable`. Raises DataError when fewer than 16 are left."""
-        if self._readable is None:
-            good, decoded = [], self.decoded(self.train)
-            for picture in counted(self.train, progress, "pictures decoded"):
-                if next(decoded) is not None:
-                    good.append(picture)
-            if len(good) < FEWEST:
-                reasons = "".join(f"\n  {reason}" for reason in list(self.rejected.values())[:5])
-                raise DataError(f"{self.root}: {len(good)} readable pictures of good parts; at least {FEWEST} are needed{reasons}")
-            self._readable = good
-        return self._readable
+        """Decode every training picture, once, and say how far it is. Returns `readable`, and raises as that does."""
+        found = self._look(progress)
+        check_enough(found, self.root)
+        return found.readable
+
+    @cached_property
+    def parts(self) -> list[Picture]:
+        """One of the readable pictures for each part: the first."""
+        _, first = np.unique(self.survey.groups, return_index=True)
+        return [self.readable[i] for i in sorted(first.tolist())]
 
     def read(self, picture: Picture) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
         """One picture (H, W, C) as uint8, or uint16 where the format is deep. None, and an entry in `rejected`, when it cannot be read."""
@@ -80,11 +82,11 @@ class PictureFolder:
 
     def decoded(self, pictures: Sequence[Picture]) -> Iterator[NDArray[Any] | None]:
         """Pictures as `read` gives them, in their order, a few at a time and each by a thread of its own."""
-        color, deep = self.format
+        form = self.format
 
         def attempt(picture: Picture) -> NDArray[Any] | RecordError:
             try:
-                return read_image(picture.path, color, deep=deep)
+                return read_picture(picture.path, form).pixels
             except RecordError as error:
                 return error
 

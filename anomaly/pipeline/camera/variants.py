@@ -27,6 +27,7 @@ from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.pipeline.line import Progress
 from anomaly.scorers.pictures.memory_bank import MemoryBank, recalibrate
 from anomaly.scorers.pictures.patches import PatchBank
+from anomaly.scorers.pictures.repeats import leave_parts_out
 from anomaly.spec import CameraSpec
 
 RANGES_FROM = 64  # normal pictures that the ranges of the 8-bit convolutions are measured on
@@ -127,9 +128,11 @@ def _integer_convolutions(
     if quantised is None:
         return None
     with torch.inference_mode():
-        fitted = recalibrate(scorer, _features(pictures, quantised.SerializeToString(), progress), borrowed)
+        features = _features(pictures, quantised.SerializeToString(), progress)
+        parts = torch.from_numpy(pictures.survey.groups)
+        fitted = leave_parts_out(recalibrate(scorer, features, borrowed), features, parts)
     held_out = fitted.held_out.double().numpy()
-    calibrator = fit_calibrator(held_out, float(len(held_out)))
+    calibrator = fit_calibrator(held_out, float(pictures.survey.parts))
     again = Detector(detector.form, detector.preprocess, detector.extractor, fitted.scorer, calibrator).eval()
     return export_onnx(again, example, features=quantised, integer_search=True), held_out
 

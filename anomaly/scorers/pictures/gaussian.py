@@ -59,24 +59,34 @@ class PlaceGaussians(nn.Module):
         return _ungroup(left.clamp(min=0.0).sqrt() * factor, *features.shape[-2:])
 
     def leave_one_out(self, features: Tensor) -> Callable[[Tensor], Tensor]:
-        """What these Gaussians would answer, (N, D, h, w) -> (N, 1, h, w), less one picture (1, D, h, w) of those they were fitted on.
+        """What these Gaussians would answer, (N, D, h, w) -> (N, 1, h, w), less m pictures (m, D, h, w) of those they were fitted on.
 
-        With r the picture's whitened rows of a group and s their weight, the covariance left is (I - s r' r) in the whitened space. So a
-        squared distance |w|^2 grows by s (r w)' (I - s r r')^-1 (r w): a system of one unknown a place of the group.
+        With r the pictures' whitened rows of a group and s their weight, the covariance left is (I - s r' r) in the whitened space. So a
+        squared distance |w|^2 grows by s (r w)' (I - s r r')^-1 (r w): a system of m unknowns a place of the group, or one more of each.
         """
-        own = self._whitened(features)  # (B, 1, k, D)
-        rows, share = own[:, 0], self._share(own.shape[2])
+        own = self._whitened(features)  # (B, m, k, D)
+        rows, share = self._lost(own)
         left = torch.eye(rows.shape[1]) - share * rows @ rows.transpose(1, 2)
-        moved = own / (float(self.count) - 1)  # the mean's own step, away from the picture
+        moved = own.sum(1, keepdim=True) / (float(self.count) - len(features))  # the mean's own step, away from the pictures
 
         def distances(asked: Tensor) -> Tensor:
             away = self._whitened(asked) + moved  # (B, N, k, D)
-            along = (away @ rows.transpose(1, 2).unsqueeze(1)).flatten(1, 2).transpose(1, 2)  # (B, k, N * k)
+            along = (away @ rows.transpose(1, 2).unsqueeze(1)).flatten(1, 2).transpose(1, 2)  # (B, r, N * k)
             more = (along * torch.linalg.solve(left, along)).sum(1).reshape(away.shape[:3])
             squared = away.square().sum(3) + share * more
             return standardise(_ungroup(squared.clamp(min=0.0).sqrt(), *asked.shape[-2:]), self.usual)
 
         return distances
+
+    def _lost(self, own: Tensor) -> tuple[Tensor, float]:
+        """What the covariance of a group loses with m pictures (B, m, k, D): rows v (B, r, D), and the weight of each v v'.
+
+        The scatter of the others about their own mean is that of all, less d d' of each picture and s s' / (n - m), s the sum of the d.
+        """
+        if own.shape[1] == 1:  # one d d' then, n / (n - 1) times
+            return own[:, 0], self._share(own.shape[2])
+        total = own.sum(1, keepdim=True) / (float(self.count) - own.shape[1]) ** 0.5
+        return torch.cat([own, total], dim=1).flatten(1, 2), (1 - RIDGE) / (float(self.count) * own.shape[2])
 
     def _share(self, places: int) -> float:
         """The weight of one picture's d d' at a place in the covariance of its group."""

@@ -135,15 +135,17 @@ def _fit_one(
     return fit_patch_bank(maps, own, plan.metric, plan.size, share, generator, roi, progress)
 
 
-def leave_one_out(scorer: MemoryBank, picture: int, features: Sequence[Tensor]) -> Callable[[list[Tensor]], tuple[Tensor, Tensor]]:
-    """What the scorer would answer less picture number `picture` of its fit, whose `features` are one (1, C_s, h_s, w_s) a stage.
+def leave_one_out(
+    scorer: MemoryBank, pictures: Sequence[int], features: Sequence[Tensor]
+) -> Callable[[list[Tensor]], tuple[Tensor, Tensor]]:
+    """What the scorer would answer less the pictures of one part: their numbers in its fit, and one (m, C_s, h_s, w_s) a stage of them.
 
-    Nothing is copied or fitted again: the picture's patches are passed over, and the Gaussians are changed in closed form.
+    Nothing is copied or fitted again: the pictures' patches are passed over, and the Gaussians are changed in closed form.
     """
     less: list[Callable[[Tensor], Tensor]] = []
     for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
         assert isinstance(bank, PatchBank | PlaceGaussians)
-        less.append(bank.leave_one_out(picture) if isinstance(bank, PatchBank) else bank.leave_one_out(features[plan.stage]))
+        less.append(bank.leave_one_out(pictures) if isinstance(bank, PatchBank) else bank.leave_one_out(features[plan.stage]))
     stages = [plan.stage for plan in scorer.plans]
     return lambda asked: combine_maps([bank(asked[stage]) for stage, bank in zip(stages, less, strict=True)], scorer.roi)
 

@@ -5,7 +5,7 @@ Every place is compared with every patch. So a place's distance depends on its o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -78,9 +78,9 @@ class PatchBank(nn.Module):
             result[index] = self.distance(own, others).reshape(features.shape[-2:])
         return result.nan_to_num(posinf=float(result[result.isfinite()].max()) if result.isfinite().any() else 0.0)
 
-    def leave_one_out(self, picture: int) -> Callable[[Tensor], Tensor]:
-        """What this bank would answer, (N, C, h, w) -> (N, 1, h, w), less the patches of picture number `picture` of the fit."""
-        own = self.owner == picture
+    def leave_one_out(self, pictures: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        """What this bank would answer, (N, C, h, w) -> (N, 1, h, w), less the patches of pictures with these numbers of the fit."""
+        own = torch.isin(self.owner, torch.tensor(pictures, dtype=self.owner.dtype))
         return partial(self._map, squared=self.squared if own.all() else self.squared.masked_fill(own, torch.inf))
 
     def recalibrated(self, usual: Tensor) -> PatchBank:

@@ -93,6 +93,6 @@ def test_leave_one_out_takes_a_picture_out_of_banks_and_gaussians() -> None:
     fitted = fit_memory_bank(features, plans, 1.0, torch.Generator().manual_seed(0))
     for picture in (0, 7):
         own = [features[0][picture : picture + 1]]
-        score, heat = leave_one_out(fitted.scorer, picture, own)(own)
+        score, heat = leave_one_out(fitted.scorer, [picture], own)(own)
         assert float(score) == pytest.approx(float(fitted.held_out[picture]), rel=0.05)
         np.testing.assert_allclose(heat[0].numpy(), fitted.maps[picture].numpy(), rtol=0.1, atol=0.1)

@@ -1,0 +1,204 @@
+"""One look at all training pictures before anything is fitted: which can be read, and how all pictures of the line are to be read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomaly.data.pictures.reading import Color, Picture, PictureFormat, gray_16_bit, is_16_bit, opened, top_value
+from anomaly.data.pictures.repeats import THUMBNAIL, group_repeats
+from anomaly.errors import DataError, RecordError
+from anomaly.progress import Progress, counted, silent
+
+THREADS = 2  # that decode pictures; Pillow lets other threads run meanwhile
+FEWEST, FEWEST_PARTS = 16, 8  # readable training pictures, and different parts that they show, at least
+BITS = (8, 10, 12, 14, 16)  # that cameras use of a 16-bit file
+COLORED, COLORED_SHARE = 12.0, 5e-4  # channels that differ by this much, of 255, on this share of places in one picture: color
+TINTED = 1.0  # mean difference of the channels, of 255, from which a whole picture has a tint
+BLACK = 4  # of 255: a picture without anything brighter shows nothing
+FLOOR, COARSE = 256, 16  # pixels of a side left when blocks are averaged before colored places, or a tint, are looked for
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What one picture shows of how it is to be read. `top`: see `reading.top_value`, 0 for 8 bits. `cut`: 16-bit color read as 8 bits."""
+
+    deep: bool
+    top: int
+    colored: float
+    tint: float
+    cut: bool
+    brightest: int
+    content: bytes
+    thumbnail: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """How the pictures of a line are read, and which of them.
+
+    groups: (n,) a number for each readable picture; those of one part have the same, see `repeats.group_repeats`
+    rejected: by the picture's id, why it is left out
+    notes: what was found, in words, a line each
+    """
+
+    format: PictureFormat
+    readable: list[Picture]
+    groups: NDArray[np.int64]
+    rejected: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> int:
+        """How many different parts the readable pictures show."""
+        return len(np.unique(self.groups))
+
+
+def survey_pictures(
+    pictures: Sequence[Picture], color: Literal["auto"] | Color = "auto", bits: int | None = None, progress: Progress = silent
+) -> Survey:
+    """Decode every picture once, and decide on the format; what `color` and `bits` say is not looked for.
+
+    Color: "rgb" where any picture carries color on more than 0.05 % of its places (blocks of a 256th of its side, so that noise and JPEG
+    do not count), or is tinted as a whole. Depth: 16 bits where all pictures are gray with 16 bits; of these, as many as the brightest
+    picture takes up. Left out are pictures that cannot be read and those that are black all over.
+    """
+    rejected: dict[str, str] = {}
+    seen: list[tuple[Picture, Facts]] = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        attempts = pool.map(_attempt, pictures)
+        for picture in counted(pictures, progress, "pictures decoded"):
+            facts = next(attempts)
+            if isinstance(facts, RecordError):
+                rejected[picture.id] = str(facts)
+            elif facts.brightest <= _black(facts):
+                rejected[picture.id] = f"{picture.path}: black all over (a covered lens, or no light); left out"
+            else:
+                seen.append((picture, facts))
+    found = [facts for _, facts in seen]
+    top = max((facts.top for facts in found), default=0)
+    chosen = PictureFormat(_color(found) if color == "auto" else color, bool(found) and all(f.deep for f in found), bits or _bits(top))
+    groups = group_repeats([f.content for f in found], [f.thumbnail for f in found])
+    survey = Survey(chosen, [picture for picture, _ in seen], groups, rejected)
+    return replace(survey, notes=tuple(_words(survey, found, top, color == "auto", bits is None)))
+
+
+def check_enough(survey: Survey, root: Path) -> None:
+    """Raise DataError, with reasons, when the readable pictures are too few or show too few different parts to be fitted to."""
+    count, parts = len(survey.readable), survey.parts
+    if count < FEWEST:
+        reasons = "".join(f"\n  {reason}" for reason in list(survey.rejected.values())[:5])
+        raise DataError(f"{root}: {count} readable pictures of good parts; at least {FEWEST} are needed{reasons}")
+    if parts < FEWEST_PARTS:
+        raise DataError(
+            f"{root}: {count} pictures show only {parts} different part{'s' if parts > 1 else ''} (identical or nearly so); pictures of at "
+            f"least {FEWEST_PARTS} different good parts are needed, {FEWEST} pictures in all, to know how good parts differ"
+        )
+
+
+def _attempt(picture: Picture) -> Facts | RecordError:
+    try:
+        return look_at(picture.path)
+    except RecordError as error:
+        return error
+
+
+def look_at(path: Path) -> Facts:
+    """Decode one picture and say what it shows. Raises RecordError when it cannot be read."""
+    with opened(path) as image:
+        cut = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()) or ()) and not is_16_bit(image)
+        if is_16_bit(image):
+            wide = gray_16_bit(image)
+            top = top_value(wide)
+            small = _small(Image.fromarray(wide.astype(np.float32)))
+            return Facts(True, top, 0.0, 0.0, False, top, _digest(wide), small)
+        colored, tint = (0.0, 0.0) if image.mode in ("L", "1", "LA") else _color_of(image)
+        gray = image.convert("L")
+        values = np.asarray(gray)
+        brightest = int(np.quantile(values, 1 - 1e-4, method="lower")) if colored == 0 else 255
+        return Facts(False, 0, colored, tint, cut, brightest, _digest(np.asarray(image)), _small(gray))
+
+
+def _small(image: Image.Image) -> NDArray[np.float32]:
+    return np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.float32)
+
+
+def _digest(pixels: NDArray[np.generic]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes() + str(pixels.shape).encode(), digest_size=16).digest()
+
+
+def _color_of(image: Image.Image) -> tuple[float, float]:
+    """(share of places with color, mean difference of the channels) of a picture."""
+    whole = image.convert("RGB")
+    small, coarse = (np.asarray(whole.reduce(max(2, min(image.size) // side))).astype(np.int16) for side in (FLOOR, COARSE))
+    differ = small.max(axis=2) - small.min(axis=2)
+    return float((differ > COLORED).mean()), float(np.abs(coarse - coarse[:, :, :1]).mean())
+
+
+def _color(found: Sequence[Facts]) -> Color:
+    return "rgb" if any(f.colored > COLORED_SHARE or f.tint > TINTED for f in found) else "gray"
+
+
+def _bits(top: int) -> int:
+    """The fewest bits that hold a value; 16 where there is none to go by.
+
+    >>> [_bits(top) for top in (0, 255, 4095, 4096, 65535)]
+    [16, 8, 12, 14, 16]
+    """
+    return next(bits for bits in BITS if top < 1 << bits) if top else 16
+
+
+def _black(facts: Facts) -> int:
+    """The value up to which a picture counts as black, in its own units: of those of its bits where it has 16."""
+    return BLACK * ((1 << _bits(facts.top)) - 1) // 255 if facts.deep and facts.top > 255 else BLACK
+
+
+# --- in words ---
+
+
+def _words(survey: Survey, found: Sequence[Facts], top: int, color_found: bool, bits_found: bool) -> list[str]:
+    form, count = survey.format, len(survey.readable)
+    how = f"{_color_words(form, found, color_found)}, {_depth_words(form, found, top, bits_found)}"
+    lines = [f"{count} pictures of good parts, read as {how}"]
+    if form.deep is False and any(f.deep for f in found):
+        lines.append(f"{sum(f.deep for f in found)} of the pictures have 16 bits and the others 8: all are read as 8 bits")
+    cut = sum(f.cut for f in found)
+    if cut:
+        lines.append(f"{cut} pictures are in color with 16 bits a channel: read as 8 bits, the upper half of each value")
+    sizes = Counter(np.unique(survey.groups, return_counts=True)[1].tolist())
+    repeated = sum(groups for size, groups in sizes.items() if size > 1)
+    if repeated:
+        lines.append(
+            f"{count} pictures show {survey.parts} different parts: {repeated} were taken more than once (identical or nearly so); such "
+            "pictures are left out together when normals are scored, and count once"
+        )
+    if survey.rejected:
+        lines.append(f"{len(survey.rejected)} pictures are left out (cannot be read, or black all over)")
+    return lines
+
+
+def _color_words(form: PictureFormat, found: Sequence[Facts], was_found: bool) -> str:
+    if not was_found:
+        return f"{form.color} (as the spec says)"
+    most = max((f.colored for f in found), default=0.0)
+    if form.color == "rgb":
+        colored = sum(f.colored > COLORED_SHARE or f.tint > TINTED for f in found)
+        where = f"on up to {most:.1%} of their places" if most > COLORED_SHARE else "a tint all over"
+        return f"rgb ({colored} carry color, {where})"
+    return 'gray (none carries color; a colored fault then counts by its brightness only, [input] color = "rgb" looks at color too)'
+
+
+def _depth_words(form: PictureFormat, found: Sequence[Facts], top: int, was_found: bool) -> str:
+    if not any(f.deep for f in found):
+        return "8 bits"
+    how = f"their values go up to {top:,}" if was_found else "as the spec says"
+    return f"{form.bits} of 16 bits in use ({how})" if form.bits < 16 else "16 bits"
