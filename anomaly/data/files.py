@@ -48,8 +48,9 @@ def looks_like(path: Path) -> str:
     Reads no more than the first line of a file, and nothing slow is imported.
     """
     if path.is_dir():
-        kinds = {"pictures" if file.suffix.lower() in PICTURES else "readings" for file in walk_files(path, PICTURES | TABLES)}
-        return next(iter(kinds)) if len(kinds) == 1 else ""
+        pictures = any(True for _ in walk_files(path, PICTURES))
+        readings = any(file.stat().st_size > 0 for file in walk_files(path, TABLES))
+        return "" if pictures == readings else "pictures" if pictures else "readings"
     suffix = path.suffix.lower()
     if suffix in PICTURES:
         return "pictures"

@@ -28,6 +28,8 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "wrong.toml").write_text('kind = "camera"\n[input]\nsiz = 3')
     (tmp_path / "gone.toml").write_text('kind = "sensor"\n[calibration]\nrecords = "nowhere"')
     (tmp_path / "empty.csv").touch()
+    (tmp_path / ".plant").mkdir()
+    (tmp_path / ".plant/t.csv").write_text("time;flow\n0;1\n")
     return tmp_path
 
 
@@ -46,6 +48,8 @@ def folder(tmp_path: Path) -> Path:
         (["sources", "wrong.toml", "--data", ".", "--source", "."], "unknown key `input.siz`"),
         (["sources", "good.toml", "--data", ".", "--source", "nowhere"], "error: nowhere: no such file or folder; --source names"),
         (["fit", "good.toml", "--data", "empty.csv", "--out", "b"], "error: empty.csv: the file is empty (0 bytes)"),
+        (["fit", "good.toml", "--data", ".plant/t.csv", "--out", "b"], "t.csv: this looks like a table of readings: use specs/sensor.toml"),
+        (["fit", ".plant", "--data", ".plant", "--out", "b"], ".plant: this looks like a table of readings: use specs/sensor.toml"),
         (["table", "empty.csv", "--out", "o.csv"], "error: empty.csv: the file is empty (0 bytes)"),
         (["curve", ".", "good.toml", "--data", "nowhere", "--out", "c.html"], "error: nowhere: no such file or folder; --data names"),
         (["evaluate", "nowhere.anomaly", "--data", "."], "error: nowhere.anomaly: no such bundle"),
