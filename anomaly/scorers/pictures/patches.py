@@ -63,7 +63,7 @@ class PatchBank(nn.Module):
         best: Tensor | None = None
         for begin in range(0, len(self.patches), BLOCK):
             part = slice(begin, min(begin + BLOCK, len(self.patches)))
-            nearest = (squared[part] - 2.0 * (queries @ self.patches[part].to(torch.float32).T)).amin(dim=1)
+            nearest = torch.addmm(squared[part], queries, self.patches[part].to(torch.float32).T, alpha=-2.0).amin(dim=1)
             best = nearest if best is None else torch.minimum(best, nearest)
         assert best is not None, "a bank holds at least one patch"
         # |q|^2 does not change which patch is nearest, and is added afterwards.
