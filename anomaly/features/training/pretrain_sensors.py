@@ -18,6 +18,7 @@ from anomaly.spec import Pretrain
 
 MASKED_SHARE = 0.3
 STRETCH = 5  # rows masked at a time
+FEW_READINGS = 1 << 17  # in a batch: a second thread gains nothing, and where another program runs it waits for it at every layer
 
 
 def pretrain_sensors(
@@ -34,6 +35,18 @@ def pretrain_sensors(
     kept and when to stop. With `most_steps` training ends after so many steps, if not before. Returns the held-out masked error (MSE, in
     squared spreads) before and after.
     """
+    threads = torch.get_num_threads()
+    if settings.batch * windows.shape[1] * windows.shape[2] <= FEW_READINGS:
+        torch.set_num_threads(1)
+    try:
+        return _trained(encoder, windows, settings, generator, progress, most_steps)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _trained(
+    encoder: SensorEncoder, windows: Tensor, settings: Pretrain, generator: torch.Generator, progress: Progress, most_steps: int | None
+) -> tuple[float, float]:
     train, test = _split(windows)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
