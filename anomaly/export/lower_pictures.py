@@ -10,7 +10,7 @@ from anomaly.export.lower import lower
 from anomaly.export.writer import GraphWriter
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.scorers.boosted import Boosted
-from anomaly.scorers.pictures.embedding import roi_mask
+from anomaly.scorers.pictures.embedding import Roi, roi_mask
 from anomaly.scorers.pictures.gaussian import PlaceGaussians, group_sides
 from anomaly.scorers.pictures.memory_bank import OUTSIDE_ROI, TOP_SHARE, MemoryBank
 from anomaly.scorers.pictures.patches import BLOCK, PatchBank
@@ -22,12 +22,33 @@ def _preprocess(module: ImagePreprocess, write: GraphWriter, image: str) -> list
     x = write.op("Cast", write.op("Transpose", image, perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
     if module.full_scale != 1.0:
         x = write.op("Div", x, module.full_scale)
+    if module.roi:
+        x = write.op("Where", _inside_roi(write, x, module.roi), x, module.blank)
     size = write.op("Concat", write.op("Shape", x, start=0, end=2), list(module.size), axis=0)
     # As PyTorch's antialiasing: samples outside the picture are left out, and the weights of the others sum to one.
     small = write.op(
         "Resize", x, None, None, size, mode="linear", antialias=1, exclude_outside=1, coordinate_transformation_mode="half_pixel"
     )
     return [write.op("Div", write.op("Sub", small, module.mean), module.std)]
+
+
+def _inside_roi(write: GraphWriter, x: str, roi: Roi) -> str:
+    """Which pixels of pictures (N, C, H, W) have their middle in a rectangle: bool (H, W), as `preprocess.inside_roi` tells it."""
+
+    def middles(axis: int) -> str:
+        size = write.op("Squeeze", write.op("Shape", x, start=axis, end=axis + 1))
+        places = write.op("Cast", write.op("Range", 0, size, 1), to=TensorProto.FLOAT)
+        return write.op("Div", write.op("Add", places, 0.5), write.op("Cast", size, to=TensorProto.FLOAT))
+
+    def between(values: str, low: float, high: float) -> str:
+        return write.op("And", write.op("GreaterOrEqual", values, low), write.op("Less", values, high))
+
+    y, x_ = write.op("Unsqueeze", middles(2), [1]), write.op("Unsqueeze", middles(3), [0])
+    inside = ""
+    for left, top, right, bottom in roi:
+        one = write.op("And", between(y, top, bottom), between(x_, left, right))
+        inside = write.op("Or", inside, one) if inside else one
+    return inside
 
 
 def _patches(write: GraphWriter, features: str, channels: int) -> str:

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Roi = Sequence[tuple[float, float, float, float]]  # rectangles (left, top, right, bottom) in shares; none: everything
+
+
+def inside_roi(roi: Roi, high: int, wide: int) -> Tensor:
+    """Which pixels of a picture, or places of a grid, have their middle in a rectangle: bool (high, wide).
+
+    >>> inside_roi([(0.0, 0.0, 0.5, 1.0)], 1, 4).tolist()  # the left half
+    [[True, True, False, False]]
+    """
+    y, x = ((torch.arange(high) + 0.5) / high)[:, None], ((torch.arange(wide) + 0.5) / wide)[None, :]
+    inside = torch.zeros(high, wide, dtype=torch.bool)
+    for left, top, right, bottom in roi:
+        inside |= (x >= left) & (x < right) & (y >= top) & (y < bottom)
+    return inside
 
 
 class ImagePreprocess(nn.Module):
     """Raw frames (N, H, W, C) uint8 or uint16, any H and W -> normalised RGB (N, 3, high, wide) float32.
 
     Resizing is bilinear with antialiasing; one gray channel is resized once and then repeated to three. `mean` and `std` are in units
-    of 0..255. With `deep` input is uint16 and its full scale is 65,535.
+    of 0..255. With `deep` input is uint16 and its full scale is 65,535. `roi`: rectangles (left, top, right, bottom) in shares of the
+    picture; what lies outside is blanked before anything else, so that nothing there can reach a place inside.
 
     >>> preprocess = ImagePreprocess((32, 32), mean=(127.5,) * 3, std=(127.5,) * 3)
     >>> preprocess(torch.full((1, 50, 70, 3), 255, dtype=torch.uint8)).shape
@@ -21,8 +39,12 @@ class ImagePreprocess(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...], *, deep: bool = False) -> None:
+    def __init__(
+        self, size: tuple[int, int], mean: tuple[float, ...], std: tuple[float, ...], *, deep: bool = False, roi: Roi = ()
+    ) -> None:
         super().__init__()
+        self.roi = tuple(roi)
+        self.blank = sum(mean) / len(mean)  # a gray that the backbone takes for nothing much
         self.size = size
         self.full_scale = 257.0 if deep else 1.0  # uint16 65535 -> 255
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1))
@@ -31,6 +53,8 @@ class ImagePreprocess(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(N, H, W, C) integer -> (N, 3, high, wide) float32."""
         x = image.permute(0, 3, 1, 2).to(torch.float32) / self.full_scale
+        if self.roi:
+            x = torch.where(inside_roi(self.roi, x.shape[2], x.shape[3]).to(x.device), x, torch.full_like(x[:1, :1, :1, :1], self.blank))
         x = F.interpolate(x, size=self.size, mode="bilinear", antialias=True, align_corners=False)
         return (x - self.mean) / self.std  # (N, 1, h, w) spreads to three channels here
 

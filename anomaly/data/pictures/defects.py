@@ -6,7 +6,7 @@ Kinds follow the field: cut-paste (Li et al. 2021, arXiv:2104.04015), Perlin-mas
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 Gray = NDArray[np.float32]  # (H, W, C) in 0..255
 Mask = NDArray[np.float32]  # (H, W) in 0..1
+TRIES = 200  # draws of a defect, until one is inside the region of interest
 
 
 def inject(image: NDArray[np.uint8], rng: np.random.Generator, kind: str | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -29,6 +30,25 @@ def inject(image: NDArray[np.uint8], rng: np.random.Generator, kind: str | None 
     clean = image.astype(np.float32)
     marked = np.clip(_MAKERS[name](clean, rng), 0, 255).astype(np.uint8)
     mask = np.abs(marked.astype(np.int16) - image.astype(np.int16)).max(axis=2) > 6
+    return marked, mask
+
+
+def inject_inside(
+    image: NDArray[np.uint8], rng: np.random.Generator, roi: Sequence[tuple[float, float, float, float]]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """`inject` a random defect of which some is inside a rectangle (left, top, right, bottom) in shares; no rectangle is everywhere.
+
+    What lies elsewhere is not looked at, so a defect there would say nothing.
+    """
+    high, wide = image.shape[:2]
+    looked_at = np.zeros((high, wide), bool)
+    for left, top, right, bottom in roi:
+        looked_at[round(top * high) : round(bottom * high), round(left * wide) : round(right * wide)] = True
+    marked, mask = inject(image, rng)
+    for _ in range(TRIES if looked_at.any() else 0):
+        if mask[looked_at].any():
+            break
+        marked, mask = inject(image, rng)
     return marked, mask
 
 

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly.data.pictures.defects import inject
+from anomaly.data.pictures.defects import inject_inside
 from anomaly.data.pictures.reading import Picture
 from anomaly.evaluation.injected import Ranking
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages, fold_batch_norm
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.progress import Progress, counted, part, silent
-from anomaly.scorers.build import fit_camera_scorer
+from anomaly.scorers.build import fit_camera_scorer, region
 from anomaly.scorers.pictures.memory_bank import MemoryBank, leave_one_out
 from anomaly.spec import CameraSpec
 
@@ -126,7 +126,7 @@ class Judging:
             return None
         deep = self.pictures.format.deep
         own = to_8_bit(raw, deep)
-        marked = [inject(own, rng)[0] for _ in range(DEFECTS)]
+        marked = [inject_inside(own, rng, region(self.spec))[0] for _ in range(DEFECTS)]
         given = known if known is not None and not deep else None
         batch = from_8_bit(np.stack(marked if given is not None else [own, *marked]), deep)
         with torch.inference_mode():
@@ -149,7 +149,7 @@ class Judging:
             raw = self.pictures.read(picture)
             if raw is None:
                 continue
-            marked, mask = inject(to_8_bit(raw, deep), rng)
+            marked, mask = inject_inside(to_8_bit(raw, deep), rng, region(self.spec))
             wide = from_8_bit(marked, deep)
             with torch.inference_mode():
                 maps = extractor(preprocess(torch.from_numpy(wide[None])))[0]

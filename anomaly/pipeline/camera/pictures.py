@@ -104,7 +104,8 @@ class PictureFolder:
 
     def preprocess(self, source: WeightsSource) -> ImagePreprocess:
         """The graph's first layers (resize, scale), for a backbone trained on pictures like those of `source`."""
-        return ImagePreprocess(self.settings.size, source.mean, source.std, deep=self.format.deep)
+        roi = [(r.left, r.top, r.right, r.bottom) for r in self.settings.roi]
+        return ImagePreprocess(self.settings.size, source.mean, source.std, deep=self.format.deep, roi=roi)
 
     def whole(self, pictures: Sequence[Picture], preprocess: ImagePreprocess) -> Tensor:
         """Preprocessed pictures (n, 3, h, w) float32; those that cannot be read are left out."""

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from anomaly.calibration.conformal import fit_calibrator
-from anomaly.data.pictures.defects import inject
+from anomaly.data.pictures.defects import inject_inside
 from anomaly.edge.runtime.session import Session
 from anomaly.evaluation.injected import Ranking
 from anomaly.export.detector import Detector
@@ -25,6 +25,7 @@ from anomaly.export.onnx_graph import export_features, export_onnx
 from anomaly.export.precision import fp16_extractor, int8_extractor
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.pipeline.line import Progress
+from anomaly.scorers.build import region
 from anomaly.scorers.pictures.memory_bank import MemoryBank, recalibrate
 from anomaly.scorers.pictures.patches import PatchBank
 from anomaly.scorers.pictures.repeats import leave_parts_out
@@ -240,4 +241,5 @@ def _pictures(spec: CameraSpec, pictures: PictureFolder) -> tuple[Sequence[NDArr
     order = rng.permutation(len(pictures.readable))[:JUDGED]
     normals = pictures.read_all([pictures.readable[i] for i in sorted(order.tolist())])
     deep = pictures.format.deep
-    return [raw[None] for raw in normals], [from_8_bit(inject(to_8_bit(raw, deep), rng)[0], deep)[None] for raw in normals]
+    marked = [inject_inside(to_8_bit(raw, deep), rng, region(spec))[0] for raw in normals]
+    return [raw[None] for raw in normals], [from_8_bit(one, deep)[None] for one in marked]

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anomaly.features.preprocess import inside_roi
+
 Metric = Literal["raw", "unit"]
-AT_A_TIME = 32  # maps
 Roi = Sequence[tuple[float, float, float, float]]  # rectangles (left, top, right, bottom) in shares; none: everything
+AT_A_TIME = 32  # maps
 
 
 def embed(features: Tensor, metric: Metric, center: Tensor, spread: Tensor) -> Tensor:
@@ -69,10 +71,7 @@ def roi_mask(roi: Roi, high: int, wide: int) -> Tensor:
     >>> roi_mask([(0.0, 0.0, 0.5, 1.0)], 1, 4).tolist()  # the left half
     [[True, True, False, False]]
     """
-    y, x = ((torch.arange(high) + 0.5) / high)[:, None], ((torch.arange(wide) + 0.5) / wide)[None, :]
-    inside = torch.zeros(high, wide, dtype=torch.bool)
-    for left, top, right, bottom in roi:
-        inside |= (x >= left) & (x < right) & (y >= top) & (y < bottom)
+    inside = inside_roi(roi, high, wide)
     return inside if inside.any() else torch.ones_like(inside)
 
 
