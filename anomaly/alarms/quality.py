@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.alarms.events import Event, alarm_id, iso, make_event
-from anomaly.alarms.life import Settings, State, Transition, step
+from anomaly.alarms.life import CALM, Settings, State, Transition, step
 
 AWAY_S = 10.0  # a source may be away for this long before it is an alarm
 BAD_DATA_OF, BAD_DATA_SHARE = 20, 0.5  # of the last records, the share that was set aside
@@ -28,6 +29,8 @@ CONDITIONS = {
     "range": Settings(threshold=0.5),
     "provider": Settings(threshold=0.5),
 }
+MISSING_ROWS, BACK_ROWS = 30, 3  # a sensor without a reading for so many rows is an alarm; with one for so many again it is over
+SENSOR = "sensor:"  # condition of one sensor, followed by its name
 Kept = Mapping[str, tuple[State, str | None]]  # condition -> its state, and the id of its open alarm
 
 
@@ -53,6 +56,7 @@ class Quality:
         """`kept` is what the store has of the line, {} at first."""
         self._line = line
         self._states = {name: kept[name][0] if name in kept else State() for name in CONDITIONS}
+        self._states |= {name: state for name, (state, _) in kept.items() if name.startswith(SENSOR)}
         self._alarms: dict[str, str | None] = {name: alarm for name, (_, alarm) in kept.items()}
         self._silent_after_s = silent_after_s
         self._last = now
@@ -81,6 +85,28 @@ class Quality:
                 events.append(self._event(name, change))
         return events
 
+    def look_at_sensors(
+        self, times: Sequence[float], missing: NDArray[np.bool_], names: Sequence[str], period_s: float, words: Mapping[str, str]
+    ) -> list[Event]:
+        """Take in rows at `times` (n,), in which sensors `names` (C,) gave no reading where `missing` (n, C) is set.
+
+        A sensor without a reading for 30 rows is an alarm of its own, by the times of the rows, so that a file read again gives the same.
+        `words`: what stood in its cells instead.
+        """
+        settings = Settings(threshold=0.5, on_delay_s=(MISSING_ROWS - 1) * period_s, off_delay_s=(BACK_ROWS - 1) * period_s)
+        events = []
+        for name, column in zip(names, missing.T, strict=True):
+            condition = SENSOR + name
+            if not column.any() and self._states.get(condition, CALM) == CALM:
+                continue
+            said = f" ({words[name]!r})" if words.get(name) else ""
+            for moment, gone in zip(times, column.tolist(), strict=True):
+                self._states[condition], change = step(self._states.get(condition, CALM), moment, 0.0 if gone else 1.0, settings)
+                if change is not None:
+                    self._reasons[condition] = f"sensor {name!r} gives no reading since {iso(change.began)}{said}"
+                    events.append(self._event(condition, change, {"sensor": name}))
+        return events
+
     def _wrong(self, seen: Seen, now: float) -> dict[str, str]:
         """Condition -> what is wrong, "" for nothing; without the conditions of which this turn shows nothing."""
         found = {"source": seen.trouble, "provider": seen.provider}
@@ -99,18 +125,18 @@ class Quality:
             found["rubbish"] = f"{bad} of the last {BAD_DATA_OF} records could not be read" if full else ""
         return found
 
-    def _event(self, condition: str, change: Transition) -> Event:
+    def _event(self, condition: str, change: Transition, more: Mapping[str, str] = MappingProxyType({})) -> Event:
         opened = change.kind == "opened"
         alarm = alarm_id(self._line, condition, change.began, condition) if opened else self._alarms.get(condition)
         self._alarms[condition] = alarm if opened else None
         data = {
             "class": "data quality",
-            "condition": condition,
+            "condition": condition.partition(":")[0],
             "reason": self._reasons.get(condition, ""),
             "began": iso(change.began),
         }
         extra = {} if opened else {"lasted_s": change.time - change.began}
-        return make_event(change.kind, self._line, alarm or condition, change.time, data | extra)
+        return make_event(change.kind, self._line, alarm or condition, change.time, data | extra | dict(more))
 
 
 # --- what is looked at: pure functions that give words for what is wrong, "" where nothing is ---

@@ -129,7 +129,7 @@ class Monitor:
         """Score and store one batch. `events` are those from before its first record."""
         answers, rolled_back = self._score(poll.records)
         outcome = self._live_through(poll.records, answers)
-        events = [*events, *rolled_back, *outcome.events, *(self._rejection(item) for item in poll.rejected)]
+        events = [*events, *rolled_back, *outcome.events, *self._look_at_sensors(poll), *(self._rejection(item) for item in poll.rejected)]
         self._keep_aside(poll.rejected)
         self._commit(self._batch(poll, outcome, events), stop, once)
         self._state, self._alarm = outcome.state, outcome.alarm
@@ -253,6 +253,15 @@ class Monitor:
             self._repeats, frozen = self._kind.find_frozen(self._repeats, poll.records, self.bundle.manifest.input)
         beyond = poll.beyond if poll.records else None
         return Seen(len(poll.records), len(poll.rejected), poll.trouble, frozen, self.session.degraded or self._lost_provider, beyond)
+
+    def _look_at_sensors(self, poll: Poll) -> list[Event]:
+        """Sensors that give no reading, each by itself: the others are scored meanwhile."""
+        schema = self.bundle.manifest.input
+        if self._kind.find_missing is None or not poll.records or not schema.period_s:
+            return []
+        words = {sensor: word for sensor, (_, word, _) in poll.unread.items()}
+        times, names = [record.time for record in poll.records], [sensor.name for sensor in schema.sensors]
+        return self._quality.look_at_sensors(times, self._kind.find_missing(poll.records), names, schema.period_s, words)
 
     def _compare_provider(self) -> str:
         """Words when this line ran on a GPU at its last start and cannot now; else today's provider is remembered."""

@@ -58,3 +58,17 @@ def test_a_gpu_is_lost_only_when_it_was_in_use_and_not_given_up_by_choice() -> N
     assert lost_provider("cpu", "cpu", "cuda: no driver", order) == ""
     assert lost_provider("cuda", "cpu", "", order) == ""  # the CPU was asked for
     assert lost_provider("", "cpu", "cuda: no driver", order) == ""  # the first start
+
+
+def test_each_sensor_without_a_reading_is_an_alarm_of_its_own_also_after_a_restart() -> None:
+    missing = np.zeros((120, 3), bool)
+    missing[10:60, [0, 2]] = True  # two fail together
+    missing[70:99, 1] = True  # not for long enough
+    missing[61, 0] = True  # one reading is not yet a recovery
+    found, quality = [], Quality("l", {}, None, 0.0)
+    for row in range(0, 120, 8):
+        quality = Quality("l", quality.kept, None, 0.0)  # a new process
+        times = [float(at) for at in range(row, row + 8)]
+        found += quality.look_at_sensors(times, missing[row : row + 8], ["a", "b", "c"], 1.0, {})
+    told = [(event.kind, event.data["sensor"], event.time) for event in found]
+    assert sorted(told) == [("closed", "a", 64.0), ("closed", "c", 62.0), ("opened", "a", 39.0), ("opened", "c", 39.0)]

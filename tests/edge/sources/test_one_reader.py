@@ -211,3 +211,26 @@ def test_a_large_level_keeps_its_small_changes(tmp_path: Path) -> None:
     offsets = np.array([channel.offset for channel in schema.sensors])
     np.testing.assert_allclose(table.values + offsets, 1e12 + 10 * values, atol=2e-3, rtol=0)
     assert len(np.unique(table.values[:, 1])) > 390
+
+
+@pytest.mark.parametrize("word", ["", "Kabelbruch", "I/O Timeout"])
+@pytest.mark.parametrize("limit", [1, 64])
+def test_a_sensor_without_readings_is_an_alarm_that_names_it_also_with_once(
+    tmp_path: Path, word: str, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "normal.csv", Way())
+    bundle = tiny_bundle(tmp_path / "b.anomaly", table_schema_of(tmp_path / "normal.csv", Way()))
+    write(tmp_path / "t.csv", Way(), lambda row, column, text: word if column == 1 and 200 <= row < 300 else text)
+    store = Store(tmp_path / "s.db")
+    source = CsvSource(tmp_path / "t.csv", bundle.manifest.input, {})
+    poll = source.poll
+    monkeypatch.setattr(source, "poll", lambda _: poll(limit))
+    totals = Monitor(bundle, open_session(bundle, "cpu"), source, store, "line").run(threading.Event(), once=True)
+    assert (totals.scored, totals.rejected) == (399, 0)  # every row that ends a window
+    events = [event for event in store.events() if event["data"]["class"] == "data quality"]
+    assert [event["type"] for event in events] == ["anomaly.alarm.opened", "anomaly.alarm.closed"]
+    assert [event["data"]["sensor"] for event in events] == ["heat", "heat"]
+    began = times(Way())[200].isoformat().replace("+00:00", "Z")
+    told = f" ({word!r})" if word == "Kabelbruch" else ""  # a known word is told when the detector is fitted
+    assert events[0]["data"]["reason"] == f"sensor 'heat' gives no reading since {began}{told}"
+    assert events[0]["time"] == times(Way())[229].isoformat().replace("+00:00", "Z")
