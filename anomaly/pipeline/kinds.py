@@ -19,8 +19,9 @@ from anomaly.edge.runtime.session import Session
 from anomaly.errors import BundleError, DataError, SpecError
 from anomaly.evaluation.figures import Evaluation
 from anomaly.pipeline.camera import bundle as camera
-from anomaly.pipeline.line import Line, LineSpec, Progress
+from anomaly.pipeline.line import Line, LineSpec
 from anomaly.pipeline.sensor import bundle as sensor
+from anomaly.progress import Progress
 from anomaly.spec import CameraSpec, SensorSpec
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ KINDS: dict[str, Kind] = {
         evaluate=camera.evaluate,
         score_file=camera.score_file,
         report_plots=camera.report_plots,
-        steps_s=dict(zip(STEPS, (10, 10, 1, 2, 5, 5, 15, 3), strict=True)),
+        steps_s=dict(zip(STEPS, (12, 8, 0.1, 4, 1, 20, 20, 2), strict=True)),
         has_variants=True,
         rank_source=_rank_camera,
         learning_curve=_curve_camera,
@@ -157,7 +158,7 @@ KINDS: dict[str, Kind] = {
         evaluate=sensor.evaluate,
         score_file=sensor.score_file,
         report_plots=sensor.report_plots,
-        steps_s=dict(zip(STEPS, (8, 3, 1, 1, 2, 2, 2, 1), strict=True)),
+        steps_s=dict(zip(STEPS, (6, 2, 0.1, 1, 0.1, 0.5, 0.5, 0.2), strict=True)),
         rank_source=_rank_sensor,
         learning_curve=_curve_sensor,
         curve_axes=("normal windows", "ROC-AUC of rows"),

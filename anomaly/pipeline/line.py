@@ -14,8 +14,7 @@ from anomaly.errors import SpecError
 from anomaly.evaluation.figures import Evaluation, Run
 from anomaly.export.detector import Detector
 from anomaly.pipeline.fitted import Fitted
-from anomaly.progress import Progress as Progress  # noqa: PLC0414
-from anomaly.progress import silent as silent  # noqa: PLC0414
+from anomaly.progress import Progress
 from anomaly.schema import InputSchema
 from anomaly.spec import Alarm, Budget, Transfer
 

@@ -32,9 +32,9 @@ from anomaly.evaluation import metrics
 from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.ranges import PROFILES, affiliation, nab_probation, nab_score, onsets, point_adjusted, skab_nab
 from anomaly.evaluation.vus import vus
-from anomaly.pipeline.line import Progress
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
+from anomaly.progress import Progress
 from anomaly.spec import Budget, SensorSpec, read_spec
 
 SKAB_TRAINING_ROWS = 400

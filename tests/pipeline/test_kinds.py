@@ -36,8 +36,9 @@ from anomaly.export.detector import Detector, GraphForm
 from anomaly.features.tensors import save_tensors
 from anomaly.pipeline import kinds
 from anomaly.pipeline.fitted import Fitted
-from anomaly.pipeline.line import Examples, Exported, Graphs, Progress
+from anomaly.pipeline.line import Examples, Exported, Graphs
 from anomaly.pipeline.steps import Steps
+from anomaly.progress import Progress
 from anomaly.schema import InputSchema, Part
 from anomaly.spec import SPECS, Alarm, Budget, Transfer, read_spec
 from tests.conftest import run

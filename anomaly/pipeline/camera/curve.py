@@ -17,7 +17,8 @@ from anomaly.evaluation.transfer import ALONE
 from anomaly.features.stages import Stages
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.transfer import CameraTransfer, TransferCandidate
-from anomaly.pipeline.line import Progress, check_transfer_given
+from anomaly.pipeline.line import check_transfer_given
+from anomaly.progress import Progress
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import TransferMethod
 

@@ -24,7 +24,7 @@ from anomaly.export.detector import Detector
 from anomaly.export.onnx_graph import export_features, export_onnx
 from anomaly.export.precision import fp16_extractor, int8_extractor
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
-from anomaly.pipeline.line import Progress
+from anomaly.progress import Progress
 from anomaly.scorers.build import region
 from anomaly.scorers.pictures.memory_bank import MemoryBank, recalibrate
 from anomaly.scorers.pictures.patches import PatchBank

@@ -16,10 +16,11 @@ from anomaly.errors import DataError, SpecError
 from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.transfer import ALONE
-from anomaly.pipeline.line import Progress, check_transfer_given
+from anomaly.pipeline.line import check_transfer_given
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.sensor.transfer import SensorTransfer
 from anomaly.pipeline.steps import Steps
+from anomaly.progress import Progress
 from anomaly.spec import Transfer
 
 WINDOWS = (10, 20, 50, 100, 200, 500)

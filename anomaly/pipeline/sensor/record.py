@@ -22,10 +22,10 @@ from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import window_ends, windows_at
 from anomaly.errors import DataError
 from anomaly.features.encoder import SensorExtractor
-from anomaly.pipeline.line import Progress
 from anomaly.pipeline.sensor.held_out import HeldOut, fit_scorer
 from anomaly.pipeline.sensor.lending import LendingMethod, lend
 from anomaly.pipeline.sensor.tables import NormalReadings, Normals, fit_preprocess
+from anomaly.progress import Progress
 from anomaly.spec import SensorSpec
 
 LATER = 2  # a pseudo-run is scored for this many times as long as it was learnt,

@@ -20,10 +20,10 @@ from anomaly.evaluation.transfer import ALONE, choose, judge, summary
 from anomaly.features.build import is_changed, load_sensor_extractor, restore_sensor_encoder, save_extractor
 from anomaly.features.encoder import SensorEncoder, SensorExtractor, fill_missing
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
-from anomaly.pipeline.line import Progress
 from anomaly.pipeline.sensor.held_out import held_out_scores
 from anomaly.pipeline.sensor.lending import LendingMethod, LentWindows, lend
 from anomaly.pipeline.sensor.tables import NormalReadings
+from anomaly.progress import Progress
 from anomaly.spec import SensorSpec, TransferMethod
 
 CAMERAS_ONLY = ("deep-coral", "dann", "tradaboost")
