@@ -42,10 +42,9 @@ from anomaly.scorers.suspects import is_outlier
 from anomaly.spec import SensorSpec, Transfer
 
 MOST_SUSPECT = 1 / 3  # of the windows, at most, are left out of the fit
-FIRST_STEPS = 200  # of the first stretch, at most,
-FEWEST_STEPS = 25  # and at least, where windows are long or sensors many
-FIRST_VALUES = 3_000_000  # readings that the first stretch learns from, at most
-FIRST_WINDOWS = 1500  # windows that it is trained and judged on
+FIRST_STEPS = 200  # of the first stretch: after 25 an encoder that is kept in the end shows nothing yet
+FIRST_READINGS = 1 << 14  # that each of them learns from at most
+FIRST_WINDOWS = 1500  # windows that the first stretch is trained and judged on
 PROMISING = LEAST_GAIN / 2  # ROC-AUC that the interval must reach: on the first stretch encoders that are kept in the end gain this much
 
 
@@ -190,29 +189,24 @@ def train_encoder(spec: SensorSpec, normals: Normals, progress: Progress, *, ful
     """An encoder trained on normals, and how that went, as the extractor's file states it: `kept`, `why` and figures.
 
     Most encoders are dropped: level and spread alone rank synthetic faults as well. So without `full` a first stretch of training, a
-    second or two, is judged before the rest, which is done only where that promises a gain. The number of its steps depends on the
-    windows' shape alone.
+    second or two, is judged before the rest, which is done only where that promises a gain.
     """
     stop = 0.0
-    steps = first_steps(spec, normals)
-    if not full and 2 * steps < steps_in_full(len(normals.windows), spec.pretrain):
-        stop = 0.2
-        encoder, found, compared = _trained(spec, normals.thinned(FIRST_WINDOWS), part(progress, 0.0, stop), steps)
+    if not full and steps_in_full(len(normals.windows), spec.pretrain) > 2 * FIRST_STEPS:
+        stop = 0.8  # most trainings end here
+        _, rows, sensors = normals.windows.shape
+        batch = max(2, min(spec.pretrain.batch, FIRST_READINGS // (rows * sensors)))
+        first = spec.model_copy(update={"pretrain": spec.pretrain.model_copy(update={"batch": batch})})
+        encoder, found, compared = _trained(first, normals.thinned(FIRST_WINDOWS), part(progress, 0.0, stop), FIRST_STEPS)
         if compared.high < PROMISING:
             gain = f"{compared.gain:+.4f} (95 % interval {compared.low:+.4f} to {compared.high:+.4f})"
             found["why"] = (
-                f"stopped after a first stretch of {steps} steps: AUROC on made-up faults {gain} over level and spread alone, "
+                f"stopped after a first stretch of {FIRST_STEPS} steps: AUROC on made-up faults {gain} over level and spread alone, "
                 "which promises no gain; `anomaly pretrain` trains in full and says what it gains"
             )
-            return encoder, {**found, "kept": False, "steps": steps}
+            return encoder, {**found, "kept": False, "steps": FIRST_STEPS}
     encoder, found, _ = _trained(spec, normals, part(progress, stop, 1.0))
     return encoder, found
-
-
-def first_steps(spec: SensorSpec, normals: Normals) -> int:
-    """How many steps the first stretch has: fewer for long windows and many sensors."""
-    _, rows, sensors = normals.windows.shape
-    return int(np.clip(FIRST_VALUES // (spec.pretrain.batch * rows * sensors), FEWEST_STEPS, FIRST_STEPS))
 
 
 def _trained(
@@ -222,7 +216,7 @@ def _trained(
     encoder, generator = build_sensor_encoder(spec), torch.Generator().manual_seed(spec.seed)
     z = fill_missing(normals.preprocess(torch.from_numpy(normals.windows)))
     before, after = pretrain_sensors(encoder, z, spec.pretrain, generator, part(progress, 0.0, 0.8), most_steps)
-    progress("made-up faults, with the encoder and without", 8, 10)
+    part(progress, 0.8, 1.0)("made-up faults, with the encoder and without")
     ours, theirs = (
         held_out_scores(spec, normals, extractor, normals.features(extractor)).ranking
         for extractor in (SensorExtractor(spec.input.window, encoder), SensorExtractor(spec.input.window))
