@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from torch import Tensor
 
-from anomaly.scorers.pictures.embedding import Metric, embed, many_patches, mean_std
-from anomaly.scorers.pictures.patches import LEVELS, PatchBank
+from anomaly.scorers.pictures.embedding import Metric, embed, many_patches, mean_std, neighbourhood_means
+from anomaly.scorers.pictures.patches import LEVELS, PatchBank, fit_patch_bank
 
 CHANNELS, PATCHES = 12, 2500
 NOISE = 1e-5
@@ -84,3 +84,30 @@ def test_distances_are_those_of_scipy(seed: int, count: int, width: int) -> None
     queries = torch.randn(40, width, generator=generator) * 60
     expected = cdist(queries.double().numpy(), codes.double().numpy()).min(axis=1) * 0.5
     np.testing.assert_allclose(fitted.distance(queries, fitted.squared).numpy(), expected, rtol=1e-4, atol=0.05)
+
+
+@given(seed=st.integers(0, 10_000), count=st.integers(1, 70), share=st.floats(0, 1))
+@settings(max_examples=15, deadline=None)
+def test_patches_of_many_maps_are_those_of_all_at_once(seed: int, count: int, share: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    maps = torch.randn(count, 3, 4, 5, generator=generator)
+    rows = (torch.rand(count * 20, generator=generator) <= share).nonzero()[:, 0]
+    assert torch.equal(many_patches(maps), neighbourhood_means(maps))
+    assert torch.equal(many_patches(maps, rows), neighbourhood_means(maps)[rows])
+
+
+def test_of_too_many_patches_some_are_drawn_and_their_pictures_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anomaly.scorers.pictures.patches.SEEN", 150)
+    maps = torch.randn(40, 8, 6, 6, generator=torch.Generator().manual_seed(3))
+
+    def fitted() -> tuple[PatchBank, Tensor]:
+        return fit_patch_bank(maps, 40, "raw", 100, 1.0, torch.Generator().manual_seed(4))
+
+    (some, distances), (again, _) = fitted(), fitted()
+    assert torch.equal(some.patches, again.patches)
+    assert len(some.patches) == 100
+    assert distances.shape == (40, 6, 6)
+    assert len(some.owner.unique()) > 20  # they are of pictures all over
+    own = embed(maps, "raw", some.center, some.spread).reshape(40, 36, 8)
+    for patch, owner in zip(some.patches * some.step, some.owner, strict=True):
+        assert float((own[owner] - patch).abs().amax(1).min()) <= float(some.step) / 2 + 1e-5
