@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from anomaly.export.lower import NotLoweredError, lower
 from anomaly.export.traced import extractor_graph, trace
 from anomaly.export.writer import GraphWriter
 from anomaly.features.stages import Stages
+from anomaly.parallel import on_all_cores
 
 MAX_RELATIVE = 1e-4  # largest relative difference of scores, of those below one the absolute difference
 
@@ -114,6 +116,17 @@ def _part(
         return write.inline(model, dict(zip((item.name for item in model.graph.input), inputs, strict=True))), answers
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """PyTorch with one thread a call."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @dataclass(frozen=True)
 class Parity:
     """How far ONNX Runtime and PyTorch differ on the same inputs."""
@@ -152,19 +165,24 @@ def check_parity(
     """Compare score, p-value and decision (`p_value <= p`) on raw batches. Raises ParityError when they differ.
 
     `run` is the exported graph in ONNX Runtime: raw batch -> score (N,), p_value (N,), both float32. Scores must agree within 1e-4
-    relative (absolute below one), and every decision must be the same. `names`, one for each record, are for the error.
+    relative (absolute below one), and every decision must be the same. `run` is called from several threads.
+    `names`, one for each record, are for the error.
     `on_batch(done)` is called after every batch, in PyTorch and then in ONNX Runtime: `done` goes up to twice the number of batches.
     """
     relative = absolute = worst = -1.0
     differ = count = at = 0
     record = np.empty(0)
-    ours = []
-    for batch in inputs:  # all in PyTorch first: in turns, each library's threads wait busily while the other computes
-        ours.append(detector.run(batch)[:2])
+    ours, theirs = [], []
+    with _one_thread():  # all in PyTorch first: in turns, each library's threads wait busily while the other computes
+        for done, (score, p_value, _) in enumerate(on_all_cores(detector.run, inputs), 1):
+            ours.append((score, p_value))
+            if on_batch is not None:
+                on_batch(done)
+    for done, answer in enumerate(on_all_cores(run, inputs), len(inputs) + 1):
+        theirs.append(answer)
         if on_batch is not None:
-            on_batch(len(ours))
-    for index, (batch, (score, p_value)) in enumerate(zip(inputs, ours, strict=True), 1):
-        their_score, their_p = run(batch)
+            on_batch(done)
+    for batch, (score, p_value), (their_score, their_p) in zip(inputs, ours, theirs, strict=True):
         apart = np.abs(their_score - score) / np.maximum(np.abs(score), 1.0)
         otherwise = (their_p <= p) != (p_value <= p)
         badness = np.nan_to_num(apart + otherwise, nan=np.inf)  # a decision that differs is worse than any score that does
@@ -175,8 +193,6 @@ def check_parity(
         absolute = max(absolute, float(np.abs(their_p - p_value).max()))
         differ += int(otherwise.sum())
         count += len(batch)
-        if on_batch is not None:
-            on_batch(len(ours) + index)
     parity = Parity(count, relative, absolute, differ)
     if not relative < MAX_RELATIVE or differ:
         raise ParityError(parity, at, record, names[at] if at < len(names) else f"record {at + 1}")

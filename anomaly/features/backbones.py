@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -26,6 +28,14 @@ def load_backbone(name: str, stages: Sequence[str], weights: Path | None = None)
     >>> source.licence
     'Apache-2.0'
     """
+    stamp = weights.stat().st_mtime_ns if weights is not None and weights.exists() else 0
+    extractor, source = _loaded(name, tuple(stages), weights, stamp)
+    return copy.deepcopy(extractor).eval(), source  # a traced network's copy comes back in training mode
+
+
+@lru_cache(maxsize=4)
+def _loaded(name: str, stages: tuple[str, ...], weights: Path | None, stamp: int) -> tuple[Stages, WeightsSource]:
+    """An extractor as `load_backbone` gives it, kept: a fit asks for the same one several times. `stamp` is the weights' last change."""
     if name == ORIENTED_FILTERS:
         filters = OrientedFilters(stages).eval()
         filters.backbone = name

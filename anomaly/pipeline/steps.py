@@ -29,7 +29,7 @@ from anomaly.bundle.archive import CARRIED, DETECTOR, STREAM, VARIANTS, read_bun
 from anomaly.bundle.manifest import Manifest, Threshold
 from anomaly.calibration.budget import p_threshold, score_threshold
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
-from anomaly.edge.runtime.session import Session
+from anomaly.edge.runtime.session import Device, Session
 from anomaly.errors import ExportError
 from anomaly.export.detector import Detector
 from anomaly.export.onnx_graph import Parity, ParityError, check_parity, export_onnx
@@ -145,7 +145,7 @@ class Steps:
         return self._once("evaluate", path, lambda: self._evaluate(path))
 
     def _evaluate(self, path: Path) -> None:
-        found = self.line.evaluate(self.detector().run, self.line.input_schema(), self.threshold().p_value, self._progress("evaluate"))
+        found = self.line.evaluate(self._detector.run, self.line.input_schema(), self.threshold().p_value, self._progress("evaluate"))
         figures: dict[str, Any] = found.figures if found else {"n": 0, "why": "no labelled records in the data"}
         figures["injected_auroc"] = self.fitted.report["injected_auroc"]
         if found is not None:
@@ -161,7 +161,7 @@ class Steps:
     def _graph(self, path: Path) -> None:
         raw = self._examples.real[0][:1]
         with replacing(path) as part:
-            part.write_bytes(export_onnx(self.detector(), np.concatenate([raw, raw])))
+            part.write_bytes(export_onnx(self._detector, np.concatenate([raw, raw])))
 
     def parity(self) -> Path:
         """How far the graph and PyTorch differ on random and on real records, as JSON. Raises ParityError when they decide otherwise."""
@@ -181,13 +181,13 @@ class Steps:
         write_text(path, json.dumps({name: parity.as_dict() for name, parity in found.items()}, indent=1) + "\n")
 
     def _compared(self, graph: Path, what: str, batches: list[NDArray[Any]], names: Sequence[str] = ()) -> Parity:
-        session, count = Session(graph.read_bytes(), provider="cpu"), sum(map(len, batches))
+        session, count = Session(graph.read_bytes(), "cpu", Device(threads=1)), sum(map(len, batches))
         progress = part(self._progress("parity"), *((0.0, 0.5) if what == "random" else (0.5, 1.0)))
 
         def say(done: int) -> None:
             progress(f"graph and PyTorch on {count} {what} records", done, 2 * len(batches))
 
-        return check_parity(self.detector(), lambda raw: session.run(raw)[:2], batches, self.threshold().p_value, names, say)
+        return check_parity(self._detector, lambda raw: session.run(raw)[:2], batches, self.threshold().p_value, names, say)
 
     def _kept(self, error: ParityError, graph: Path, path: Path) -> ExportError:
         """The parity error with what is left of the work and what to do, after the record that shows it has been kept."""
@@ -207,7 +207,7 @@ class Steps:
         return self._once("variants", path, lambda: save_graphs(path, self._variants(graph)))
 
     def _variants(self, graph: Path) -> Graphs:
-        exported = Exported(self.detector(), graph.read_bytes(), self.pretrain(), self.fitted.held_out, self.threshold().p_value)
+        exported = Exported(self._detector, graph.read_bytes(), self.pretrain(), self.fitted.held_out, self.threshold().p_value)
         return self.line.graphs(exported, np.random.default_rng([self.line.spec.seed, 6]), self._progress("variants"), quick=self.quick)
 
     def export(self) -> Path:
@@ -224,7 +224,7 @@ class Steps:
         sessions = {"": Session(model, provider="cpu")} | sessions
         members |= {f"examples/{i}.npz": _example(sessions, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
         parity = json.loads(self.parity().read_text()) | graphs.parity
-        manifest = self._manifest(json.loads(self.evaluate().read_text()), parity, _multiply_adds(self.detector(), real[0][:1]))
+        manifest = self._manifest(json.loads(self.evaluate().read_text()), parity, _multiply_adds(self._detector, real[0][:1]))
         write_bundle(path, manifest, members)
 
     @cached_property
@@ -291,6 +291,10 @@ class Steps:
     def detector(self) -> Detector:
         """The composed detector, in PyTorch: a new one each time, so that a caller may move or change it."""
         return self.line.detector(self.pretrain(), self.fitted, self.calibrator)
+
+    @cached_property
+    def _detector(self) -> Detector:
+        return self.detector()
 
     def threshold(self) -> Threshold:
         """The p-value the budget asks for, and the score it stands for."""

@@ -16,8 +16,9 @@ from torch import Tensor
 from anomaly.data.pictures.defects import inject_inside
 from anomaly.data.pictures.reading import Picture
 from anomaly.evaluation.injected import Ranking
+from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.preprocess import ImagePreprocess
-from anomaly.features.stages import Stages, fold_batch_norm
+from anomaly.features.stages import Stages
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.progress import Progress, counted, part, silent
 from anomaly.scorers.build import fit_camera_scorer, region
@@ -59,7 +60,7 @@ class Judging:
 
         `borrowed`, one (m, C_s, h_s, w_s) a stage, are another line's features that join the banks.
         """
-        extractor = fold_batch_norm(extractor)
+        extractor = onnx_stages(extractor)
         features = self.pictures.features_of(extractor, preprocess, fit, part(progress, 0.0, 0.25))
         generator = torch.Generator().manual_seed(seed)
         scorer = fit_camera_scorer(self.spec, features, generator, largest=JUDGE_BANK, borrowed=borrowed).scorer
@@ -142,7 +143,7 @@ class Judging:
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Features (n, C) of single places of the finest stage, and whether each has a synthetic defect (n,); as many with as without."""
         rng = np.random.default_rng([self.spec.seed, 4])
-        extractor = fold_batch_norm(extractor)
+        extractor = onnx_stages(extractor)
         deep = self.pictures.format.deep
         rows, labels = [], []
         for picture in pictures:

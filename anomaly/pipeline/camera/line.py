@@ -18,6 +18,7 @@ from anomaly.data.pictures.repeats import near_duplicates
 from anomaly.data.records import fingerprint
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_pictures, without_duplicates
 from anomaly.export.detector import PICTURES, Detector
+from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.build import load_borrowed, load_camera_extractor, load_vote
 from anomaly.features.preprocess import merge_gray_channels
 from anomaly.features.stages import fold_batch_norm
@@ -84,7 +85,7 @@ class CameraLine:
 
     def fit(self, extractor: Path, progress: Progress) -> Fitted:
         loaded, source, about = load_camera_extractor(self.spec, extractor)
-        network = fold_batch_norm(loaded)
+        network = onnx_stages(loaded)
         borrowed = load_borrowed(extractor)
         readable = self.pictures.look_through(part(progress, 0.0, 0.02))
         preprocess = self.pictures.preprocess(source)

@@ -17,8 +17,9 @@ from anomaly.data.pictures.layouts import find_pictures
 from anomaly.data.pictures.reading import Picture, PictureFormat, read_picture
 from anomaly.data.pictures.survey import Survey, check_enough, survey_pictures
 from anomaly.errors import RecordError
+from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.preprocess import ImagePreprocess
-from anomaly.features.stages import Stages, fold_batch_norm
+from anomaly.features.stages import Stages
 from anomaly.features.weights import WeightsSource
 from anomaly.progress import Progress, silent
 from anomaly.spec import CameraInput
@@ -131,7 +132,7 @@ class PictureFolder:
         self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress = silent
     ) -> list[Tensor]:
         """Feature maps of the pictures that can be read, one (n, C_s, h_s, w_s) float32 a stage."""
-        extractor = fold_batch_norm(extractor)
+        extractor = onnx_stages(extractor)
         found: list[Tensor] = []
         count = 0
         with torch.inference_mode():

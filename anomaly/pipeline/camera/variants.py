@@ -7,7 +7,7 @@ measures which of those that a bundle carries is the quickest there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from anomaly.calibration.conformal import fit_calibrator
 from anomaly.data.pictures.defects import inject_inside
-from anomaly.edge.runtime.session import Session
+from anomaly.data.pictures.reading import Picture
+from anomaly.edge.runtime.session import Device, Session
 from anomaly.evaluation.injected import Ranking
 from anomaly.export.detector import Detector
 from anomaly.export.onnx_graph import export_features, export_onnx
 from anomaly.export.precision import fp16_extractor, int8_extractor
+from anomaly.parallel import on_all_cores
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
-from anomaly.progress import Progress
+from anomaly.progress import Progress, counted, part, parts, silent
 from anomaly.scorers.build import region
 from anomaly.scorers.pictures.memory_bank import MemoryBank, recalibrate
 from anomaly.scorers.pictures.patches import PatchBank
@@ -54,17 +56,28 @@ def make_variants(
     `held_out` (N,) are the normals' scores by which `model` is calibrated. `borrowed` are another line's features in its banks, one
     (m, C_s, h_s, w_s) a stage. `p` is the p-value that decides.
     """
-    judge = VariantJudge(spec, pictures, model, held_out, p)
+    told = parts(progress, {"judge": 2, "fp16": 3, "whole": 5, "search": 2})
+    judge = VariantJudge(spec, pictures, model, held_out, p, told["judge"])
     graphs: dict[str, bytes] = {}
     report: dict[str, dict[str, Any]] = {}
-    for made in _candidates(spec, pictures, detector, model, held_out, borrowed, progress):
-        verdict = judge.verdict(made)
+
+    def judged(made: VariantCandidate | None, progress: Progress) -> bool:
+        """Put a variant where it belongs; whether it is accepted."""
+        if made is None:
+            return False
+        verdict = judge.verdict(made, progress)
         found: dict[str, Any] = verdict.as_dict() | {"accepted": verdict.accepted}
         if made.convolutions is not None:
             found["convolutions"] = made.convolutions
         if verdict.accepted:
             graphs[made.name] = made.graph
         report[made.name if verdict.accepted else made.refused_as] = found
+        return verdict.accepted
+
+    judged(_half(model, held_out), told["fp16"])
+    making, judging = part(told["whole"], 0.0, 0.7), part(told["whole"], 0.7, 1.0)
+    if not judged(_integer_convolutions(spec, pictures, detector, borrowed, making), judging):
+        judged(_integer_search(pictures, detector, held_out), told["search"])
     return graphs, report
 
 
@@ -88,33 +101,25 @@ class VariantCandidate:
     convolutions: str | None = None
 
 
-def _candidates(
-    spec: CameraSpec,
-    pictures: PictureFolder,
-    detector: Detector,
-    model: bytes,
-    held_out: NDArray[np.float64],
-    borrowed: list[torch.Tensor],
-    progress: Progress,
-) -> Iterator[VariantCandidate]:
-    """Every variant that the graph has a form for, the int8 one first with float convolutions, then in int8 throughout."""
+def _half(model: bytes, held_out: NDArray[np.float64]) -> VariantCandidate | None:
+    """The graph with convolutions in float16; None when it has none."""
     half = fp16_extractor(model)
-    if half is not None:
-        yield VariantCandidate("fp16", "fp16", half, held_out, SHIFT_UNCALIBRATED)
-    if any(isinstance(part, PatchBank) for part in detector.scorer.modules()):
-        raw = pictures.read_all(pictures.readable[:1])[0][None]
-        search = export_onnx(detector, np.concatenate([raw, raw]), integer_search=True)
-        yield VariantCandidate("int8", "int8", search, held_out, SHIFT_UNCALIBRATED, "float")
-    whole = _integer_convolutions(spec, pictures, detector, borrowed, progress)
-    if whole is not None:
-        graph, again = whole
-        yield VariantCandidate("int8", "int8_convolutions", graph, again, SHIFT, "int8")
+    return None if half is None else VariantCandidate("fp16", "fp16", half, held_out, SHIFT_UNCALIBRATED)
+
+
+def _integer_search(pictures: PictureFolder, detector: Detector, held_out: NDArray[np.float64]) -> VariantCandidate | None:
+    """The graph with the search of its memory banks in int8 and convolutions in float32; None when there is nothing to search."""
+    if not any(isinstance(module, PatchBank) for module in detector.scorer.modules()):
+        return None
+    raw = pictures.read_all(pictures.readable[:1])[0][None]
+    graph = export_onnx(detector, np.concatenate([raw, raw]), integer_search=True)
+    return VariantCandidate("int8", "int8", graph, held_out, SHIFT_UNCALIBRATED, "float")
 
 
 def _integer_convolutions(
     spec: CameraSpec, pictures: PictureFolder, detector: Detector, borrowed: list[torch.Tensor], progress: Progress
-) -> tuple[bytes, NDArray[np.float64]] | None:
-    """The graph in 8 bits throughout, and the held-out scores it is calibrated by; None where the scorer is not a plain memory bank.
+) -> VariantCandidate | None:
+    """The graph in int8 throughout, calibrated anew; None where the scorer is not a plain memory bank, or there are no convolutions.
 
     Suspects that were left out, and a vote, are fitted in ways that this does not repeat.
     """
@@ -128,26 +133,33 @@ def _integer_convolutions(
     quantised = int8_extractor(export_features(detector, example), ranges)
     if quantised is None:
         return None
+    features = _features(pictures, quantised.SerializeToString(), part(progress, 0.4, 0.9))
+    progress("8-bit convolutions: calibration", 9, 10)
     with torch.inference_mode():
-        features = _features(pictures, quantised.SerializeToString(), progress)
-        parts = torch.from_numpy(pictures.survey.groups)
-        fitted = leave_parts_out(recalibrate(scorer, features, borrowed), features, parts)
+        fitted = leave_parts_out(recalibrate(scorer, features, borrowed), features, torch.from_numpy(pictures.survey.groups))
     held_out = fitted.held_out.double().numpy()
     calibrator = fit_calibrator(held_out, float(pictures.survey.parts))
     again = Detector(detector.form, detector.preprocess, detector.extractor, fitted.scorer, calibrator).eval()
-    return export_onnx(again, example, features=quantised, integer_search=True), held_out
+    graph = export_onnx(again, example, features=quantised, integer_search=True)
+    return VariantCandidate("int8", "int8_convolutions", graph, held_out, SHIFT, "int8")
 
 
 def _features(pictures: PictureFolder, graph: bytes, progress: Progress) -> list[torch.Tensor]:
     """Feature maps of all normals as the 8-bit convolutions give them, one (N, C_s, h_s, w_s) a stage."""
-    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    rows = []
-    for done, picture in enumerate(pictures.readable, 1):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+    def features_of(picture: Picture) -> list[NDArray[np.float32]] | None:
         raw = pictures.read(picture)
-        if raw is not None:
-            rows.append(session.run(None, {"image": raw[None]}))
-        if done % 64 == 0:
-            progress(f"8-bit convolutions: features of {done} of {len(pictures.readable)} pictures")
+        return None if raw is None else session.run(None, {"image": raw[None]})
+
+    answers = on_all_cores(features_of, pictures.readable)
+    rows = [
+        row
+        for _, row in zip(counted(pictures.readable, progress, "8-bit convolutions: features of pictures"), answers, strict=True)
+        if row is not None
+    ]
     return [torch.from_numpy(np.concatenate(maps)) for maps in zip(*rows, strict=True)]
 
 
@@ -204,15 +216,23 @@ class VariantJudge:
     The AUROC takes held-out scores for the normals, since the banks know the pictures.
     """
 
-    def __init__(self, spec: CameraSpec, pictures: PictureFolder, model: bytes, held_out: NDArray[np.float64], p: float) -> None:
+    def __init__(
+        self,
+        spec: CameraSpec,
+        pictures: PictureFolder,
+        model: bytes,
+        held_out: NDArray[np.float64],
+        p: float,
+        progress: Progress = silent,
+    ) -> None:
         """`model` is the float graph, `held_out` (N,) the normals' scores it is calibrated by, `p` the p-value that decides."""
         self.held_out, self.p = held_out, p
         self.normals, self.defects = _pictures(spec, pictures)
-        self.plain = self._answers(model)
+        self.plain = self._answers(model, "float", progress)
 
-    def verdict(self, made: VariantCandidate) -> VariantVerdict:
+    def verdict(self, made: VariantCandidate, progress: Progress = silent) -> VariantVerdict:
         """Run a variant on the pictures and compare it with the float graph."""
-        plain, other = self.plain, self._answers(made.graph)
+        plain, other = self.plain, self._answers(made.graph, made.refused_as, progress)
         deviation = max(float(self.held_out.std()), 1e-9)
         again = made.held_out is not self.held_out  # the pictures' own scores then differ by how well the banks know them
         normal = made.held_out - self.held_out if again else other.normal - plain.normal
@@ -226,9 +246,10 @@ class VariantJudge:
             len(moved),
         )
 
-    def _answers(self, graph: bytes) -> _Answers:
-        session = Session(graph, "cpu")
-        answers = [session.run(raw) for raw in (*self.normals, *self.defects)]
+    def _answers(self, graph: bytes, name: str, progress: Progress) -> _Answers:
+        session, pictures = Session(graph, "cpu", Device(threads=1)), [*self.normals, *self.defects]
+        told = counted(pictures, progress, f"variants judged, {name}: pictures")
+        answers = [answer for _, answer in zip(told, on_all_cores(session.run, pictures), strict=True)]
         scores = np.array([float(answer.score[0]) for answer in answers])
         scores = np.nan_to_num(scores, nan=NOT_FINITE, posinf=NOT_FINITE, neginf=-NOT_FINITE)
         decisions = np.array([float(answer.p_value[0]) <= self.p for answer in answers])
