@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -13,7 +14,9 @@ import safetensors
 import torch
 
 from anomaly.data.samples.synthetic import plant
-from anomaly.errors import WeightsError
+from anomaly.errors import ExportError, WeightsError
+from anomaly.export.detector import Detector
+from anomaly.export.onnx_graph import export_onnx
 from anomaly.pipeline.fitted import Fitted as FitResult
 from anomaly.pipeline.fitted import load_fitted, save_fitted
 from anomaly.pipeline.kinds import open_line
@@ -114,3 +117,44 @@ def test_a_scorer_is_loaded_by_its_name_and_never_guessed(work: Path) -> None:
         load_sensor_scorer("nearest", fitted.tensors)
     with pytest.raises(WeightsError, match="'pca' needs the tensors"):
         load_sensor_scorer("pca", fitted.tensors)
+
+
+@pytest.mark.parametrize("killed_in", ["graph", "parity", "variants", "export"])
+def test_a_run_that_was_killed_in_the_export_does_only_what_is_left(machine: Path, work: Path, tmp_path: Path, killed_in: str) -> None:
+    def kill(text: str, done: float | None = None, total: float | None = None) -> None:
+        if text.startswith(f"{killed_in} …"):
+            raise KeyboardInterrupt
+
+    steps = steps_of(machine, tmp_path / "work")
+    steps.progress = kill
+    with pytest.raises(KeyboardInterrupt):
+        steps.export()
+    again = steps_of(machine, tmp_path / "work")
+    bundle = again.export()
+    last = ["graph", "parity", "variants", "export"]
+    assert again.trained == last[last.index(killed_in) :]
+    assert bundle.read_bytes() == steps_of(machine, work).export().read_bytes()
+
+
+def test_a_graph_that_decides_otherwise_loses_nothing(machine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the worst record and what to do; the parts and that record are kept; the same command then goes on."""
+
+    def bent(detector: Detector, example: np.ndarray) -> bytes:
+        moved = copy.deepcopy(detector)
+        moved.preprocess.center += 0.05 * moved.preprocess.scale
+        return export_onnx(moved, example)
+
+    monkeypatch.setattr("anomaly.pipeline.steps.export_onnx", bent)
+    folder = tmp_path / "work"
+    with pytest.raises(ExportError, match=r"(?s)the worst is .*No bundle was written, and nothing is lost.*run the same command again"):
+        steps_of(machine, folder).export()
+    assert not list(folder.glob("*.anomaly"))
+    (record,) = folder.glob("parity-*.npz")
+    with np.load(record) as kept:
+        assert kept["raw"].shape[0] == 1
+    monkeypatch.undo()
+    for graph in folder.glob("graph-*"):
+        graph.unlink()  # as another version of the library would make it anew
+    again = steps_of(machine, folder)
+    again.export()
+    assert again.trained == ["graph", "parity", "variants", "export"]
