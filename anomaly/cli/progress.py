@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -81,8 +82,8 @@ def clock(seconds: float) -> str:
 class Lines:
     """Progress as plain lines: each new phase is told, the same one again every few seconds, and none is silent for longer.
 
-    `write` takes a line. What is counted ("64 of 509") is one phase as long as the words before a colon stay the same; what is not counted
-    is told each time. A thread repeats the phase while nothing is heard from it.
+    `write` takes a line. What is counted ("64 of 509") is one phase as long as the words before a comma or colon stay the same; what is not
+    counted is told each time. A thread repeats the phase while nothing is heard from it.
     """
 
     def __init__(self, title: str, course: Course, write: Callable[[str], None]) -> None:
@@ -95,7 +96,7 @@ class Lines:
     def changed(self) -> None:
         """The course has moved: a line, unless the same phase had one just now."""
         words = self.course.text
-        phase = f"{self.course.step}/{words if self.course.total is None else words.partition(':')[0]}"
+        phase = f"{self.course.step}/{words if self.course.total is None else re.split('[,:;]', words)[0]}"
         with self._lock:
             if phase != self._phase or self.course.clock() - self._told >= LINE_EVERY_S:
                 self._phase = phase

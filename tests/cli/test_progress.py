@@ -43,8 +43,9 @@ def test_what_is_not_counted_is_never_left_out() -> None:
 def test_epochs_are_one_phase_however_their_figures_change() -> None:
     course, _, written = lines(Clock())
     for epoch in range(8):
-        Part(course)(f"adaptation: loss {1 / (epoch + 1):.3f}", epoch, 8)
-    assert written == ["fit: adaptation: loss 1.000, 0 of 8"]
+        Part(course)("adaptation, steps", 10 * epoch + 5, 80)
+        Part(course)(f"adaptation, epoch {epoch}: loss {1 / (epoch + 1):.3f}", 10 * epoch + 10, 80)
+    assert written == ["fit: adaptation, steps, 5 of 80"]
 
 
 def test_a_silent_phase_is_told_again() -> None:

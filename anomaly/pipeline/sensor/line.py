@@ -34,7 +34,7 @@ from anomaly.pipeline.sensor.record import calibration_scores
 from anomaly.pipeline.sensor.stream import make_stream
 from anomaly.pipeline.sensor.tables import NormalReadings, Normals
 from anomaly.pipeline.sensor.transfer import SensorTransfer, describe_encoder
-from anomaly.progress import Progress, part
+from anomaly.progress import Progress, finished, part
 from anomaly.schema import InputSchema
 from anomaly.scorers.build import load_sensor_scorer
 from anomaly.scorers.sensors.windows import RecoveryDamping
@@ -86,6 +86,10 @@ class SensorLine:
     # --- pretrain ---
 
     def pretrain(self, out: Path, progress: Progress, *, full: bool = False) -> dict[str, Any]:
+        progress(f"reading {len(self.readings.paths)} table{'s' if len(self.readings.paths) > 1 else ''}")
+        if self.readings.tables:  # they are read here, and kept
+            finished(part(progress, 0.0, 0.3))
+        progress = part(progress, 0.3, 1.0)
         if self.spec.transfer.given:
             return SensorTransfer(self.readings, progress).run(out)
         encoder, about = build_sensor_encoder(self.spec), describe_encoder(self.spec)
