@@ -20,14 +20,18 @@ def inspect(
     spec: Annotated[Path | None, typer.Option(help="A sensor spec, for what its [input] says of the tables.")] = None,
 ) -> None:
     """Read data as `fit` would, and tell in a page what was found: how it is written, gaps, and each sensor's readings."""
-    from anomaly.data.files import PICTURES, looks_like, walk_files
+    from anomaly.data.files import looks_like
     from anomaly.errors import DataError
+    from anomaly.names import printable
 
     if not data.exists():
         raise DataError(f"{data}: no such file or folder; name a table, a folder of tables, or a folder of pictures")
     if looks_like(data) == "pictures":
-        count = sum(1 for _ in walk_files(data, PICTURES)) if data.is_dir() else 1
-        out.print(f"{data}: {count} pictures: anomaly fit specs/camera.toml --data {data}", markup=False)
+        from anomaly.data.pictures.survey import describe_pictures
+
+        for line in describe_pictures(data):
+            out.print(line, markup=False, soft_wrap=True)
+        out.print(f"pictures: anomaly fit specs/camera.toml --data {printable(str(data))}", markup=False, soft_wrap=True)
         return
     from anomaly.data.tables.files import find_tables, read_normals, table_schema
     from anomaly.data.tables.profile import describe_tables

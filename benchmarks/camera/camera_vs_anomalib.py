@@ -104,11 +104,11 @@ def ours(data: Path, test: list[Picture]) -> dict[str, Any]:
     raws = [read_image(p.path, "gray")[None] for p in test]
     for name, session in sessions.items():
         result[f"scores_{name}"] = [float(session.run(raw).score[0]) for raw in raws]
-        contents = [p.path.read_bytes() for p in test[:TIMED]]
+        timed = [p.path for p in test[:TIMED]]  # read above, so the system has them in memory
         times = []
-        for content in contents[:1] + contents * 3:
+        for path in timed[:1] + timed * 3:
             started = time.perf_counter()
-            session.run(read_image(io.BytesIO(content), "gray")[None])  # type: ignore[arg-type]
+            session.run(read_image(path, "gray")[None])
             times.append(time.perf_counter() - started)
         result[f"{name}_ms"] = 1000 * float(np.median(times[1:]))
     result |= graph_cost(members, raws)

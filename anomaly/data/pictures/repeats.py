@@ -17,7 +17,7 @@ from anomaly.data.pictures.reading import Picture, read_image
 from anomaly.errors import RecordError
 
 THUMBNAIL, BLOCK = 64, 4  # pixels a side of the pictures compared, and of the blocks whose mean is taken off
-NEAR = 0.85  # correlation of what is particular to two pictures from which they may show one part
+NEAR = 0.94  # correlation of what is particular to two pictures from which they may show one part
 GAP = 4.0  # times as far as from each other are pictures of one part from all others, at least
 
 SIDE = 32  # test pictures against training pictures: pixels a side of the thumbnails compared
@@ -32,7 +32,7 @@ def group_repeats(contents: Sequence[bytes], thumbnails: Sequence[Floats]) -> ND
 
     Identical pictures are of one part. Others are compared by fine detail: thumbnails less the mean of each block of 4 x 4 pixels, so that
     light does not matter, less their mean over all pictures, so that what all parts of a line share does not. Single linkage on 1 minus
-    the correlation; a cluster is one part where it is as tight as 0.15 and all other pictures are at least four times as far away as its
+    the correlation; a cluster is one part where it is as tight as 0.06 and all other pictures are at least four times as far away as its
     own are from each other. The gap keeps good parts that differ little, and evenly, from being taken for one.
 
     >>> rng = np.random.default_rng(0)

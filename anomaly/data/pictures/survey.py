@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomaly.data.pictures.reading import Color, Picture, PictureFormat, gray_16_bit, is_16_bit, opened, top_value
+from anomaly.data.files import TABLES
+from anomaly.data.pictures.layouts import find_pictures
+from anomaly.data.pictures.reading import Color, Picture, PictureFormat, PictureSet, gray_16_bit, is_16_bit, opened, top_value
 from anomaly.data.pictures.repeats import THUMBNAIL, group_repeats
 from anomaly.errors import DataError, RecordError
 from anomaly.progress import Progress, counted, silent
@@ -103,6 +105,25 @@ def check_enough(survey: Survey, root: Path) -> None:
             f"{root}: {count} pictures show only {parts} different part{'s' if parts > 1 else ''} (identical or nearly so); pictures of at "
             f"least {FEWEST_PARTS} different good parts are needed, {FEWEST} pictures in all, to know how good parts differ"
         )
+
+
+def describe_pictures(data: Path) -> list[str]:
+    """What a fit would find in a folder of pictures or a manifest, in words, a line each; what it would refuse is said last."""
+    if data.is_dir() or data.suffix.lower() in TABLES:
+        found = find_pictures(data)
+    else:
+        found = PictureSet(data.parent, (Picture(data.name, data),), ())
+    survey = survey_pictures(found.train)
+    kinds = Counter("good" if picture.defect is None else picture.defect for picture in found.test)
+    lines = [*survey.notes, *found.notes, *list(survey.rejected.values())[:10]]
+    if kinds:
+        masks = sum(picture.mask is not None for picture in found.test)
+        lines.append(f"to test on: {', '.join(f'{count} {kind}' for kind, count in kinds.items())}; {masks} masks")
+    try:
+        check_enough(survey, data)
+    except DataError as error:
+        lines.append(str(error).splitlines()[0])
+    return lines
 
 
 def _attempt(picture: Picture) -> Facts | RecordError:
