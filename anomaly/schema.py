@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-TIME_DIRECTIVES = "YymdbHIMSpz"  # strptime's
+TIME_DIRECTIVES = "YymdbaHIMSpz"  # strptime's
 TIME_FORMATS = ("ISO8601", "s", "ms", "us", "ns")
 KIND = r"^[a-z][a-z0-9_-]{0,30}$"  # of a detector, or of what goes into one: another kind may be registered
 
@@ -163,6 +163,11 @@ def within_limits(values: NDArray[np.float64], channels: Sequence[Channel]) -> N
     >>> within_limits(np.array([1e12 + 49]), [Channel(name="counter", offset=1e12)])
     array([49.], dtype=float32)
     """
+    if not any(channel.low is not None or channel.high is not None or channel.offset for channel in channels):
+        with np.errstate(over="ignore"):
+            plain = values.astype(np.float32)
+        plain[~np.isfinite(plain)] = np.nan
+        return plain
     offset = np.array([channel.offset for channel in channels])
     low = np.array([-np.inf if channel.low is None else channel.low for channel in channels])
     high = np.array([np.inf if channel.high is None else channel.high for channel in channels])

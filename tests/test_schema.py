@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from anomaly.schema import AlarmSettings, Channel, InputSchema, within_limits
+from anomaly.schema import AlarmSettings, Channel, Dialect, InputSchema, check_time_format, within_limits
 
 numbers = st.floats(-1e3, 1e3)
 readings = st.one_of(numbers, st.sampled_from([math.nan, math.inf, -math.inf, 0.0]))
@@ -66,3 +66,29 @@ def test_what_makes_no_sense_is_refused(make, message: str) -> None:
 
 def test_a_further_kind_of_input_has_a_name_of_its_own() -> None:
     assert InputSchema(name="spectrum", dtype="float32", channels=1).name == "spectrum"
+
+
+def test_a_schema_from_before_dialects_reads_as_one_that_tells_nothing() -> None:
+    old = '{"name": "window", "dtype": "float32", "channels": 1, "window": 3, "period_s": 1.0, "time": "ts", "sensors": [{"name": "a"}]}'
+    schema = InputSchema.model_validate_json(old)
+    assert schema.dialect is None
+    assert (schema.sensors[0].offset, schema.sensors[0].hold_s) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"encoding": "cp12525"}, "no encoding 'cp12525' is known"),
+        ({"zone": "Europe/Berlni"}, "no time zone 'Europe/Berlni' is known"),
+        ({"decimal": ",", "thousands": ","}, "decimal and thousands are both ','"),
+        ({"delimiter": "::"}, "at most 1 character"),
+    ],
+)
+def test_a_dialect_that_cannot_be_is_refused(told: dict, why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        Dialect(**told)
+
+
+def test_a_time_format_that_no_reader_knows_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"'%d\.%m\.%Q' is no time format: known are %Y"):
+        check_time_format("%d.%m.%Q")

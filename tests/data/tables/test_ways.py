@@ -42,6 +42,9 @@ WAYS = {
     "leap day": Way(stamp=lambda t: f"{t:%d/%m/%Y %H:%M}", start=pd.Timestamp("2028-02-27", tz="UTC")),
     "offset": Way(stamp=lambda t: f"{t:%Y-%m-%d %H:%M:%S%z}", zone="Europe/Berlin"),
     "offsets that change": Way(stamp=lambda t: t.isoformat(), zone="Europe/Berlin", start=pd.Timestamp("2026-03-20", tz="UTC")),
+    "weekdays": Way(stamp=lambda t: f"{t:%a %d.%m.%Y %H:%M}"),
+    "weekdays and commas": Way(stamp=lambda t: f"{t:%A, %d/%m/%Y %H:%M:%S}", delimiter=";"),
+    "Excel's line of its own": Way(before="sep=;\n", delimiter=";", number=german),
     "compact": Way(stamp=lambda t: f"{t:%Y%m%d%H%M%S}"),
     "compact with T": Way(stamp=lambda t: f"{t:%Y%m%dT%H%M%SZ}"),
     "days": Way(stamp=lambda t: f"{t:%Y-%m-%d}", period_s=86400.0),
@@ -149,6 +152,8 @@ AMBIGUOUS = {
     ),
     "slashes": (Way(rows=100, stamp=lambda t: f"{t:%m/%d/%Y %I:%M %p}"), r"\[input\] time_format"),
     "two digits": (Way(rows=100, stamp=lambda t: f"{t:%d.%m.%y %H:%M}"), r"\[input\] time_format"),
+    "Excel's days": (Way(stamp=lambda t: f"{25569 + t.timestamp() / 86400:.6f}"), "looks like days as Excel or MATLAB count them"),
+    "MATLAB's days": (Way(stamp=lambda t: f"{719529 + t.timestamp() / 86400:.6f}"), "looks like days as Excel or MATLAB count them"),
     "comma of decimals or thousands": (
         Way(number=lambda v: f"{100 + abs(v) % 800:.3f}".replace(".", ","), delimiter=";"),
         r"\[input\] decimal",

@@ -50,7 +50,7 @@ def decoded(raw: bytes, encoding: str, where: str = "") -> bytes:
     if encoding in ("utf-8", "utf-8-sig", "ascii"):
         text = raw.removeprefix(codecs.BOM_UTF8)
         try:
-            str(text, "utf-8")
+            _ = text.isascii() or str(text, "utf-8")
         except UnicodeDecodeError as error:
             raise _not_decoded(where, encoding, error) from error
     else:
@@ -91,6 +91,21 @@ def _find_all(text: bytes, mark: bytes) -> NDArray[np.int64]:
         found.append(at)
         at = text.find(mark, at + 1)
     return np.array(found, np.int64)
+
+
+def head_of(text: bytes, lines: int) -> bytes:
+    """The first lines of a text.
+
+    >>> head_of(b"a\\nb\\nc\\n", 2)
+    b'a\\nb\\n'
+    """
+    at = -1
+    for _ in range(lines):
+        found = text.find(b"\n", at + 1)
+        if found < 0:
+            return text
+        at = found
+    return text[: at + 1]
 
 
 def blank_lines(text: bytes, lines: Lines, delimiter: str) -> NDArray[np.bool_]:
@@ -181,9 +196,11 @@ def read_numbers(column: pa.Array, dialect: Dialect) -> tuple[NDArray[np.float64
         values = np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
         return np.where(np.isfinite(values), values, np.nan), nothing
     decimal, thousands = dialect.decimal or ".", dialect.thousands or ""
-    if decimal == "." and not thousands:
+    swapped = decimal == "," and not thousands and not pc.any(pc.match_substring(column, ".")).as_py()
+    if swapped or (decimal == "." and not thousands):
         try:
-            values = np.asarray(pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+            plain = pc.replace_substring(column, ",", ".") if swapped else column
+            values = np.asarray(pc.cast(plain, pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
             return np.where(np.isfinite(values), values, np.nan), nothing
         except pa.ArrowInvalid:
             pass

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anomaly.data.tables.dialect.cells import MISSING, decoded, number_pattern
+from anomaly.data.tables.dialect.cells import MISSING, decoded, head_of, number_pattern
 from anomaly.data.tables.dialect.formats import could_be_time, find_time, is_moment
 from anomaly.data.tables.dialect.load import EXCEL, PARQUET, RawTable, check_file, is_typed, load, text_of
 from anomaly.errors import DataError
@@ -26,7 +26,7 @@ from anomaly.schema import Dialect
 
 DELIMITERS = (";", "\t", ",", "|")
 HEAD = 400  # lines in which the header is looked for
-MOST_CELLS = 200_000  # of a column, that the decimal mark is looked for in; the time column is always looked at whole
+MOST_CELLS = 20_000  # of a column, that the decimal mark is looked for in; the time column is always looked at whole
 _NUMBERLIKE = re.compile(r"^[+-\u2212]?[\d.,'\u2019 \u00a0\u202f]*\d[\d.,]*([eE][+-]?\d+)?$")
 _MOMENT = re.compile(
     r"^\d{1,4}[./-](\d{1,2}|[A-Za-z]{3,})[./-]\d{1,4}(?!\d)|^\d{1,2}:\d{2}|^\d{1,2}[ -][A-Za-z]{3,}|^[A-Za-z]{3,}\.? \d{1,2},? \d{4}"
@@ -123,8 +123,7 @@ def _structure(path: Path, asked: Dialect) -> tuple[Dialect, bytes | None]:
         raw = path.read_bytes()
         encoding = asked.encoding or find_encoding(raw)
         text = decoded(raw, encoding, str(path))
-    head = b"".join(text.splitlines(keepends=True)[:HEAD]) if len(text) > 1 << 20 else text
-    delimiter, skip, units = find_header(head, asked, str(path))
+    delimiter, skip, units = find_header(head_of(text, HEAD), asked, str(path))
     return asked.model_copy(update={"encoding": encoding, "delimiter": delimiter, "skip_rows": skip, "units_rows": units}), text
 
 

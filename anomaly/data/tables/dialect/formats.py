@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from anomaly.data.tables.dialect.load import RawTable
 from anomaly.data.tables.dialect.times import EPOCHS, ISO, TIME_NAMES, epoch_numbers, joined, parse_text, pattern_of, time_divisor
@@ -48,6 +49,10 @@ def format_of(cell: str, order: str) -> str | None:
     cell = cell.strip()
     if re.match(pattern_of(ISO), cell):
         return ISO
+    weekday = re.match(r"^[A-Za-z]{2,9}(\.?,?) (?=\d)", cell)
+    after = format_of(cell[weekday.end() :], order) if weekday else None
+    if weekday and after not in (None, ISO):
+        return f"%a{weekday[1].lstrip('.')} {after}"
     compact = re.match(r"^(\d{8})T(\d{6})(\.\d+)?(Z|[+-]\d{2}:?\d{2})?$", cell)
     if compact:
         return "%Y%m%dT%H%M%S" + ("%z" if compact[4] else "")
@@ -210,6 +215,7 @@ def _formats(columns: Sequence[pa.Array], names: Sequence[str], path: Path, dial
     cells = pa.concat_arrays(texts).drop_null()
     numbers = epoch_numbers(cells, dialect.decimal or ".")
     if np.isfinite(numbers).mean() > 0.5:
+        _refuse_serial_days(numbers[np.isfinite(numbers)], names, path)
         return (_compact(cells) or _epoch(float(np.nanmedian(np.abs(numbers)))),)
     shapes = _shapes(cells)
     readings: dict[str, tuple[str, ...]] = {}
@@ -251,7 +257,7 @@ def _the_one_that_fits(cells: pa.Array, readings: dict[str, tuple[str, ...]], na
     return readings[first]
 
 
-def _read_days(dates: pa.Array, forms: Sequence[str]) -> np.ndarray:
+def _read_days(dates: pa.Array, forms: Sequence[str]) -> NDArray[np.float64]:
     days = np.full(len(dates), np.nan)
     for form in dict.fromkeys(_date_part(form) for form in forms):
         found = parse_text(dates, form)[0]
@@ -261,6 +267,20 @@ def _read_days(dates: pa.Array, forms: Sequence[str]) -> np.ndarray:
 
 def _date_part(form: str) -> str:
     return form if form == ISO else re.split(r"[T ,:-]*%[HI]", form)[0]
+
+
+def _refuse_serial_days(numbers: NDArray[np.float64], names: Sequence[str], path: Path) -> None:
+    """Raise DataError for numbers that look like days with a fraction, as Excel (since 1900) and MATLAB (since year 0) keep times."""
+    low, high, steps = numbers.min(), numbers.max(), np.abs(np.diff(numbers))
+    within = (low > 20_000 and high < 80_000) or (low > 650_000 and high < 800_000)
+    if not within or not len(steps) or not (numbers % 1).any():
+        return
+    seconds = float(np.median(steps)) * 86400
+    if seconds > 0.5 and abs(seconds - round(seconds)) < 0.05:
+        raise DataError(
+            f"{path}: {' + '.join(names)!r} holds {numbers[0]:.10g}, which looks like days as Excel or MATLAB count them; export dates as "
+            'text, such as 2026-01-31 12:00:00. If they are seconds: [input] time_format = "s"'
+        )
 
 
 def _epoch(size: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from anomaly.data.tables.dialect.cells import blank_lines, cut_cells, decoded, is_number, lines_of, without_trailing
+from anomaly.data.tables.dialect.cells import blank_lines, cut_cells, decoded, head_of, is_number, lines_of, without_trailing
 from anomaly.errors import DataError
 from anomaly.schema import Dialect
 
@@ -76,8 +75,7 @@ def check_file(path: Path) -> None:
 def read_header(text: bytes, dialect: Dialect, where: str) -> Header:
     """The header of a text by its dialect. Raises DataError for names that are none, or occur twice."""
     skip, units = dialect.skip_rows or 0, dialect.units_rows or 0
-    head = io.StringIO(b"".join(text.splitlines(keepends=True)[: skip + units + 1]).decode(errors="replace"))
-    lines = head.read().split("\n")
+    lines = head_of(text, skip + units + 1).decode(errors="replace").split("\n")
     if len(lines) <= skip:
         raise DataError(f"{where}: no header in line {skip + 1}; correct [input] skip_rows in the spec")
     names = [name.strip() for name in _split(lines[skip], dialect)]

@@ -29,7 +29,7 @@ _ZONE = r"Z|z|UTC|GMT|[+-]\d{2}(?::?\d{2})?"
 _PATTERNS = {
     "Y": r"(?P<Y>\d{4})", "y": r"(?P<y>\d{2})", "b": r"(?P<b>[A-Za-zä]{3})[A-Za-zä]*\.?", "p": r"(?P<p>[AaPp])\.?[Mm]\.?",
     "S": r"(?P<S>\d{1,2}(?:[.,:]\d+)?)", "z": rf"(?P<z>{_ZONE})", "M": r"(?P<M>\d{1,2})",
-    "m": r"(?P<m>\d{1,2})", "d": r"(?P<d>\d{1,2})", "H": r"(?P<H>\d{1,2})", "I": r"(?P<H>\d{1,2})",
+    "a": r"[A-Za-zä]{2,}\.?", "m": r"(?P<m>\d{1,2})", "d": r"(?P<d>\d{1,2})", "H": r"(?P<H>\d{1,2})", "I": r"(?P<H>\d{1,2})",
 }  # fmt: skip
 _TIGHT = {key: rf"(?P<{key}>\d{{2}})" for key in "mdHM"} | {"I": r"(?P<H>\d{2})", "S": r"(?P<S>\d{2}(?:[.,]?\d+)?)"}
 _ISO_PATTERN = (
@@ -82,9 +82,10 @@ def parse_text(cells: pa.Array, form: str) -> tuple[NDArray[np.float64], NDArray
     def number(name: str, default: float) -> NDArray[np.float64]:
         if name not in names:
             return np.full(len(cells), default)
-        text = pc.replace_substring_regex(fields.field(name), "[,:]", ".")
-        text = pc.if_else(pc.equal(text, ""), None, text)
-        return _floats(pc.cast(text, pa.float64()), default)
+        text = fields.field(name)
+        if name == "S":
+            text = pc.replace_substring_regex(text, "[,:]", ".")
+        return _floats(pc.cast(pc.if_else(pc.equal(text, ""), None, text), pa.float64()), default)
 
     year = number("Y", np.nan) if "Y" in names else number("y", np.nan) + 2000
     year = np.where(year >= 2070, year - 100, year) if "y" in names else year  # as POSIX: 69 is 1969, 68 is 2068
@@ -251,8 +252,8 @@ def time_divisor(size: float) -> float:
     return next((divisor for limit, divisor in ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3)) if size > limit), 1.0)
 
 
-def parse_time(text: str, record: str, zone: str = "", last: float = -np.inf, period_s: float | None = None) -> float:
-    """Seconds since 1970 UTC of a message: a number (s, ms, us, ns by its size) or ISO 8601, without an offset local time of `zone`.
+def parse_time(text: str, record: str, dialect: Dialect | None = None, last: float = -np.inf, period_s: float | None = None) -> float:
+    """Seconds since 1970 UTC of a message: a number (s, ms, us, ns by its size), ISO 8601, or the dialect's format and zone.
 
     Raises RecordError naming `record` for anything else: what is written in another way could be read in two.
 
@@ -262,7 +263,9 @@ def parse_time(text: str, record: str, zone: str = "", last: float = -np.inf, pe
     try:
         value = float(text)
     except ValueError:
-        found = read_times([pa.array([text])], Dialect(time_format=(ISO,), zone=zone), period_s or 1.0, last)[0]
+        forms = (ISO, *(form for form in (dialect.time_format if dialect else ()) if form not in EPOCHS))
+        asked = Dialect(time_format=forms, zone=dialect.zone if dialect else "")
+        found = read_times([pa.array([text])], asked, period_s or 1.0, last)[0]
         if np.isfinite(found):
             return float(found)
         raise RecordError(

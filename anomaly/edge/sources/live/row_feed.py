@@ -30,7 +30,6 @@ class RowFeed(Feed):
         self.held = SampleAndHold(schema)
         self._holder = Holder(schema.sensors)
         self._last = -np.inf
-        self._zone = schema.dialect.zone if schema.dialect else ""
         super().__init__(name, QUEUE, clock)
 
     def forget(self) -> None:
@@ -82,7 +81,7 @@ class RowFeed(Feed):
         moment, readings = now, {}
         for key, value in message.items():
             if key in named or key.lower() in TIME_NAMES:
-                moment = parse_time(str(value), f"key {key!r}", self._zone, self._last, self.schema.period_s)
+                moment = parse_time(str(value), f"key {key!r}", self.schema.dialect, self._last, self.schema.period_s)
             elif isinstance(value, int | float):  # a switch (true, false) is a reading as well
                 readings[key] = float(value)
             # anything else is a text beside the readings, or null: that reading is missing
