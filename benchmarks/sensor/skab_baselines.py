@@ -26,6 +26,7 @@ from anomaly.evaluation import metrics
 from anomaly.evaluation.ranges import PROFILES, skab_nab
 from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.pipeline.sensor.line import SensorLine
+from anomaly.progress import silent
 from anomaly.scorers.sensors.quadratic import spe_limit
 from anomaly.spec import SensorSpec
 from benchmarks.protocols.sensors import SKAB_TRAINING_ROWS, benchmark_skab, skab_runs
@@ -76,10 +77,10 @@ def with_encoder(skab: Path) -> dict[str, Any]:
     spec = SensorSpec(kind="sensor")
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "encoder.safetensors"
-        SensorLine(spec, skab / "anomaly-free").pretrain(path, lambda _: None)
+        SensorLine(spec, skab / "anomaly-free").pretrain(path, silent)
         tensors, about = load_tensors(path)
         save_tensors(path, tensors, about | {"changed": True})
-        found = benchmark_skab(spec, skab, path, lambda _: None)
+        found = benchmark_skab(spec, skab, path, silent)
     found["nab_standard"] = found["nab"]["standard"]["score"]
     return {k: v for k, v in found.items() if isinstance(v, float)}
 

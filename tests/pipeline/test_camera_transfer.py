@@ -18,6 +18,7 @@ from anomaly.features.build import load_vote
 from anomaly.pipeline.camera.curve import camera_curve
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.steps import Steps
+from anomaly.progress import silent
 from anomaly.spec import Transfer, read_spec
 from tests.conftest import Fitted, run
 
@@ -60,7 +61,7 @@ def test_batch_norm_from_a_brighter_camera_and_on_to_a_third_line(camera: Fitted
     third = Steps(
         CameraLine(read_spec(spec).model_copy(update={"transfer": Transfer(source=out, method="frozen")}), normals), tmp_path / "w3"
     )  # type: ignore[arg-type]
-    about = third.line.pretrain(tmp_path / "e.safetensors", lambda _: None)
+    about = third.line.pretrain(tmp_path / "e.safetensors", silent)
     assert about["changed"]  # frozen, but no longer as packaged: the next bundle must carry it too
 
 
@@ -104,7 +105,7 @@ def test_labelled_faults_that_stand_out_anyway_are_refused_as_a_vote(camera: Fit
     for i in range(3):
         Image.fromarray(np.random.default_rng(i).integers(255, size=(96, 96)).astype(np.uint8)).save(faults / f"{i}.png")
     spec = read_spec(camera.spec).model_copy(update={"transfer": Transfer(method="tradaboost", faults=faults)})
-    about = CameraLine(spec, camera.data).pretrain(tmp_path / "e.safetensors", lambda _: None)  # type: ignore[arg-type]
+    about = CameraLine(spec, camera.data).pretrain(tmp_path / "e.safetensors", silent)  # type: ignore[arg-type]
     assert about["transfer"]["few_labels"]["over_normal_only"]["auroc"] == 1
     assert about["transfer"]["few_labels"]["vote"] == "none"
     assert load_vote(tmp_path / "e.safetensors") == {}
@@ -120,7 +121,7 @@ def test_sources_are_ranked_and_a_curve_is_drawn(camera: Fitted, darker: Path, t
     assert [Path(row["source"]).name for row in ranked] == [darker.name, "noise"]
     assert ranked[0]["nearest_ratio"] < ranked[1]["nearest_ratio"]
     spec = read_spec(camera.spec).model_copy(update={"transfer": Transfer(normals=darker, method="coral")})
-    curve = camera_curve(CameraLine(spec, camera.data), "coral", (5, 1000), 2, lambda _: None)  # type: ignore[arg-type]
+    curve = camera_curve(CameraLine(spec, camera.data), "coral", (5, 1000), 2, silent)  # type: ignore[arg-type]
     assert sorted(set(curve["normals"])) == [5, 24]
     assert curve["auroc"].between(0, 1).all()
     assert len(curve[(curve["way"] == "coral") & (curve["normals"] == 5)]) == 2

@@ -38,7 +38,7 @@ from anomaly.pipeline import kinds
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.line import Examples, Exported, Graphs
 from anomaly.pipeline.steps import Steps
-from anomaly.progress import Progress
+from anomaly.progress import Progress, silent
 from anomaly.schema import InputSchema, Part
 from anomaly.spec import SPECS, Alarm, Budget, Transfer, read_spec
 from tests.conftest import run
@@ -314,7 +314,7 @@ def test_what_a_kind_cannot_do_is_said(site: Path) -> None:
     with pytest.raises(DataError, match="cannot be ranked for a spectrum detector"):
         kinds.rank_source(line, site / "data")
     with pytest.raises(SpecError, match="no learning curves for a spectrum detector"):
-        kinds.learning_curve(line, 1, lambda _: None)
+        kinds.learning_curve(line, 1, silent)
 
 
 def test_a_kind_that_is_not_registered_is_named(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from anomaly.evaluation.transfer import ALONE
 from anomaly.pipeline.sensor.curve import ALL, sensor_curve
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
+from anomaly.progress import silent
 from anomaly.spec import Pretrain, SensorSpec, Transfer, read_spec
 from tests.conftest import Fitted, run
 
@@ -41,7 +42,7 @@ def test_a_curve_of_sensors_begins_where_the_target_alone_cannot(tmp_path: Path)
     other = machine(tmp_path / "other.csv", 2000, 6, 1.3, 5.0)
     plain = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
     spec = plain.model_copy(update={"transfer": Transfer(normals=other, method="coral")})
-    curve = sensor_curve(SensorLine(spec, line), (20, 200, ALL), 2, lambda _: None)
+    curve = sensor_curve(SensorLine(spec, line), (20, 200, ALL), 2, silent)
     assert [tuple(row) for row in curve[["way", "normals", "seed"]].to_numpy().tolist()] == [
         (ALONE, 200, 0), (ALONE, 200, 1), (ALONE, 471, 0),
         ("coral", 20, 0), ("coral", 20, 1), ("coral", 200, 0), ("coral", 200, 1), ("coral", 471, 0),
@@ -52,9 +53,9 @@ def test_a_curve_of_sensors_begins_where_the_target_alone_cannot(tmp_path: Path)
     write_curve(curve, "a curve", page, "normal windows", "ROC-AUC of rows")
     assert "ROC-AUC of rows" in page.read_text()
     with pytest.raises(DataError, match="no labelled tables"):
-        sensor_curve(SensorLine(spec, line / "train.csv"), (20,), 1, lambda _: None)
+        sensor_curve(SensorLine(spec, line / "train.csv"), (20,), 1, silent)
     with pytest.raises(DataError, match="8 are needed"):
-        sensor_curve(SensorLine(spec, line), (5,), 1, lambda _: None)
+        sensor_curve(SensorLine(spec, line), (5,), 1, silent)
 
 
 def test_twenty_windows_are_enough_with_another_machines_record(sensor: Fitted, tmp_path: Path) -> None:
