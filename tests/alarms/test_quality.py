@@ -72,3 +72,15 @@ def test_each_sensor_without_a_reading_is_an_alarm_of_its_own_also_after_a_resta
         found += quality.look_at_sensors(times, missing[row : row + 8], ["a", "b", "c"], 1.0, {})
     told = [(event.kind, event.data["sensor"], event.time) for event in found]
     assert sorted(told) == [("closed", "a", 64.0), ("closed", "c", 62.0), ("opened", "a", 39.0), ("opened", "c", 39.0)]
+
+
+def test_pictures_beyond_the_range_are_one_alarm_until_one_is_within_it() -> None:
+    quality = Quality("line", {}, None, 0.0)
+    assert quality.look(Seen(records=1, beyond=""), 1.0) == []
+    opened = quality.look(Seen(records=1, beyond="a.png: beyond the 12 bits"), 2.0)
+    assert [(event.kind, event.data["condition"], event.data["reason"]) for event in opened] == [
+        ("opened", "range", "a.png: beyond the 12 bits")
+    ]
+    assert quality.look(Seen(records=1, beyond="b.png: beyond the 12 bits"), 3.0) == []
+    assert quality.look(Seen(), 4.0) == []  # no record shows nothing
+    assert [event.kind for event in quality.look(Seen(records=1, beyond=""), 5.0)] == ["closed"]

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from anomaly.data.pictures.reading import format_of
 from anomaly.errors import DataError
 from anomaly.evaluation.injected import joined
 from anomaly.features.preprocess import ImagePreprocess
@@ -136,6 +137,17 @@ def test_crops_are_cut_from_the_whole_pictures(pictures: PictureFolder, preproce
 def test_every_8_bit_value_survives_the_way_to_the_cameras_depth_and_back(deep: bool) -> None:
     values = np.arange(256, dtype=np.uint8)
     assert np.array_equal(to_8_bit(from_8_bit(values, deep), deep), values)
+
+
+def test_bits_in_use_travel_in_the_input_schema_and_come_before_any_work(tmp_path: Path) -> None:
+    for i in range(20):
+        values = np.random.default_rng(i).integers(4096, size=(64, 64)).astype(np.uint16)
+        Image.fromarray(values).save(tmp_path / f"{i:02}.png")
+    line = CameraLine(SPEC, tmp_path)
+    assert format_of(line.input_schema()) == line.pictures.format == ("gray", True, 12)
+    assert "12 of 16 bits in use" in line.notes()[0]
+    assert line.pictures.read(line.pictures.train[0]).max() == 65535
+    assert CameraLine(SPEC.model_copy(update={"input": CameraInput(size=(128, 128), bits=14)}), tmp_path).pictures.format.bits == 14
 
 
 # --- judging ---

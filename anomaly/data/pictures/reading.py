@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from anomaly.errors import RecordError
+from anomaly.names import record_name
 from anomaly.schema import InputSchema
 
 MAX_PIXELS = 200_000_000  # a 14k x 14k frame; more is a decompression bomb, not a camera
@@ -24,6 +25,7 @@ Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow refuses twice this by itself
 STRAY = 1e-4  # share of a picture's values that may lie beyond its range, as hot pixels do
 TAIL = 4096  # bytes at the end of a file that are all 0: a zero tail
 JPEG_END_WITHIN = 65_536  # bytes at the end of a JPEG, its maker's own data included, within which its end marker is
+HALVED = "16 bits read as 8"  # key of `Image.info`: of a color picture, of which Pillow keeps the upper half of each value
 LOSSY_HALF = 127  # a mask in a lossy format is not 0 around its edges: there a defect is above half of the range
 
 Color = Literal["gray", "rgb"]
@@ -129,7 +131,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path) as image:
             _check_pages(image)
             _check_end(image, path)
+            halved = any(";16" in str(tile[3]) for tile in image.tile)  # told by what it is decoded from; no longer once it is
             image.load()
+            image.info[HALVED] = halved and not is_16_bit(image)
             _turn(image)
             if image.mode == "F":
                 raise _RefusedError("floating-point pixels have no known range; save it with 8 or 16 bits")
@@ -268,7 +272,8 @@ def _beyond(path: Path, wide: NDArray[np.uint16], bits: int) -> str:
     if over <= max(1, STRAY * wide.size):
         return ""
     top = (1 << bits) - 1
+    named = f"{record_name(path)}: {over / wide.size:.2%} of its values are above {top:,} (up to {int(wide.max()):,})"
     return (
-        f"{path}: {over / wide.size:.2%} of its values are above {top:,} (up to {int(wide.max()):,}), beyond the {bits} bits the detector "
-        "was fitted to, and are cut off there; has the camera's pixel format or exposure changed? Fit again, or set [input] bits"
+        f"{named}, beyond the {bits} bits the detector was fitted to, and are cut off there; has the camera's pixel format or exposure "
+        "changed? Fit again, or set [input] bits"
     )

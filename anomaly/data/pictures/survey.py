@@ -16,9 +16,10 @@ from PIL import Image
 
 from anomaly.data.files import TABLES
 from anomaly.data.pictures.layouts import find_pictures
-from anomaly.data.pictures.reading import Color, Picture, PictureFormat, PictureSet, gray_16_bit, is_16_bit, opened, top_value
+from anomaly.data.pictures.reading import HALVED, Color, Picture, PictureFormat, PictureSet, gray_16_bit, is_16_bit, opened, top_value
 from anomaly.data.pictures.repeats import THUMBNAIL, group_repeats
 from anomaly.errors import DataError, RecordError
+from anomaly.names import record_name
 from anomaly.progress import Progress, counted, silent
 
 THREADS = 2  # that decode pictures; Pillow lets other threads run meanwhile
@@ -26,6 +27,7 @@ FEWEST, FEWEST_PARTS = 16, 8  # readable training pictures, and different parts 
 BITS = (8, 10, 12, 14, 16)  # that cameras use of a 16-bit file
 COLORED, COLORED_SHARE = 12.0, 5e-4  # channels that differ by this much, of 255, on this share of places in one picture: color
 TINTED = 1.0  # mean difference of the channels, of 255, from which a whole picture has a tint
+LOWEST_COLOR = 64  # of 255: the upper halves of 16-bit color stay below this where a camera uses 14 bits or fewer
 BLACK = 4  # of 255: a picture without anything brighter shows nothing
 FLOOR, COARSE = 256, 16  # pixels of a side left when blocks are averaged before colored places, or a tint, are looked for
 
@@ -83,7 +85,7 @@ def survey_pictures(
             if isinstance(facts, RecordError):
                 rejected[picture.id] = str(facts)
             elif facts.brightest <= _black(facts):
-                rejected[picture.id] = f"{picture.path}: black all over (a covered lens, or no light); left out"
+                rejected[picture.id] = f"{record_name(picture.path)}: black all over (a covered lens, or no light); left out"
             else:
                 seen.append((picture, facts))
     found = [facts for _, facts in seen]
@@ -136,7 +138,12 @@ def _attempt(picture: Picture) -> Facts | RecordError:
 def look_at(path: Path) -> Facts:
     """Decode one picture and say what it shows. Raises RecordError when it cannot be read."""
     with opened(path) as image:
-        cut = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()) or ()) and not is_16_bit(image)
+        cut = bool(image.info.get(HALVED))
+        if cut and int(np.asarray(image).max()) < LOWEST_COLOR:
+            raise RecordError(
+                f"{path}: color with 16 bits a channel of which only the lower are used, and 8-bit reading keeps the upper ones; save it "
+                "with 8 bits a channel"
+            )
         if is_16_bit(image):
             wide = gray_16_bit(image)
             top = top_value(wide)

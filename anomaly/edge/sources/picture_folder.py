@@ -67,7 +67,7 @@ class PictureFolder:
         """Up to `limit` pictures, decoded."""
         found = Poll()
         if not self._folder.is_dir():
-            found.trouble = f"{self._folder}: the folder is gone (a share that is not mounted?)"
+            found.trouble = f"{record_name(self._folder)}: the folder is gone (a share that is not mounted?)"
             return found
         if not self._ready and not self._ahead:  # a look at a folder of thousands takes longer than scoring a picture
             self._look(found)

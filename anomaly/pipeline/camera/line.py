@@ -78,6 +78,8 @@ class CameraLine:
 
     def pretrain(self, out: Path, progress: Progress, *, full: bool = False) -> dict[str, Any]:
         self.pictures.look_through(part(progress, 0.0, 0.05))
+        for note in self.notes():
+            progress(note)
         left = part(progress, 0.05, 1.0)
         if self.spec.transfer.given:
             return CameraTransfer(self.spec, self.pictures, self.judging, left).run(out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -90,6 +92,25 @@ def test_pictures_of_8_and_16_bits_together_are_told(tmp_path: Path) -> None:
     found = survey(tmp_path, [np.full((8, 8), 300, np.uint16) + np.arange(8, dtype=np.uint16), PARTS[0], PARTS[1]])
     assert found.format == ("gray", False, 10)
     assert "1 of the pictures have 16 bits and the others 8" in found.notes[1]
+
+
+def png_16_bit_color(path: Path, values: Array) -> None:
+    """A PNG of (H, W, 3) uint16, which Pillow reads but does not write."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, 2, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    whole = b"".join(struct.pack(">I", len(d)) + t + d + struct.pack(">I", zlib.crc32(t + d)) for t, d in chunks)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + whole)
+
+
+def test_color_of_16_bits_is_told_and_refused_where_only_lower_bits_are_used(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 65_536, (40, 40, 3)).astype(np.uint16)
+    png_16_bit_color(tmp_path / "0.png", values)
+    png_16_bit_color(tmp_path / "1.png", values >> 4)
+    found = survey_pictures([Picture(p.name, p) for p in sorted(tmp_path.iterdir())])
+    assert [p.id for p in found.readable] == ["0.png"]
+    assert "1 pictures are in color with 16 bits a channel: read as 8 bits" in found.notes[1]
+    assert "of which only the lower are used" in found.rejected["1.png"]
 
 
 # --- pictures of one part ---
