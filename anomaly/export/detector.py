@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from anomaly.features.encoder import SensorExtractor
 from anomaly.scorers.sensors.windows import RecoveryDamping, RecoveryDampingStream
@@ -88,3 +90,34 @@ def stream_detector(detector: Detector, context: int) -> StreamDetector | None:
         return None
     every = SensorExtractor(extractor.rows, every_row=True)
     return StreamDetector(detector, every, RecoveryDampingStream(damping.scorer, context, extractor.step)).eval()
+
+
+class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts floating-point operations as `torch.utils.flop_counter.FlopCounterMode` does, without the compiler that it imports."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count = 0
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # to skip it PyTorch would import it first, which takes a second and 200 MB
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> Any:
+        count, named = flop_registry.get(func._overloadpacket), kwargs or {}
+        if count is None:
+            with self:
+                found = func.decompose(*args, **named)
+            if found is not NotImplemented:
+                return found
+        answer = func(*args, **named)
+        if count is not None:
+            self.count += count(*args, **named, out_val=answer)
+        return answer
+
+
+def multiply_adds(detector: Detector, raw: NDArray[Any]) -> int:
+    """Multiply-adds of one raw batch. `anomaly bench` compares throughput with the machine's own limit by them."""
+    with _Operations() as operations:
+        detector.run(raw)
+    return int(operations.count // 2)

@@ -21,7 +21,6 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from torch.utils.flop_counter import FlopCounterMode
 
 from anomaly import __version__
 from anomaly.atomic import replacing, sha256_file, write_text
@@ -31,7 +30,7 @@ from anomaly.calibration.budget import p_threshold, score_threshold
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
 from anomaly.edge.runtime.session import Device, Session
 from anomaly.errors import ExportError
-from anomaly.export.detector import Detector
+from anomaly.export.detector import Detector, multiply_adds
 from anomaly.export.onnx_graph import Parity, ParityError, check_parity, export_onnx
 from anomaly.features.build import carried_weights
 from anomaly.features.tensors import load_tensors, save_tensors
@@ -224,7 +223,7 @@ class Steps:
         sessions = {"": Session(model, provider="cpu")} | sessions
         members |= {f"examples/{i}.npz": _example(sessions, raw) for i, raw in enumerate(_singles(real, EXAMPLES))}
         parity = json.loads(self.parity().read_text()) | graphs.parity
-        manifest = self._manifest(json.loads(self.evaluate().read_text()), parity, _multiply_adds(self._detector, real[0][:1]))
+        manifest = self._manifest(json.loads(self.evaluate().read_text()), parity, multiply_adds(self._detector, real[0][:1]))
         write_bundle(path, manifest, members)
 
     @cached_property
@@ -332,13 +331,6 @@ def _parquet(frame: pd.DataFrame) -> bytes:
     buffer = BytesIO()
     frame.to_parquet(buffer, index=False)
     return buffer.getvalue()
-
-
-def _multiply_adds(detector: Detector, raw: NDArray[Any]) -> int:
-    """Multiply-adds of one record. `anomaly bench` compares throughput with the machine's own limit by them."""
-    with FlopCounterMode(display=False) as counter:
-        detector.run(raw)
-    return int(counter.get_total_flops() // 2)
 
 
 def _singles(batches: list[NDArray[Any]], count: int) -> list[NDArray[Any]]:

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 import anomaly.export.lower_sensors  # noqa: F401  (registers the functions)
+from anomaly.export.detector import _Operations
 from anomaly.export.lower import lower
 from anomaly.export.writer import GraphWriter
 from anomaly.features.encoder import SensorEncoder, SensorExtractor
@@ -142,3 +144,19 @@ def test_a_graph_takes_any_number_of_windows_and_of_rows() -> None:
         with torch.inference_mode():
             expected = damping(extractor(standard(window)))[0]
         torch.testing.assert_close(torch.from_numpy(session.run(None, {"raw": window.numpy()})[0]), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_operations_are_counted_as_pytorch_counts_them() -> None:
+    """Decomposed operators, batches and groups among them."""
+    net = nn.Sequential(nn.Conv2d(4, 8, 3, stride=2), nn.GELU(), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(2), nn.Linear(169, 5)).eval()
+
+    def work() -> None:
+        with torch.inference_mode():
+            y = net(torch.zeros(2, 4, 32, 32))
+            torch.einsum("abc,abd->acd", y, y @ y.transpose(1, 2) @ y)
+
+    with _Operations() as ours:
+        work()
+    with FlopCounterMode(display=False) as theirs:
+        work()
+    assert ours.count == theirs.get_total_flops() > 0
