@@ -74,6 +74,12 @@ def read_bundle(path: Path, key: Path | None = None) -> Bundle:
     return Bundle(path, manifest, hashlib.sha256(raw).hexdigest(), members, signature is not None)
 
 
+def judged_variants(bundle: Bundle) -> dict[str, bool]:
+    """The variants that were made for a bundle, by name, and whether each was good enough to be in it. {} where none was made."""
+    judged = {name: found for name, found in bundle.manifest.parity.items() if name.partition("_")[0] in VARIANTS}
+    return {name: bool(found.get("accepted")) for name, found in judged.items()}
+
+
 def sign_bundle(path: Path, private_key: Path) -> None:
     """Add `manifest.sig` (Ed25519 over the manifest's bytes) in place. Raises BundleError for a bad key or bundle."""
     bundle = read_bundle(path)

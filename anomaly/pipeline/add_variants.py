@@ -7,17 +7,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from anomaly import __version__
-from anomaly.bundle.archive import VARIANTS, Bundle, read_bundle
+from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.errors import BundleError, DataError
 from anomaly.pipeline.kinds import kind_of
 from anomaly.pipeline.steps import Steps, copy_file
 from anomaly.progress import Progress
-
-
-def judged_variants(bundle: Bundle) -> dict[str, bool]:
-    """The variants that were made for a bundle, by name, and whether each was good enough to be in it. {} where none was made."""
-    judged = {name: found for name, found in bundle.manifest.parity.items() if name.partition("_")[0] in VARIANTS}
-    return {name: bool(found.get("accepted")) for name, found in judged.items()}
 
 
 def add_variants(bundle: Bundle, data: Path, work: Path, extractor: Path | None, out: Path, progress: Progress) -> Bundle:
