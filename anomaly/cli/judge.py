@@ -100,7 +100,7 @@ def score(
         frame, rejected = score_paths(opened, session, paths, say)
     for reason in rejected:
         err.print(f"set aside: {reason}")
-    for note in frame["note"].dropna()[:10] if "note" in frame else ():
+    for note in [*frame.attrs["notes"], *(frame["note"].dropna()[:10] if "note" in frame else ())]:
         err.print(f"note: {note}")
     if json_ is not None:
         write_text(json_, frame.to_json(orient="records", indent=1))

@@ -41,7 +41,10 @@ def report_on(bundle: Bundle, evaluation: Evaluation, data: Path, path: Path) ->
 
 
 def score_paths(bundle: Bundle, session: Session, paths: Sequence[Path], progress: Progress = silent) -> tuple[pd.DataFrame, list[str]]:
-    """Score files and folders; returns (one row a record, what could not be read). Raises DataError when nothing could."""
+    """Score files and folders; returns (one row a record, what could not be read). Raises DataError when nothing could.
+
+    The frame's `attrs["notes"]` say what was found wrong in files that were read.
+    """
     kind = kind_of(bundle)
     frames: list[pd.DataFrame] = []
     rejected: list[str] = []
@@ -52,7 +55,9 @@ def score_paths(bundle: Bundle, session: Session, paths: Sequence[Path], progres
             rejected.append(str(error))
     if not frames:
         raise DataError("nothing could be scored:\n" + "\n".join(rejected[:5]))
+    notes = [note for frame in frames for note in frame.attrs.get("notes", ())]
     frame = pd.concat(frames, ignore_index=True)
+    frame.attrs = {"notes": notes}
     frame["flagged"] = frame["p_value"] <= bundle.manifest.threshold.p_value
     return frame, rejected
 

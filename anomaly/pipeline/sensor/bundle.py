@@ -29,17 +29,24 @@ def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None, p
     label = label_of(tables[0])
     if label is None:
         raise DataError(f"{tables[0].path}: no label column ({', '.join(bundle.manifest.input.labels)}); add one with 0 and 1")
-    return evaluate_tables(session.run, tables, label, *window_of(bundle.manifest.input), p, score, progress=progress)
+    evaluation = evaluate_tables(session.run, tables, label, *window_of(bundle.manifest.input), p, score, progress=progress)
+    evaluation.notes += [note for table in tables for note in table.report.notes]
+    return evaluation
 
 
 def score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
-    """One row a window: record, time, score, p_value, top_sensor. Raises DataError when the table cannot be read."""
+    """One row a window: record, time, score, p_value, top_sensor; in `attrs["notes"]` what was found wrong in the table.
+
+    Raises DataError when the table cannot be read.
+    """
     table = read_table(path, table_schema(bundle.manifest.input))
     scored: pd.DataFrame = score_table(session.run, table, *window_of(bundle.manifest.input))
     shares = scored.filter(like="share:")
     scored.insert(0, "record", [f"{path.name}:{line}" for line in table.lines[scored["row"]]])
     scored["top_sensor"] = [str(name).removeprefix("share:") for name in shares.idxmax(axis=1)]
-    return scored.drop(columns=["row", *shares.columns])
+    scored = scored.drop(columns=["row", *shares.columns])
+    scored.attrs["notes"] = table.report.notes
+    return scored
 
 
 def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Plot]:
