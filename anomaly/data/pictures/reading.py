@@ -26,7 +26,7 @@ STRAY = 1e-4  # share of a picture's values that may lie beyond its range, as ho
 TAIL = 4096  # bytes at the end of a file that are all 0: a zero tail
 JPEG_END_WITHIN = 65_536  # bytes at the end of a JPEG, its maker's own data included, within which its end marker is
 HALVED = "16 bits read as 8"  # key of `Image.info`: of a color picture, of which Pillow keeps the upper half of each value
-LOSSY_HALF = 127  # a mask in a lossy format is not 0 around its edges: there a defect is above half of the range
+SHADES = 16  # values in a mask; those of more are not classes, but soft edges
 
 Color = Literal["gray", "rgb"]
 _SUBFILE_TYPE, _NOT_FULL_PAGE = 254, 0b101  # TIFF tag NewSubfileType: a smaller copy of another page, or its transparency mask
@@ -106,19 +106,25 @@ def read_mask(path: Path) -> NDArray[np.bool_]:
     """Decode a ground-truth mask to (H, W) bool, True on the defect: every pixel that is not 0, whatever the file calls it.
 
     Gray values (255, 1, or a class number), indices of a palette, and any color count alike; what is transparent is background, and of a
-    picture that is black all over the part that is not transparent is the defect. JPEG is not exact, so a value must be above 127 there.
-    Raises RecordError as `read_picture` does.
+    picture that is black all over the part that is not transparent is the defect. A mask in more than 16 shades up to white has soft edges,
+    or was a JPEG once: there a pixel must be above half of the brightest. Raises RecordError as `read_picture` does.
     """
     with opened(path) as image:
         if image.mode == "P" or is_16_bit(image):
             return np.asarray(np.asarray(image) != 0)
-        if image.format in ("JPEG", "MPO"):
-            return np.asarray(np.asarray(image.convert("RGB")).max(axis=2) > LOSSY_HALF)
-        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
-            values = np.asarray(image.convert("RGBA"))
-            colored, solid = np.asarray(values[:, :, :3].any(axis=2)), np.asarray(values[:, :, 3] > 0)
-            return colored & solid if colored[solid].any() else solid & ~solid.all()
-        return np.asarray(np.asarray(image.convert("RGB")).any(axis=2))
+        if image.mode not in ("RGBA", "LA", "PA", "RGBa", "La"):
+            return _marked(np.asarray(image.convert("RGB")).max(axis=2), image.format in ("JPEG", "MPO", "WEBP"))
+        values = np.asarray(image.convert("RGBA"))
+        solid = np.asarray(values[:, :, 3] > 0)
+        bright = np.where(solid, values[:, :, :3].max(axis=2), 0)
+        return _marked(bright) if bright.any() else solid & ~solid.all()
+
+
+def _marked(values: NDArray[np.uint8], inexact: bool = False) -> NDArray[np.bool_]:
+    """What a mask (H, W) marks; `inexact`: its format does not keep values as they are."""
+    found = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
+    soft = (inexact or len(found) > SHADES) and found[-1] > 127
+    return np.asarray(values > (found[-1] // 2 if soft else 0))
 
 
 # --- one file, opened as a viewer shows it ---

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, TiffImagePlugin
+from PIL import Image, ImageFilter, TiffImagePlugin
 
 from anomaly.data.pictures.reading import PictureFormat, read_image, read_mask, read_picture
 from anomaly.errors import RecordError
@@ -227,8 +227,27 @@ def test_a_mask_is_what_is_not_0(tmp_path: Path, name: str, suffix: str) -> None
     np.testing.assert_array_equal(read_mask(tmp_path / f"m.{suffix}"), MASK)
 
 
-def test_a_mask_in_jpeg_is_what_is_bright(tmp_path: Path) -> None:
-    mask = np.zeros((64, 64), bool)
-    mask[16:40, 8:32] = True
-    Image.fromarray(mask.astype(np.uint8) * 255).save(tmp_path / "m.jpg", quality=70)
-    assert (read_mask(tmp_path / "m.jpg") != mask).mean() < 0.01
+def disc(side: int = 64) -> np.ndarray:
+    return np.hypot(*(np.mgrid[:side, :side] - side / 2 + 0.5)) < side / 4
+
+
+@pytest.mark.parametrize("how", ["JPEG", "JPEG, then PNG", "soft edge", "soft red edge"])
+def test_a_mask_in_shades_is_what_is_bright(tmp_path: Path, how: str) -> None:
+    image = Image.fromarray(disc().astype(np.uint8) * 255)
+    if how.startswith("JPEG"):
+        image.save(tmp_path / "m.jpg", quality=60)
+        image = Image.open(tmp_path / "m.jpg")
+    if how.startswith("soft"):
+        image = Image.fromarray(disc(512).astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(8)).resize((64, 64))
+    if "red" in how:
+        image = Image.merge("RGB", (image, Image.new("L", image.size), Image.new("L", image.size)))
+    path = tmp_path / ("m.jpg" if how == "JPEG" else "m.png")
+    image.save(path) if how != "JPEG" else None
+    assert (read_mask(path) != disc()).mean() < 0.01
+
+
+@pytest.mark.parametrize("classes", [3, 12, 40])
+def test_class_numbers_are_no_shades(tmp_path: Path, classes: int) -> None:
+    values = np.where(disc(), 1 + np.arange(64) % classes, 0).astype(np.uint8)
+    Image.fromarray(values).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), disc())
