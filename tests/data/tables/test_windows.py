@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomaly.data.tables.windows import block_folds, stretch_lengths, window_ends, windows_at
+from anomaly.data.tables.windows import block_folds, stack_windows, stretch_lengths, window_ends, windows_at
 from tests.reference import windows as naive
 
 steps = st.lists(st.sampled_from([1.0, 1.0, 1.0, 5.0]), min_size=1, max_size=40)
@@ -51,3 +51,14 @@ def test_folds_share_no_row_and_cover_all(count: int, folds: int, rows: int) -> 
         fit_rows = {r for e in ends[fit] for r in range(e - rows + 1, e + 1)}
         held_rows = {r for e in ends[held] for r in range(e - rows + 1, e + 1)}
         assert not fit_rows & held_rows
+
+
+@given(ends=st.lists(st.sets(st.integers(2, 19)), min_size=1, max_size=4), most=st.integers(1, 30))
+def test_windows_of_several_tables_are_thinned_as_one_series(ends: list[set[int]], most: int) -> None:
+    """Every k-th of all windows, whatever table it is of; nothing is copied that is not kept."""
+    series = [(np.random.default_rng(i).normal(size=(20, 2)).astype(np.float32), np.array(sorted(e), int)) for i, e in enumerate(ends)]
+    windows, places = stack_windows(series, 3, most)
+    whole = [(values[end - 2 : end + 1], end + i * (20 + 6)) for i, (values, found) in enumerate(series) for end in found]
+    kept = whole[:: -(-len(whole) // most) or 1]
+    np.testing.assert_array_equal(places, [place for _, place in kept])
+    np.testing.assert_array_equal(windows, np.array([window for window, _ in kept], np.float32).reshape(-1, 3, 2))
