@@ -78,6 +78,7 @@ WAYS = {
     "every cell in quotes": Way(
         stamp=lambda t: f'"{t:%Y-%m-%d %H:%M:%S}"', number=lambda v: f'"{v:.3f}"', header=('"time"', '"flow"', '"heat"', '"level"')
     ),
+    "an inch mark in a remark": Way(number=lambda v: f"{v:.3f}", end=';5" pipe', delimiter=";"),
     "byte order mark": Way(encoding="utf-8-sig"),
     "UTF-16": Way(encoding="utf-16", delimiter="\t"),
     "UTF-16 without a mark": Way(encoding="utf-16-le", header=("time", "flow", "heat °C", "level")),

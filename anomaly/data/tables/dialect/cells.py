@@ -79,10 +79,29 @@ def lines_of(text: bytes, delimiter: str, quote: str) -> Lines:
         of = np.searchsorted(starts, marks, side="right") - 1
         marks = marks[(np.searchsorted(quotes, marks) - first[of]) % 2 == 0]
         broken = (np.searchsorted(quotes, ends) - first) % 2 == 1
+        broken[_misplaced(data, quotes, starts, first, ord(delimiter) & 0xFF)] = True
+    if b"\r" in text:  # within a line it is neither a cell's text nor the end of a line
+        inner = np.flatnonzero(data == ord("\r"))
+        inner = inner[np.append(data, np.uint8(ord("\n")))[inner + 1] != ord("\n")]
+        broken[np.searchsorted(starts, inner, side="right") - 1] = True
     cells = np.diff(np.searchsorted(marks, np.append(starts, len(data) + 1))) + 1
     returns = (ends > starts) & (data[np.maximum(ends - 1, 0)] == ord("\r")) if len(ends) else np.empty(0, bool)
     ends = ends - returns
     return Lines(starts, ends, np.where(broken, -1, cells).astype(np.int64))
+
+
+def _misplaced(
+    data: NDArray[np.uint8], quotes: NDArray[np.int64], starts: NDArray[np.int64], first: NDArray[np.int64], delimiter: int
+) -> NDArray[np.int64]:
+    """Lines with a quote that neither begins nor ends a cell, nor is doubled. `first`: how many quotes lie before each line."""
+    of = np.searchsorted(starts, quotes, side="right") - 1
+    opening = (np.arange(len(quotes)) - first[of]) % 2 == 0
+    before = np.where(quotes > 0, data[np.maximum(quotes - 1, 0)], ord("\n"))
+    after = np.append(data, np.uint8(ord("\n")))[quotes + 1]
+    quote = data[quotes]
+    begins = (quotes == starts[of]) | (before == delimiter) | (before == quote)
+    closes = (after == delimiter) | (after == ord("\n")) | (after == ord("\r")) | (after == quote)
+    return of[~np.where(opening, begins, closes)]
 
 
 def _find_all(text: bytes, mark: bytes) -> NDArray[np.int64]:

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anomaly.data.tables.dialect.cells import MISSING, decoded, head_of, number_pattern
+from anomaly.data.tables.dialect.cells import MISSING, decoded, head_of, lines_of, number_pattern
 from anomaly.data.tables.dialect.formats import could_be_time, find_time, is_moment
 from anomaly.data.tables.dialect.load import EXCEL, PARQUET, RawTable, check_file, is_typed, load, text_of
 from anomaly.errors import DataError
@@ -123,8 +123,20 @@ def _structure(path: Path, asked: Dialect) -> tuple[Dialect, bytes | None]:
         raw = path.read_bytes()
         encoding = asked.encoding or find_encoding(raw)
         text = decoded(raw, encoding, str(path))
+    if asked.quote and _quotes_are_text(text, asked):
+        asked = asked.model_copy(update={"quote": ""})
     delimiter, skip, units = find_header(head_of(text, HEAD), asked, str(path))
     return asked.model_copy(update={"encoding": encoding, "delimiter": delimiter, "skip_rows": skip, "units_rows": units}), text
+
+
+def _quotes_are_text(text: bytes, asked: Dialect) -> bool:
+    """Whether quotes stand for inches and the like, not around cells: without a meaning of theirs more lines have the usual width."""
+    if asked.quote.encode() not in text:
+        return False
+    delimiter = find_header(head_of(text, HEAD), asked, "")[0]
+    quoted, plain = (lines_of(text, delimiter, quote).cells for quote in (asked.quote, ""))
+    usual = [int(np.unique(cells, return_counts=True)[1].max()) for cells in (quoted[quoted > 0], plain) if len(cells)]
+    return len(usual) < 2 or usual[1] > usual[0]
 
 
 def find_header(text: bytes, asked: Dialect, where: str) -> tuple[str, int, int]:

@@ -213,6 +213,8 @@ def _formats(columns: Sequence[pa.Array], names: Sequence[str], path: Path, dial
         sizes = pc.abs(pc.cast(column, pa.float64(), safe=False))
         return (_epoch(float(np.nanmedian(np.asarray(sizes.to_numpy(zero_copy_only=False), dtype=np.float64)))),)
     cells = pa.concat_arrays(texts).drop_null()
+    if not len(cells):
+        raise DataError(f"{path}: the time column {' + '.join(names)!r} is empty; name another in the spec: [input] time")
     numbers = epoch_numbers(cells, dialect.decimal or ".")
     if np.isfinite(numbers).mean() > 0.5:
         _refuse_serial_days(numbers[np.isfinite(numbers)], names, path)
