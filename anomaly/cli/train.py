@@ -6,6 +6,7 @@ PyTorch takes seconds to import, so it is imported only when the spec has been r
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from enum import StrEnum
 from math import isnan
@@ -179,7 +180,9 @@ def _print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str])
     out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
     print_adaptation(fit_report["extractor"].get("adaptation", {}))
     if steps.quick and KINDS[manifest.kind].has_variants:
-        out.print(f"  without the fp16 and int8 variants; to add them: anomaly bundle variants {path} --data {data}")
+        extractor = [] if steps.extractor is None else ["--extractor", str(steps.extractor)]
+        later = shlex.join(["anomaly", "bundle", "variants", str(path), "--data", str(data), *extractor, "--work", str(steps.work)])
+        out.print(f"  without the fp16 and int8 variants; to add them: {later}")
     if unknown:
         out.print(f"  note: units that pint does not know, shown as they are written: {', '.join(unknown)}")
     suspects = sorted(fit_report.get("suspects", {}).items(), key=lambda item: -item[1])
