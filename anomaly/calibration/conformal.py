@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import genpareto
 from torch import Tensor, nn
 
 from anomaly.errors import DataError
@@ -99,6 +98,8 @@ def fit_tail(ordered: NDArray[np.float64]) -> Tail:
     scale = float(peaks.mean()) if len(peaks) and peaks.mean() > 0 else max(1e-6, float(ordered.std()))
     if len(peaks) < 30:
         return Tail(start, scale, 0.1)
+    from scipy.stats import genpareto  # takes a second, which few normals need not wait for
+
     shape, _, fitted = genpareto.fit(peaks, floc=0)
     if not 0.05 <= shape <= 0.5:
         shape = float(np.clip(shape, 0.05, 0.5))

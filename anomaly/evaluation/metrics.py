@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, precision_recall_curve
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -41,6 +40,8 @@ def average_precision(labels: Bools, scores: Floats) -> float | None:
     >>> round(average_precision(np.array([False, False, True, True]), np.array([0.1, 0.4, 0.3, 0.9])), 4)
     0.8333
     """
+    from sklearn.metrics import average_precision_score  # takes a second, which data without labels need not wait for
+
     return float(average_precision_score(labels, scores)) if labels.any() and not labels.all() else None
 
 
@@ -53,6 +54,8 @@ def best_f1(labels: Bools, scores: Floats) -> float | None:
     """
     if not labels.any() or labels.all():
         return None
+    from sklearn.metrics import precision_recall_curve
+
     precision, recall, _ = precision_recall_curve(labels, scores)
     return float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max())
 

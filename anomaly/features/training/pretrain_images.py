@@ -10,13 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomaly.features.stages import Stages, blocks_from_the_end
+from anomaly.features.training.optimizer import AdamW
 from anomaly.spec import Pretrain
 
 PLACES = 1024  # places of a batch's maps that enter one loss
@@ -151,9 +151,8 @@ class _Training:
             self.heads = _heads(extractor, pictures([0]))
         # Lower blocks hold what is most general: each is trained more slowly than the one above it (Howard and Ruder 2018,
         # arXiv:1801.06146).
-        groups: list[dict[str, Any]] = [{"params": b, "lr": settings.learning_rate / 10 * SLOWER**i} for i, b in enumerate(blocks)]
-        groups.append({"params": list(self.heads.parameters())})
-        self.optimizer = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=1e-4)
+        self.optimizers = [AdamW(b, settings.learning_rate / 10 * SLOWER**i, 1e-4) for i, b in enumerate(blocks)]
+        self.optimizers.append(AdamW(list(self.heads.parameters()), settings.learning_rate, 1e-4))
         for parameter in self.trained:
             parameter.requires_grad_(True)
 
@@ -163,9 +162,11 @@ class _Training:
         views = [self.extractor(augment(batch, self.generator)) for _ in range(2)]
         each = [_dense_loss(head, a, b, self.generator) for head, a, b in zip(self.heads, *views, strict=True)]
         loss = torch.stack(each).mean()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return float(loss.detach())
 
     def end(self) -> None:

@@ -10,9 +10,9 @@ import time
 
 import torch
 from torch import Tensor, nn
-from torch.optim.adamw import adamw
 
 from anomaly.features.encoder import SensorEncoder
+from anomaly.features.training.optimizer import AdamW
 from anomaly.progress import Progress, silent
 from anomaly.spec import Pretrain
 
@@ -51,7 +51,7 @@ def _trained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
         decoder = nn.Conv1d(encoder.channels, 1, kernel_size=1)
-    optimizer = _AdamW([*encoder.parameters(), *decoder.parameters()], settings.learning_rate)
+    optimizer = AdamW([*encoder.parameters(), *decoder.parameters()], settings.learning_rate)
     check = torch.Generator().manual_seed(0)
     before = best = _held_out(encoder, decoder, test, check)
     state = {k: v.clone() for k, v in encoder.state_dict().items()}
@@ -76,40 +76,6 @@ def _trained(
     encoder.load_state_dict(state)
     encoder.requires_grad_(False).eval()
     return before, best
-
-
-class _AdamW:
-    """`torch.optim.AdamW` with its defaults, by the function that it calls: making the object imports a compiler, which takes a second."""
-
-    def __init__(self, parameters: list[nn.Parameter], learning_rate: float) -> None:
-        self.parameters: list[Tensor] = list(parameters)
-        self.learning_rate = learning_rate
-        self.means, self.squares = ([torch.zeros_like(p) for p in parameters] for _ in range(2))  # moving ones of the gradients
-        self.steps = [torch.zeros(()) for _ in parameters]
-
-    def zero_grad(self) -> None:
-        for parameter in self.parameters:
-            parameter.grad = None
-
-    @torch.no_grad()
-    def step(self) -> None:
-        gradients = [p.grad for p in self.parameters if p.grad is not None]
-        adamw(
-            self.parameters,
-            gradients,
-            self.means,
-            self.squares,
-            [],
-            self.steps,
-            foreach=False,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=self.learning_rate,
-            weight_decay=1e-2,
-            eps=1e-8,
-            maximize=False,
-        )
 
 
 def steps_in_full(windows: int, settings: Pretrain) -> int:

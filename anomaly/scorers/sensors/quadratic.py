@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import stats
-from sklearn.covariance import ledoit_wolf
+from scipy import special
 from torch import Tensor, nn
 
 from anomaly.scorers.sensors.windows import by_sensor
@@ -78,6 +77,8 @@ def fit_gaussian(features: list[Tensor], sensors: int) -> Quadratic:
     >>> round(float(score.square().mean()), 1)  # one on average over the normals
     1.0
     """
+    from sklearn.covariance import ledoit_wolf  # takes a second, which other scorers need not wait for
+
     rows, mean, spread, width = _standardised(features, sensors)
     covariance, _ = ledoit_wolf(rows, assume_centered=True)
     return _quadratic(np.linalg.inv(covariance + 1e-6 * np.eye(len(mean))) / len(mean), mean, spread, width)
@@ -102,7 +103,7 @@ def fit_pca(features: list[Tensor], sensors: int) -> Quadratic:
     variances, vectors = np.linalg.eigh(np.cov(rows.T) if size > 1 else np.array([[1.0]]))
     variances, vectors = np.maximum(variances[::-1], 1e-9), vectors[:, ::-1]
     kept = min(size, count - 2, int(np.searchsorted(np.cumsum(variances) / variances.sum(), EXPLAINED)) + 1)
-    t2_limit = kept * (count - 1) * (count + 1) / (count * (count - kept)) * stats.f.ppf(LIMIT, kept, count - kept)
+    t2_limit = kept * (count - 1) * (count + 1) / (count * (count - kept)) * special.fdtri(kept, count - kept, LIMIT)
     within, rest = vectors[:, :kept], vectors[:, kept:]
     matrix = within / variances[:kept] @ within.T / t2_limit
     if rest.shape[1]:
@@ -121,6 +122,6 @@ def spe_limit(residual_variances: Floats, confidence: float = LIMIT) -> float:
     one, two, three = (float(np.sum(residual_variances**power)) for power in (1, 2, 3))
     h = 1 - 2 * one * three / (3 * two**2)
     if h <= 1e-3:  # far from normal: Box's chi-square approximation
-        return two / one * float(stats.chi2.ppf(confidence, one**2 / two))
-    c = float(stats.norm.ppf(confidence))
+        return two / one * float(special.chdtri(one**2 / two, 1 - confidence))
+    c = float(special.ndtri(confidence))
     return float(one * (1 + c * np.sqrt(2 * two * h**2) / one + two * h * (h - 1) / one**2) ** (1 / h))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from anomaly.features.encoder import SensorEncoder
-from anomaly.features.training.pretrain_sensors import _AdamW, pretrain_sensors
+from anomaly.features.training.optimizer import AdamW
+from anomaly.features.training.pretrain_sensors import pretrain_sensors
 from anomaly.spec import Pretrain
 
 
@@ -21,7 +22,7 @@ def test_masked_reconstruction_learns_something() -> None:
 
 def test_the_optimiser_steps_as_the_library_s_own_does() -> None:
     nets = []
-    for make in (lambda p: _AdamW(p, 1e-2), lambda p: torch.optim.AdamW(p, lr=1e-2)):
+    for make in (lambda p: AdamW(p, 1e-2), lambda p: torch.optim.AdamW(p, lr=1e-2)):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             net = SensorEncoder(2)
