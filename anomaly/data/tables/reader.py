@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from anomaly.data.tables.dialect.cells import read_numbers
 from anomaly.data.tables.dialect.find import find_dialect
-from anomaly.data.tables.dialect.load import RawTable, load
-from anomaly.data.tables.dialect.times import read_times, usual_period
+from anomaly.data.tables.dialect.load import EXCEL, RawTable, load
+from anomaly.data.tables.dialect.times import ISO, read_times, usual_period
 from anomaly.data.tables.hold import FEWEST, Holder, fit_channels, slow_interval
 from anomaly.data.tables.order import RowOrder
 from anomaly.errors import DataError
@@ -112,7 +112,7 @@ def read_table(path: Path, schema: TableSchema, *, learn: bool = False) -> Senso
     {'rows': 3, 'missing_cells': 1, 'bad_cells': 1, 'out_of_order': 1}
     """
     report = ReadReport()
-    dialect = schema.asked if schema.asked.complete else find_dialect([path], schema.asked)
+    dialect = dialect_of(path, schema.asked)
     raw = load(path, dialect)
     for line, cells in raw.bad[:_SHOWN]:
         report.note(f"{path}: row {line} has {cells} fields instead of {len(raw.columns)}; left out")
@@ -139,6 +139,17 @@ def read_table(path: Path, schema: TableSchema, *, learn: bool = False) -> Senso
     report.gaps = int((np.diff(times) > max_gap).sum())
     report.missing_cells = int(np.isnan(values).sum())
     return SensorTable(path, channels, times, values, usable, labels, period, max_gap, report, raw.lines[order], dialect)
+
+
+def dialect_of(path: Path, asked: Dialect) -> Dialect:
+    """The dialect to read a file by: as it is asked where that tells all, else with what is found in the file.
+
+    Raises DataError as `find_dialect`.
+    """
+    if path.suffix.lower() in EXCEL and asked.complete:  # its cells have types: what was told of a CSV is of no use but for text in them
+        forms = tuple(dict.fromkeys((ISO, *asked.time_format)))
+        asked = Dialect(time=asked.time, time_format=forms, zone=asked.zone, missing=asked.missing)
+    return asked if asked.complete else find_dialect([path], asked)
 
 
 def _times(raw: RawTable, dialect: Dialect, period_s: float | None, report: ReadReport) -> NDArray[np.float64]:

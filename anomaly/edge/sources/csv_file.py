@@ -14,7 +14,7 @@ from anomaly.data.records import Rejected
 from anomaly.data.tables.dialect.cells import blank_lines, cut_cells, decoded, lines_of, read_numbers, without_trailing
 from anomaly.data.tables.dialect.find import find_dialect, find_encoding
 from anomaly.data.tables.dialect.formats import could_be_time
-from anomaly.data.tables.dialect.load import Header, read_header
+from anomaly.data.tables.dialect.load import Header, is_typed, read_header
 from anomaly.data.tables.dialect.times import read_times
 from anomaly.data.tables.hold import Holder
 from anomaly.data.tables.order import RowOrder
@@ -44,6 +44,10 @@ class CsvSource:
 
     def __init__(self, path: Path, schema: InputSchema, position: dict[str, Any]) -> None:
         """Raises DataError when the file is not there, or its header lacks a sensor of the bundle."""
+        if is_typed(path):
+            raise DataError(
+                f"{path}: an Excel or Parquet file does not grow; put such files into a folder and watch that: --source tables:FOLDER"
+            )
         self._path = path
         self._schema = schema
         self._channels = schema.sensors

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from anomaly.data.tables.dialect.find import find_dialect
+from anomaly.data.tables.dialect.find import find_dialect, to_store
+from anomaly.data.tables.files import read_normals
 from anomaly.data.tables.reader import TableSchema, read_table
 from anomaly.errors import DataError
-from anomaly.schema import Dialect
+from anomaly.schema import Channel, Dialect
 from tests.data.tables.written import ROWS, Way, german, grouped, readings, times, write
 
 MINUTES = Way(period_s=60.0, rows=11 * 1440 + 1)
@@ -335,3 +336,28 @@ def test_parquet_decimals_and_nulls(tmp_path: Path) -> None:
     assert np.isnan(table.values[3, 0])
     assert table.values[29].tolist() == [29.25, 1.0]
     assert table.times[0] == 1_767_571_200
+
+
+def test_a_bundle_fitted_to_csv_reads_excel_and_parquet_and_the_other_way_round(tmp_path: Path) -> None:
+    way = Way(stamp=lambda t: f"{t:%d.%m.%Y %H:%M}", number=german, delimiter=";")
+    values = write(tmp_path / "t.csv", way).astype(np.float32)
+    frame = pd.DataFrame(readings(), columns=["flow", "heat", "level"])
+    frame.insert(0, "time", times(way).tz_localize(None).as_unit("us"))
+    frame.to_parquet(tmp_path / "t.parquet")
+    frame.to_excel(tmp_path / "t.xlsx", index=False)
+    paths = [tmp_path / f"t.{suffix}" for suffix in ("csv", "parquet", "xlsx")]
+    for fitted in paths:
+        (table,) = read_normals([fitted], TableSchema(), None)
+        schema = TableSchema(channels=table.channels, dialect=to_store(table.dialect, [fitted]))
+        for path in paths:
+            read = read_table(path, schema)
+            np.testing.assert_array_equal(read.values, values)
+            np.testing.assert_array_equal(read.times, times(way).as_unit("s").asi8)
+
+
+def test_a_slow_sensor_that_the_spec_names_is_held_as_well(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", Way(), lambda row, column, text: "" if column == 1 and row % 12 else text)
+    named = TableSchema(channels=(Channel(name="heat"), Channel(name="level", hold_s=7.0)))
+    (table,) = read_normals([tmp_path / "t.csv"], named, None)
+    assert [channel.hold_s for channel in table.channels] == [2.5 * 12 * 3600, 7.0]  # what is given stays
+    assert np.isfinite(table.values).all()

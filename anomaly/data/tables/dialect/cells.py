@@ -101,7 +101,8 @@ def _misplaced(
     quote = data[quotes]
     begins = (quotes == starts[of]) | (before == delimiter) | (before == quote)
     closes = (after == delimiter) | (after == ord("\n")) | (after == ord("\r")) | (after == quote)
-    return of[~np.where(opening, begins, closes)]
+    found: NDArray[np.int64] = of[~np.where(opening, begins, closes)]
+    return found
 
 
 def _find_all(text: bytes, mark: bytes) -> NDArray[np.int64]:
