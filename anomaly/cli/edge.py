@@ -12,6 +12,7 @@ import typer
 
 from anomaly.cli.console import err, out
 from anomaly.cli.options import FiguresPath, Provider, ProviderName, counts, positive
+from anomaly.names import printable
 
 if TYPE_CHECKING:
     from anomaly.alarms.sinks.base import Sink
@@ -91,7 +92,7 @@ def monitor(
         stop = _stop_by_signal()
         names = [sink.name for sink in sinks]
         loop = open_monitor(detector, source, store, names, delivery.wake, _say, release, line, silent_after_s)
-        err.print(f"line {loop.line}: watching {source}; self-test passed; store {store}; sinks: {', '.join(names) or 'none'}")
+        err.print(f"line {loop.line}: watching {printable(source)}; self-test passed; store {store}; sinks: {', '.join(names) or 'none'}")
         try:
             totals = loop.run(stop, once)
         finally:
