@@ -111,8 +111,8 @@ def aupro(masks: Sequence[Bools], maps: Sequence[NDArray[np.float32]], limit: fl
     """AUPRO: area under the per-region overlap curve up to a false-positive rate of `limit`, divided by it.
 
     Bergmann et al. 2021, doi:10.1007/s11263-020-01400-4. Exact: every distinct score is a threshold, and the last segment is cut at the
-    limit by interpolation. `masks` (H, W) bool and `maps` (H, W) float32 are pairwise of one size; good pictures have empty masks. None
-    without a defect or without background.
+    limit by interpolation; `pixels.PixelFigures` counts the same in bins, in a fixed memory. `masks` (H, W) bool and `maps` (H, W)
+    float32 are pairwise of one size; good pictures have empty masks. None without a defect or without background.
 
     >>> import numpy as np
     >>> mask = np.zeros((4, 4), bool)
