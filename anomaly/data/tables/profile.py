@@ -50,9 +50,7 @@ def describe_time(dialect: Dialect, tables: Sequence[SensorTable]) -> str:
         order = " (day first)" if form.index("%d") < form.index("%m") else " (month first)"
     zone = f"local time of {dialect.zone}" if dialect.zone else "UTC where none is named"
     first, last = (f"{_moment(pick(table.times[at] for table in tables))}" for pick, at in ((min, 0), (max, -1)))
-    return (
-        f"{' + '.join(dialect.time)} as {' or '.join(forms) or 'times'}{order}, {zone}: {first} to {last}, every {tables[0].period_s:g} s"
-    )
+    return f"{' + '.join(dialect.time)} as {' or '.join(forms) or 'times'}{order}, {zone}: {first} to {last} UTC, every {tables[0].period_s:g} s"
 
 
 def _moment(seconds: float) -> str:
@@ -80,7 +78,8 @@ def describe_tables(tables: Sequence[SensorTable]) -> list[str]:
         remarks += [f"the same as {twin}"] if twin else []
         remarks += [f"held for {channel.hold_s:g} s"] if channel.hold_s else []
         remarks += [f"less {channel.offset:.10g}"] if channel.offset else []
-        span = f"{known.min():.6g} to {known.max():.6g}, median {np.median(known):.6g}" if len(known) else "no reading"
+        digits = 14 if channel.offset else 6
+        span = f"{known.min():.{digits}g} to {known.max():.{digits}g}, median {np.median(known):.{digits}g}" if len(known) else "no reading"
         lines.append(f"  {channel.name:{width}}  {span} {channel.unit}".rstrip() + (f"; {', '.join(remarks)}" if remarks else ""))
     return lines
 

@@ -74,8 +74,7 @@ class SensorLine:
         return fingerprint(self.test_paths, self.root) if self.test_paths else ""
 
     def notes(self) -> list[str]:
-        tables = self.readings.tables
-        return [*describe_tables(tables), *(note for table in tables for note in table.report.notes[:5])]
+        return [note for table in self.readings.tables for note in table.report.notes[:5]]
 
     def subset(self, start: int, count: int, transfer: Transfer) -> SensorLine:
         """The same line with this transfer, of whose normal rows only `count` from the `start`-th on are known."""
@@ -88,6 +87,8 @@ class SensorLine:
     def pretrain(self, out: Path, progress: Progress, *, full: bool = False) -> dict[str, Any]:
         progress(f"reading {len(self.readings.paths)} table{'s' if len(self.readings.paths) > 1 else ''}")
         if self.readings.tables:  # they are read here, and kept
+            for text in describe_tables(self.readings.tables)[:2]:  # how they are written, before anything is learnt from them
+                progress(text)
             finished(part(progress, 0.0, 0.3))
         progress = part(progress, 0.3, 1.0)
         if self.spec.transfer.given:
@@ -127,6 +128,7 @@ class SensorLine:
             "extremal_index": extremal_index(calibration.scores, self.spec.input.window),
             "scorer": method,
             "scorers_tried": tried,
+            "tables": describe_tables(readings.tables),
             "care": {table.path.name: table.report.summary() for table in readings.tables},
             "suspects": suspects,
             "suspects_left_out": leave_out,
