@@ -50,7 +50,8 @@ def describe_time(dialect: Dialect, tables: Sequence[SensorTable]) -> str:
         order = " (day first)" if form.index("%d") < form.index("%m") else " (month first)"
     zone = f"local time of {dialect.zone}" if dialect.zone else "UTC where none is named"
     first, last = (f"{_moment(pick(table.times[at] for table in tables))}" for pick, at in ((min, 0), (max, -1)))
-    return f"{' + '.join(dialect.time)} as {' or '.join(forms) or 'times'}{order}, {zone}: {first} to {last} UTC, every {tables[0].period_s:g} s"
+    written = f"{' + '.join(dialect.time)} as {' or '.join(forms) or 'times'}{order}, {zone}"
+    return f"{written}: {first} to {last} UTC, every {tables[0].period_s:g} s"
 
 
 def _moment(seconds: float) -> str:
