@@ -36,7 +36,7 @@ class PixelFigures:
     >>> mask[100:120, 100:120] = True
     >>> figures.add_map(mask, mask.astype(np.float32))
     >>> found = figures.result()
-    >>> found["pixel_auroc"], found["pixel_aupro"], found["pixel_binning_error"]
+    >>> found["pixel_auroc"], round(found["pixel_aupro"], 9), found["pixel_binning_error"]
     (1.0, 1.0, {'pixel_auroc': 0.0, 'pixel_aupro': 0.0})
     """
 
