@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from anomaly.edge.sources.csv_file import CsvSource
-from anomaly.schema import Channel, InputSchema
+from anomaly.errors import DataError
+from anomaly.schema import Channel, Dialect, InputSchema
 from tests.edge.sources.conftest import SCHEMA as WITH_CONTEXT
 
 SCHEMA = InputSchema(
@@ -126,3 +127,30 @@ def test_dates_are_read_alike(tmp_path: Path, stamp: str) -> None:
     path.write_text("time;a;b\n" + "".join(f"{stamp.format(i)};{i};1\n" for i in range(5)))
     times = [r.time for r in CsvSource(path, WITH_CONTEXT, {}).poll(100).records]
     assert times == [pd.Timestamp("2026-03-01 10:00", tz="UTC").timestamp() + i for i in (2, 3, 4)]
+
+
+def test_a_file_that_begins_as_a_header_is_read_once_its_rows_tell_how_they_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text("Zeit;a;b\n")
+    source = CsvSource(path, SCHEMA, {})  # a bundle that knows no dialect: fitted to Parquet, or older
+    assert source.poll(100).records == []
+    with path.open("a") as stream:
+        stream.write("".join(f"13.01.2026 00:00:0{i};{i},5;1,25\n" for i in range(5)))
+    records = source.poll(100).records
+    assert [record.id for record in records] == ["f.csv:4", "f.csv:5", "f.csv:6"]
+    np.testing.assert_array_equal(records[0].payload, [[0.5, 1.25], [1.5, 1.25], [2.5, 1.25]])
+    assert records[0].time == pd.Timestamp("2026-01-13 00:00:02", tz="UTC").timestamp()
+
+
+def test_dates_that_may_be_read_in_two_ways_are_not_guessed_by_a_bundle_without_a_dialect(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text("time;a;b\n" + "".join(f"05.01.2026 00:00:0{i};{i};1\n" for i in range(5)))
+    with pytest.raises(DataError, match=r"may be day first or month first.*\[input\] time_format"):
+        CsvSource(path, SCHEMA, {})
+    told = SCHEMA.model_copy(update={"dialect": Dialect(time_format=("%d.%m.%Y %H:%M:%S",))})
+    assert CsvSource(path, told, {}).poll(9).records[0].time == pd.Timestamp("2026-01-05 00:00:02", tz="UTC").timestamp()
+
+
+def test_files_that_do_not_grow_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not grow; put such files into a folder"):
+        CsvSource(tmp_path / "t.parquet", SCHEMA, {})
