@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, JpegImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from anomaly.errors import RecordError
 from anomaly.names import record_name
@@ -219,7 +219,13 @@ def zero_tail(path: Path) -> float:
 
 def _check_end(image: Image.Image, path: Path) -> None:
     """Refuse a JPEG whose end is reserved space: its decoder takes zeros for gray, where others find that data is missing."""
-    share = zero_tail(path) if image.format in ("JPEG", "MPO") else 0.0
+    if not isinstance(image, JpegImagePlugin.JpegImageFile) or image.fp is None:
+        return
+    at = image.fp.tell()
+    image.fp.seek(-1, 2)
+    last = image.fp.read(1)
+    image.fp.seek(at)
+    share = zero_tail(path) if last == b"\0" else 0.0  # most files end otherwise, and need no second look
     if not share:
         return
     with path.open("rb") as file:
