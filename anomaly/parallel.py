@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+AHEAD = 3  # items a core that are begun before the first result is asked for
 
 
-def on_all_cores(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+def on_all_cores(work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """The results of `work` on each item, in their order; as many items at a time as this process has cores.
 
     For work that waits in NumPy, PyTorch or ONNX Runtime, each call of which should itself use one thread: two pictures on two cores are
@@ -20,13 +23,19 @@ def on_all_cores(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
     >>> list(on_all_cores(lambda x: x * x, [1, 2, 3]))
     [1, 4, 9]
     """
+    waiting: deque[Future[R]] = deque()
+    left = iter(items)
     with ThreadPoolExecutor(cores()) as pool:
-        futures = [pool.submit(work, item) for item in items]
         try:
-            for future in futures:
-                yield future.result()
+            for item in islice(left, AHEAD * cores()):
+                waiting.append(pool.submit(work, item))
+            while waiting:
+                result = waiting.popleft().result()
+                for item in islice(left, 1):
+                    waiting.append(pool.submit(work, item))
+                yield result
         finally:
-            for future in futures:
+            for future in waiting:
                 future.cancel()
 
 

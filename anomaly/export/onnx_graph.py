@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from anomaly.export.lower import NotLoweredError, lower
 from anomaly.export.traced import extractor_graph, trace
 from anomaly.export.writer import GraphWriter
 from anomaly.features.stages import Stages
+from anomaly.features.threads import one_thread
 from anomaly.parallel import on_all_cores
 
 MAX_RELATIVE = 1e-4  # largest relative difference of scores, of those below one the absolute difference
@@ -116,17 +116,6 @@ def _part(
         return write.inline(model, dict(zip((item.name for item in model.graph.input), inputs, strict=True))), answers
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """PyTorch with one thread a call."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @dataclass(frozen=True)
 class Parity:
     """How far ONNX Runtime and PyTorch differ on the same inputs."""
@@ -173,7 +162,7 @@ def check_parity(
     differ = count = at = 0
     record = np.empty(0)
     ours, theirs = [], []
-    with _one_thread():  # all in PyTorch first: in turns, each library's threads wait busily while the other computes
+    with one_thread():  # all in PyTorch first: in turns, each library's threads wait busily while the other computes
         for done, (score, p_value, _) in enumerate(on_all_cores(detector.run, inputs), 1):
             ours.append((score, p_value))
             if on_batch is not None:

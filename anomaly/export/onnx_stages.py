@@ -5,6 +5,8 @@ The features that a detector is fitted on are then those of the very graph that 
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import onnxruntime as ort
 import torch
@@ -18,6 +20,8 @@ from anomaly.features.stages import Stages
 class OnnxStages(Stages):
     """The stages of another extractor, as it is now, in ONNX Runtime on the CPU. It answers as that does, but for rounding.
 
+    A call takes one thread, and several threads may call it: see `anomaly.parallel.on_all_cores`.
+
     >>> from anomaly.features.backbones import load_backbone
     >>> extractor, _ = load_backbone("efficientnet_lite0", ["blocks.4", "blocks.5"])
     >>> x = torch.rand(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
@@ -30,11 +34,14 @@ class OnnxStages(Stages):
         self.backbone = extractor.backbone
         self._extractor = [extractor]  # in a list, so that its weights are not taken for this module's
         self._sessions: dict[tuple[int, ...], ort.InferenceSession] = {}
+        self._lock = threading.Lock()
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, C, H, W) float32 -> one map (N, C_s, h_s, w_s) a stage, in the order asked for."""
-        kept = self._sessions.get(tuple(x.shape[1:]))
-        session = kept or self._sessions.setdefault(tuple(x.shape[1:]), _session(self._extractor[0], x[:1]))
+        with self._lock:
+            if tuple(x.shape[1:]) not in self._sessions:
+                self._sessions[tuple(x.shape[1:])] = _session(self._extractor[0], x[:1])
+            session = self._sessions[tuple(x.shape[1:])]
         return [torch.from_numpy(maps) for maps in session.run(None, {"x": np.ascontiguousarray(x.numpy())})]
 
 
@@ -54,5 +61,5 @@ def _session(extractor: Stages, x: Tensor) -> ort.InferenceSession:
     for index, value in enumerate(write.inline(model, {model.graph.input[0].name: own}, weights)):
         write.output(value, f"stage{index}", np.float32, ["N", *map(int, shapes[index])])
     options = ort.SessionOptions()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # PyTorch computes in between
+    options.intra_op_num_threads = 1
     return ort.InferenceSession(write.content(), options, providers=["CPUExecutionProvider"])

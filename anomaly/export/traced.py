@@ -96,16 +96,18 @@ def extractor_graph(extractor: Stages, x: Tensor) -> tuple[onnx.ModelProto, dict
     """The graph of an image extractor for pictures like `x` (2, C, h, w), N free; and the weights that it leaves out, by name.
 
     Batch normalisation is folded into the convolutions first. Taken from the package or from this machine's cache where the architecture,
-    the size and the libraries are the same; else made and kept. A damaged file is made again.
+    the size and the libraries are the same; else made and kept. A damaged file is made again. A network whose backbone has no name may
+    differ in ways that its modules do not show: its graph is never kept.
     """
     folded = fold_batch_norm(extractor)
     weights = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in folded.state_dict().items()}
-    for path in (shipped_path(folded, x), kept_path(folded, x)):
+    for path in (shipped_path(folded, x), kept_path(folded, x)) if folded.backbone else ():
         model = read_graph(path, weights)
         if model is not None:
             return model, _parts(model, weights)
     model = without_weights(trace(folded, [x], {0: "N"}), weights)
-    write_graph(kept_path(folded, x), model)
+    if folded.backbone:
+        write_graph(kept_path(folded, x), model)
     return model, _parts(model, weights)
 
 
@@ -158,12 +160,8 @@ def shipped_path(extractor: Stages, x: Tensor) -> Path:
 
 
 def kept_path(extractor: Stages, x: Tensor) -> Path:
-    """Where this machine keeps the graph: a name of its own for each architecture, size and version of a library.
-
-    A network whose backbone has no name may differ in ways that its modules do not show, so it gets one for its weights too.
-    """
-    unnamed = "" if extractor.backbone else _digest_of({name: tensor.numpy() for name, tensor in extractor.state_dict().items()})
-    made_by = " ".join([__version__, *(f"{name} {version(name)}" for name in MADE_BY), unnamed])
+    """Where this machine keeps the graph: a name of its own for each architecture, size and version of a library."""
+    made_by = " ".join([__version__, *(f"{name} {version(name)}" for name in MADE_BY)])
     name = f"{architecture(extractor, x)}-{hashlib.sha256(made_by.encode()).hexdigest()[:12]}.onnx"
     return cache_folder() / "extractors" / name
 

@@ -95,11 +95,9 @@ def test_what_the_graph_depends_on_makes_a_new_one(traces: list[str], change: st
     assert len(traces) == 2
 
 
-def test_a_network_without_a_name_is_kept_with_its_weights(traces: list[str]) -> None:
-    answers(small(0, backbone=""), pictures(16, 16))
-    answers(small(0, backbone=""), pictures(16, 16))
-    assert len(traces) == 1
-    answers(small(1, backbone=""), pictures(16, 16))
+def test_the_graph_of_a_network_without_a_name_is_never_kept(traces: list[str]) -> None:
+    for scaled in (1.0, 2.0):
+        answers(small(0, scaled, backbone=""), pictures(16, 16))
     assert len(traces) == 2
 
 

@@ -29,11 +29,11 @@ SPEC = CameraSpec(
 )
 
 
-class Means(nn.Module):
+class Means(Stages):
     """An extractor of one stage: the mean gray value of each square of 8 pixels, times `gain`."""
 
     def __init__(self, gain: float) -> None:
-        super().__init__()
+        super().__init__(["means"])
         self.gain = gain
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -41,7 +41,7 @@ class Means(nn.Module):
 
 
 def extractor(gain: float = 1.0) -> Stages:
-    return Means(gain).eval()  # type: ignore[return-value]
+    return Means(gain).eval()
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ from anomaly.spec import CameraSpec
 
 METHOD = "dense VICReg"
 PROBE_STEPS = 8  # of training, before it is decided whether to go on
+PROBE_BATCH = 8  # pictures a step of these, at most
 PROBED = 24  # normals that fit, and as many that are judged, in a look at what the first steps gained; half of each half at most
 PROMISE = 0.01  # AUROC of synthetic defects gained by the first steps, on two sets of normals; half of what must be gained in the end
 
@@ -82,7 +83,7 @@ class _Adaptation:
             adapted,
             crops,
             len(self.pictures.readable),
-            self.spec.pretrain,
+            self.spec.pretrain.model_copy(update={"batch": min(PROBE_BATCH, self.spec.pretrain.batch)}),
             generator,
             PROBE_STEPS,
             lambda done, total: part(progress, 0.0, 0.4)("adaptation, first steps", done, total),

@@ -7,6 +7,7 @@ extractors that see the same pictures with the same defects can be compared in p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from anomaly.evaluation.injected import Ranking
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages
+from anomaly.features.threads import one_thread
+from anomaly.parallel import on_all_cores
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.progress import Progress, counted, part, silent
 from anomaly.scorers.build import fit_camera_scorer, region
@@ -77,7 +80,9 @@ class Judging:
     ) -> Ranking:
         """Scores of pictures as they are (n,), and with two synthetic defects each (n, 2). A folded extractor is quicker."""
         rng = np.random.default_rng([self.spec.seed, seed])
-        found = [self._scores(scorer, extractor, preprocess, picture, rng) for picture in counted(judged, progress, "pictures judged")]
+        prepared = (self._marked(picture, rng) for picture in counted(judged, progress, "pictures judged"))
+        with one_thread():
+            found = list(on_all_cores(lambda batch: _scores(scorer, extractor, preprocess, batch), prepared))
         return _ranking([scores for scores in found if scores is not None])
 
     def injected_auroc(
@@ -98,45 +103,30 @@ class Judging:
         chosen = good.nonzero()[:, 0].tolist()
         judged = torch.randperm(len(chosen), generator=generator)[: max(1, min(JUDGED, len(chosen) // 5))].tolist()
         shown = self.pictures.survey.groups
-        found = []
-        for i in counted(judged, progress, "made-up defects on normals, each left out of the banks"):
+
+        def scores_of(i: int) -> NDArray[np.float64] | None:
             at = chosen[i]
             own = [maps[at : at + 1] for maps in features]
             rng = np.random.default_rng([self.spec.seed, 3 + i])
             same = [j for j, other in enumerate(chosen) if shown[other] == shown[at]]
             with torch.inference_mode():
                 less = leave_one_out(scorer, same, [maps[[chosen[j] for j in same]] for maps in features])
-            found.append(self._scores(less, extractor, preprocess, self.pictures.readable[at], rng, own))
+            known = None if self.pictures.format.deep else own  # defects are drawn at 8 bits, so deeper pictures have other features
+            return _scores(less, extractor, preprocess, self._marked(self.pictures.readable[at], rng), known)
+
+        told = counted(judged, progress, "made-up defects on normals, each left out of the banks")
+        with one_thread():
+            found = [scores for _, scores in zip(told, on_all_cores(scores_of, judged), strict=True)]
         return _ranking([scores for scores in found if scores is not None]).auroc()
 
-    def _scores(
-        self,
-        scorer: Scorer,
-        extractor: Stages,
-        preprocess: ImagePreprocess,
-        picture: Picture,
-        rng: np.random.Generator,
-        known: Sequence[Tensor] | None = None,
-    ) -> NDArray[np.float64] | None:
-        """Scores (3,) of a picture as it is and with two synthetic defects; None when it cannot be read any more.
-
-        `known` are its features as it is, where they were computed already. Defects are drawn at 8 bits, so deeper pictures have others.
-        """
+    def _marked(self, picture: Picture, rng: np.random.Generator) -> NDArray[Any] | None:
+        """A picture as it is and with two synthetic defects (3, H, W, C), at its own depth; None when it cannot be read any more."""
         raw = self.pictures.read(picture)
         if raw is None:
             return None
         deep = self.pictures.format.deep
         own = to_8_bit(raw, deep)
-        marked = [inject_inside(own, rng, region(self.spec))[0] for _ in range(DEFECTS)]
-        given = known if known is not None and not deep else None
-        batch = from_8_bit(np.stack(marked if given is not None else [own, *marked]), deep)
-        with torch.inference_mode():
-            maps = extractor(preprocess(torch.from_numpy(batch)))
-            if given is not None:
-                maps = [torch.cat(both) for both in zip(given, maps, strict=True)]
-            score, _ = scorer(maps)
-        found: NDArray[np.float64] = score.double().numpy()
-        return found
+        return from_8_bit(np.stack([own, *(inject_inside(own, rng, region(self.spec))[0] for _ in range(DEFECTS))]), deep)
 
     def marked_places(
         self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture]
@@ -167,3 +157,18 @@ def _ranking(scores: Sequence[NDArray[np.float64]]) -> Ranking:
     """Scores (3,) of some pictures, the first of each without a defect."""
     rows = np.stack(scores)
     return Ranking(rows[:, 0], rows[:, 1:])
+
+
+def _scores(
+    scorer: Scorer, extractor: Stages, preprocess: ImagePreprocess, batch: NDArray[Any] | None, known: Sequence[Tensor] | None = None
+) -> NDArray[np.float64] | None:
+    """Scores (3,) of what `_marked` gives. `known` are the features of the first, where they were computed already."""
+    if batch is None:
+        return None
+    with torch.inference_mode():
+        maps = extractor(preprocess(torch.from_numpy(batch if known is None else batch[1:])))
+        if known is not None:
+            maps = [torch.cat(both) for both in zip(known, maps, strict=True)]
+        score, _ = scorer(maps)
+    found: NDArray[np.float64] = score.double().numpy()
+    return found

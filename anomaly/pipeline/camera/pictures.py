@@ -20,7 +20,9 @@ from anomaly.errors import RecordError
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages
+from anomaly.features.threads import one_thread
 from anomaly.features.weights import WeightsSource
+from anomaly.parallel import on_all_cores
 from anomaly.progress import Progress, silent
 from anomaly.spec import CameraInput
 
@@ -133,19 +135,22 @@ class PictureFolder:
     ) -> list[Tensor]:
         """Feature maps of the pictures that can be read, one (n, C_s, h_s, w_s) float32 a stage."""
         extractor = onnx_stages(extractor)
+
+        def features(start: int) -> list[Tensor]:
+            x = self.whole(pictures[start : start + BATCH], preprocess)
+            return extractor(x) if len(x) else []
+
         found: list[Tensor] = []
-        count = 0
-        with torch.inference_mode():
-            for start in range(0, len(pictures), BATCH):
+        count, starts = 0, range(0, len(pictures), BATCH)
+        with torch.inference_mode(), one_thread():
+            for start, maps in zip(starts, on_all_cores(features, starts), strict=True):
                 progress("features of pictures", start, len(pictures))
-                x = self.whole(pictures[start : start + BATCH], preprocess)
-                if not len(x):
+                if not maps:
                     continue
-                maps = extractor(x)
                 found = found or [torch.empty(len(pictures), *one.shape[1:]) for one in maps]
                 for all_of_it, one in zip(found, maps, strict=True):
-                    all_of_it[count : count + len(x)] = one
-                count += len(x)
+                    all_of_it[count : count + len(one)] = one
+                count += len(maps[0])
         return [all_of_it[:count] for all_of_it in found]
 
 

@@ -33,8 +33,8 @@ from anomaly.scorers.pictures.patches import PatchBank
 from anomaly.scorers.pictures.repeats import leave_parts_out
 from anomaly.spec import CameraSpec
 
-RANGES_FROM = 64  # normal pictures that the ranges of the 8-bit convolutions are measured on
-JUDGED = 60  # normal pictures, and as many synthetic defects on them, that a variant is judged by
+RANGES_FROM = 32  # normal pictures that the ranges of the 8-bit convolutions are measured on
+JUDGED = 40  # normal pictures, and as many synthetic defects on them, that a variant is judged by
 NOT_FINITE = 1e9  # counted for a score that is none (overflow in float16): such a variant is refused
 AUROC_LOSS = 0.01  # of synthetic defects against normals, at most
 SHIFT = 0.25  # mean difference of scores, in standard deviations of normal scores, at most

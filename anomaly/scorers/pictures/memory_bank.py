@@ -85,6 +85,7 @@ class FittedBanks:
     scorer: MemoryBank
     held_out: Tensor  # scores (N,)
     maps: Tensor  # (N, h, w)
+    distances: tuple[Tensor, ...]  # those that each bank is standardised by, (N, h_b, w_b)
 
 
 def fit_memory_bank(
@@ -114,15 +115,16 @@ def fit_memory_bank(
     (True, torch.Size([1, 6, 6]))
     """
     banks: list[PatchBank | PlaceGaussians] = []
-    maps = []
+    every, maps = [], []
     for index, plan in enumerate(plans):
         told = part(progress, index / len(plans), (index + 1) / len(plans))
         own = features[plan.stage]
         bank, distances = _fit_one(torch.cat([own, borrowed[plan.stage]]) if borrowed else own, len(own), plan, share, generator, roi, told)
         banks.append(bank)
+        every.append(distances)
         maps.append(standardise(distances, bank.usual))
     held_out, mean = combine_maps(maps, roi)
-    return FittedBanks(MemoryBank(plans, banks, roi), held_out, mean)
+    return FittedBanks(MemoryBank(plans, banks, roi), held_out, mean, tuple(every))
 
 
 def _fit_one(
@@ -157,7 +159,7 @@ def recalibrate(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequen
     are quick to fit, are fitted anew, with `borrowed` as in `fit_memory_bank`.
     """
     banks: list[PatchBank | PlaceGaussians] = []
-    maps = []
+    every, maps = [], []
     for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
         found = features[plan.stage]
         if isinstance(bank, PatchBank):
@@ -167,6 +169,7 @@ def recalibrate(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequen
             joined = torch.cat([one[plan.stage] for one in (features, borrowed) if one])
             gaussian, distances = fit_place_gaussians(joined, len(found), plan.metric, scorer.roi)
             banks.append(gaussian)
+        every.append(distances)
         maps.append(standardise(distances, banks[-1].usual))
     held_out, mean = combine_maps(maps, scorer.roi)
-    return FittedBanks(MemoryBank(scorer.plans, banks, scorer.roi), held_out, mean)
+    return FittedBanks(MemoryBank(scorer.plans, banks, scorer.roi), held_out, mean, tuple(every))

@@ -11,6 +11,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from anomaly.features.threads import one_thread
+from anomaly.parallel import on_all_cores
 from anomaly.progress import Progress, counted, part, silent
 from anomaly.scorers.coreset import greedy_coreset
 from anomaly.scorers.pictures.embedding import Metric, Roi, embed, many_patches, mean_std, normalise, standardise, unseen_max_mean_std
@@ -71,11 +73,22 @@ class PatchBank(nn.Module):
 
     def leave_one_out_distances(self, features: Tensor, progress: Progress = silent) -> Tensor:
         """Distances (N, h, w) of the pictures (N, D, h, w) it was fitted on, in their order, each to the patches of all others."""
-        result = torch.empty(len(features), *features.shape[-2:])
-        for index in counted(range(len(features)), progress, "pictures compared with the others' patches"):
+        return self.distances_apart(features, range(len(features)), lambda index: self.owner == index, progress)
+
+    def distances_apart(
+        self, features: Tensor, pictures: Sequence[int], left_out: Callable[[int], Tensor], progress: Progress = silent
+    ) -> Tensor:
+        """Distances (n, h, w) of some `pictures` of features (N, D, h, w), each to the patches that `left_out` (M,) bool does not name."""
+
+        def distances_of(index: int) -> Tensor:
             own = embed(features[index : index + 1], self.metric, self.center, self.spread) / self.step
-            others = self.squared.masked_fill(self.owner == index, torch.inf)
-            result[index] = self.distance(own, others).reshape(features.shape[-2:])
+            return self.distance(own, self.squared.masked_fill(left_out(index), torch.inf)).reshape(features.shape[-2:])
+
+        result = torch.empty(len(pictures), *features.shape[-2:])
+        with one_thread():
+            told = counted(pictures, progress, "pictures compared with the others' patches")
+            for place, (_, found) in enumerate(zip(told, on_all_cores(distances_of, pictures), strict=True)):
+                result[place] = found
         return result.nan_to_num(posinf=float(result[result.isfinite()].max()) if result.isfinite().any() else 0.0)
 
     def leave_one_out(self, pictures: Sequence[int]) -> Callable[[Tensor], Tensor]:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from anomaly.scorers.pictures.embedding import embed, standardise, unseen_max_mean_std
+from anomaly.scorers.pictures.embedding import standardise, unseen_max_mean_std
 from anomaly.scorers.pictures.gaussian import PlaceGaussians
 from anomaly.scorers.pictures.memory_bank import FittedBanks, combine_maps
 from anomaly.scorers.pictures.patches import PatchBank
@@ -22,37 +23,37 @@ def leave_parts_out(fitted: FittedBanks, features: Sequence[Tensor], parts: Tens
     `features` are those it was fitted on, one (N, C_s, h_s, w_s) a stage; `parts` (N,) int64 numbers the part that each picture shows. What
     is given comes back where no part is shown twice.
     """
-    if len(set(parts.tolist())) == len(parts):
+    _, part_of, count = np.unique(parts.numpy(), return_inverse=True, return_counts=True)
+    shared: list[int] = np.flatnonzero(count[part_of] > 1).tolist()  # pictures whose part others show too: only theirs change
+    if not shared:
         return fitted
     scorer = fitted.scorer
-    maps = []
-    for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
+    every, maps = [], []
+    for plan, bank, known in zip(scorer.plans, scorer.banks, fitted.distances, strict=True):
         assert isinstance(bank, PatchBank | PlaceGaussians)
-        found = features[plan.stage]
-        distances = _patch_distances(bank, found, parts) if isinstance(bank, PatchBank) else _place_distances(bank, found, parts)
+        found, distances = features[plan.stage], known.clone()
+        apart = _patch_distances if isinstance(bank, PatchBank) else _place_distances
+        distances[shared] = apart(bank, found, parts, shared)  # type: ignore[arg-type]
+        distances = distances.nan_to_num(posinf=float(distances[distances.isfinite()].max()))
         bank.usual.copy_(unseen_max_mean_std(distances, scorer.roi))
+        every.append(distances)
         maps.append(standardise(distances, bank.usual))
     held_out, mean = combine_maps(maps, scorer.roi)
-    return FittedBanks(scorer, held_out, mean)
+    return FittedBanks(scorer, held_out, mean, tuple(every))
 
 
-def _patch_distances(bank: PatchBank, features: Tensor, parts: Tensor) -> Tensor:
-    """Distances (N, h, w) of the pictures it was fitted on, each to the patches of other parts and of borrowed pictures."""
-    count, _, high, wide = features.shape
-    owner = bank.owner.long()
+def _patch_distances(bank: PatchBank, features: Tensor, parts: Tensor, pictures: list[int]) -> Tensor:
+    """Distances (n, h, w) of some pictures it was fitted on, each to the patches of other parts and of borrowed pictures."""
+    owner, count = bank.owner.long(), len(features)
     shown = torch.where(owner < count, parts[owner.clamp(max=count - 1)], torch.full_like(owner, -1))
-    result = torch.empty(count, high, wide)
-    for number, own in enumerate(embed(features, bank.metric, bank.center, bank.spread).reshape(count, high * wide, -1)):
-        others = bank.squared.masked_fill(shown == parts[number], torch.inf)
-        result[number] = bank.distance(own / bank.step, others).reshape(high, wide)
-    return result.nan_to_num(posinf=float(result[result.isfinite()].max()) if result.isfinite().any() else 0.0)
+    return bank.distances_apart(features, pictures, lambda picture: shown == parts[picture])
 
 
-def _place_distances(bank: PlaceGaussians, features: Tensor, parts: Tensor) -> Tensor:
-    """Distances (N, h, w) of the pictures it was fitted on, each by the Gaussians of other parts."""
+def _place_distances(bank: PlaceGaussians, features: Tensor, parts: Tensor, pictures: list[int]) -> Tensor:
+    """Distances (n, h, w) of some pictures it was fitted on, each by the Gaussians of other parts."""
     result = torch.empty(len(features), *features.shape[-2:])
-    for part in set(parts.tolist()):
+    for part in sorted(set(parts[pictures].tolist())):
         members = (parts == part).nonzero()[:, 0]
         own = features[members]
         result[members] = bank.leave_one_out(own)(own)[:, 0] * bank.usual[1] + bank.usual[0]
-    return result
+    return result[pictures]
