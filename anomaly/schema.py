@@ -28,6 +28,8 @@ class Channel(Part):
 
     `offset` is taken off every reading in double precision before it becomes float32, so that a large level does not hide a small change.
     `hold_s`: for so many seconds a reading stands for the empty cells after it, for a sensor that reports less often than there are rows.
+    `still_rows`: the longest run of equal readings in the normals. `normal_low`, `normal_high`: the range of the normals. By these the edge
+    tells a sensor that fails; None where they are not known, and nothing is told by them.
     """
 
     name: str
@@ -36,6 +38,9 @@ class Channel(Part):
     high: float | None = None
     offset: float = 0.0
     hold_s: float = Field(0.0, ge=0)
+    still_rows: int | None = Field(None, ge=1)
+    normal_low: float | None = None
+    normal_high: float | None = None
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> Channel:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from anomaly.alarms.events import Event, alarm_id, iso, make_event
 from anomaly.alarms.life import CALM, Settings, State, Transition, step
+from anomaly.alarms.sensors import BEYOND, FROZEN, MISSING, Finding
 
 AWAY_S = 10.0  # a source may be away for this long before it is an alarm
 BAD_DATA_OF, BAD_DATA_SHARE = 20, 0.5  # of the last records, the share that was set aside
@@ -29,8 +30,7 @@ CONDITIONS = {
     "range": Settings(threshold=0.5),
     "provider": Settings(threshold=0.5),
 }
-MISSING_ROWS, BACK_ROWS = 30, 3  # a sensor without a reading for so many rows is an alarm; with one for so many again it is over
-SENSOR = "sensor:"  # condition of one sensor, followed by its name
+LAST_ROW = "last_row"  # kept with them, for a gap over a restart: the time of the last row of sensors
 Kept = Mapping[str, tuple[State, str | None]]  # condition -> its state, and the id of its open alarm
 
 
@@ -56,7 +56,7 @@ class Quality:
         """`kept` is what the store has of the line, {} at first."""
         self._line = line
         self._states = {name: kept[name][0] if name in kept else State() for name in CONDITIONS}
-        self._states |= {name: state for name, (state, _) in kept.items() if name.startswith(SENSOR)}
+        self._states |= {name: state for name, (state, _) in kept.items() if name.startswith((MISSING, FROZEN, BEYOND, LAST_ROW))}
         self._alarms: dict[str, str | None] = {name: alarm for name, (_, alarm) in kept.items()}
         self._silent_after_s = silent_after_s
         self._last = now
@@ -85,26 +85,42 @@ class Quality:
                 events.append(self._event(name, change))
         return events
 
-    def look_at_sensors(
-        self, times: Sequence[float], missing: NDArray[np.bool_], names: Sequence[str], period_s: float, words: Mapping[str, str]
-    ) -> list[Event]:
-        """Take in rows at `times` (n,), in which sensors `names` (C,) gave no reading where `missing` (n, C) is set.
+    def look_at_sensors(self, times: Sequence[float], findings: Sequence[Finding], max_gap_s: float | None = None) -> list[Event]:
+        """Take in what was found in rows at `times` (n,): each condition of each sensor is an alarm of its own.
 
-        A sensor without a reading for 30 rows is an alarm of its own, by the times of the rows, so that a file read again gives the same.
-        `words`: what stood in its cells instead.
+        It lives by the times of the rows, so that a file read again gives the same. A gap in them is no time in which a sensor was wrong.
         """
-        settings = Settings(threshold=0.5, on_delay_s=(MISSING_ROWS - 1) * period_s, off_delay_s=(BACK_ROWS - 1) * period_s)
-        events = []
-        for name, column in zip(names, missing.T, strict=True):
-            condition = SENSOR + name
-            if not column.any() and self._states.get(condition, CALM) == CALM:
-                continue
-            said = f" ({words[name]!r})" if words.get(name) else ""
-            for moment, gone in zip(times, column.tolist(), strict=True):
-                self._states[condition], change = step(self._states.get(condition, CALM), moment, 0.0 if gone else 1.0, settings)
+        moments, events = np.asarray(times, np.float64), []
+        last = self._states.get(LAST_ROW, CALM).since
+        gaps = np.diff(moments, prepend=moments[0] if last is None else last) > (np.inf if max_gap_s is None else max_gap_s)
+        self._states[LAST_ROW] = State(since=float(moments[-1]))
+        for finding in findings:
+            events += self._live_through(finding, moments, gaps)
+        return events
+
+    def _live_through(self, finding: Finding, times: NDArray[np.float64], gaps: NDArray[np.bool_]) -> list[Event]:
+        """Take one condition through rows at `times` (n,), before which there are `gaps` (n,)."""
+        condition, events = finding.condition, []
+        before = state = self._states.get(condition, CALM)
+        wrong = finding.wrong & finding.known
+        if finding.starts is not None:
+            wrong &= _begun(wrong, finding, state)
+        quiet = _stays_quiet(state, times, wrong, gaps, finding.settings)
+        if quiet is not None:
+            state = quiet
+        else:
+            rows = zip(times.tolist(), wrong.tolist(), finding.known.tolist(), gaps.tolist(), strict=True)
+            for number, (moment, is_wrong, known, gap) in enumerate(rows):
+                if (gap or not known) and not state.active:
+                    state = CALM
+                if not known:
+                    continue
+                state, change = step(state, moment, 0.0 if is_wrong else 1.0, finding.settings)
                 if change is not None:
-                    self._reasons[condition] = f"sensor {name!r} gives no reading since {iso(change.began)}{said}"
-                    events.append(self._event(condition, change, {"sensor": name}))
+                    self._reasons[condition] = finding.reason(change.began, number)
+                    events.append(self._event(condition, change, {"sensor": finding.sensor}))
+        if state != before or condition in self._states:  # the many that are well take no room in the store
+            self._states[condition] = state
         return events
 
     def _wrong(self, seen: Seen, now: float) -> dict[str, str]:
@@ -137,6 +153,34 @@ class Quality:
         }
         extra = {} if opened else {"lasted_s": change.time - change.began}
         return make_event(change.kind, self._line, alarm or condition, change.time, data | extra | dict(more))
+
+
+def _begun(wrong: NDArray[np.bool_], finding: Finding, state: State) -> NDArray[np.bool_]:
+    """Rows (n,) at which a run of wrong rows has begun as it must, here or in the rows before."""
+    assert finding.starts is not None
+    rows = np.arange(len(wrong))
+    start = np.maximum.accumulate(np.where(wrong & finding.starts, rows, -1))
+    right = np.maximum.accumulate(np.where(finding.known & ~wrong, rows, -1))
+    before = state.active or state.since is not None
+    return (start > right) | (before & (right < 0))
+
+
+def _stays_quiet(
+    state: State,
+    times: NDArray[np.float64],
+    wrong: NDArray[np.bool_],
+    gaps: NDArray[np.bool_],
+    settings: Settings,
+) -> State | None:
+    """The state after rows (n,) in which a calm condition plainly does not become an alarm, in place of a step for each; None otherwise."""
+    since = times[0] if state.since is None else state.since
+    if state.active or gaps.any() or since > times[0] or (np.diff(times) < 0).any():
+        return None
+    right = np.maximum.accumulate(np.where(wrong, -1, np.arange(len(times))))  # the last right row up to each
+    began = np.where(right < 0, since, times[np.minimum(right + 1, len(times) - 1)])
+    if (wrong & (times - began >= settings.on_delay_s)).any():
+        return None
+    return State(since=float(began[-1]), worst=0.0) if wrong[-1] else CALM
 
 
 # --- what is looked at: pure functions that give words for what is wrong, "" where nothing is ---

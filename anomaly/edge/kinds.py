@@ -33,7 +33,7 @@ class EdgeKind:
     scheme_of_path: the URI scheme that a path without one stands for
     explain: (third output for one record, input schema) -> what an alarm's event says of the cause
     find_frozen: (repeats so far, records, input schema) -> (repeats, why the source counts as frozen, "" while it does not)
-    find_missing: records (n) -> which sensors (n, C) gave no reading; None for a kind without sensors
+    last_rows: records (n) -> the row (n, C) that each ends with and the row before it; None for a kind without sensors
     """
 
     output: str
@@ -43,7 +43,7 @@ class EdgeKind:
     scheme_of_path: Callable[[Path], str]
     explain: Callable[[NDArray[np.float32], InputSchema], dict[str, Any]]
     find_frozen: Callable[[Repeats, Records, InputSchema], tuple[Repeats, str]]
-    find_missing: Callable[[Records], NDArray[np.bool_]] | None = None
+    last_rows: Callable[[Records], tuple[NDArray[np.float32], NDArray[np.float32]]] | None = None
 
 
 def _scheme_of_pictures(path: Path) -> str:
@@ -70,9 +70,10 @@ def _frozen_window(before: Repeats, records: Records, schema: InputSchema) -> tu
     return before, constant_rows(records[-1].payload, schema.window or 1)
 
 
-def _missing_in_window(records: Records) -> NDArray[np.bool_]:
-    last: NDArray[np.float32] = np.stack([record.payload[-1] for record in records])
-    return np.isnan(last)
+def _last_rows(records: Records) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    rows: NDArray[np.float32] = np.stack([record.payload[-1] for record in records])
+    none = np.full_like(rows[0], np.nan)
+    return rows, np.stack([record.payload[-2] if len(record.payload) > 1 else none for record in records])
 
 
 KINDS: dict[str, EdgeKind] = {
@@ -93,7 +94,7 @@ KINDS: dict[str, EdgeKind] = {
         scheme_of_path=_scheme_of_rows,
         explain=_explain_window,
         find_frozen=_frozen_window,
-        find_missing=_missing_in_window,
+        last_rows=_last_rows,
     ),
 }
 

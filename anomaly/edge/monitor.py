@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from anomaly.alarms.events import Event, EventKind, alarm_id, iso, make_event
 from anomaly.alarms.life import Settings, State, Transition, step
-from anomaly.alarms.quality import Quality, Repeats, Seen, lost_provider
+from anomaly.alarms.quality import FROZEN_ROWS, Quality, Repeats, Seen, lost_provider
+from anomaly.alarms.sensors import find_in_sensors
 from anomaly.alarms.store import Batch, Scored, Store
 from anomaly.alarms.wording import describe_event
 from anomaly.bundle.archive import Bundle
@@ -129,7 +130,13 @@ class Monitor:
         """Score and store one batch. `events` are those from before its first record."""
         answers, rolled_back = self._score(poll.records)
         outcome = self._live_through(poll.records, answers)
-        events = [*events, *rolled_back, *outcome.events, *self._look_at_sensors(poll), *(self._rejection(item) for item in poll.rejected)]
+        events = [
+            *events,
+            *rolled_back,
+            *outcome.events,
+            *self._look_at_sensors(poll, once),
+            *(self._rejection(item) for item in poll.rejected),
+        ]
         self._keep_aside(poll.rejected)
         self._commit(self._batch(poll, outcome, events), stop, once)
         self._state, self._alarm = outcome.state, outcome.alarm
@@ -254,14 +261,15 @@ class Monitor:
         beyond = poll.beyond if poll.records else None
         return Seen(len(poll.records), len(poll.rejected), poll.trouble, frozen, self.session.degraded or self._lost_provider, beyond)
 
-    def _look_at_sensors(self, poll: Poll) -> list[Event]:
-        """Sensors that give no reading, each by itself: the others are scored meanwhile."""
+    def _look_at_sensors(self, poll: Poll, once: bool) -> list[Event]:
+        """Sensors that give no reading, stand still or are far beyond the normals, each by itself: all are scored meanwhile."""
         schema = self.bundle.manifest.input
-        if self._kind.find_missing is None or not poll.records or not schema.period_s:
+        if self._kind.last_rows is None or not poll.records or not schema.period_s:
             return []
         words = {sensor: word for sensor, (_, word, _) in poll.unread.items()}
-        times, names = [record.time for record in poll.records], [sensor.name for sensor in schema.sensors]
-        return self._quality.look_at_sensors(times, self._kind.find_missing(poll.records), names, schema.period_s, words)
+        alone = not once and len(poll.records[0].payload) >= FROZEN_ROWS  # else no condition tells that the whole source is frozen
+        findings = find_in_sensors(*self._kind.last_rows(poll.records), schema, words, alone=alone)
+        return self._quality.look_at_sensors([record.time for record in poll.records], findings, schema.max_gap_s)
 
     def _compare_provider(self) -> str:
         """Words when this line ran on a GPU at its last start and cannot now; else today's provider is remembered."""

@@ -21,13 +21,18 @@ WINDOW = InputSchema(
 
 
 def graph(name: str, output: str, axes: Sequence[int], batch: str | int = "N") -> bytes:
-    """score = the largest value over `axes`, p_value = exp(-score), and as the third output the largest value of each column."""
+    """score = the largest value over `axes`, p_value = exp(-score), and as the third output the largest value of each column.
+
+    A missing value counts as 0.
+    """
     sizes = [batch, *("TC"[: len(axes)])]
     nodes = [
-        helper.make_node("ReduceMax", [name], ["score"], axes=list(axes), keepdims=0),
+        helper.make_node("IsNaN", [name], ["missing"]),
+        helper.make_node("Where", ["missing", "zero", name], ["known"]),
+        helper.make_node("ReduceMax", ["known"], ["score"], axes=list(axes), keepdims=0),
         helper.make_node("Neg", ["score"], ["negative"]),
         helper.make_node("Exp", ["negative"], ["p_value"]),
-        helper.make_node("ReduceMax", [name], [output], axes=[1], keepdims=0)
+        helper.make_node("ReduceMax", ["known"], [output], axes=[1], keepdims=0)
         if len(axes) > 1
         else helper.make_node("Identity", [name], [output]),
     ]
@@ -37,6 +42,7 @@ def graph(name: str, output: str, axes: Sequence[int], batch: str | int = "N") -
         "tiny",
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, sizes)],
         [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in outputs],
+        [helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0])],
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.data.tables.dialect.times import EPOCHS
+from anomaly.data.tables.normal_range import longest_still
 from anomaly.data.tables.reader import SensorTable
 from anomaly.schema import Dialect
 
@@ -121,7 +122,7 @@ def sensor_remarks(column: NDArray[np.float64], parts: Sequence[NDArray[np.float
     if len(distinct) == 2 and set(distinct) == {0.0, 1.0}:
         return ["only 0 and 1: a switch, or a label to name in [input] labels"]
     remarks = []
-    still, where = max((_longest_still(part) for part in parts), default=(0, 0))
+    still, where = max((longest_still(part) for part in parts), default=(0, 0))
     moving = float(np.mean(np.diff(known) != 0))
     if still >= max(FROZEN_ROWS, FROZEN_SHARE * len(column)) and moving > 0.5:
         remarks.append(f"frozen for {still} rows from row {where + 1}")
@@ -132,13 +133,3 @@ def sensor_remarks(column: NDArray[np.float64], parts: Sequence[NDArray[np.float
         if spread > 0 and abs(np.median(last) - np.median(first)) > DRIFTS * spread:
             remarks.append(f"drifts from {np.median(first):.4g} to {np.median(last):.4g}")
     return remarks
-
-
-def _longest_still(part: NDArray[np.float32]) -> tuple[int, int]:
-    """(rows, first of them) of the longest stretch without a change."""
-    if not len(part):
-        return 0, 0
-    change = np.flatnonzero(np.append(True, np.diff(part) != 0))
-    lengths = np.diff(np.append(change, len(part)))
-    best = int(np.argmax(lengths))
-    return int(lengths[best]), int(change[best])

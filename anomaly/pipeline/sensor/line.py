@@ -16,6 +16,7 @@ from anomaly.calibration.dependence import extremal_index
 from anomaly.data.records import fingerprint
 from anomaly.data.tables.dialect.find import to_store
 from anomaly.data.tables.files import find_tables, label_of, table_schema, window_of
+from anomaly.data.tables.normal_range import with_normal_range
 from anomaly.data.tables.profile import describe_tables
 from anomaly.data.tables.reader import read_table
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_tables
@@ -157,7 +158,7 @@ class SensorLine:
             period_s=table.period_s,
             max_gap_s=table.max_gap_s,
             time=self.spec.input.time if isinstance(self.spec.input.time, str) else None,
-            sensors=table.channels,
+            sensors=with_normal_range(table.channels, self.readings.tables),
             labels=self.spec.input.labels,
             mode_column=modes.column if modes else None,
             modes=modes.use if modes else (),
