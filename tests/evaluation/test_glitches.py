@@ -64,3 +64,10 @@ def test_a_glitch_takes_nothing_from_a_fault(bundle: Bundle, tmp_path: Path, sen
     assert {r for r in found & seen if r < OVER} >= {r for r in without & seen if r < OVER}
     assert all(named[r] == "s3" for r in found - seen if ONSET + 5 <= r < OVER)
     assert all(named[r] == sensor for r in seen)
+
+
+def test_a_fit_leaves_what_each_sensor_does_in_the_normals_in_the_bundle(bundle: Bundle) -> None:
+    values = readings(1500, 1).drop(columns="time").to_numpy(np.float32)
+    middle = np.median(np.lib.stride_tricks.sliding_window_view(values, 3, axis=0), axis=2)
+    known = [(s.still_rows, s.normal_low, s.normal_high) for s in bundle.manifest.input.sensors]
+    assert known == [(1, float(low), float(high)) for low, high in zip(middle.min(axis=0), middle.max(axis=0), strict=True)]
