@@ -64,7 +64,7 @@ def test_a_watched_folder_of_tables(tmp_path: Path) -> None:
     schema = InputSchema(name="window", dtype="float32", channels=1, window=2, period_s=1, max_gap_s=10, sensors=(Channel(name="a"),))
     source = TableFolder(litter(tmp_path), schema, {}, settled)
     polls = [source.poll(50) for _ in range(10)]
-    assert [record.id for poll in polls for record in poll.records] == ["1.csv:2", "1.csv:3", "1.csv:4", "1.csv:5"]
+    assert [record.id for poll in polls for record in poll.records] == ["1.csv:3", "1.csv:4", "1.csv:5", "1.csv:6"]  # lines of the file
     assert [poll.rejected for poll in polls if poll.rejected] == []
 
 
