@@ -68,8 +68,8 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
     def draw(low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, 1, 1, 1, generator=generator)
 
-    ramp = torch.linspace(-1, 1, x.shape[-1])
-    light = draw(0.8, 1.2) + draw(-0.15, 0.15) * ramp + draw(-0.15, 0.15) * ramp[:, None]
+    across, down = torch.linspace(-1, 1, x.shape[3]), torch.linspace(-1, 1, x.shape[2])
+    light = draw(0.8, 1.2) + draw(-0.15, 0.15) * across + draw(-0.15, 0.15) * down[:, None]
     view = x * light + draw(-0.15, 0.15)
     view = torch.lerp(view, F.avg_pool2d(view, 3, stride=1, padding=1), draw(0.0, 0.8))
     return view + draw(0.0, 0.06) * torch.randn(x.shape, generator=generator)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from anomaly.features.stages import NetworkStages, blocks_from_the_end
-from anomaly.features.training.pretrain_images import pretrain_images, vicreg_loss
+from anomaly.features.training.pretrain_images import augment, pretrain_images, vicreg_loss
 from anomaly.spec import Pretrain
 
 
@@ -35,3 +35,13 @@ def test_depth_counts_blocks_from_the_end_and_only_they_are_trained() -> None:
     moved = {name.split(".")[1] for name, p in stages.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {"last"}
     assert not any(p.requires_grad for p in stages.parameters())
+
+
+@pytest.mark.parametrize("size", [(32, 32), (40, 16), (16, 40)])
+def test_a_view_keeps_the_shape_of_long_pictures_and_its_light_runs_both_ways(size: tuple[int, int]) -> None:
+    x = torch.ones(64, 3, *size)
+    view = augment(x, torch.Generator().manual_seed(0))
+    assert view.shape == x.shape
+    across, down = view.mean(dim=(1, 2)).std(dim=1), view.mean(dim=(1, 3)).std(dim=1)  # of the light along either side
+    assert float(across.mean()) > 0.02
+    assert float(down.mean()) > 0.02
