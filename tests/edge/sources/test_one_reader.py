@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record
-from anomaly.data.tables.files import read_normals, table_schema
+from anomaly.data.tables.files import read_normals, table_schema, window_of
 from anomaly.data.tables.reader import SensorTable, TableSchema, read_table
 from anomaly.data.tables.windows import stretch_lengths, windows_at
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.session import Session, open_session
 from anomaly.edge.sources.csv_file import CsvSource
 from anomaly.edge.sources.table_folder import TableFolder
+from anomaly.evaluation.figures import evaluate_tables
 from anomaly.pipeline.sensor.bundle import score_file
 from anomaly.schema import Dialect, InputSchema
 from tests.data.tables.test_ways import WAYS
@@ -174,6 +175,19 @@ def test_score_monitor_and_a_folder_of_tables_agree_row_by_row(case: tuple[Bundl
         assert list(rows.index) == list(scored.index)
         np.testing.assert_array_equal(rows["time"], scored["time"])
         np.testing.assert_array_equal(rows["score"].to_numpy(dtype=float), scored["score"].to_numpy(dtype=float))
+
+
+def test_evaluate_reads_the_rows_that_score_reads(case: tuple[Bundle, Session, Path]) -> None:
+    """Every second row is called a fault: the figures are not looked at, only which rows were scored, and how."""
+    bundle, session, path = case
+    scored = score_file(bundle, session, path)
+    table = read_table(path, table_schema(bundle.manifest.input))
+    labelled = replace(table, labels={"fault": (np.arange(len(table.times)) % 2).astype(np.float64)})
+    found = evaluate_tables(session.run, [labelled], "fault", *window_of(bundle.manifest.input), bundle.manifest.threshold.p_value).records
+    found = found[found["score"].notna()]
+    assert [f"t.csv:{table.lines[row]}" for row in found["row"]] == list(scored["record"])
+    np.testing.assert_array_equal(found["time"], scored["time"])
+    np.testing.assert_array_equal(found["score"].to_numpy(dtype=float), scored["score"].to_numpy(dtype=float))
 
 
 def test_one_row_of_2099_costs_one_row_and_is_told_also_after_a_restart(tmp_path: Path) -> None:
