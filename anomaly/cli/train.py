@@ -174,7 +174,7 @@ def _print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str])
     out.print(f"bundle: {path}  ({path.stat().st_size / 1e6:.1f} MB, hash {bundle.hash[:12]})")
     for text in fit_report.get("tables", ()):
         out.print(f"  {text}")
-    out.print(f"  normals: {fit_report['normals']}; worth {manifest.calibration['independent_scores']:g} independent scores")
+    out.print(f"  normals: {fit_report['normals']}; worth {manifest.calibration['independent_scores']:.0f} independent scores")
     score = manifest.threshold.score
     out.print(f"  flagged at p <= {manifest.threshold.p_value:.3g}" + (f", score >= {score:.4g}" if score is not None else ""))
     if manifest.calibration["threshold_is_extrapolated"]:

@@ -24,7 +24,7 @@ def describe_dialect(dialect: Dialect) -> str:
     """How a table is cut into numbers, in one line.
 
     >>> describe_dialect(Dialect(encoding="utf-8", delimiter=";", decimal=",", skip_rows=2, units_rows=1, missing=("defekt",)))
-    "UTF-8, cells between ';', decimal comma, 2 lines before the header, 1 under it; no reading: 'defekt'"
+    "UTF-8, cells between ';', decimal comma, 2 lines before the header, 1 line between it and the readings; no reading: 'defekt'"
     """
     if dialect.delimiter is None:
         return "cells have types of their own"
@@ -36,7 +36,8 @@ def describe_dialect(dialect: Dialect) -> str:
     if dialect.skip_rows:
         parts.append(f"{dialect.skip_rows} line{'s' if dialect.skip_rows > 1 else ''} before the header")
     if dialect.units_rows:
-        parts.append(f"{dialect.units_rows} under it")
+        header = "it" if dialect.skip_rows else "the header"
+        parts.append(f"{dialect.units_rows} line{'s' if dialect.units_rows > 1 else ''} between {header} and the readings")
     words = f"; no reading: {', '.join(map(repr, dialect.missing))}" if dialect.missing else ""
     guess = "; not UTF-8, so taken for cp1252: where names look odd, set [input] encoding" if dialect.encoding == "cp1252" else ""
     return ", ".join(parts) + words + guess

@@ -100,7 +100,7 @@ class _Adaptation:
             return found
         why = (
             f"stopped after a first stretch of {PROBE_STEPS} steps: made-up defects were ranked no clearly better "
-            f"(AUROC {gains[-1]:+.4f}); `anomaly pretrain` trains in full and says what it gains"
+            f"(AUROC changed by {gains[-1]:+.4f}); `anomaly pretrain` trains in full and says what it gains"
         )
         progress(f"adaptation {why}")
         return found | {"kept": False, "why": why}

@@ -26,8 +26,8 @@ def test_two_lines_tell_how_a_table_is_written(tmp_path: Path) -> None:
     write(tmp_path / "t.csv", way, lambda row, column, text: "Kabelbruch" if column == 1 and row == 9 else text)
     told = page(tmp_path / "t.csv")[:2]
     assert told == [
-        "read as: cp1252, cells between ';', decimal comma, 3 lines before the header, 1 under it; no reading: 'kabelbruch'; not UTF-8, so "
-        "taken for cp1252: where names look odd, set [input] encoding",
+        "read as: cp1252, cells between ';', decimal comma, 3 lines before the header, 1 line between it and the readings; no reading: "
+        "'kabelbruch'; not UTF-8, so taken for cp1252: where names look odd, set [input] encoding",
         "time: time as %d.%m.%Y %H:%M:%S (day first), UTC where none is named: 2026-01-05 00:00:00 to "
         "2026-01-21 15:00:00 UTC, every 3600 s",
     ]
