@@ -65,7 +65,7 @@ def plot_events(evaluation: Evaluation, tables: Sequence[SensorTable]) -> list[P
         for start, stop in runs(flagged & ~label):
             began = start - int(np.argmax(np.append(p[start::-1] > CALM, True)))
             false.append(
-                (float(p[start:stop].min()), table, start, stop, f"flagged for {stop - start} rows, began {start - began} rows before")
+                (float(p[start:stop].min()), table, start, stop, f"flagged for {stop - start} rows, last calm {start - began} rows before")
             )
     plots = []
     for title, found in (("Faults that were missed most", missed), ("False alarms that were surest", false)):
