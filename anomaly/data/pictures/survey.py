@@ -147,7 +147,8 @@ def look_at(path: Path) -> Facts:
         if is_16_bit(image):
             wide = gray_16_bit(image)
             top = top_value(wide)
-            small = _small(Image.fromarray(wide.astype(np.float32)))
+            full = (1 << _bits(top)) - 1  # thumbnails of 8 and of 16 bits are compared with each other: on one scale
+            small = _small(Image.fromarray(wide.astype(np.float32) * np.float32(255 / full)))
             return Facts(True, top, 0.0, 0.0, False, top, _digest(wide), small)
         colored, tint = (0.0, 0.0) if image.mode in ("L", "1", "LA") else _color_of(image)
         gray = image.convert("L")

@@ -94,6 +94,11 @@ def test_pictures_of_8_and_16_bits_together_are_told(tmp_path: Path) -> None:
     assert "1 of the pictures have 16 bits and the others 8" in found.notes[1]
 
 
+def test_different_parts_in_8_and_16_bits_are_not_taken_for_one(tmp_path: Path) -> None:
+    pictures = [surface(i).astype(np.uint16) * 257 if i % 2 else surface(i) for i in range(20)]
+    assert survey(tmp_path, pictures).parts == 20
+
+
 def png_16_bit_color(path: Path, values: Array) -> None:
     """A PNG of (H, W, 3) uint16, which Pillow reads but does not write."""
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from anomaly.data.tables.dialect.cells import decoded
 from anomaly.data.tables.reader import TableSchema, read_table
 from anomaly.errors import DataError
 from anomaly.schema import Channel
@@ -114,3 +115,8 @@ def test_broken_parquet(tmp_path: Path) -> None:
     (tmp_path / "b.parquet").write_bytes(b"PAR1 nonsense")
     with pytest.raises(DataError, match="not a readable Parquet file"):
         read_table(tmp_path / "b.parquet", TableSchema())
+
+
+def test_the_encoding_that_failed_is_not_what_the_message_says_to_name() -> None:
+    with pytest.raises(DataError, match=r"not readable as cp1252 .* one of \"utf-8\", \"utf-16\", \"cp850\""):
+        decoded("Zeit;Prüfung\n".encode("cp850"), "cp1252", "table.csv")

@@ -62,7 +62,11 @@ def decoded(raw: bytes, encoding: str, where: str = "") -> bytes:
 
 
 def _not_decoded(where: str, encoding: str, error: Exception) -> DataError:
-    return DataError(f'{where}: not readable as {encoding} ({error}); name the encoding in the spec: [input] encoding = "cp1252"')
+    fit = ", ".join(f'"{name}"' for name in ("utf-8", "cp1252", "utf-16", "cp850") if name != encoding)
+    return DataError(
+        f"{where}: not readable as {encoding} ({error}); is it a table of text? Export it as the file that was learnt from, or name its "
+        f"encoding in the spec before fitting: [input] encoding = one of {fit} …"
+    )
 
 
 def lines_of(text: bytes, delimiter: str, quote: str) -> Lines:
