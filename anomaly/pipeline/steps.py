@@ -184,7 +184,10 @@ class Steps:
         progress = part(self._progress("parity"), *((0.0, 0.5) if what == "random" else (0.5, 1.0)))
 
         def say(done: int) -> None:
-            progress(f"graph and PyTorch on {count} {what} records", done, 2 * len(batches))
+            first = done <= len(batches)  # PyTorch's turn; then that of ONNX Runtime
+            told = part(progress, 0.0, 0.5) if first else part(progress, 0.5, 1.0)
+            batch = done if first else done - len(batches)
+            told(f"{'PyTorch' if first else 'ONNX Runtime'} on {what} records", count * batch // len(batches), count)
 
         return check_parity(self._detector, lambda raw: session.run(raw)[:2], batches, self.threshold().p_value, names, say)
 
