@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from anomaly.atomic import replacing
 from anomaly.errors import WeightsError
 
 _META = "anomaly"  # the safetensors metadata entry that holds our JSON
+_DIGEST = "digest of the tensors"  # its key in that JSON; files of before had none
 
 
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
@@ -27,8 +29,20 @@ def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], about: Mapping
     ({'weight': tensor([1., 1.])}, {'kind': 'sensor'})
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with replacing(path) as part:
-        safetensors.torch.save_file(plain, part, metadata={_META: json.dumps(about, sort_keys=True)})
+    described = json.dumps({**about, _DIGEST: _digest(plain)}, sort_keys=True)
+    try:
+        with replacing(path) as part:
+            safetensors.torch.save_file(plain, part, metadata={_META: described})
+    except safetensors.SafetensorError as error:  # what the system refuses, such as a full disk, comes as this
+        raise WeightsError(f"{path}: cannot be written ({error}); free some space or choose another folder, and run it again") from error
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    found = hashlib.blake2b(digest_size=16)
+    for name in sorted(tensors):
+        found.update(name.encode())
+        found.update(tensors[name].contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -46,4 +60,7 @@ def load_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         raise WeightsError(f"{path}: not a whole safetensors file ({error}); make it again") from error
     if _META not in metadata:
         raise WeightsError(f"{path}: safetensors, but not written by `anomaly pretrain`; make it with that command")
-    return tensors, json.loads(metadata[_META])
+    about = json.loads(metadata[_META])
+    if about.pop(_DIGEST, None) not in (None, _digest(tensors)):
+        raise WeightsError(f"{path}: damaged, its tensors are not those that were written; delete it and run the same command again")
+    return tensors, about
