@@ -73,7 +73,8 @@ def test_p_values_equal_those_by_counting_and_scipys_tail(seed: int, n: int, sha
     effective = float(rng.uniform(1, n))
     calibrator = fit_calibrator(held_out, effective)
     largest = held_out.max()
-    scores = [*rng.uniform(held_out.min() - 1, largest, size=20), largest + 0.1, largest + 5.0, 3 * abs(largest) + 50]
+    above = max(0.1, 1e-4 * abs(largest))  # scores are float32
+    scores = [*rng.uniform(held_out.min() - 1, largest, size=20), largest + above, largest + 50 * above, 3 * abs(largest) + 50]
     expected = [naive.conformal_p_value(held_out, effective, score) for score in scores]
     np.testing.assert_allclose(p_values(calibrator, scores), expected, rtol=2e-4)
 
