@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+from onnx import TensorProto
 from torch import nn
 
 from anomaly.calibration.conformal import BLOCK, Calibrator
@@ -34,7 +35,7 @@ def _calibrator(module: Calibrator, write: GraphWriter, score: str) -> list[str]
     block = write.op("Max", write.op("Sub", _count_below(write, firsts, at), 1), 0)
     own = write.op("Gather", write.constant(module.blocks, "calibrator.blocks"), block, axis=0)
     below = write.op("Add", write.op("Mul", block, BLOCK), _count_below(write, own, at))
-    share = write.op("Div", write.op("Cast", below, to=1), float(len(module.scores)))
+    share = write.op("Div", write.op("Cast", below, to=TensorProto.FLOAT), float(len(module.scores)))
     effective = float(module.effective)
     p = write.op("Div", write.op("Add", write.op("Mul", write.op("Sub", 1.0, share), effective), 1.0), effective + 1.0)
     start, scale, shape = (float(value) for value in module.tail)
@@ -44,7 +45,7 @@ def _calibrator(module: Calibrator, write: GraphWriter, score: str) -> list[str]
 
 def _count_below(write: GraphWriter, values: str, score: str) -> str:
     """How many of each row of `values` (N or 1, K) are below the score (N, 1): int64 (N,)."""
-    return write.op("ReduceSum", write.op("Cast", write.op("Less", values, score), to=7), [1], keepdims=0)
+    return write.op("ReduceSum", write.op("Cast", write.op("Less", values, score), to=TensorProto.INT64), [1], keepdims=0)
 
 
 def _beyond(module: Calibrator, write: GraphWriter, score: str, start: float, scale: float, shape: float) -> str:

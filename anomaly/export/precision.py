@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from anomaly.export.traced import strip_metadata
+from anomaly.export.writer import live_nodes
 
 FLOAT_CONVOLUTIONS = 3  # the first ones stay in float: they have few channels, so int8 saves nothing there and costs the most accuracy
 _REDUCIBLE = ("Conv", "Clip", "Add", "Relu", "MaxPool", "GlobalAveragePool")  # nodes among the convolutions that can change precision
@@ -105,12 +106,8 @@ def _between_convolutions(model: onnx.ModelProto, less: int = 0) -> list[str]:
 
 def prune_to(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:
     """Replace the graph's nodes by these, less dead ones (that lead to no output), with the initializers they need."""
-    kept, needed = [], {output.name for output in graph.output}
-    for node in reversed(nodes):
-        if needed & set(node.output):
-            kept.append(node)
-            needed |= set(node.input)
+    kept, needed = live_nodes(nodes, [output.name for output in graph.output])
     left = [item for item in graph.initializer if item.name in needed]
     del graph.node[:], graph.initializer[:], graph.value_info[:]
-    graph.node.extend(kept[::-1])
+    graph.node.extend(kept)
     graph.initializer.extend(left)

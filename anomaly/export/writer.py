@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -122,12 +122,18 @@ class GraphWriter:
 
     def _needed(self) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
         """The nodes that lead to an output, and the constants that they read."""
-        kept, read = [], {item.name for item in self._outputs}
-        for node in reversed(self._nodes):
-            if read & set(node.output):
-                kept.append(node)
-                read |= set(node.input)
-        return kept[::-1], [item for name, item in self._stored.items() if name in read]
+        kept, read = live_nodes(self._nodes, [item.name for item in self._outputs])
+        return kept, [item for name, item in self._stored.items() if name in read]
+
+
+def live_nodes(nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """The nodes that lead to an output, in their order, and all values that they or the outputs need."""
+    kept, needed = [], set(outputs)
+    for node in reversed(nodes):
+        if needed & set(node.output):
+            kept.append(node)
+            needed |= set(node.input)
+    return kept[::-1], needed
 
 
 def _value_info(name: str, dtype: Any, shape: Sequence[str | int]) -> onnx.ValueInfoProto:
