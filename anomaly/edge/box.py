@@ -13,8 +13,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anomaly.edge.monitor import POLL_S, Monitor
-from anomaly.edge.runtime.session import cores
 from anomaly.errors import SpecError
+from anomaly.parallel import cores
 from anomaly.toml_file import read_toml
 
 

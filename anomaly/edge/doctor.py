@@ -16,9 +16,10 @@ from PIL import features
 
 from anomaly.bundle.archive import Bundle
 from anomaly.cache import cache_folder
-from anomaly.edge.runtime.session import NAMES, ORDER, cores, open_session, preload
+from anomaly.edge.runtime.session import NAMES, ORDER, open_session, preload
 from anomaly.edge.runtime.variant_cache import read_variants
 from anomaly.errors import AnomalyError
+from anomaly.parallel import cores
 
 State = Literal["ok", "note", "missing"]
 # What ONNX Runtime's CUDA provider loads, by CUDA's major version, and the pip package each comes in.

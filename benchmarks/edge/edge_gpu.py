@@ -28,10 +28,11 @@ from anomaly.bundle.archive import VARIANTS, Bundle, read_bundle
 from anomaly.data.pictures.reading import read_image
 from anomaly.edge.runtime.bench import copy_rate, product_rate
 from anomaly.edge.runtime.self_test import self_test
-from anomaly.edge.runtime.session import Session, cores, open_session
+from anomaly.edge.runtime.session import Session, open_session
 from anomaly.errors import AnomalyError
 from anomaly.evaluation.metrics import auroc
 from anomaly.export.detector import Detector
+from anomaly.parallel import cores
 from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import CameraSpec, Pretrain

@@ -16,8 +16,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from anomaly.bundle.archive import VARIANTS, Bundle
-from anomaly.edge.runtime.session import NAMES, Device, Provider, Session, cores, open_session, provider_options
+from anomaly.edge.runtime.session import NAMES, Device, Provider, Session, open_session, provider_options
 from anomaly.errors import BundleError
+from anomaly.parallel import cores
 
 # Graphs of one matrix product, a (n, k) times b (k, m), made once with onnx.helper: the edge has no package that writes graphs.
 PRODUCTS = {

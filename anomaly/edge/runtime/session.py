@@ -19,6 +19,7 @@ from anomaly.edge.kinds import kind_of
 from anomaly.edge.runtime.io_binding import IoBinding
 from anomaly.edge.runtime.variant_cache import read_variants
 from anomaly.errors import BundleError, ProviderError
+from anomaly.parallel import cores
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
 NAMES = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
@@ -280,11 +281,6 @@ def provider_options(name: str, device: Device, variant: str = "float") -> dict[
         where = {"trt_engine_cache_path": str(device.cache), "trt_timing_cache_path": str(device.cache)}
         found |= {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1"} | where
     return found | ({"trt_max_workspace_size": str(device.memory)} if device.memory else {})
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def preload(load: Callable[..., None] | None = None) -> str:

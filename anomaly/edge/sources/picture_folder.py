@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 from anomaly.data.files import PICTURES, walk_files
 from anomaly.data.pictures.reading import format_of, read_picture
 from anomaly.data.records import Record, Rejected
-from anomaly.edge.runtime.session import cores
 from anomaly.edge.sources.arrival import Arrivals, Stamp, stamp_of
 from anomaly.edge.sources.base import Poll
 from anomaly.errors import DataError, RecordError
 from anomaly.names import record_name
+from anomaly.parallel import cores
 from anomaly.schema import InputSchema
 
 SETTLED_S = 2.0  # a table that was not changed for this long is complete
