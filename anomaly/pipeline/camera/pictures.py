@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from anomaly.progress import Progress, silent
 from anomaly.spec import CameraInput
 
 BATCH = 4  # pictures through the extractor at a time; more are no quicker
-THREADS = 2  # that decode pictures; Pillow lets other threads run meanwhile
 
 
 class PictureFolder:
@@ -81,25 +79,25 @@ class PictureFolder:
 
     def read(self, picture: Picture) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
         """One picture (H, W, C) as uint8, or uint16 where the format is deep. None, and an entry in `rejected`, when it cannot be read."""
-        return next(self.decoded([picture]))
+        return self._kept(picture, self._attempt(picture))
 
     def decoded(self, pictures: Sequence[Picture]) -> Iterator[NDArray[Any] | None]:
         """Pictures as `read` gives them, in their order, a few at a time and each by a thread of its own."""
-        form = self.format
+        for picture, found in zip(pictures, on_all_cores(self._attempt, pictures), strict=True):
+            yield self._kept(picture, found)
 
-        def attempt(picture: Picture) -> NDArray[Any] | RecordError:
-            try:
-                return read_picture(picture.path, form).pixels
-            except RecordError as error:
-                return error
+    def _attempt(self, picture: Picture) -> NDArray[Any] | RecordError:
+        try:
+            return read_picture(picture.path, self.format).pixels
+        except RecordError as error:
+            return error
 
-        with ThreadPoolExecutor(THREADS) as pool:
-            for start in range(0, len(pictures), BATCH):
-                some = pictures[start : start + BATCH]
-                for picture, found in zip(some, pool.map(attempt, some) if len(some) > 1 else map(attempt, some), strict=True):
-                    if isinstance(found, RecordError):
-                        self.rejected[picture.id] = str(found)
-                    yield None if isinstance(found, RecordError) else found
+    def _kept(self, picture: Picture, found: NDArray[Any] | RecordError) -> NDArray[Any] | None:
+        """What was read; an error goes into `rejected`, in the order in which pictures are asked for."""
+        if isinstance(found, RecordError):
+            self.rejected[picture.id] = str(found)
+            return None
+        return found
 
     def read_all(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
         """Those of some pictures that can be read, each (H, W, C), in their order."""
