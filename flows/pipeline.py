@@ -17,7 +17,7 @@ from prefect.artifacts import create_image_artifact, create_markdown_artifact, c
 from prefect.cache_policies import NO_CACHE
 
 from anomaly.bundle.archive import read_bundle
-from anomaly.cli.progress import Lines
+from anomaly.cli.terminal.progress import Lines
 from anomaly.edge.runtime.session import open_session
 from anomaly.errors import AnomalyError, SpecError
 from anomaly.evaluation.report.page import plot_scores

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from anomaly.cli.console import out
-from anomaly.cli.options import BundlePath
+from anomaly.cli.terminal.console import out
+from anomaly.cli.terminal.options import BundlePath
 
 bundle_app = typer.Typer(no_args_is_help=True, help="Look into, verify and sign bundles.")
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from anomaly.cli.console import out
-from anomaly.cli.options import check_not_empty, positive, writable_file
-from anomaly.cli.progress import progress
+from anomaly.cli.terminal.console import out
+from anomaly.cli.terminal.options import check_not_empty, positive, writable_file
+from anomaly.cli.terminal.progress import progress
 
 data_app = typer.Typer()
 

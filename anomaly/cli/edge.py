@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anomaly.cli.console import err, out
-from anomaly.cli.options import FiguresPath, Provider, ProviderName, counts, positive
+from anomaly.cli.terminal.console import err, out
+from anomaly.cli.terminal.options import FiguresPath, Provider, ProviderName, counts, positive
 from anomaly.names import printable
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anomaly.cli.console import err, out
-from anomaly.cli.options import BundlePath, Data, FiguresPath, Provider, ProviderName, check_not_empty, writable_file
-from anomaly.cli.progress import progress
+from anomaly.cli.terminal.console import err, out
+from anomaly.cli.terminal.options import BundlePath, Data, FiguresPath, Provider, ProviderName, check_not_empty, writable_file
+from anomaly.cli.terminal.progress import progress
 from anomaly.errors import DataError
 from anomaly.progress import part, skipped
 

@@ -10,10 +10,10 @@ import typer
 
 from anomaly import __version__
 from anomaly.cli.bundle import bundle_app
-from anomaly.cli.console import err, out
 from anomaly.cli.data import data_app
 from anomaly.cli.edge import edge_app
 from anomaly.cli.judge import judge_app
+from anomaly.cli.terminal.console import err, out
 from anomaly.cli.train import train_app, variants
 from anomaly.errors import AnomalyError
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anomaly.cli.console import err, out
-from anomaly.cli.options import BundlePath, Data, FiguresPath, SpecPath, Work, check_data, check_not_empty, writable_file
-from anomaly.cli.progress import progress
+from anomaly.cli.terminal.console import err, out
+from anomaly.cli.terminal.options import BundlePath, Data, FiguresPath, SpecPath, Work, check_data, check_not_empty, writable_file
+from anomaly.cli.terminal.progress import progress
 from anomaly.errors import DataError, SpecError
 from anomaly.progress import Progress, part, skipped
 

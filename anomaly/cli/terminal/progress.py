@@ -16,7 +16,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
-from anomaly.cli.console import err
+from anomaly.cli.terminal.console import err
 from anomaly.progress import Course, Part, Progress
 
 REFRESHED_HZ = 5  # the bar

@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from anomaly.cli.progress import Bar, Lines
+from anomaly.cli.terminal.progress import Bar, Lines
 from anomaly.progress import Course, Part, parts
 from tests.test_progress import Clock
 
@@ -79,7 +79,7 @@ def test_the_bar_is_one_line_and_shows_text_as_it_is(width: int) -> None:
 INTERRUPTED = """
 import os, signal, sys
 from anomaly.cli.main import app, main
-from anomaly.cli.progress import progress
+from anomaly.cli.terminal.progress import progress
 
 @app.command()
 def work() -> None:

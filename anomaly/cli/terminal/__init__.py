@@ -1,0 +1,1 @@
+"""What all commands share: where they print, options that many have, progress bars."""
