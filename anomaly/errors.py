@@ -52,4 +52,13 @@ class StoreError(AnomalyError):
 
 
 class SinkError(AnomalyError):
-    """An alert could not be delivered; it stays in the outbox."""
+    """An alert could not be delivered; it stays in the outbox and is tried again.
+
+    permanent: it will never be taken as it is (refused as malformed, say): not tried again, kept as a dead letter
+    retry_after_s: seconds that the receiver asks to be left alone, None when it does not say
+    """
+
+    def __init__(self, message: str, *, permanent: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+        self.retry_after_s = retry_after_s

@@ -6,10 +6,18 @@ import json
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-EventKind = Literal["opened", "closed", "rejected", "swapped", "refused", "rolled_back"]
-_SUBJECT = {"opened": "alarm", "closed": "alarm", "rejected": "record"}  # of all others: the bundle
+AlarmKind = Literal[
+    "opened", "closed", "reminded", "escalated", "acknowledged", "shelved", "unshelved",
+    "out_of_service", "in_service", "suppressed", "unsuppressed", "flood",
+]  # fmt: skip
+EventKind = AlarmKind | Literal["rejected", "swapped", "refused", "rolled_back", "heartbeat", "drifted", "summary"]
+_SUBJECT = dict.fromkeys(get_args(AlarmKind), "alarm") | {
+    "rejected": "record", "swapped": "bundle", "refused": "bundle", "rolled_back": "bundle",
+    "heartbeat": "line", "drifted": "line", "summary": "delivery",
+}  # fmt: skip
+TYPES = tuple(f"{subject}.{kind}" for kind, subject in _SUBJECT.items())  # of all events, without `anomaly.`
 _NAMESPACE = uuid.UUID("6f1c3a52-7d0a-4d1f-9f39-0d6f4c6f0a11")  # ours, so that the same fact has the same id everywhere
 
 
@@ -31,7 +39,7 @@ class Event:
                 "specversion": "1.0",
                 "id": self.id,
                 "source": f"/anomaly/{self.line}",
-                "type": f"anomaly.{_SUBJECT.get(self.kind, 'bundle')}.{self.kind}",
+                "type": f"anomaly.{_SUBJECT[self.kind]}.{self.kind}",
                 "subject": self.alarm,
                 "time": iso(self.time),
                 "datacontenttype": "application/json",

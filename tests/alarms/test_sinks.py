@@ -19,7 +19,7 @@ from tests.alarms.conftest import Receiver
 
 def test_webhook_is_cloudevents_signed_and_idempotent(receiver: Receiver) -> None:
     event = make_event("opened", "press-7", "a", 0.0, {"record": "r"})
-    Webhook("w", receiver.url, "secret").send(event.to_json(), event.id)
+    Webhook("w", receiver.url, "secret", clock=lambda: 1234.5).send(event.to_json(), event.id)
     headers, body = receiver.got[0]
     sent = json.loads(body)
     assert sent["specversion"] == "1.0"
@@ -28,7 +28,7 @@ def test_webhook_is_cloudevents_signed_and_idempotent(receiver: Receiver) -> Non
     assert sent["time"] == "1970-01-01T00:00:00Z"
     assert headers["Idempotency-Key"] == sent["id"] == event.id
     assert headers["Content-Type"] == "application/cloudevents+json"
-    assert headers["X-Anomaly-Signature"] == "sha256=" + hmac.new(b"secret", body, hashlib.sha256).hexdigest()
+    assert headers["X-Anomaly-Signature"] == "t=1234,v1=" + hmac.new(b"secret", b"1234." + body, hashlib.sha256).hexdigest()
 
 
 def test_a_line_cut_short_by_a_crash_is_closed_first(tmp_path: Path) -> None:
@@ -48,8 +48,9 @@ def test_sink_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [s.name for s in read_sinks(Path("deploy/alerts.toml"))] == ["file"]
     with pytest.raises(SpecError, match="ALARM_SECRET is not set"):
         read('[[sink]]\nname="w"\nkind="webhook"\nurl="http://x"\nsecret_env="ALARM_SECRET"')
-    with pytest.raises(SpecError, match=r"sink 0\.webhook\.url"):
-        read('[[sink]]\nname="w"\nkind="webhook"\nurl="ftp://x"')
+    for bad in ("ftp://x", "http://plant:port/x", "http://[::1", "https://a..b/x", "http://", "http://x/\\u001b[2J", "http://x:99999/"):
+        with pytest.raises(SpecError, match=r"alerts\.toml: sink 'w', key `url`: "):
+            read(f'[[sink]]\nname="w"\nkind="webhook"\nurl="{bad}"')
     with pytest.raises(SpecError, match="same name"):
         read('[[sink]]\nname="a"\nkind="jsonl"\npath="x"\n[[sink]]\nname="a"\nkind="jsonl"\npath="y"')
     with pytest.raises(SpecError, match="unknown key `sinks`"):

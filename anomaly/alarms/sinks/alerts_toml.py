@@ -33,9 +33,18 @@ def read_sinks(path: Path) -> list[Sink]:
     try:
         settings = _SETTINGS.validate_python(raw.get("sink", []))
     except ValidationError as error:
-        first = error.errors()[0]
-        raise SpecError(f"{path}: sink {'.'.join(str(p) for p in first['loc'])}: {first['msg']}") from error
+        raise SpecError(f"{path}: {_first(error, raw['sink'])}") from error
     names = [each.name for each in settings]
     if len(set(names)) != len(names):
         raise SpecError(f"{path}: two sinks have the same name; names tell deliveries apart")
     return [each.open(path) for each in settings]
+
+
+def _first(error: ValidationError, sinks: object) -> str:
+    """The first thing that is wrong, with the sink's name (its number where it has none) and the key."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    number, *rest = first["loc"] or ("?",)
+    one = sinks[number] if isinstance(sinks, list) and isinstance(number, int) else None
+    name = one.get("name", number) if isinstance(one, dict) else number
+    keys = ".".join(str(part) for part in rest[1:])  # rest[0] is the kind
+    return f"sink {name!r}{f', key `{keys}`' if keys else ''}: {first['msg'].removeprefix('Value error, ')}"

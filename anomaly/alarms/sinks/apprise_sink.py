@@ -38,3 +38,6 @@ class AppriseSink:
         title, text = describe_message(json.loads(body))
         if not self._apprise.notify(title=title, body=text):
             raise SinkError(f"{self.name}: the service did not take the message")
+
+    def close(self) -> None:
+        """Apprise holds no connection between two messages."""

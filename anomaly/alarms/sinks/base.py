@@ -13,15 +13,21 @@ from anomaly.errors import SpecError
 
 
 class Sink(Protocol):
-    """Something that takes events."""
+    """Something that takes events. One thread at a time calls it."""
 
     name: str
 
     def send(self, body: str, event_id: str) -> None:
         """Deliver one CloudEvents JSON text; `event_id` is the idempotency key.
 
-        Returns when the event is safely there. Raises SinkError when it is not.
+        Returns when the event is safely there, within the time limit of its settings. Raises SinkError when it is not there: `permanent`
+        when it never will be, `retry_after_s` when the receiver says when. Any other exception counts as a failed try, too. A call that
+        does not return in time is left alone, and the sink is opened anew.
         """
+        ...
+
+    def close(self) -> None:
+        """End connections. No `send` follows."""
         ...
 
 
@@ -30,6 +36,7 @@ class SinkSettings(BaseModel, ABC):
 
     model_config = ConfigDict(extra="forbid")
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
+    timeout_s: float = Field(10.0, ge=1, le=300, description="seconds that one try may take in all")
 
     @abstractmethod
     def open(self, where: Path) -> Sink:

@@ -39,3 +39,6 @@ class JsonLines:
                 os.fsync(stream.fileno())
         except OSError as error:
             raise SinkError(f"{self.name}: {error}") from error
+
+    def close(self) -> None:
+        """Nothing is held open between two events."""
