@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-
 from anomaly.data.records import Record
 from anomaly.edge.sources.base import Source
 from anomaly.schema import Channel, InputSchema
@@ -16,12 +14,6 @@ SCHEMA = InputSchema(
 
 
 IMAGE = InputSchema(name="image", dtype="uint8", channels=3)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def gather(source: Source, count: int, seconds: float = 20.0) -> list[Record]:

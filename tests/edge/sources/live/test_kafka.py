@@ -9,7 +9,8 @@ import pytest
 from anomaly.edge.sources.uri import open_source
 from anomaly.errors import DataError
 from tests.edge.conftest import until
-from tests.edge.sources.conftest import SCHEMA, free_port, gather
+from tests.edge.sources.conftest import SCHEMA, gather
+from tests.integration.servers import free_port
 
 
 @pytest.fixture

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +12,9 @@ import pytest
 from anomaly.edge.sources.uri import open_source
 from anomaly.schema import Channel
 from tests.edge.conftest import until
-from tests.edge.sources.conftest import SCHEMA, free_port, gather
+from tests.edge.sources.conftest import SCHEMA, gather
 from tests.edge.sources.live.test_sparkplug import BIRTH, DATA
+from tests.integration.servers import free_port, listening, program
 
 
 class Broker:
@@ -25,27 +23,13 @@ class Broker:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen([mosquitto(), "-p", str(self.port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-        def up() -> bool:
-            with socket.socket() as one:
-                return one.connect_ex(("127.0.0.1", self.port)) == 0
-
-        until(up)
+        command = [program("mosquitto"), "-p", str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        until(lambda: listening(self.port))
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(10)
-
-
-def mosquitto() -> str:
-    for path in (shutil.which("mosquitto"), "/usr/sbin/mosquitto"):
-        if path and Path(path).exists():
-            return path
-    for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "mosquitto"]):
-        if not shutil.which("apt-get") or subprocess.run(command, capture_output=True).returncode:
-            pytest.skip("no mosquitto here, and it cannot be installed")
-    return "/usr/sbin/mosquitto"
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+"""Real servers and programs from Debian's packages: found or installed, started on loopback and a free port, ended by their pid."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+START_S = 30.0
+# no service is started by the installation itself, and no question asked
+_QUIET = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+
+
+@functools.cache
+def program(name: str, package: str | None = None) -> Path:
+    """Where a program is. One that is missing is installed from Debian's `package`; where that cannot be, the test is skipped."""
+    if (found := _found(name)) is None:
+        _install(package or name)
+        found = _found(name)
+    if found is None:
+        pytest.skip(f"{name} is not here: install Debian's package {package or name}")
+    return found
+
+
+def free_port() -> int:
+    """A port of loopback that nothing listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def listening(port: int) -> bool:
+    """Whether something takes connections on a port of loopback."""
+    with socket.socket() as one:
+        one.settimeout(1.0)
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+@contextmanager
+def serving(
+    command: Sequence[object], ready: Callable[[], bool], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server while the block runs: started, waited for until it is `ready`, ended by its pid. What it prints goes to `log`."""
+    with log.open("ab") as out:
+        started = subprocess.Popen([str(part) for part in command], stdout=out, stderr=out, env={**os.environ, **(environment or {})})
+    try:
+        deadline = time.monotonic() + START_S
+        while not ready():
+            if started.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{command[0]} did not start: {log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.05)
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.wait(10)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait(10)
+
+
+def _found(name: str) -> Path | None:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    return None if found is None else Path(found)
+
+
+def _install(package: str) -> None:
+    """Only root can, and only where there is apt-get. Debian's lists are fetched when the package is not known yet."""
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        return
+    install = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package]
+    for command in (install, ["apt-get", "update", "-qq"], install):
+        done = subprocess.run(command, capture_output=True, env={**os.environ, **_QUIET}).returncode == 0
+        if done and command is install:
+            return
