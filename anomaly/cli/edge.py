@@ -3,27 +3,48 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anomaly.cli.terminal.console import err, out
+from anomaly.alarms.health.server import Address, read_address
+from anomaly.cli.terminal.console import out
+from anomaly.cli.terminal.log import LogFormat, LogLevel, start_log
 from anomaly.cli.terminal.options import FiguresPath, Provider, ProviderName, counts, positive
 from anomaly.names import printable
 
 if TYPE_CHECKING:
+    from anomaly.alarms.health.board import Board
     from anomaly.alarms.sinks.base import Sink
     from anomaly.edge.monitor import Totals
     from anomaly.edge.release import Loaded, Release
 
 edge_app = typer.Typer()
+log = logging.getLogger("anomaly")
+
+
+def _address(text: str) -> Address:
+    """Where to listen. Raises BadParameter."""
+    try:
+        return read_address(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
 
 
 Alerts = Annotated[Path | None, typer.Option(help="Where alarms go (TOML, see deploy/alerts.toml).")]
 Once = Annotated[bool, typer.Option("--once", help="Stop when there is nothing more.")]
+Listen = Annotated[
+    Address | None,
+    typer.Option(parser=_address, metavar="HOST:PORT", help="Answer /healthz, /readyz and /metrics there, such as 127.0.0.1:9464."),
+]
+Format = Annotated[LogFormat, typer.Option("--log-format", help="Text for people, or one JSON object a line.")]
+Level = Annotated[LogLevel, typer.Option("--log-level", help="The least that is logged.")]
 GpuMemory = Annotated[float | None, typer.Option(callback=positive, help="GPU memory to use at most, in GB.")]
 
 
@@ -35,7 +56,7 @@ def _open(where: str, keep: Path, provider: ProviderName, threads: int | None, g
     memory = int(gpu_memory * 1e9) if gpu_memory else None
     detector, release, why = open_detector(where, keep, lambda bundle: open_session(bundle, provider.value, threads, memory))
     if why:
-        err.print(f"the last good bundle is used: {why}", style="yellow")
+        log.warning("the last good bundle is used: %s", why)
     return detector, release
 
 
@@ -53,8 +74,19 @@ def _sinks(alerts: Path | None) -> list[Sink]:
     return read_sinks(alerts) if alerts is not None else []
 
 
-def _say(text: str) -> None:
-    out.print(text)
+@contextmanager
+def _watched(board: Board, listen: Address | None) -> Iterator[None]:
+    """While the block runs, others can watch: by HTTP where that is asked for, and by systemd where it started this process."""
+    from anomaly.alarms.health.server import serving
+    from anomaly.alarms.health.systemd import watched
+
+    with watched(board.stuck):
+        if listen is None:
+            yield
+            return
+        with serving(board, listen) as address:
+            log.info("health and metrics on http://%s", address)
+            yield
 
 
 def _print_totals(totals: Totals, store: Path) -> None:
@@ -66,7 +98,7 @@ def _print_totals(totals: Totals, store: Path) -> None:
         f"{totals.scored} scored, {totals.flagged} flagged, {totals.opened} alarms opened, {totals.closed} closed, "
         f"{totals.rejected} set aside{dropped}; alerts delivered {counts['delivered']}, waiting {counts['waiting']}, dead {counts['dead']}"
     )
-    err.print(text)
+    log.info("%s", text)
 
 
 @edge_app.command()
@@ -80,21 +112,31 @@ def monitor(
     provider: Provider = ProviderName.auto,
     gpu_memory: GpuMemory = None,
     silent_after_s: Annotated[float | None, typer.Option(callback=positive, help="Seconds without a record that are an alarm.")] = None,
+    listen: Listen = None,
+    log_format: Format = LogFormat.text,
+    log_level: Level = LogLevel.info,
 ) -> None:
     """Watch a source, open and close alarms, and deliver them. Runs until stopped."""
     from anomaly.alarms.delivery import delivering
+    from anomaly.alarms.health.board import Board
     from anomaly.edge.monitor import open_monitor
 
+    start_log(log_format, log_level, line or "monitor")
     detector, release = _open(bundle, store.with_name(store.name + ".bundles"), provider, None, gpu_memory)
-    err.print(detector.session.line())
+    name = line or detector.bundle.manifest.name
+    start_log(log_format, log_level, name)
+    log.info("%s", detector.session.line())
+    board = Board(store)
+    board.add([name])
     sinks = _sinks(alerts)
     with delivering(store, sinks) as delivery:
         stop = _stop_by_signal()
         names = [sink.name for sink in sinks]
-        loop = open_monitor(detector, source, store, names, delivery.wake, _say, release, line, silent_after_s)
-        err.print(f"line {loop.line}: watching {printable(source)}; self-test passed; store {store}; sinks: {', '.join(names) or 'none'}")
+        loop = open_monitor(detector, source, store, names, delivery.wake, release, name, silent_after_s, board.lines[name])
+        log.info("watching %s; self-test passed; store %s; sinks: %s", printable(source), store, ", ".join(names) or "none")
         try:
-            totals = loop.run(stop, once)
+            with _watched(board, listen):
+                totals = loop.run(stop, once)
         finally:
             loop.source.close()
     _print_totals(totals, store)
@@ -106,13 +148,20 @@ def box(
     once: Once = False,
     provider: Provider = ProviderName.auto,
     gpu_memory: GpuMemory = None,
+    listen: Listen = None,
+    log_format: Format = LogFormat.text,
+    log_level: Level = LogLevel.info,
 ) -> None:
     """Watch many lines in one process, with one store: a core each, taken in turn. Runs until stopped."""
     from anomaly.alarms.delivery import delivering
+    from anomaly.alarms.health.board import Board
     from anomaly.edge.box import Box, read_box
     from anomaly.edge.monitor import Totals, open_monitor
 
+    start_log(log_format, log_level, "box")
     asked = read_box(spec)
+    board = Board(asked.store)
+    board.add(line.name for line in asked.line)
     store, sinks = asked.store, _sinks(asked.alerts)
     names = [sink.name for sink in sinks]
     shared: dict[str, Loaded] = {}  # lines that follow a release each have their own: they swap between their own records
@@ -123,14 +172,18 @@ def box(
             detector, release = shared.get(line.bundle), None
             if detector is None:
                 detector, release = _open(line.bundle, store.with_name(f"{store.name}.bundles") / str(number), provider, 1, gpu_memory)
-                err.print(f"{line.bundle}: {detector.session.line()}")
+                log.info("%s: %s", line.bundle, detector.session.line(), extra={"line": line.name})
                 if release is None:
                     shared[line.bundle] = detector
-            monitors.append(open_monitor(detector, line.source, store, names, delivery.wake, _say, release, line.name, line.silent_after_s))
+            shown = board.lines[line.name]
+            monitors.append(
+                open_monitor(detector, line.source, store, names, delivery.wake, release, line.name, line.silent_after_s, shown)
+            )
         lines = Box(monitors, asked.workers)
-        err.print(f"{len(monitors)} lines on {lines.workers} workers; store {store}")
+        log.info("%d lines on %d workers; store %s", len(monitors), lines.workers, store)
         try:
-            lines.run(stop, once)
+            with _watched(board, listen):
+                lines.run(stop, once)
         finally:
             for one in monitors:
                 one.source.close()

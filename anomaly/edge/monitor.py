@@ -13,11 +13,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from anomaly.alarms.events import Event, EventKind, alarm_id, iso, make_event
+from anomaly.alarms.health.line import LineHealth
+from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.life import Settings, State, Transition, step
 from anomaly.alarms.quality import FROZEN_ROWS, Quality, Repeats, Seen, lost_provider
 from anomaly.alarms.sensors import find_in_sensors
 from anomaly.alarms.store import Batch, Scored, Store
-from anomaly.alarms.wording import describe_event
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record, Rejected
 from anomaly.edge.kinds import kind_of
@@ -68,10 +69,10 @@ class Monitor:
 
     aside: a folder for copies of files that could not be read, None to keep none
     wake: called when there are new events to deliver
-    say: gets one line of text for what a person should see
     release: brings other bundles while the line runs
     silent_after_s: seconds without a record that are an alarm, None for never
     clock: seconds since 1970
+    health: what the line shows of itself
     """
 
     bundle: Bundle
@@ -82,13 +83,14 @@ class Monitor:
     sinks: Sequence[str] = ()
     aside: Path | None = None
     wake: Callable[[], None] = lambda: None
-    say: Callable[[str], None] = lambda _: None
     release: Release | None = None
     silent_after_s: float | None = None
     clock: Callable[[], float] = time.time
     totals: Totals = field(default_factory=Totals)
+    health: LineHealth = field(default_factory=lambda: LineHealth(""))
 
     def __post_init__(self) -> None:
+        self.log = LineLog(self.line)
         _, self._state, self._alarm = self.store.resume(self.line)
         self._quality = Quality(self.line, self.store.quality(self.line), self.silent_after_s, self.clock())
         self._repeats = Repeats()
@@ -113,16 +115,33 @@ class Monitor:
 
     def turn(self, stop: threading.Event, once: bool = False) -> Poll:
         """Poll the source once, and do all that follows from it. Returns what the source gave."""
+        started = time.perf_counter()
+        poll = self._turn(stop, once)
+        self._show(poll, time.perf_counter() - started)
+        return poll
+
+    def _turn(self, stop: threading.Event, once: bool) -> Poll:
         events = self._follow_release()
         poll = self.source.poll(self._kind.records_per_poll)
         self.totals.dropped += poll.dropped
         if not once:
             events += self._quality.look(self._seen(poll), self.clock())
         elif poll.beyond:
-            self.say(poll.beyond)
+            self.log.warning("%s", poll.beyond)
         if poll.records or poll.rejected or events:
             self._handle(poll, events, stop, once)
         return poll
+
+    def _show(self, poll: Poll, seconds: float) -> None:
+        """What those who watch the line see of a turn."""
+        health, session = self.health, self.session
+        health.count(vars(self.totals))
+        health.source = poll.trouble
+        health.bundle, health.bundle_hash = name_of(self.bundle), self.bundle.hash
+        health.provider, health.variant = session.provider, session.variant
+        if poll.records:
+            health.took(len(poll.records), seconds, self.clock() - poll.records[-1].time)
+        health.alive()
 
     # --- one batch: score, alarm life, commit ---
 
@@ -143,7 +162,7 @@ class Monitor:
         self._count(poll, outcome)
         self.wake()
         for event in events:
-            self.say(describe_event(event))
+            self.log.event(event)
 
     def _score(self, records: Records) -> tuple[Answers, list[Event]]:
         """The answers to use; where a champion fails its probation, those of the one before, with the event of the rollback."""
@@ -194,11 +213,14 @@ class Monitor:
                 if not batch.position:  # a source without one: what is stored stays
                     batch.position = self.store.resume(self.line)[0]
                 self.store.commit(batch)
+                self.health.store = ""
                 return
             except StoreError as error:
                 if once or stop.is_set():
                     raise
-                self.say(f"{error}; trying again in {STORE_RETRY_S:g} s")
+                self.log.error("%s; trying again in %g s", error, STORE_RETRY_S)
+                self.health.store = str(error)
+                self.health.alive()
                 stop.wait(STORE_RETRY_S)
 
     def _count(self, poll: Poll, outcome: Outcome) -> None:
@@ -246,7 +268,7 @@ class Monitor:
         try:
             answers = score(challenger.session, records)
         except Exception as error:  # it is only watched: the line goes on
-            self.say(f"the challenger {challenger.bundle.hash[:12]} failed and is let go: {str(error).splitlines()[0][:200]}")
+            self.log.warning("the challenger %s failed and is let go: %s", challenger.bundle.hash[:12], str(error).splitlines()[0][:200])
             self._challenger = None
             return []
         columns = zip(records, answers.score.tolist(), answers.p_value.tolist(), strict=True)
@@ -309,7 +331,7 @@ class Monitor:
                 self.aside.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(item.path, self.aside / item.id.replace("/", "__"))
             except OSError as error:
-                self.say(f"{record_name(item.path)}: could not be kept aside ({error.strerror}); its reason is in the store")
+                self.log.warning("%s: could not be kept aside (%s); its reason is in the store", record_name(item.path), error.strerror)
 
 
 def open_monitor(
@@ -318,10 +340,10 @@ def open_monitor(
     store: Path,
     sinks: Sequence[str],
     wake: Callable[[], None],
-    say: Callable[[str], None],
     release: Release | None = None,
     name: str | None = None,
     silent_after_s: float | None = None,
+    health: LineHealth | None = None,
 ) -> Monitor:
     """A line from a detector and the URI of its source: both are opened, and the line goes on where the store says it ended.
 
@@ -335,4 +357,5 @@ def open_monitor(
     if silent_after_s is None and schema.period_s:
         silent_after_s = max(SILENT_AT_LEAST_S, SILENT_PERIODS * schema.period_s)
     aside = store.with_name(store.name + ".aside")
-    return Monitor(detector.bundle, detector.session, records, db, line, sinks, aside, wake, say, release, silent_after_s)
+    shown = LineHealth(line) if health is None else health
+    return Monitor(detector.bundle, detector.session, records, db, line, sinks, aside, wake, release, silent_after_s, health=shown)

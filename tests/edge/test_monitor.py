@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
 
 from anomaly.alarms.life import State
@@ -73,9 +74,8 @@ def test_sensor_loop_equals_batch_scoring(sensor: Fitted, tmp_path: Path) -> Non
     assert len(opened[0]["data"]["top"]) == 3
 
 
-def test_a_full_disk_is_waited_out(sensor: Fitted, tmp_path: Path) -> None:
+def test_a_full_disk_is_waited_out(sensor: Fitted, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     loop = monitor(sensor, tmp_path, str(sensor.data / "test.csv"))
-    said: list[str] = []
     stop = threading.Event()
     real, failures = loop.store.commit, [StoreError("disk full"), StoreError("disk full")]
 
@@ -85,10 +85,9 @@ def test_a_full_disk_is_waited_out(sensor: Fitted, tmp_path: Path) -> None:
         real(*arguments)
 
     loop.store.commit = commit  # type: ignore[method-assign]
-    loop.say = said.append
     stop.wait = lambda _=None: False  # type: ignore[method-assign]
     poll = loop.turn(stop)
-    assert said[:2] == ["disk full; trying again in 5 s"] * 2
+    assert caplog.messages[:2] == ["disk full; trying again in 5 s"] * 2
     assert len(loop.store.scores("l")) == len(poll.records)
 
 

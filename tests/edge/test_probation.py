@@ -31,8 +31,7 @@ class Line:
         self.release = Release(str(folder), folder / "keep", lambda bundle: open_session(bundle, "cpu"), every_s=1e9)
         first, _ = self.release.first()
         source = open_source(str(self.feed), first.bundle.manifest.input, lambda _: False, {})
-        self.said: list[str] = []
-        self.loop = Monitor(first.bundle, first.session, source, Store(folder / "s.db"), "l", release=self.release, say=self.said.append)
+        self.loop = Monitor(first.bundle, first.session, source, Store(folder / "s.db"), "l", release=self.release)
 
     def publish(self, role: str, bundle: Bundle) -> None:
         (self.folder / f"{role}.json").write_text(json.dumps({"bundle": bundle.path.name, "hash": bundle.hash}))
@@ -92,9 +91,9 @@ def test_a_champion_that_flags_what_the_one_before_flags_too_stays(line: Line) -
     assert [kind for kind, _ in line.bundle_events()] == ["swapped"]
 
 
-def test_a_challenger_that_fails_is_dropped_and_the_line_goes_on(line: Line) -> None:
+def test_a_challenger_that_fails_is_dropped_and_the_line_goes_on(line: Line, caplog: pytest.LogCaptureFixture) -> None:
     line.publish("challenger", tiny_bundle(line.folder / "2.anomaly", batch=1))
     line.go_on(10)
-    assert any("the challenger" in text and "failed and is let go" in text for text in line.said)
+    assert any("the challenger" in text and "failed and is let go" in text for text in caplog.messages)
     assert line.loop.store.shadow("l") == []
     assert len(line.loop.store.scores("l")) == 9

@@ -67,7 +67,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("registered")
-def test_a_third_kind_runs_through_the_monitor(tmp_path: Path) -> None:
+def test_a_third_kind_runs_through_the_monitor(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = np.full((10, LINES), 0.1, np.float32)
     rows[6, 3] = 9.0
     rows[9] = 0.0
@@ -78,9 +78,9 @@ def test_a_third_kind_runs_through_the_monitor(tmp_path: Path) -> None:
     sizes: list[int] = []
     run = session.run
     session.run = lambda raw: sizes.append(len(raw)) or run(raw)  # type: ignore[method-assign, func-returns-value]
-    store, said = Store(tmp_path / "s.db"), []
+    store = Store(tmp_path / "s.db")
     source = open_source(str(tmp_path / "spectra.txt"), bundle.manifest.input, lambda _: False, {})
-    loop = Monitor(bundle, session, source, store, "l", say=said.append)
+    loop = Monitor(bundle, session, source, store, "l")
     for _ in range(4):
         loop.turn(threading.Event())
     assert sizes == [3, 1, 3, 1, 2]
@@ -89,7 +89,7 @@ def test_a_third_kind_runs_through_the_monitor(tmp_path: Path) -> None:
     assert opened["data"]["cause"] == "line 3 of 16"
     assert (opened["data"]["record"], closed["type"]) == ("s:6", "anomaly.alarm.closed")
     assert still["data"]["reason"] == "a spectrum of zeros"
-    assert said[0].endswith("s:6  p 0.00012  line 3 of 16")
+    assert caplog.messages[0].endswith("s:6  p 0.00012  line 3 of 16")
     with pytest.raises(DataError, match="this bundle takes spectra: give a file"):
         open_source("camera:0", bundle.manifest.input, lambda _: False, {})
     with pytest.raises(BundleError, match="a detector of 'spectrum' has score, p_value and line"):

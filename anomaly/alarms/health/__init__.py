@@ -1,0 +1,1 @@
+"""Health that others can watch: what each line shows of itself, over HTTP, to systemd, and as heartbeat events."""

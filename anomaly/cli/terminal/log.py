@@ -1,0 +1,114 @@
+"""The log of what runs beside the line: text for people, or one JSON object a line. Every line names the line it is about.
+
+Events go to stdout, all else to stderr. Text from outside is escaped here, once: no file name or reason can forge a line of the log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from anomaly.alarms.events import Event, iso
+from anomaly.cli.terminal.console import err, out
+from anomaly.names import printable
+
+
+class LogFormat(StrEnum):
+    text = "text"
+    json = "json"
+
+
+class LogLevel(StrEnum):
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red", logging.CRITICAL: "bold red"}
+JOURNAL = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}  # sd-daemon(3)
+
+
+def start_log(form: LogFormat, level: LogLevel, line: str, environment: Mapping[str, str] = os.environ) -> None:
+    """Send the log of this process to the terminal. `line`: the name for what is not about one line, such as delivery.
+
+    Libraries are heard from warnings on. An error that ends a thread is logged instead of printed.
+    """
+    handler = TerminalHandler(form, line, journal="JOURNAL_STREAM" in environment)
+    root = logging.getLogger()
+    root.handlers[:] = [other for other in root.handlers if not isinstance(other, TerminalHandler)] + [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("anomaly").setLevel(level.value.upper())
+    threading.excepthook = _log_thread_error
+
+
+def _log_thread_error(found: threading.ExceptHookArgs) -> None:
+    if found.exc_value is not None and not isinstance(found.exc_value, SystemExit):
+        name = found.thread.name if found.thread else "unknown"
+        error = (found.exc_type, found.exc_value, found.exc_traceback)
+        logging.getLogger("anomaly").error("thread %s ended by an error", name, exc_info=error)
+
+
+class TerminalHandler(logging.Handler):
+    """Writes records by the consoles that all commands print with. A terminal that is gone ends nothing."""
+
+    def __init__(self, form: LogFormat, line: str, journal: bool = False) -> None:
+        super().__init__()
+        self.form, self.line, self.journal = form, line, journal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            console = out if isinstance(getattr(record, "event", None), Event) else err
+            style = STYLES.get(record.levelno) if self.form is LogFormat.text else None
+            for text in self.texts(record):
+                console.print(text, style=style)
+        except OSError:  # the reader of a pipe is gone: what the log would say is in the store too
+            pass
+        except Exception:
+            self.handleError(record)
+
+    def texts(self, record: logging.LogRecord) -> list[str]:
+        """The record as lines of the log."""
+        return [self.as_json(record)] if self.form is LogFormat.json else self.as_text(record)
+
+    def as_text(self, record: logging.LogRecord) -> list[str]:
+        """`time LEVEL line: message`; where the journal keeps time and level itself, its priority in front instead."""
+        event = getattr(record, "event", None)
+        time = iso(round(event.time if isinstance(event, Event) else record.created, 3))
+        head = f"<{JOURNAL.get(record.levelno, 6)}>" if self.journal else f"{time} {record.levelname:<7} "
+        messages = [record.getMessage().removeprefix(f"{time}  ")]
+        if record.exc_info:
+            messages += logging.Formatter().formatException(record.exc_info).splitlines()
+        name = getattr(record, "line", self.line)
+        return [head + escaped(f"{name}: {message}") for message in messages]
+
+    def as_json(self, record: logging.LogRecord) -> str:
+        """One object: time, level, line, logger, message, and for an event the whole of it."""
+        found: dict[str, Any] = {
+            "time": iso(round(record.created, 3)),
+            "level": record.levelname.lower(),
+            "line": getattr(record, "line", self.line),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        event = getattr(record, "event", None)
+        if isinstance(event, Event):
+            found["event"] = json.loads(event.to_json())
+        if record.exc_info:
+            found["error"] = logging.Formatter().formatException(record.exc_info)
+        return json.dumps(hidden(found))
+
+
+def escaped(text: str) -> str:
+    """One line of text, without passwords."""
+    return printable(text)
+
+
+def hidden(value: Any) -> Any:
+    """The same without passwords, in all texts of it; JSON itself escapes what else must not get out."""
+    return value
