@@ -71,8 +71,7 @@ def test_a_new_champion_is_taken_between_two_records_and_a_challenger_runs_besid
     loop.run(threading.Event(), once=True)
     assert loop.bundle.hash == second
     assert kinds(loop.store) == ["swapped"]
-    by_bundle = dict(loop.store._db.execute("SELECT bundle, count(*) FROM scores GROUP BY bundle"))
-    assert by_bundle == {first: 371, second: 300}
+    assert loop.store.scored_by("l") == {first: 371, second: 300}
     shadow = loop.store.shadow("l")
     assert len(shadow) == 300
     assert {row[4] for row in shadow} == {third}
@@ -134,7 +133,7 @@ def test_a_champion_that_goes_wild_is_rolled_back_and_never_taken_again(sensor: 
     loop.run(threading.Event(), once=True)
     assert loop.bundle.hash == good
     assert kinds(loop.store) == ["swapped", "rolled_back"]
-    assert {b for (b,) in loop.store._db.execute("SELECT DISTINCT bundle FROM scores")} == {good}
+    assert set(loop.store.scored_by("l")) == {good}
     release.look()
     assert release.take() == []
     release.close()

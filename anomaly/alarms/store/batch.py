@@ -1,0 +1,42 @@
+"""What one turn of a line gives to the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from anomaly.alarms.events import Event
+from anomaly.alarms.life import State
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One scored record as the store keeps it."""
+
+    record: str
+    time: float
+    score: float
+    p_value: float
+
+
+@dataclass
+class Batch:
+    """What one turn of a line is to store: all of it is committed, or none.
+
+    `shadow` are the same records as a challenger, `shadow_bundle`, scores them. `quality`: state and open alarm of each data-quality
+    condition. `position` is where the source is read on from.
+    """
+
+    line: str
+    bundle: str
+    position: dict[str, Any]
+    state: State
+    alarm: str | None
+    scored: Sequence[Scored] = ()
+    rejected: Sequence[tuple[str, float, str]] = ()
+    events: Sequence[Event] = ()
+    sinks: Sequence[str] = ()
+    shadow: Sequence[Scored] = ()
+    shadow_bundle: str = ""
+    quality: Mapping[str, tuple[State, str | None]] = field(default_factory=dict)

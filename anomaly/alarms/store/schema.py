@@ -1,0 +1,165 @@
+"""The tables of the store, and how a store of an older version becomes one of this version."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import sqlite3
+from pathlib import Path
+
+from anomaly.errors import StoreError
+from anomaly.names import printable
+
+SCHEMA_VERSION = 3
+PROCESS = "process"  # the condition whose alarm is that of the scores
+_SCORED = (
+    "(seq INTEGER PRIMARY KEY, line INTEGER NOT NULL, record TEXT NOT NULL, time REAL, score REAL, p_value REAL, bundle INTEGER NOT NULL)"
+)
+# Rows of scores, shadow, rejected and events lie in the order in which they came: the old end is what is thinned and removed.
+_TABLES = f"""
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE lines (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, position TEXT NOT NULL DEFAULT '{{}}',
+  sinks TEXT NOT NULL DEFAULT '[]', remembers INTEGER NOT NULL DEFAULT 0);
+CREATE TABLE bundles (id INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE);
+CREATE TABLE scores {_SCORED};
+CREATE TABLE shadow {_SCORED};
+CREATE TABLE rejected (seq INTEGER PRIMARY KEY, line INTEGER NOT NULL, record TEXT NOT NULL, time REAL, reason TEXT NOT NULL);
+CREATE TABLE handled (line INTEGER NOT NULL, record INTEGER NOT NULL, PRIMARY KEY (line, record)) WITHOUT ROWID;
+CREATE TABLE days (day INTEGER PRIMARY KEY, scores INTEGER NOT NULL, shadow INTEGER NOT NULL, rejected INTEGER NOT NULL,
+  events INTEGER NOT NULL);
+CREATE TABLE conditions (line INTEGER NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL, alarm TEXT,
+  PRIMARY KEY (line, name)) WITHOUT ROWID;
+CREATE TABLE alarms (id TEXT PRIMARY KEY, line INTEGER NOT NULL REFERENCES lines, class TEXT NOT NULL, condition TEXT NOT NULL,
+  priority TEXT NOT NULL, state TEXT NOT NULL, opened REAL NOT NULL, closed REAL, acknowledged REAL, acknowledged_by TEXT,
+  data TEXT NOT NULL DEFAULT '{{}}') WITHOUT ROWID;
+CREATE INDEX alarms_of_condition ON alarms (line, condition, opened);
+CREATE TABLE held (line INTEGER NOT NULL REFERENCES lines, condition TEXT NOT NULL, kind TEXT NOT NULL, since REAL NOT NULL,
+  until REAL, who TEXT NOT NULL, why TEXT NOT NULL DEFAULT '', PRIMARY KEY (line, condition, kind)) WITHOUT ROWID;
+CREATE TABLE audit (seq INTEGER PRIMARY KEY, time REAL NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL, line TEXT NOT NULL,
+  alarm TEXT NOT NULL, why TEXT NOT NULL, previous TEXT NOT NULL, hash TEXT NOT NULL);
+CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, line TEXT NOT NULL,
+  alarm TEXT NOT NULL, time REAL NOT NULL, body TEXT NOT NULL);
+CREATE INDEX events_of_alarm ON events (alarm);
+CREATE TABLE outbox (seq INTEGER NOT NULL REFERENCES events, sink TEXT NOT NULL, state TEXT NOT NULL DEFAULT 'waiting',
+  attempts INTEGER NOT NULL DEFAULT 0, next_at REAL NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',
+  PRIMARY KEY (seq, sink)) WITHOUT ROWID;
+CREATE INDEX outbox_waiting ON outbox (sink, seq) WHERE state = 'waiting';
+"""
+
+
+def digest(record: str) -> int:
+    """A record's name as a signed 64-bit integer. Among a million names the chance that a new one meets another's is 5e-14.
+
+    >>> digest("a.png@1") == digest("a.png@1") != digest("b.png@1")
+    True
+    """
+    return int.from_bytes(hashlib.blake2b(printable(record).encode(), digest_size=8).digest(), "big", signed=True)
+
+
+def prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Make a connection ready for use, and what it is connected to a store of this version. Raises StoreError for a newer one."""
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a file that is still empty
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA journal_size_limit = 67108864")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = OFF")  # while tables are moved
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        version = _version(db)
+        if version not in {0, 1, 2, SCHEMA_VERSION}:
+            raise StoreError(f"{path}: store of schema {version}, this version reads 1 to {SCHEMA_VERSION}; use the matching version")
+        if version == 0:
+            _create(db)
+        elif version < SCHEMA_VERSION:
+            _migrate(db)
+        if version != SCHEMA_VERSION:
+            db.execute(f"PRAGMA user_version = {secrets.randbelow(1 << 31)}")  # tells this store from one that is copied over it
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+    if 0 < version < SCHEMA_VERSION:
+        _compact(db)
+    elif version == 0:
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.execute("PRAGMA foreign_keys = ON")
+
+
+def _version(db: sqlite3.Connection) -> int:
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        return 0
+    return int(db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
+
+
+def _create(db: sqlite3.Connection) -> None:
+    for statement in _TABLES.split(";"):
+        db.execute(statement)
+    db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    """From schemas 1 and 2 (versions up to 0.8.0), where lines and bundles were text in every row."""
+    old = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")]
+    db.execute("PRAGMA legacy_alter_table = ON")  # a reference to a table that is renamed stays as it is written
+    db.execute("DROP INDEX outbox_waiting")
+    for name in old:
+        db.execute(f"ALTER TABLE {name} RENAME TO old_{name}")
+    _create(db)
+    db.execute("INSERT OR REPLACE INTO meta SELECT key, value FROM old_meta WHERE key <> 'schema'")
+    _migrate_lines(db)
+    for table in ("scores", "shadow"):
+        if table in old:
+            db.execute(f"INSERT OR IGNORE INTO bundles (hash) SELECT DISTINCT bundle FROM old_{table}")  # noqa: S608 - fixed names
+            db.execute(
+                f"INSERT INTO {table} (line, record, time, score, p_value, bundle) SELECT l.id, o.record, o.time, o.score, o.p_value, b.id "  # noqa: S608
+                f"FROM old_{table} o JOIN lines l ON l.name = o.line JOIN bundles b ON b.hash = o.bundle ORDER BY o.time, o.record"
+            )
+    db.execute(
+        "INSERT INTO rejected (line, record, time, reason) SELECT l.id, o.record, o.time, o.reason "
+        "FROM old_rejected o JOIN lines l ON l.name = o.line ORDER BY o.time, o.record"
+    )
+    db.execute("INSERT INTO events SELECT seq, id, kind, line, alarm, time, body FROM old_events")
+    db.execute("INSERT INTO outbox SELECT seq, sink, state, attempts, next_at, error FROM old_outbox")
+    _migrate_handled(db)
+    for name in old:
+        db.execute(f"DROP TABLE old_{name}")
+    db.execute("PRAGMA legacy_alter_table = OFF")
+
+
+def _migrate_lines(db: sqlite3.Connection) -> None:
+    """A line's data-quality conditions were rows of `lines`, named "LINE\\nCONDITION"."""
+    rows = db.execute("SELECT line, position, state, alarm FROM old_lines").fetchall()
+    names = {name.rpartition("\n")[0] or name for name, *_ in rows}
+    for table in ("scores", "rejected"):
+        names |= {name for (name,) in db.execute(f"SELECT DISTINCT line FROM old_{table}")}  # noqa: S608 - fixed names
+    db.executemany("INSERT INTO lines (name) VALUES (?)", ((name,) for name in sorted(names)))
+    for name, position, state, alarm in rows:
+        line, _, condition = name.rpartition("\n")
+        if not line:
+            db.execute("UPDATE lines SET position = ? WHERE name = ?", (position, name))
+        db.execute(
+            "INSERT INTO conditions SELECT id, ?, ?, ? FROM lines WHERE name = ?",
+            (condition if line else PROCESS, state, alarm, line or name),
+        )
+
+
+def _migrate_handled(db: sqlite3.Connection) -> None:
+    """A source without a position (a folder of pictures) asks for each record whether it was handled: that is kept for good."""
+    db.execute("UPDATE lines SET remembers = 1 WHERE position = '{}'")
+    db.create_function("digest", 1, digest, deterministic=True)
+    for table in ("scores", "rejected"):
+        db.execute(
+            f"INSERT OR IGNORE INTO handled SELECT line, digest(record) FROM {table} "  # noqa: S608 - fixed names
+            "WHERE line IN (SELECT id FROM lines WHERE remembers)"
+        )
+
+
+def _compact(db: sqlite3.Connection) -> None:
+    """Give back the room of the old tables, once. Where that is not possible (no room for a copy) the file stays as large as it is."""
+    try:
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("VACUUM")
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error:
+        return
