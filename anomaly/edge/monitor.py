@@ -91,6 +91,7 @@ class Monitor:
 
     def __post_init__(self) -> None:
         self.log = LineLog(self.line)
+        self.store.register(self.line, self.sinks)
         _, self._state, self._alarm = self.store.resume(self.line)
         self._quality = Quality(self.line, self.store.quality(self.line), self.silent_after_s, self.clock())
         self._repeats = Repeats()
