@@ -1,14 +1,17 @@
 """One error hierarchy. A message says what happened, where, and what to do."""
 
-from anomaly.names import printable
+from anomaly.names import masked, one_line
 
 
 class AnomalyError(Exception):
-    """Root of every error this package raises on purpose; the command line prints it without a traceback."""
+    """Root of every error this package raises on purpose; the command line prints it without a traceback.
+
+    Each argument is one line of the message.
+    """
 
     def __str__(self) -> str:
-        """The message; a file name in it that is not UTF-8 is escaped, so that any terminal, log and store takes it."""
-        return printable(super().__str__())
+        """The message, escaped and without passwords, so that any terminal, log and store takes it."""
+        return "\n".join(one_line(masked(str(line))) for line in self.args)
 
 
 class SpecError(AnomalyError):

@@ -1,6 +1,8 @@
-"""File names as text that every store, report, log and terminal takes: one rule for all of them.
+"""Text from outside (names of files, lines and sensors, addresses, messages of devices) as what stores, logs and terminals take.
 
-A file name is bytes. One that is not UTF-8 reaches Python with lone surrogates in it (PEP 383): it opens, but cannot be printed or stored.
+A name can hold what is no letter. A newline would make one line of a log two, and the second could say anything. A terminal obeys escape
+sequences (ANSI, OSC). A bidirectional override shows letters in another order than they stand. A file name that is not UTF-8 reaches
+Python with lone surrogates in it (PEP 383): it opens, but cannot be printed or stored.
 """
 
 from __future__ import annotations
@@ -8,34 +10,67 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-_UNDECODED = re.compile("[\ud800-\udfff]")
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_LOOKS_ESCAPED = re.compile(r"\\(?=[xu][0-9a-f]{2})")
+# The categories Cc, Cf, Cs, Zl and Zp of Unicode, but for the two joiners (U+200C, U+200D), which Persian and Indic words and emoji need.
+_UNSEEN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f"
+    "\ud800-\udfff\ufeff\ufff9-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001"
+    "\U000e0020-\U000e007f]"
+)
+_LOOKS_ESCAPED = re.compile(r"\\(?=[xuU][0-9a-f]{2})")
+HIDDEN = "***"
+# user:password@ of an address. A password may hold a slash, a blank or an @, though it should not. A port is no password.
+_PASSWORD = re.compile(r"(://[^\s/?#:@\[\]]*):(?:[^\s/?#]*|(?!\d{1,5}(?:[^\w@:]|$))(?:(?!://)[^\n@])*)@")
+_SECRET = re.compile(r"([?&](?:[a-z_-]*(?:password|passwd|token|secret)|pass|pwd|api_?key|sig|signature)=)[^&#\s'\"]+", re.IGNORECASE)
 
 
-def printable(text: str) -> str:
-    r"""Text in which each byte of a file name that is not UTF-8 is written as \xHH. Other text stays as it is.
+def one_line(text: str) -> str:
+    r"""Text from outside as one line: what cannot be seen, or moves what is seen, is written as \xHH, \uHHHH or \UHHHHHHHH.
 
-    >>> print(printable("pr\udcfcf.png: not a picture"))
-    pr\xfcf.png: not a picture
+    Those are control characters, newlines, escape sequences, bidirectional overrides, and bytes of a file name that are not UTF-8. All
+    other text stays as it is, and so does text that has been through this before.
+
+    >>> print(one_line("a.png: cut short\n12:00 alarm over: \x1b[32mall is well"))
+    a.png: cut short\x0a12:00 alarm over: \x1b[32mall is well
+    >>> print(one_line("pr\udcfcf.png, gpj.\u202eexe"))
+    pr\xfcf.png, gpj.\u202eexe
     """
-    return _UNDECODED.sub(lambda found: _escape(ord(found[0])), text)
+    return _UNSEEN.sub(lambda found: _escape(ord(found[0])), text)
+
+
+def masked(text: str) -> str:
+    """Text without the passwords of the addresses in it, and without the secrets in their queries.
+
+    >>> masked("rtsp://admin:S3cret@10.0.0.7:554/1 is away; so is https://plant/hook?line=3&token=abc")
+    'rtsp://admin:***@10.0.0.7:554/1 is away; so is https://plant/hook?line=3&token=***'
+    """
+    if "://" not in text:
+        return text
+    return _SECRET.sub(rf"\1{HIDDEN}", _PASSWORD.sub(rf"\1:{HIDDEN}@", text))
+
+
+def shown(text: str) -> str:
+    r"""Text that is ours but has parts from outside, as a terminal or a log may have it: masked, and escaped line by line.
+
+    >>> print(shown("two lines\nof mqtt://me:pw@broker/a\x07"))
+    two lines
+    of mqtt://me:***@broker/a\x07
+    """
+    return "\n".join(one_line(line) for line in masked(text).split("\n"))
 
 
 def record_name(path: Path | str) -> str:
     r"""A path as one line of text that names a record. Two paths never have the same.
 
-    Bytes that are not UTF-8 and control characters are written as \xHH; a backslash that would look like the beginning of that, as \x5c.
+    As `one_line`, and a backslash that would look like the beginning of an escape is written as \x5c.
 
     >>> print(record_name("shift 2/pr\udcfcf.png"))
     shift 2/pr\xfcf.png
     """
     text = path.as_posix() if isinstance(path, Path) else path
-    text = _LOOKS_ESCAPED.sub(lambda _: r"\x5c", text)
-    return printable(_CONTROL.sub(lambda found: _escape(ord(found[0])), text))
+    return one_line(_LOOKS_ESCAPED.sub(lambda _: r"\x5c", text))
 
 
 def _escape(code: int) -> str:
     if 0xDC80 <= code <= 0xDCFF:  # PEP 383: the byte, plus 0xdc00
         code -= 0xDC00
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"

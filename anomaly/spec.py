@@ -274,7 +274,7 @@ def read_spec(path: Path) -> CameraSpec | SensorSpec:
     try:
         return cast("CameraSpec | SensorSpec", model.model_validate(raw))  # a further kind's spec has what these two share
     except ValidationError as error:
-        raise SpecError("\n".join(_explain(path, model, item) for item in error.errors())) from error
+        raise SpecError(*(_explain(path, model, item) for item in error.errors())) from error
 
 
 def check_paths(path: Path, spec: BaseModel) -> None:
@@ -289,7 +289,7 @@ def check_paths(path: Path, spec: BaseModel) -> None:
 
     gone = [f"{path}: key `{key}`: {value}: no such file or folder" for key, value in named(spec, "") if not value.exists()]
     if gone:
-        raise SpecError("\n".join(gone))
+        raise SpecError(*gone)
 
 
 def _explain(path: Path, model: type[BaseModel], item: Any) -> str:

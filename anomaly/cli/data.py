@@ -22,7 +22,7 @@ def inspect(
     """Read data as `fit` would, and tell in a page what was found: how it is written, gaps, and each sensor's readings."""
     from anomaly.data.files import looks_like
     from anomaly.errors import DataError
-    from anomaly.names import printable
+    from anomaly.names import one_line
 
     if not data.exists():
         raise DataError(f"{data}: no such file or folder; name a table, a folder of tables, or a folder of pictures")
@@ -30,8 +30,8 @@ def inspect(
         from anomaly.data.pictures.survey import describe_pictures
 
         for line in describe_pictures(data):
-            out.print(line, markup=False, soft_wrap=True)
-        out.print(f"pictures: anomaly fit specs/camera.toml --data {printable(str(data))}", markup=False, soft_wrap=True)
+            out.print(one_line(line), markup=False, soft_wrap=True)
+        out.print(f"pictures: anomaly fit specs/camera.toml --data {one_line(str(data))}", markup=False, soft_wrap=True)
         return
     from anomaly.data.tables.files import find_tables, read_normals, table_schema
     from anomaly.data.tables.profile import describe_tables
@@ -44,7 +44,7 @@ def inspect(
     if test:
         out.print(f"{len(train)} to learn from, {len(test)} to test on: {', '.join(path.name for path in test)}", markup=False)
     for line in [*describe_tables(tables), *(note for table in tables for note in table.report.notes)]:
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(one_line(line), markup=False, soft_wrap=True)
     for table in tables:
         for name, label in table.labels.items():
             out.print(f"label {name!r} in {table.path.name}: {int((label > 0).sum())} of {len(label)} rows", markup=False)

@@ -17,7 +17,6 @@ from anomaly.alarms.health.server import Address, read_address
 from anomaly.cli.terminal.console import out
 from anomaly.cli.terminal.log import LogFormat, LogLevel, start_log
 from anomaly.cli.terminal.options import FiguresPath, Provider, ProviderName, counts, positive
-from anomaly.names import printable
 
 if TYPE_CHECKING:
     from anomaly.alarms.health.board import Board
@@ -133,7 +132,7 @@ def monitor(
         stop = _stop_by_signal()
         names = [sink.name for sink in sinks]
         loop = open_monitor(detector, source, store, names, delivery.wake, release, name, silent_after_s, board.lines[name])
-        log.info("watching %s; self-test passed; store %s; sinks: %s", printable(source), store, ", ".join(names) or "none")
+        log.info("watching %s; self-test passed; store %s; sinks: %s", source, store, ", ".join(names) or "none")
         try:
             with _watched(board, listen):
                 totals = loop.run(stop, once)

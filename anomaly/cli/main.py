@@ -16,6 +16,7 @@ from anomaly.cli.judge import judge_app
 from anomaly.cli.terminal.console import err, out
 from anomaly.cli.train import train_app, variants
 from anomaly.errors import AnomalyError
+from anomaly.names import one_line
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -42,7 +43,7 @@ def main() -> None:
     except OSError as error:
         if error.strerror is None:
             raise
-        where = "" if error.filename is None else f"{error.filename}: "
+        where = "" if error.filename is None else f"{one_line(str(error.filename))}: "
         err.print(f"error: {where}{error.strerror}", style="bold red")
         sys.exit(1)
 

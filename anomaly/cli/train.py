@@ -276,7 +276,7 @@ def transfer_spec(
             }
         )
     except ValidationError as error:
-        raise SpecError("\n".join(item["msg"].removeprefix("Value error, ") for item in error.errors())) from error
+        raise SpecError(*(item["msg"].removeprefix("Value error, ") for item in error.errors())) from error
     return read_spec(spec).model_copy(update={"transfer": asked})
 
 

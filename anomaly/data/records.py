@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.atomic import sha256_file
+from anomaly.names import masked, one_line
 
 Payload = TypeVar("Payload")
 
@@ -41,12 +42,18 @@ class Record(Generic[Payload]):
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A record that could not be read: counted, kept aside with its reason, never a reason to stop."""
+    """A record that could not be read: counted, kept aside with its reason, never a reason to stop.
+
+    The reason is kept as one line without passwords, since it goes into the store and to every sink.
+    """
 
     id: str
     time: float
     reason: str
     path: Path | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", one_line(masked(self.reason)))
 
 
 def fingerprint(paths: Iterable[Path], root: Path) -> str:

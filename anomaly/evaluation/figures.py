@@ -73,7 +73,7 @@ def evaluate_pictures(
         shown.add(picture, float(score[0]), detail[0])
         pixels.add(picture, (raw.shape[0], raw.shape[1]), detail[0])
     if not rows:
-        raise DataError("none of the pictures could be read:\n" + "\n".join(rejected[:5]))
+        raise DataError("none of the pictures could be read:", *rejected[:5])
     records = pd.DataFrame(rows, columns=["id", "label", "score", "p_value"])
     records["flagged"] = records["p_value"] <= p
     part(progress, 0.7, 1.0)("figures with intervals")

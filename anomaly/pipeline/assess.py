@@ -54,7 +54,7 @@ def score_paths(bundle: Bundle, session: Session, paths: Sequence[Path], progres
         except (RecordError, DataError) as error:
             rejected.append(str(error))
     if not frames:
-        raise DataError("nothing could be scored:\n" + "\n".join(rejected[:5]))
+        raise DataError("nothing could be scored:", *rejected[:5])
     notes = [note for frame in frames for note in frame.attrs.get("notes", ())]
     frame = pd.concat(frames, ignore_index=True)
     frame.attrs = {"notes": notes}

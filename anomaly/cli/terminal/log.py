@@ -15,7 +15,7 @@ from typing import Any
 
 from anomaly.alarms.events import Event, iso
 from anomaly.cli.terminal.console import err, out
-from anomaly.names import printable
+from anomaly.names import masked, one_line
 
 
 class LogFormat(StrEnum):
@@ -106,9 +106,13 @@ class TerminalHandler(logging.Handler):
 
 def escaped(text: str) -> str:
     """One line of text, without passwords."""
-    return printable(text)
+    return one_line(masked(text))
 
 
 def hidden(value: Any) -> Any:
     """The same without passwords, in all texts of it; JSON itself escapes what else must not get out."""
-    return value
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, dict):
+        return {key: hidden(item) for key, item in value.items()}
+    return [hidden(item) for item in value] if isinstance(value, list) else value
