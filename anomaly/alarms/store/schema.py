@@ -8,7 +8,7 @@ import sqlite3
 from pathlib import Path
 
 from anomaly.errors import StoreError
-from anomaly.names import printable
+from anomaly.names import one_line
 
 SCHEMA_VERSION = 3
 PROCESS = "process"  # the condition whose alarm is that of the scores
@@ -53,7 +53,7 @@ def digest(record: str) -> int:
     >>> digest("a.png@1") == digest("a.png@1") != digest("b.png@1")
     True
     """
-    return int.from_bytes(hashlib.blake2b(printable(record).encode(), digest_size=8).digest(), "big", signed=True)
+    return int.from_bytes(hashlib.blake2b(one_line(record).encode(), digest_size=8).digest(), "big", signed=True)
 
 
 def prepare(db: sqlite3.Connection, path: Path) -> None:

@@ -12,7 +12,7 @@ from anomaly.alarms.store.batch import Batch, Scored
 from anomaly.alarms.store.outbox import Outbox
 from anomaly.alarms.store.reading import Reading
 from anomaly.alarms.store.schema import PROCESS, digest
-from anomaly.names import printable
+from anomaly.names import masked, one_line
 
 _HANDLED = "INSERT OR IGNORE INTO handled VALUES (?, ?)"
 
@@ -77,7 +77,7 @@ class Store(Outbox, Reading):
             f"SELECT 1 FROM {table} t JOIN lines l ON l.id = t.line WHERE l.name = ?1 AND t.record = ?2"  # noqa: S608 - fixed names
             for table in ("scores", "rejected")
         )
-        return bool(self._read(query + " LIMIT 1", (line, printable(record))))
+        return bool(self._read(query + " LIMIT 1", (line, one_line(record))))
 
     def commit(self, batch: Batch) -> None:
         """Commit a batch: records, events with one outbox row a sink, alarm states and source position, all or nothing.
@@ -92,7 +92,7 @@ class Store(Outbox, Reading):
             self._put("shadow", line, batch.shadow, batch.shadow_bundle)
             db.executemany(
                 "INSERT INTO rejected (line, record, time, reason) VALUES (?, ?, ?, ?)",
-                ((line, printable(record), time, printable(reason)) for record, time, reason in batch.rejected),
+                ((line, one_line(record), time, one_line(masked(reason))) for record, time, reason in batch.rejected),
             )
             self._remember(batch, line)
             for event in batch.events:
@@ -106,7 +106,7 @@ class Store(Outbox, Reading):
     def _put(self, table: str, line: int, scored: Sequence[Scored], bundle: str) -> None:
         if scored:
             key = self._bundle(bundle)
-            rows = ((line, printable(s.record), s.time, s.score, s.p_value, key) for s in scored)
+            rows = ((line, one_line(s.record), s.time, s.score, s.p_value, key) for s in scored)
             self._db.executemany(f"INSERT INTO {table} (line, record, time, score, p_value, bundle) VALUES (?, ?, ?, ?, ?, ?)", rows)  # noqa: S608
 
     def _put_conditions(self, batch: Batch, line: int) -> dict[tuple[str, str], tuple[str, str | None]]:
