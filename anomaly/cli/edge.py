@@ -17,6 +17,7 @@ from anomaly.alarms.health.server import Address, read_address
 from anomaly.cli.terminal.console import out
 from anomaly.cli.terminal.log import LogFormat, LogLevel, start_log
 from anomaly.cli.terminal.options import FiguresPath, Provider, ProviderName, counts, positive
+from anomaly.errors import AnomalyError
 
 if TYPE_CHECKING:
     from anomaly.alarms.health.board import Board
@@ -74,18 +75,32 @@ def _sinks(alerts: Path | None) -> list[Sink]:
 
 
 @contextmanager
-def _watched(board: Board, listen: Address | None) -> Iterator[None]:
-    """While the block runs, others can watch: by HTTP where that is asked for, and by systemd where it started this process."""
-    from anomaly.alarms.health.server import serving
-    from anomaly.alarms.health.systemd import watched
+def _service(board: Board, listen: Address | None, form: LogFormat, level: LogLevel, name: str) -> Iterator[None]:
+    """The log goes on from here, and while the block runs others can watch by HTTP, where that is asked for.
 
-    with watched(board.stuck):
+    An error of ours is the last line of the log, in its own format, and exit code 1.
+    """
+    from anomaly.alarms.health.server import serving
+
+    start_log(form, level, name)
+    try:
         if listen is None:
             yield
             return
         with serving(board, listen) as address:
-            log.info("health and metrics on http://%s", address)
+            log.info("health and metrics on http://%s%s", address, "" if address.own else ", for all who reach this machine")
             yield
+    except AnomalyError as error:
+        log.error("%s", error)
+        raise typer.Exit(1) from error
+    except OSError as error:
+        log.error("%s%s", f"{error.filename}: " if error.filename else "", error.strerror or error)
+        raise typer.Exit(1) from error
+    except typer.Exit:
+        raise
+    except Exception as error:
+        log.critical("ended by an error that is ours to mend", exc_info=True)
+        raise typer.Exit(1) from error
 
 
 def _print_totals(totals: Totals, store: Path) -> None:
@@ -118,27 +133,28 @@ def monitor(
     """Watch a source, open and close alarms, and deliver them. Runs until stopped."""
     from anomaly.alarms.delivery import delivering
     from anomaly.alarms.health.board import Board
+    from anomaly.alarms.health.systemd import watched
     from anomaly.edge.monitor import open_monitor
 
-    start_log(log_format, log_level, line or "monitor")
-    detector, release = _open(bundle, store.with_name(store.name + ".bundles"), provider, None, gpu_memory)
-    name = line or detector.bundle.manifest.name
-    start_log(log_format, log_level, name)
-    log.info("%s", detector.session.line())
     board = Board(store)
-    board.add([name])
-    sinks = _sinks(alerts)
-    with delivering(store, sinks) as delivery:
-        stop = _stop_by_signal()
-        names = [sink.name for sink in sinks]
-        loop = open_monitor(detector, source, store, names, delivery.wake, release, name, silent_after_s, board.lines[name])
-        log.info("watching %s; self-test passed; store %s; sinks: %s", source, store, ", ".join(names) or "none")
-        try:
-            with _watched(board, listen):
-                totals = loop.run(stop, once)
-        finally:
-            loop.source.close()
-    _print_totals(totals, store)
+    with _service(board, listen, log_format, log_level, line or "monitor"):
+        detector, release = _open(bundle, store.with_name(store.name + ".bundles"), provider, None, gpu_memory)
+        name = line or detector.bundle.manifest.name
+        start_log(log_format, log_level, name)
+        log.info("%s", detector.session.line())
+        board.add([name])
+        sinks = _sinks(alerts)
+        with delivering(store, sinks) as delivery:
+            stop = _stop_by_signal()
+            names = [sink.name for sink in sinks]
+            loop = open_monitor(detector, source, store, names, delivery.wake, release, name, silent_after_s, board.lines[name])
+            log.info("watching %s; self-test passed; store %s; sinks: %s", source, store, ", ".join(names) or "none")
+            try:
+                with watched(board.stuck):
+                    totals = loop.run(stop, once)
+            finally:
+                loop.source.close()
+        _print_totals(totals, store)
 
 
 @edge_app.command()
@@ -154,39 +170,41 @@ def box(
     """Watch many lines in one process, with one store: a core each, taken in turn. Runs until stopped."""
     from anomaly.alarms.delivery import delivering
     from anomaly.alarms.health.board import Board
+    from anomaly.alarms.health.systemd import watched
     from anomaly.edge.box import Box, read_box
     from anomaly.edge.monitor import Totals, open_monitor
 
-    start_log(log_format, log_level, "box")
     asked = read_box(spec)
-    board = Board(asked.store)
+    store = asked.store
+    board = Board(store)
     board.add(line.name for line in asked.line)
-    store, sinks = asked.store, _sinks(asked.alerts)
-    names = [sink.name for sink in sinks]
-    shared: dict[str, Loaded] = {}  # lines that follow a release each have their own: they swap between their own records
-    with delivering(store, sinks) as delivery:
-        stop = _stop_by_signal()
-        monitors = []
-        for number, line in enumerate(asked.line):
-            detector, release = shared.get(line.bundle), None
-            if detector is None:
-                detector, release = _open(line.bundle, store.with_name(f"{store.name}.bundles") / str(number), provider, 1, gpu_memory)
-                log.info("%s: %s", line.bundle, detector.session.line(), extra={"line": line.name})
-                if release is None:
-                    shared[line.bundle] = detector
-            shown = board.lines[line.name]
-            monitors.append(
-                open_monitor(detector, line.source, store, names, delivery.wake, release, line.name, line.silent_after_s, shown)
-            )
-        lines = Box(monitors, asked.workers)
-        log.info("%d lines on %d workers; store %s", len(monitors), lines.workers, store)
-        try:
-            with _watched(board, listen):
-                lines.run(stop, once)
-        finally:
-            for one in monitors:
-                one.source.close()
-    _print_totals(sum((one.totals for one in monitors), Totals()), store)
+    with _service(board, listen, log_format, log_level, "box"):
+        sinks = _sinks(asked.alerts)
+        names = [sink.name for sink in sinks]
+        shared: dict[str, Loaded] = {}  # lines that follow a release each have their own: they swap between their own records
+        with delivering(store, sinks) as delivery:
+            stop = _stop_by_signal()
+            monitors = []
+            for number, line in enumerate(asked.line):
+                detector, release = shared.get(line.bundle), None
+                if detector is None:
+                    detector, release = _open(line.bundle, store.with_name(f"{store.name}.bundles") / str(number), provider, 1, gpu_memory)
+                    log.info("%s: %s", line.bundle, detector.session.line(), extra={"line": line.name})
+                    if release is None:
+                        shared[line.bundle] = detector
+                shown = board.lines[line.name]
+                monitors.append(
+                    open_monitor(detector, line.source, store, names, delivery.wake, release, line.name, line.silent_after_s, shown)
+                )
+            lines = Box(monitors, asked.workers)
+            log.info("%d lines on %d workers; store %s", len(monitors), lines.workers, store)
+            try:
+                with watched(board.stuck):
+                    lines.run(stop, once)
+            finally:
+                for one in monitors:
+                    one.source.close()
+        _print_totals(sum((one.totals for one in monitors), Totals()), store)
 
 
 @edge_app.command()

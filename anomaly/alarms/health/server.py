@@ -30,6 +30,11 @@ class Address(NamedTuple):
     host: str
     port: int
 
+    @property
+    def own(self) -> bool:
+        """Whether only this machine itself can reach it."""
+        return self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

@@ -5,11 +5,13 @@ Events go to stdout, all else to stderr. Text from outside is escaped here, once
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import threading
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -62,12 +64,19 @@ class TerminalHandler(logging.Handler):
         self.form, self.line, self.journal = form, line, journal
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Write the record. Not by rich where nobody looks: it ends the process when the reader of a pipe is gone."""
         try:
             console = out if isinstance(getattr(record, "event", None), Event) else err
-            style = STYLES.get(record.levelno) if self.form is LogFormat.text else None
-            for text in self.texts(record):
-                console.print(text, style=style)
-        except OSError:  # the reader of a pipe is gone: what the log would say is in the store too
+            texts = self.texts(record)
+            if console.is_terminal:
+                console.print("\n".join(texts), style=STYLES.get(record.levelno))
+            else:
+                console.file.write("\n".join(texts) + "\n")
+                console.file.flush()
+        except BrokenPipeError:
+            with contextlib.suppress(OSError):  # what is written from now on, and what the exit flushes, goes nowhere
+                os.dup2(os.open(os.devnull, os.O_WRONLY), console.file.fileno())
+        except OSError:  # a terminal that hung up, a full disk: what the log would say is in the store too
             pass
         except Exception:
             self.handleError(record)
@@ -79,9 +88,10 @@ class TerminalHandler(logging.Handler):
     def as_text(self, record: logging.LogRecord) -> list[str]:
         """`time LEVEL line: message`; where the journal keeps time and level itself, its priority in front instead."""
         event = getattr(record, "event", None)
-        time = iso(round(event.time if isinstance(event, Event) else record.created, 3))
-        head = f"<{JOURNAL.get(record.levelno, 6)}>" if self.journal else f"{time} {record.levelname:<7} "
-        messages = [record.getMessage().removeprefix(f"{time}  ")]
+        told = f"{iso(event.time)}  " if isinstance(event, Event) else ""  # its words begin with its own time
+        time = told.rstrip() or iso(int(record.created))
+        head = f"<{JOURNAL.get(record.levelno, 6)}>{told}" if self.journal else f"{time} {record.levelname:<7} "
+        messages = [record.getMessage().removeprefix(told)]
         if record.exc_info:
             messages += logging.Formatter().formatException(record.exc_info).splitlines()
         name = getattr(record, "line", self.line)
@@ -90,7 +100,7 @@ class TerminalHandler(logging.Handler):
     def as_json(self, record: logging.LogRecord) -> str:
         """One object: time, level, line, logger, message, and for an event the whole of it."""
         found: dict[str, Any] = {
-            "time": iso(round(record.created, 3)),
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "line": getattr(record, "line", self.line),
             "logger": record.name,
