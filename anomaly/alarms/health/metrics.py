@@ -14,6 +14,7 @@ from prometheus_client.registry import Collector
 from anomaly import __version__
 from anomaly.alarms.health.board import Board
 from anomaly.alarms.health.line import LineHealth
+from anomaly.names import one_line
 
 AGAIN_S = 1.0  # asked sooner, the same text is given once more
 COUNTERS = {  # attribute of a line's health -> what it counts
@@ -70,7 +71,7 @@ class Metrics(Collector):
             prefix = "anomaly_alarms" if name in ("opened", "closed") else "anomaly_records"
             family = CounterMetricFamily(f"{prefix}_{name}", what, labels=["line"])
             for line in self._all():
-                family.add_metric([line.line], getattr(line, name))
+                family.add_metric([one_line(line.line)], getattr(line, name))
             yield family
 
     def _seconds(self) -> Metric:
@@ -78,7 +79,7 @@ class Metrics(Collector):
         family = HistogramMetricFamily("anomaly_record_seconds", text, labels=["line"])
         for line in self._all():
             buckets = [("+Inf" if bound == float("inf") else str(bound), count) for bound, count in line.seconds.cumulative()]
-            family.add_metric([line.line], buckets, line.seconds.total)
+            family.add_metric([one_line(line.line)], buckets, line.seconds.total)
         return family
 
     def _lines(self) -> Iterator[Metric]:
@@ -98,7 +99,7 @@ class Metrics(Collector):
         info = InfoMetricFamily("anomaly_line", "Which bundle runs where.", labels=["line"])
         for line in lines:
             info.add_metric(
-                [line.line],
+                [one_line(line.line)],
                 {"bundle": line.bundle, "bundle_hash": line.bundle_hash, "provider": line.provider, "variant": line.variant},
             )
         yield info
@@ -115,7 +116,7 @@ class Metrics(Collector):
         yield free
         alarms = GaugeMetricFamily("anomaly_open_alarms", "Alarms that are open.", labels=["line", "class", "state", "priority"])
         for labels, count in stored.alarms.items():
-            alarms.add_metric(list(labels), count)
+            alarms.add_metric([one_line(label) for label in labels], count)
         yield alarms
 
     def _sinks(self) -> Iterator[Metric]:
@@ -140,5 +141,5 @@ def _gauge(name: str, text: str, values: Mapping[str, float | None], label: str 
     family = GaugeMetricFamily(name, text, labels=[label])
     for key, value in values.items():
         if value is not None:
-            family.add_metric([key], value)
+            family.add_metric([one_line(key)], value)
     return family

@@ -34,7 +34,7 @@ def clock() -> Clock:
 def board(tmp_path: Path, clock: Clock) -> Board:
     Store(tmp_path / "s.db").close()
     board = Board(tmp_path / "s.db", clock=clock)
-    board.add(["press-3", 'a "b"\\\nc'])
+    board.add(["press-3", 'a "b"\\\nc\udcff'])
     return board
 
 
@@ -77,7 +77,7 @@ def test_a_loop_that_hangs_is_unhealthy_and_one_that_has_not_begun_is_not(board:
     board.lines["press-3"].alive()
     clock.now += 1
     answer = http.get("/healthz")
-    assert (answer.status_code, answer.json()["stuck"]) == (503, ['a "b"\\\nc'])
+    assert (answer.status_code, answer.json()["stuck"]) == (503, ['a "b"\\\nc\udcff'])
 
 
 def test_other_paths_heads_and_methods(http: httpx.Client) -> None:
@@ -134,7 +134,7 @@ def test_metrics_say_what_the_board_says(board: Board, http: httpx.Client, clock
     found = parsed(http.get("/metrics").text)
     assert found['anomaly_records_scored_total{line="press-3"}'] == 7
     assert found['anomaly_records_rejected_total{line="press-3"}'] == 1
-    assert found['anomaly_records_scored_total{line="a \\"b\\"\\\\\\nc"}'] == 0
+    assert found['anomaly_records_scored_total{line="a \\"b\\"\\\\\\\\x0ac\\\\xff"}'] == 0
     assert found['anomaly_record_seconds_bucket{le="0.01",line="press-3"}'] == 0
     assert found['anomaly_record_seconds_bucket{le="0.025",line="press-3"}'] == 4
     assert found['anomaly_source_lag_seconds{line="press-3"}'] == 1.5
