@@ -1,137 +1,180 @@
-"""Sparkplug B payloads (Eclipse Sparkplug 3.0, section 6.4): the parts of the protobuf message that carry readings.
-
-Decoded here, since the packages that know the format require an MQTT client that is no longer maintained.
-"""
+"""The readings in Sparkplug B messages: births that name the metrics, data that may name them by number, deaths that end them."""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from anomaly.buses.sparkplug import BOOLEAN, Metric, Payload, encode, told
 from anomaly.errors import RecordError
 
-SIGNED_BITS: dict[int | bytes, int] = {1: 8, 2: 16, 3: 32}  # by datatype: Int8, Int16, Int32
-INT64 = 4
+NAMESPACE = "spBv1.0"
+REBIRTH = "Node Control/Rebirth"
+LATEST_S = 253_402_300_800.0  # the year 10000: no later time can be written as a date
 
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric: by name, or by the alias its birth gave it. `value` is None for null, text and other things that are no numbers."""
-
-    name: str
-    alias: int | None
-    time: float | None
-    value: float | None
-    historical: bool = False
-
-
-@dataclass(frozen=True)
-class Payload:
-    """A message: its time (s since 1970) and metrics."""
-
-    time: float | None
-    metrics: list[Metric]
+Who = tuple[str, str, str]  # group, edge node, device ("" for the node itself)
 
 
 @dataclass
-class Births:
-    """The aliases that each device gave to its metrics at birth: a data message may then name a metric by number alone."""
+class Told:
+    """What a message gave.
 
-    _names: dict[tuple[str, int], str] = field(default_factory=dict)
+    readings: by moment (seconds since 1970), in order; NaN where a metric has no value now
+    problems: what could not be taken, in words; the rest of the message was
+    rebirth: the edge node must be asked for its births, since something is named that none of those seen has named
+    """
 
-    def readings(self, who: str, birth: bool, payload: Payload, now: float) -> Iterator[tuple[float, dict[str, float]]]:
-        """(time, readings) by moment, in order. Raises RecordError for an alias that no birth has named."""
-        moments: dict[float, dict[str, float]] = {}
+    readings: list[tuple[float, dict[str, float]]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    rebirth: bool = False
+
+
+@dataclass
+class _Device:
+    """What one node or device said at its birth, and when it last said something (seconds since 1970)."""
+
+    names: dict[int, str] = field(default_factory=dict)  # by alias
+    datatypes: dict[str, int] = field(default_factory=dict)
+    sensors: set[str] = field(default_factory=set)  # of ours, that it gave readings of
+    no_numbers: set[str] = field(default_factory=set)  # metrics of which it was said that they are none
+    last: float | None = None
+    session: float | None = None  # a node's bdSeq, which its death repeats
+
+
+def parse_topic(topic: str) -> tuple[str, Who] | None:
+    """(type, who) of a topic that carries readings, births or deaths; None for commands and states, which do not.
+
+    Raises RecordError for a topic that is none of Sparkplug's.
+
+    >>> parse_topic("spBv1.0/plant/DDATA/node/press")
+    ('DDATA', ('plant', 'node', 'press'))
+    """
+    parts = topic.split("/")
+    if len(parts) == 3 and parts[1] == "STATE":
+        return None
+    if not 4 <= len(parts) <= 5 or not all(parts):
+        raise RecordError("not a topic of Sparkplug B: spBv1.0/GROUP/TYPE/NODE[/DEVICE]")
+    _, group, kind, node, *device = parts
+    if kind in ("NCMD", "DCMD", "STATE"):
+        return None
+    if kind not in ("NBIRTH", "NDATA", "NDEATH", "DBIRTH", "DDATA", "DDEATH") or (kind[0] == "D") != bool(device):
+        raise RecordError(f"no such message in Sparkplug B: {kind} with {'a' if device else 'no'} device")
+    return kind, (group, node, device[0] if device else "")
+
+
+def rebirth_request(who: Who, now: float) -> tuple[str, bytes]:
+    """(topic, payload) of the command that makes an edge node tell its births again."""
+    return f"{NAMESPACE}/{who[0]}/NCMD/{who[1]}", encode(Payload(now, (told(REBIRTH, BOOLEAN, True, now),)))
+
+
+class SparkplugReader:
+    """Messages in, readings of the sensors we know out.
+
+    A sensor is a metric of its own name, or DEVICE/METRIC where that is what a bundle calls it. The same metric of two devices that
+    live is not mixed up: the first has it, the second is a problem that is told.
+    """
+
+    def __init__(self, known: Callable[[str], bool]) -> None:
+        self._known = known
+        self._devices: dict[Who, _Device] = {}
+        self._owner: dict[str, Who] = {}
+
+    def forget(self) -> None:
+        """Births may have been missed: none counts any more."""
+        self._devices.clear()
+        self._owner.clear()
+
+    def take(self, kind: str, who: Who, payload: Payload, now: float) -> Told:
+        """One message, `now` being its arrival. `kind` and `who` are those of its topic."""
+        if kind.endswith("DEATH"):
+            return self._death(who, payload, now)
+        if kind.endswith("BIRTH"):
+            self._birth(who, payload)
+        device = self._devices.setdefault(who, _Device())
+        found, moments, historical = Told(), dict[float, dict[str, float]](), 0
         for metric in payload.metrics:
-            if birth and metric.alias is not None:
-                self._names[who, metric.alias] = metric.name
-            name = metric.name or self._names.get((who, metric.alias or 0), "")
+            name = metric.name or device.names.get(-1 if metric.alias is None else metric.alias, "")
             if not name:
-                raise RecordError(f"alias {metric.alias} of {who} is not known yet; ask the device for a rebirth")
-            if metric.value is not None and not metric.historical:
-                moments.setdefault(metric.time or payload.time or now, {})[name] = metric.value
-        yield from sorted(moments.items())
+                found.problems.append(f"{_words(who)}: a metric with the alias {metric.alias}, which no birth has named")
+                found.rebirth = True
+                continue
+            sensor = self._sensor(who, name)
+            if sensor is None:
+                continue
+            if metric.historical:
+                historical += 1
+                continue
+            try:
+                moment, value = self._reading(device, name, metric, payload, now)
+                self._claim(sensor, who)
+            except RecordError as error:
+                if name not in device.no_numbers:
+                    found.problems.append(f"{_words(who)}: metric {name!r} {error}")
+                device.no_numbers.add(name)
+                found.rebirth |= not metric.datatype and name not in device.datatypes
+                continue
+            device.sensors.add(sensor)
+            device.last = max(moment, device.last or 0.0)
+            moments.setdefault(moment, {})[sensor] = value
+        if historical:
+            found.problems.append(f"{_words(who)}: {historical} readings of an earlier time (is_historical) came late and are not scored")
+        found.readings = sorted(moments.items())
+        return found
+
+    def _birth(self, who: Who, payload: Payload) -> None:
+        if not who[2]:  # a node that is born anew has lost its devices: each is born after it
+            for each in [each for each in self._devices if each[:2] == who[:2]]:
+                del self._devices[each]
+        device = self._devices[who] = _Device()
+        for metric in payload.metrics:
+            if metric.alias is not None and metric.name:
+                device.names[metric.alias] = metric.name
+            if metric.name == "bdSeq":
+                device.session = _plain_number(metric)
+            device.datatypes[metric.name] = metric.datatype
+
+    def _death(self, who: Who, payload: Payload, now: float) -> Told:
+        """All sensors of the device, or of the node with its devices, have no value from its last moment on."""
+        node = self._devices.get((who[0], who[1], ""))
+        session = next((_plain_number(each) for each in payload.metrics if each.name == "bdSeq"), None)
+        if not who[2] and node is not None and None not in (session, node.session) and session != node.session:
+            return Told()  # the farewell of a session before the one that is born now
+        gone = [each for each in self._devices if each == who or (not who[2] and each[:2] == who[:2])]
+        moments: dict[float, dict[str, float]] = {}
+        for each in gone:
+            device = self._devices.pop(each)
+            if device.sensors:
+                moments.setdefault(device.last or now, {}).update(dict.fromkeys(device.sensors, math.nan))
+            self._owner = {sensor: owner for sensor, owner in self._owner.items() if owner != each}
+        return Told(sorted(moments.items()))
+
+    def _sensor(self, who: Who, name: str) -> str | None:
+        """What the bundle calls a metric, None when it looks at none of that name."""
+        full = f"{who[2]}/{name}" if who[2] else name
+        return next((each for each in (full, name) if self._known(each)), None)
+
+    def _claim(self, sensor: str, who: Who) -> None:
+        owner = self._owner.setdefault(sensor, who)
+        if owner != who and owner in self._devices:
+            raise RecordError(f"is told by {_words(owner)} as well; subscribe to one of them, or call the sensor DEVICE/METRIC")
+        self._owner[sensor] = who
+
+    @staticmethod
+    def _reading(device: _Device, name: str, metric: Metric, payload: Payload, now: float) -> tuple[float, float]:
+        value = metric.number(device.datatypes.get(name, 0))
+        moment = metric.time or payload.time or now
+        if moment >= LATEST_S:
+            raise RecordError(f"has an impossible time ({moment:.0f} s)")
+        return moment, value
 
 
-def decode(raw: bytes) -> Payload:
-    """A payload from its bytes. Raises RecordError when they are not one."""
-    moment, metrics = None, []
-    for number, value in _fields(raw):
-        if number == 1 and isinstance(value, int):
-            moment = value / 1000.0
-        elif number == 2 and isinstance(value, bytes):
-            metrics.append(_metric(value))
-    return Payload(moment, metrics)
+def _plain_number(metric: Metric) -> float | None:
+    try:
+        return metric.number()
+    except RecordError:
+        return None
 
 
-def _metric(raw: bytes) -> Metric:
-    found = dict(_fields(raw))
-    name, alias, moment = found.get(1, b""), found.get(2), found.get(3)
-    if not isinstance(name, bytes):
-        raise RecordError("not a Sparkplug B payload")
-    return Metric(
-        name.decode("utf-8", errors="replace"),
-        alias if isinstance(alias, int) else None,
-        moment / 1000.0 if isinstance(moment, int) else None,
-        None if found.get(7) else _value(found),
-        bool(found.get(5)),
-    )
-
-
-def _value(found: dict[int, int | bytes]) -> float | None:
-    """The number among a metric's fields, None where it has none. Raises RecordError where a field has the wrong form."""
-    datatype, short, long = found.get(4, 0), found.get(10), found.get(11)
-    if isinstance(short, int):
-        return float(_signed(short, SIGNED_BITS.get(datatype, 0)))
-    if isinstance(long, int):
-        return float(_signed(long, 64 if datatype == INT64 else 0))
-    for number, form in ((12, "<f"), (13, "<d")):
-        if number in found:
-            value = found[number]
-            if isinstance(value, int) or len(value) != struct.calcsize(form):
-                raise RecordError("not a Sparkplug B payload")
-            return float(struct.unpack(form, value)[0])
-    return float(bool(found[14])) if 14 in found else None
-
-
-def _signed(value: int, bits: int) -> int:
-    """An integer in two's complement of `bits`, 0 for an unsigned one. Some devices fill up short ones to 32 bits."""
-    if not bits:
-        return value
-    value &= (1 << bits) - 1
-    return value - (1 << bits) if value >= 1 << (bits - 1) else value
-
-
-def _fields(raw: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """(field number, value) in the protobuf wire format: whole numbers for varints, bytes for everything else."""
-    at = 0
-    while at < len(raw):
-        key, at = _varint(raw, at)
-        kind = key & 7
-        if kind == 0:
-            value, at = _varint(raw, at)
-            yield key >> 3, value
-            continue
-        if kind == 2:
-            size, at = _varint(raw, at)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
-        else:
-            raise RecordError(f"not a Sparkplug B payload (wire type {kind})")
-        if at + size > len(raw):
-            raise RecordError("a Sparkplug B payload cut short")
-        yield key >> 3, raw[at : at + size]
-        at += size
-
-
-def _varint(raw: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        if at >= len(raw) or shift > 63:
-            raise RecordError("a Sparkplug B payload cut short")
-        value |= (raw[at] & 0x7F) << shift
-        at += 1
-        if raw[at - 1] < 0x80:
-            return value, at
-        shift += 7
+def _words(who: Who) -> str:
+    return "/".join(each for each in who if each)

@@ -1,117 +1,97 @@
-"""Sparkplug B payloads."""
+"""Births, data and deaths of Sparkplug B, as readings of the sensors we know."""
 
 from __future__ import annotations
 
-import contextlib
-import struct
+import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from anomaly.edge.sources.live.sparkplug import Births, Metric, Payload, decode
+from anomaly.buses.sparkplug import Metric, Payload, decode
+from anomaly.edge.sources.live.sparkplug import SparkplugReader, Told, parse_topic, rebirth_request
 from anomaly.errors import RecordError
+from tests.buses.test_sparkplug import BIRTH, DATA
 
-BIRTH = bytes.fromhex(
-    "08fbd095ffbc31121e0a087072657373757265100118f4d395ffbc31200a69000000000000f43f12160a04666c6f77100218f4d395ffbc31200965000000bf12180a05"
-    "76616c7665100318f4d395ffbc31200350f9ffffff0f12110a026f6e100418f4d395ffbc31200b700112190a05636f756e74100518f4d395ffbc312008588080808080"
-    "2012140a0474657874100618f4d395ffbc31200c7a017812130a04676f6e65100718f4d395ffbc31200a38011800"
-)
+NODE, PRESS, OVEN = ("g", "n", ""), ("g", "n", "press"), ("g", "n", "oven")
+SENSORS = {"pressure", "flow", "valve", "on", "count", "text", "gone", "oven/heat"}
 
 
-DATA = bytes.fromhex("08d0df95ffbc31120b10016900000000000004401209100228016500004040")
+@pytest.fixture
+def reader() -> SparkplugReader:
+    return SparkplugReader(SENSORS.__contains__)
 
 
-def test_sparkplug_births_and_data() -> None:
-    births = Births()
-    with pytest.raises(RecordError, match="alias 1 of g/n is not known yet"):
-        list(births.readings("g/n", False, decode(DATA), 0.0))
-    ((moment, readings),) = births.readings("g/n", True, decode(BIRTH), 0.0)
+def metric(name: str, value: float, **more: object) -> Metric:
+    return Metric(name, datatype=10, field="double_value", value=value, **more)  # type: ignore[arg-type]
+
+
+def payload(*metrics: Metric, time: float = 5.0) -> Payload:
+    return Payload(time, metrics)
+
+
+def test_births_and_data(reader: SparkplugReader) -> None:
+    early = reader.take("NDATA", NODE, decode(DATA), 0.0)
+    assert early.rebirth
+    assert early.problems[0] == "g/n: a metric with the alias 1, which no birth has named"
+    born = reader.take("NBIRTH", NODE, decode(BIRTH), 0.0)
+    ((moment, readings),) = born.readings
     assert moment == 1_700_000_000.5
+    assert math.isnan(readings.pop("gone"))
     assert readings == {"pressure": 1.25, "flow": -0.5, "valve": -7.0, "on": 1.0, "count": float(1 << 40)}
-    assert list(births.readings("g/n", False, decode(DATA), 0.0)) == [(1_700_000_002.0, {"pressure": 2.5})]  # the historical one is left
-    with pytest.raises(RecordError, match="cut short"):
-        decode(BIRTH[:-5])
+    assert born.problems == ["g/n: metric 'text' holds a text"]
+    later = reader.take("NDATA", NODE, decode(DATA), 0.0)
+    assert later.readings == [(1_700_000_002.0, {"pressure": 2.5})]
+    assert later.problems == ["g/n: 1 readings of an earlier time (is_historical) came late and are not scored"]
 
 
-# --- an encoder of our own, by the protobuf wire format and the Sparkplug B message definition ---
+def test_a_data_message_may_leave_the_datatype_to_the_birth(reader: SparkplugReader) -> None:
+    reader.take("NBIRTH", NODE, payload(Metric("valve", 3, datatype=1, field="int_value", value=5)), 0.0)
+    for named in (Metric("valve", field="int_value", value=249), Metric("", 3, field="int_value", value=0xFFFFFFF9)):
+        assert reader.take("NDATA", NODE, payload(named), 0.0).readings == [(5.0, {"valve": -7.0})]
 
 
-def varint(value: int) -> bytes:
-    low, rest = value & 0x7F, value >> 7
-    return bytes([low | 0x80]) + varint(rest) if rest else bytes([low])
+def test_a_dataset_is_said_once_and_spoils_nothing(reader: SparkplugReader) -> None:
+    table = Metric("flow", datatype=16, field="dataset_value", value=b"")
+    template = Metric("recipe", datatype=19, field="template_value", value=b"")  # not a sensor of ours: no word
+    found = [reader.take("NDATA", NODE, payload(table, template, metric("pressure", 1.0)), 0.0) for _ in range(3)]
+    assert [each.problems for each in found] == [["g/n: metric 'flow' holds a DataSet"], [], []]
+    assert {str(each.readings) for each in found} == {"[(5.0, {'pressure': 1.0})]"}
 
 
-def whole(number: int, value: int | None) -> bytes:
-    return b"" if value is None else varint(number << 3) + varint(value)
+def test_a_death_leaves_no_value_held(reader: SparkplugReader) -> None:
+    reader.take("NBIRTH", NODE, payload(Metric("bdSeq", datatype=4, field="long_value", value=7), metric("pressure", 1.0)), 0.0)
+    reader.take("DBIRTH", PRESS, payload(metric("flow", 2.0, time=6.0)), 0.0)
+    old = payload(Metric("bdSeq", datatype=4, field="long_value", value=6))
+    assert reader.take("NDEATH", NODE, old, 0.0) == Told()  # of the session before this birth
+    ((moment, readings),) = reader.take("DDEATH", PRESS, payload(), 0.0).readings
+    assert (moment, list(readings), math.isnan(readings["flow"])) == (6.0, ["flow"], True)
+    reader.take("DBIRTH", PRESS, payload(metric("flow", 2.0)), 0.0)
+    gone = reader.take("NDEATH", NODE, payload(Metric("bdSeq", datatype=4, field="long_value", value=7)), 0.0)
+    assert [(moment, sorted(readings)) for moment, readings in gone.readings] == [(5.0, ["flow", "pressure"])]
+    assert reader.take("NDATA", NODE, payload(Metric("", 1, field="double_value", value=1.0)), 0.0).rebirth
 
 
-def text(number: int, value: bytes) -> bytes:
-    return varint(number << 3 | 2) + varint(len(value)) + value
+def test_two_devices_with_the_same_metric_are_not_mixed_up(reader: SparkplugReader) -> None:
+    assert reader.take("DBIRTH", PRESS, payload(metric("flow", 1.0), metric("heat", 1.0)), 0.0).readings == [(5.0, {"flow": 1.0})]
+    other = reader.take("DBIRTH", OVEN, payload(metric("flow", 9.0), metric("heat", 3.0)), 0.0)
+    assert other.readings == [(5.0, {"oven/heat": 3.0})]
+    assert "is told by g/n/press as well" in other.problems[0]
+    reader.take("DDEATH", PRESS, payload(), 0.0)
+    assert reader.take("DBIRTH", OVEN, payload(metric("flow", 9.0)), 0.0).readings == [(5.0, {"flow": 9.0})]
 
 
-def fixed(number: int, form: str, value: float) -> bytes:
-    return varint(number << 3 | (5 if form == "<f" else 1)) + struct.pack(form, value)
+def test_an_impossible_time_is_a_problem_and_spoils_nothing(reader: SparkplugReader) -> None:
+    found = reader.take("NDATA", NODE, payload(metric("flow", 1.0, time=(2**64 - 1) / 1000), metric("pressure", 2.0)), 0.0)
+    assert found.readings == [(5.0, {"pressure": 2.0})]
+    assert "impossible time" in found.problems[0]
 
 
-def signed(datatype: int, bits: int) -> st.SearchStrategy[tuple[int, bytes, float]]:
-    """Integers in two's complement of their own width or of 32 bits: both are met."""
-    drawn = st.tuples(st.integers(-(1 << bits - 1), (1 << bits - 1) - 1), st.sampled_from([bits, max(bits, 32)]))
-    return drawn.map(lambda pair: (datatype, whole(11 if bits == 64 else 10, pair[0] % (1 << pair[1])), float(pair[0])))
-
-
-def unsigned(datatype: int, bits: int) -> st.SearchStrategy[tuple[int, bytes, float]]:
-    return st.integers(0, (1 << bits) - 1).map(lambda value: (datatype, whole(11 if bits == 64 else 10, value), float(value)))
-
-
-VALUES: st.SearchStrategy[tuple[int, bytes, float | None]] = st.one_of(
-    signed(1, 8), signed(2, 16), signed(3, 32), signed(4, 64), unsigned(5, 8), unsigned(6, 16), unsigned(7, 32), unsigned(8, 64),
-    st.floats(width=32, allow_nan=False).map(lambda value: (9, fixed(12, "<f", value), value)),
-    st.floats(allow_nan=False).map(lambda value: (10, fixed(13, "<d", value), value)),
-    st.booleans().map(lambda value: (11, whole(14, value), float(value))),
-    st.text().map(lambda value: (12, text(15, value.encode()), None)),
-)  # fmt: skip
-MILLISECONDS = st.none() | st.integers(0, 1 << 50)
-
-
-@st.composite
-def metrics(draw: st.DrawFn) -> tuple[bytes, Metric]:
-    name, alias, moment = draw(st.text()), draw(st.none() | st.integers(0, 1 << 62)), draw(MILLISECONDS)
-    datatype, encoded, value = draw(VALUES)
-    null, historical = draw(st.booleans()), draw(st.booleans())
-    raw = (text(1, name.encode()) if name else b"") + whole(2, alias) + whole(3, moment) + whole(4, datatype)
-    raw += whole(5, historical) + (whole(7, 1) if null else encoded)
-    return raw, Metric(name, alias, None if moment is None else moment / 1000, None if null else value, historical)
-
-
-@given(MILLISECONDS, st.lists(metrics(), max_size=5))
-def test_a_valid_message_is_read_as_it_was_written(moment: int | None, drawn: list[tuple[bytes, Metric]]) -> None:
-    raw = whole(1, moment) + b"".join(text(2, metric) for metric, _ in drawn) + whole(3, 7) + text(4, b"uuid")
-    assert decode(raw) == Payload(None if moment is None else moment / 1000, [metric for _, metric in drawn])
-
-
-def decoded(raw: bytes) -> None:
-    """Whatever comes is a payload, or refused by the one error that the feed sets a message aside for."""
-    with contextlib.suppress(RecordError):
-        payload = decode(raw)
-        assert all(metric.value is None or isinstance(metric.value, float) for metric in payload.metrics)
-        list(Births().readings("g/n", True, payload, 0.0))
-
-
-@given(st.binary(max_size=200))
-def test_arbitrary_bytes_are_a_payload_or_refused(raw: bytes) -> None:
-    decoded(raw)
-    decoded(text(2, raw))  # as a metric
-
-
-@given(st.data())
-def test_a_message_with_flipped_bits_is_a_payload_or_refused(data: st.DataObject) -> None:
-    raw = bytearray(data.draw(st.sampled_from([BIRTH, DATA])))
-    for at, bit in data.draw(st.lists(st.tuples(st.integers(0, len(raw) - 1), st.integers(0, 7)), min_size=1, max_size=6)):
-        raw[at] ^= 1 << bit
-    decoded(bytes(raw))
-
-
-@given(st.sampled_from([BIRTH, DATA]), st.integers(0, 300))
-def test_a_message_cut_anywhere_is_a_payload_or_refused(raw: bytes, at: int) -> None:
-    decoded(raw[:at])
+def test_topics() -> None:
+    assert parse_topic("spBv1.0/STATE/scada") is None
+    assert parse_topic("spBv1.0/g/NCMD/n") is None
+    assert parse_topic("spBv1.0/g/DDATA/n/d") == ("DDATA", ("g", "n", "d"))
+    for bad in ("spBv1.0/x", "spBv1.0/g/NDATA/n/d", "spBv1.0/g/DDATA/n", "spBv1.0/g/HELLO/n", "spBv1.0//NDATA/n"):
+        with pytest.raises(RecordError, match="Sparkplug B"):
+            parse_topic(bad)
+    topic, command = rebirth_request(("g", "n", "d"), 5.0)
+    assert topic == "spBv1.0/g/NCMD/n"
+    assert [(m.name, m.number()) for m in decode(command).metrics] == [("Node Control/Rebirth", 1.0)]
