@@ -12,7 +12,6 @@ from anomaly.buses.sparkplug import decode
 from anomaly.edge.sources.live.row_feed import RowFeed
 from anomaly.edge.sources.live.sparkplug import NAMESPACE, SparkplugReader, Who, parse_topic, rebirth_request
 from anomaly.errors import DataError, RecordError, SourceError
-from anomaly.names import printable as masked
 from anomaly.schema import InputSchema
 
 PASSWORD = "ANOMALY_MQTT_PASSWORD"  # noqa: S105 - the variable's name
@@ -31,7 +30,7 @@ class MqttFeed(RowFeed):
 
     def __init__(self, uri: str, schema: InputSchema, clock: Callable[[], float] = time.time) -> None:
         """Raises DataError for a URI without host or topic or with an unknown option, or when paho-mqtt or protobuf is not installed."""
-        where = f"--source {masked(uri)}"
+        where = f"--source {uri}"
         try:
             self._broker = Broker.from_uri(uri, os.environ.get(PASSWORD, ""))
             parts = urlsplit(uri)
