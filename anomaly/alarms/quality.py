@@ -20,6 +20,7 @@ from anomaly.alarms.sensors import BEYOND, FROZEN, MISSING, Finding
 
 AWAY_S = 10.0  # a source may be away for this long before it is an alarm
 BAD_DATA_OF, BAD_DATA_SHARE = 20, 0.5  # of the last records, the share that was set aside
+STORE_LOST_S = 600.0  # for so long after the store was lost this is an alarm
 FROZEN_ROWS, FROZEN_PICTURES = 30, 5  # this many equal to the last digit in a row: a frozen source
 # The names are part of the event format and of the store.
 CONDITIONS = {
@@ -29,6 +30,7 @@ CONDITIONS = {
     "rubbish": Settings(threshold=0.5),
     "range": Settings(threshold=0.5),
     "provider": Settings(threshold=0.5),
+    "store": Settings(threshold=0.5, off_delay_s=STORE_LOST_S),
 }
 LAST_ROW = "last_row"  # kept with them, for a gap over a restart: the time of the last row of sensors
 Kept = Mapping[str, tuple[State, str | None]]  # condition -> its state, and the id of its open alarm
@@ -47,6 +49,7 @@ class Seen:
     frozen: str | None = None
     provider: str = ""
     beyond: str | None = None
+    store: str = ""
 
 
 class Quality:
@@ -125,7 +128,7 @@ class Quality:
 
     def _wrong(self, seen: Seen, now: float) -> dict[str, str]:
         """Condition -> what is wrong, "" for nothing; without the conditions of which this turn shows nothing."""
-        found = {"source": seen.trouble, "provider": seen.provider}
+        found = {"source": seen.trouble, "provider": seen.provider, "store": seen.store}
         if seen.records or seen.rejected or now < self._last:
             self._last = now  # a clock set back must not make a long silence of it
         silent = self._silent_after_s is not None and now - self._last >= self._silent_after_s

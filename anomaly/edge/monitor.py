@@ -98,6 +98,7 @@ class Monitor:
         self._challenger: Loaded | None = None
         self._probation: Probation | None = None
         self._use(Loaded(self.bundle, self.session))
+        self._lost_store = ""
         self._lost_provider = self._compare_provider()
 
     def run(self, stop: threading.Event, once: bool = False) -> Totals:
@@ -122,6 +123,7 @@ class Monitor:
         return poll
 
     def _turn(self, stop: threading.Event, once: bool) -> Poll:
+        self._find_lost_store()
         events = self._follow_release()
         poll = self.source.poll(self._kind.records_per_poll)
         self.totals.dropped += poll.dropped
@@ -131,6 +133,7 @@ class Monitor:
             self.log.warning("%s", poll.beyond)
         if poll.records or poll.rejected or events:
             self._handle(poll, events, stop, once)
+        self.store.tidy()
         return poll
 
     def _show(self, poll: Poll, seconds: float) -> None:
@@ -211,8 +214,6 @@ class Monitor:
     def _commit(self, batch: Batch, stop: threading.Event, once: bool) -> None:
         while True:
             try:
-                if not batch.position:  # a source without one: what is stored stays
-                    batch.position = self.store.resume(self.line)[0]
                 self.store.commit(batch)
                 self.health.store = ""
                 return
@@ -223,6 +224,17 @@ class Monitor:
                 self.health.store = str(error)
                 self.health.alive()
                 stop.wait(STORE_RETRY_S)
+                self._find_lost_store()
+
+    def _find_lost_store(self) -> None:
+        """See whether the store was deleted, replaced or damaged: it is begun anew with what this line knows."""
+        try:
+            lost = self.store.refresh()
+        except StoreError as error:
+            lost = str(error)
+        if lost:
+            self._lost_store = lost
+            self.log.error("%s", lost)
 
     def _count(self, poll: Poll, outcome: Outcome) -> None:
         self.totals.scored += len(outcome.scored)
@@ -282,7 +294,9 @@ class Monitor:
         if poll.records:
             self._repeats, frozen = self._kind.find_frozen(self._repeats, poll.records, self.bundle.manifest.input)
         beyond = poll.beyond if poll.records else None
-        return Seen(len(poll.records), len(poll.rejected), poll.trouble, frozen, self.session.degraded or self._lost_provider, beyond)
+        provider, store = self.session.degraded or self._lost_provider, self._lost_store
+        self._lost_store = ""
+        return Seen(len(poll.records), len(poll.rejected), poll.trouble, frozen, provider, beyond, store)
 
     def _look_at_sensors(self, poll: Poll, once: bool) -> list[Event]:
         """Sensors that give no reading, stand still or are far beyond the normals, each by itself: all are scored meanwhile."""
@@ -353,6 +367,7 @@ def open_monitor(
     """
     line = name or detector.bundle.manifest.name
     db = Store(store)
+    db.claim(line)
     schema = detector.bundle.manifest.input
     records = open_source(source, schema, lambda record: db.known(line, record), db.resume(line)[0])
     if silent_after_s is None and schema.period_s:

@@ -9,21 +9,26 @@ from typing import Any
 
 from anomaly.alarms.life import State
 from anomaly.alarms.store.batch import Batch, Scored
+from anomaly.alarms.store.claim import Claims
 from anomaly.alarms.store.outbox import Outbox
 from anomaly.alarms.store.reading import Reading
+from anomaly.alarms.store.retention import Retention
 from anomaly.alarms.store.schema import PROCESS, digest
 from anomaly.names import masked, one_line
 
 _HANDLED = "INSERT OR IGNORE INTO handled VALUES (?, ?)"
 
 
-class Store(Outbox, Reading):
+class Store(Outbox, Reading, Retention, Claims):
     """One connection to the store. `refresh` is to be called now and then: it sees that the file was deleted, say."""
 
     def _open(self) -> None:
-        self._asked: set[str] = set()  # lines whose source asks what was handled
+        if not hasattr(self, "_asked"):  # what a store that was begun anew knows nothing of
+            self._asked: set[str] = set()  # lines whose source asks what was handled
+            self._registered: dict[str, Sequence[str]] = {}
+            self._positions: dict[str, str] = {}
         super()._open()
-        for line, sinks in getattr(self, "_registered", {}).items():  # a store that was begun anew knows none
+        for line, sinks in self._registered.items():
             self.register(line, sinks)
 
     def _forget(self) -> None:
@@ -35,7 +40,7 @@ class Store(Outbox, Reading):
         """Make a line known, and the sinks that events of it go to from now on, whoever adds them."""
         with self._transaction(f"line {line!r} not registered") as db:
             db.execute("UPDATE lines SET sinks = ? WHERE id = ?", (json.dumps(list(sinks)), self._line(line)))
-        self._registered: dict[str, Sequence[str]] = getattr(self, "_registered", {}) | {line: tuple(sinks)}
+        self._registered[line] = tuple(sinks)
 
     def resume(self, line: str) -> tuple[dict[str, Any], State, str | None]:
         """(source position, state of the process alarm, open alarm's id) as of the last commit; fresh ones for a new line."""
@@ -97,7 +102,10 @@ class Store(Outbox, Reading):
             self._remember(batch, line)
             for event in batch.events:
                 self._add(event, batch.sinks)
-            db.execute("UPDATE lines SET position = ? WHERE id = ?", (json.dumps(batch.position), line))
+            if batch.position:  # a source without one: what is stored stays
+                self._positions[batch.line] = json.dumps(batch.position)
+            if batch.line in self._positions:  # also that of earlier batches, where the store was begun anew
+                db.execute("UPDATE lines SET position = ? WHERE id = ?", (self._positions[batch.line], line))
             written = self._put_conditions(batch, line)
         self._written |= written
         if batch.line in self._asked:
