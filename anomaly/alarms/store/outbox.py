@@ -31,6 +31,15 @@ class Outbox(Connection):
             for event in events:
                 self._add(event, self._sinks_of(event.line) if sinks is None else sinks)
 
+    def replace_event(self, event: Event, sink: str) -> None:
+        """Store an event for one sink in place of the earlier ones of its kind, line and alarm: only the newest is worth anything."""
+        with self._transaction("event not stored", full=False) as db:
+            earlier = db.execute("SELECT seq FROM events WHERE alarm = ? AND line = ? AND kind = ?", (event.alarm, event.line, event.kind))
+            for row in earlier.fetchall():
+                db.execute("DELETE FROM outbox WHERE seq = ?", row)
+                db.execute("DELETE FROM events WHERE seq = ?", row)
+            self._add(event, [sink])
+
     def _sinks_of(self, line: str) -> list[str]:
         row = self._db.execute("SELECT sinks FROM lines WHERE name = ?", (line,)).fetchone()
         return list(json.loads(row[0])) if row else []
