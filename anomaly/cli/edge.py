@@ -21,7 +21,7 @@ from anomaly.errors import AnomalyError
 
 if TYPE_CHECKING:
     from anomaly.alarms.health.board import Board
-    from anomaly.alarms.sinks.base import Sink
+    from anomaly.alarms.sinks.base import Route
     from anomaly.edge.monitor import Totals
     from anomaly.edge.release import Loaded, Release
 
@@ -68,10 +68,10 @@ def _stop_by_signal() -> threading.Event:
     return stop
 
 
-def _sinks(alerts: Path | None) -> list[Sink]:
-    from anomaly.alarms.sinks.alerts_toml import read_sinks
+def _sinks(alerts: Path | None) -> list[Route]:
+    from anomaly.alarms.sinks.alerts_toml import read_routes
 
-    return read_sinks(alerts) if alerts is not None else []
+    return read_routes(alerts) if alerts is not None else []
 
 
 @contextmanager
@@ -145,6 +145,7 @@ def monitor(
         board.add([name])
         sinks = _sinks(alerts)
         with delivering(store, sinks) as delivery:
+            board.sinks = delivery.health
             stop = _stop_by_signal()
             names = [sink.name for sink in sinks]
             loop = open_monitor(detector, source, store, names, delivery.wake, release, name, silent_after_s, board.lines[name])
@@ -183,6 +184,7 @@ def box(
         names = [sink.name for sink in sinks]
         shared: dict[str, Loaded] = {}  # lines that follow a release each have their own: they swap between their own records
         with delivering(store, sinks) as delivery:
+            board.sinks = delivery.health
             stop = _stop_by_signal()
             monitors = []
             for number, line in enumerate(asked.line):

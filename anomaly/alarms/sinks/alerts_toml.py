@@ -1,5 +1,7 @@
 """Where alarms go, as a TOML file says it.
 
+link = "http://box:8080/"              # the page that messages point to, if there is one
+
 [[sink]]
 name = "maintenance"
 kind = "webhook"                       # or "jsonl" or "apprise"
@@ -9,13 +11,14 @@ secret_env = "ALARM_SECRET"            # HMAC key, from the environment, never f
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
 from anomaly.alarms.sinks.apprise_sink import AppriseSettings
-from anomaly.alarms.sinks.base import Sink
+from anomaly.alarms.sinks.base import Route, Sink
 from anomaly.alarms.sinks.json_lines import JsonLinesSettings
 from anomaly.alarms.sinks.webhook import WebhookSettings
 from anomaly.errors import SpecError
@@ -25,19 +28,31 @@ Settings = Annotated[WebhookSettings | JsonLinesSettings | AppriseSettings, Fiel
 _SETTINGS: TypeAdapter[list[Settings]] = TypeAdapter(list[Settings])
 
 
+def read_routes(path: Path) -> list[Route]:
+    """The sinks that a TOML file names, opened. Raises SpecError naming file, sink and key."""
+    return [Route(each, each.open(path), partial(each.open, path), each.timeout_s) for each in _read_settings(path)]
+
+
 def read_sinks(path: Path) -> list[Sink]:
-    """The sinks that a TOML file names. Raises SpecError naming file, sink and key."""
+    """The sinks alone, without what each of them is to be sent."""
+    return [route.sink for route in read_routes(path)]
+
+
+def _read_settings(path: Path) -> list[Settings]:
     raw = read_toml(path, "deploy/alerts.toml")
-    if set(raw) - {"sink"}:
-        raise SpecError(f"{path}: unknown key `{sorted(set(raw) - {'sink'})[0]}`; a sink is written as [[sink]]")
+    if set(raw) - {"sink", "link"}:
+        raise SpecError(f"{path}: unknown key `{sorted(set(raw) - {'sink', 'link'})[0]}`; a sink is written as [[sink]]")
+    sinks = raw.get("sink", [])
+    if "link" in raw and isinstance(sinks, list):
+        sinks = [{"link": raw["link"], **each} if isinstance(each, dict) else each for each in sinks]
     try:
-        settings = _SETTINGS.validate_python(raw.get("sink", []))
+        settings = _SETTINGS.validate_python(sinks)
     except ValidationError as error:
-        raise SpecError(f"{path}: {_first(error, raw['sink'])}") from error
+        raise SpecError(f"{path}: {_first(error, sinks)}") from error
     names = [each.name for each in settings]
     if len(set(names)) != len(names):
         raise SpecError(f"{path}: two sinks have the same name; names tell deliveries apart")
-    return [each.open(path) for each in settings]
+    return settings
 
 
 def _first(error: ValidationError, sinks: object) -> str:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from anomaly.alarms.routing import Routing
 from anomaly.errors import SpecError
+
+TIMEOUT_S = 10.0  # of one try, in all
 
 
 class Sink(Protocol):
@@ -31,16 +36,31 @@ class Sink(Protocol):
         ...
 
 
-class SinkSettings(BaseModel, ABC):
-    """One `[[sink]]` of alerts.toml. Each kind of sink subclasses it with `kind: Literal[...]` and its own keys."""
+class SinkSettings(Routing, ABC):
+    """One `[[sink]]` of alerts.toml. Each kind of sink subclasses it with `kind: Literal[...]` and its own keys.
 
-    model_config = ConfigDict(extra="forbid")
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
-    timeout_s: float = Field(10.0, ge=1, le=300, description="seconds that one try may take in all")
+    `for_people = True` is for kinds whose messages interrupt a person: they get the newest state only, and only what asks for attention.
+    """
+
+    timeout_s: float = Field(TIMEOUT_S, ge=1, le=300, description="seconds that one try may take in all")
 
     @abstractmethod
     def open(self, where: Path) -> Sink:
         """The sink. `where` is the settings' file, for errors. Raises SpecError when it cannot be used."""
+
+
+@dataclass
+class Route:
+    """A sink that is open, what it is to be sent, and how to open it anew when a call of it has not come back."""
+
+    routing: Routing
+    sink: Sink
+    open: Callable[[], Sink]
+    timeout_s: float = TIMEOUT_S
+
+    @property
+    def name(self) -> str:
+        return self.routing.name
 
 
 def read_secret(where: Path, variable: str) -> str:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from anomaly.alarms.events import Event
 from anomaly.alarms.store.connection import Connection
+from anomaly.names import printable
+
+AT_ONCE = 100  # events that are read for one sink at a time
+WHOLE = 50_000  # where all of them decide what is sent
+ERROR = 700  # characters of an error that are kept: enough for 500 bytes of an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,17 @@ class Waiting:
     attempts: int
     body: str
     id: str
+    next_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that a sink did not take, with the last answer or error."""
+
+    sink: str
+    attempts: int
+    error: str
+    body: str
 
 
 class Outbox(Connection):
@@ -53,37 +71,89 @@ class Outbox(Connection):
         if added.rowcount:
             self._db.executemany("INSERT INTO outbox (seq, sink) VALUES (?, ?)", ((added.lastrowid, sink) for sink in sinks))
 
-    def due(self, sink: str, now: float, limit: int = 100) -> list[Waiting]:
-        """Events a sink should be sent now, oldest first; of one alarm only those with no earlier one still waiting."""
-        with self._errors("the outbox cannot be read"):
-            rows = self._db.execute(
-                "SELECT o.seq, o.sink, e.alarm, o.attempts, e.body, e.id, o.next_at FROM outbox o JOIN events e USING (seq) "
-                "WHERE o.sink = ? AND o.state = 'waiting' ORDER BY o.seq",
-                (sink,),
-            )
+    # --- one sink's view ---
+
+    def pressing(self, sink: str) -> tuple[int, int]:
+        """(how many events wait for a sink, number of the newest): a cheap look at whether there is something new."""
+        query = "SELECT count(*), coalesce(max(seq), 0) FROM outbox INDEXED BY outbox_waiting WHERE sink = ? AND state = 'waiting'"
+        count, newest = self._read(query, (sink,))[0]
+        return int(count), int(newest)
+
+    def next_due(self, sink: str, now: float) -> float:
+        """When the first of the events that are not due yet will be; infinite when there is none."""
+        (at,) = self._read("SELECT min(next_at) FROM outbox WHERE sink = ? AND state = 'waiting' AND next_at > ?", (sink, now))[0]
+        return math.inf if at is None else float(at)
+
+    def waiting(self, sink: str, now: float, whole: bool = False) -> list[Waiting]:
+        """Events that wait for a sink, oldest first.
+
+        Only the first of those that are due, and of one alarm only those with no earlier one still waiting. With `whole`, all of them.
+        """
+        query = (
+            "SELECT o.seq, o.sink, e.alarm, o.attempts, e.body, e.id, o.next_at FROM outbox o JOIN events e USING (seq) "
+            "WHERE o.sink = ? AND o.state = 'waiting' ORDER BY o.seq LIMIT ?"
+        )
+        with self._errors("the outbox cannot be read"), closing(self._db.execute(query, (sink, WHOLE if whole else -1))) as rows:
+            if whole:
+                return [Waiting(*row) for row in rows]
             held: set[str] = set()
             found: list[Waiting] = []
-            for seq, name, alarm, attempts, body, event_id, next_at in rows:
-                if alarm in held or next_at > now:
-                    held.add(alarm)  # order per alarm: what follows waits too
+            for row in rows:
+                item = Waiting(*row)
+                if item.alarm in held or item.next_at > now:
+                    held.add(item.alarm)  # order per alarm: what follows waits too
                     continue
-                found.append(Waiting(seq, name, alarm, attempts, body, event_id))
-                if len(found) == limit:
+                found.append(item)
+                if len(found) == AT_ONCE:
                     break
-            rows.close()
             return found
 
-    def delivered(self, item: Waiting) -> None:
-        """The sink has it."""
-        self._set(item, "delivered", item.attempts + 1, 0.0, "")
+    def settle(self, items: Sequence[Waiting], state: str) -> None:
+        """These wait no longer: `delivered`, or a word for why they are not sent at all (`filtered`, `superseded`).
 
-    def failed(self, item: Waiting, error: str, next_at: float | None) -> None:
-        """The sink refused it: try again at `next_at`, or None to keep it as a dead letter."""
-        self._set(item, "waiting" if next_at is not None else "dead", item.attempts + 1, next_at or 0.0, error[:500])
-
-    def _set(self, item: Waiting, state: str, attempts: int, next_at: float, error: str) -> None:
-        with self._transaction("delivery state not stored") as db:
-            db.execute(
-                "UPDATE outbox SET state = ?, attempts = ?, next_at = ?, error = ? WHERE seq = ? AND sink = ?",
-                (state, attempts, next_at, error, item.seq, item.sink),
+        A power cut may take that back: then they are sent again.
+        """
+        with self._transaction("delivery state not stored", full=False) as db:
+            db.executemany(
+                "UPDATE outbox SET state = ?, attempts = attempts + ?, next_at = 0, error = '' WHERE seq = ? AND sink = ?",
+                ((state, state == "delivered", item.seq, item.sink) for item in items),
             )
+
+    def failed(self, items: Sequence[Waiting], error: str, next_at: float | None) -> None:
+        """A try failed: the next one at `next_at`, or None to keep them as dead letters."""
+        with self._transaction("delivery state not stored", full=next_at is None) as db:
+            db.executemany(
+                "UPDATE outbox SET state = ?, attempts = attempts + 1, next_at = ?, error = ? WHERE seq = ? AND sink = ?",
+                (
+                    ("dead" if next_at is None else "waiting", next_at or 0.0, printable(error)[:ERROR], item.seq, item.sink)
+                    for item in items
+                ),
+            )
+
+    def retry_now(self, sink: str) -> None:
+        """All that waits for a sink is due at once: it has come back."""
+        with self._transaction("delivery state not stored", full=False) as db:
+            db.execute("UPDATE outbox SET next_at = 0 WHERE sink = ? AND state = 'waiting' AND next_at > 0", (sink,))
+
+    # --- for operators ---
+
+    def outbox_counts(self) -> dict[tuple[str, str], int]:
+        """How many events, by (sink, state)."""
+        return {(sink, state): int(count) for sink, state, count in self._read("SELECT sink, state, count(*) FROM outbox GROUP BY 1, 2")}
+
+    def dead_letters(self, sink: str | None = None) -> list[DeadLetter]:
+        """Events that a sink did not take and that are not tried again, oldest first; of one sink, or of all."""
+        query = (
+            "SELECT o.sink, o.attempts, o.error, e.body FROM outbox o JOIN events e USING (seq) "
+            "WHERE o.state = 'dead' AND (?1 IS NULL OR o.sink = ?1) ORDER BY o.seq, o.sink"
+        )
+        return [DeadLetter(*row) for row in self._read(query, (sink,))]
+
+    def replay(self, sink: str | None = None, ids: Sequence[str] = ()) -> int:
+        """Dead letters wait again, with no try counted: all, or those of one sink, or those events. Returns how many."""
+        with self._transaction("dead letters not replayed") as db:
+            query = (
+                "UPDATE outbox SET state = 'waiting', attempts = 0, next_at = 0 WHERE state = 'dead' AND (?1 IS NULL OR sink = ?1) "
+                "AND (?2 = '[]' OR seq IN (SELECT seq FROM events WHERE id IN (SELECT value FROM json_each(?2))))"
+            )
+            return db.execute(query, (sink, json.dumps(list(ids)))).rowcount
