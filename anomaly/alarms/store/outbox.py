@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from anomaly.alarms.events import Event
 from anomaly.alarms.store.connection import Connection
-from anomaly.names import printable
+from anomaly.names import masked, one_line
 
 AT_ONCE = 100  # events that are read for one sink at a time
 WHOLE = 50_000  # where all of them decide what is sent
@@ -125,7 +125,7 @@ class Outbox(Connection):
             db.executemany(
                 "UPDATE outbox SET state = ?, attempts = attempts + 1, next_at = ?, error = ? WHERE seq = ? AND sink = ?",
                 (
-                    ("dead" if next_at is None else "waiting", next_at or 0.0, printable(error)[:ERROR], item.seq, item.sink)
+                    ("dead" if next_at is None else "waiting", next_at or 0.0, one_line(masked(error))[:ERROR], item.seq, item.sink)
                     for item in items
                 ),
             )
