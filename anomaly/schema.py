@@ -141,6 +141,12 @@ class AlarmSettings(Part):
     on_delay_s: float = Field(0.0, ge=0, description="flagged for this long before the alarm opens")
     off_delay_s: float = Field(0.0, ge=0, description="calm for this long before the alarm closes")
     deadband: float = Field(1.0, ge=1, description="calm means p-value above threshold times this")
+    latched: bool = Field(False, description="an alarm whose condition is over stays until someone acknowledges it")
+    remind_after_s: float = Field(28_800.0, ge=0, description="an alarm nobody has acknowledged is told again after this long; 0 for never")
+    escalate_after_s: float = Field(3_600.0, ge=0, description="its priority rises after this long, and after 8 times this; 0 for never")
+    suppress_in_modes: tuple[str, ...] | None = Field(
+        None, description="modes of the mode column in which process alarms are held back; all that are not judged, when not given"
+    )
 
 
 def check_time_format(form: str) -> None:
