@@ -41,7 +41,12 @@ Alerts = Annotated[Path | None, typer.Option(help="Where alarms go (TOML, see de
 Once = Annotated[bool, typer.Option("--once", help="Stop when there is nothing more.")]
 Listen = Annotated[
     Address | None,
-    typer.Option(parser=_address, metavar="HOST:PORT", help="Answer /healthz, /readyz and /metrics there, such as 127.0.0.1:9464."),
+    typer.Option(
+        parser=_address,
+        metavar="HOST:PORT",
+        envvar="ANOMALY_LISTEN",
+        help="Answer /healthz, /readyz and /metrics there, such as 127.0.0.1:9464.",
+    ),
 ]
 Format = Annotated[LogFormat, typer.Option("--log-format", help="Text for people, or one JSON object a line.")]
 Level = Annotated[LogLevel, typer.Option("--log-level", help="The least that is logged.")]
