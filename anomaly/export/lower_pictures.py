@@ -7,6 +7,7 @@ from torch import Tensor
 
 from anomaly.export.integer_search import nearest_by_integers, rounded_queries
 from anomaly.export.lower import lower
+from anomaly.export.whole_search import nearest_at_once
 from anomaly.export.writer import GraphWriter
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.scorers.boosted import Boosted
@@ -81,10 +82,13 @@ def _standardised(write: GraphWriter, distances: str, usual: Tensor, features: s
 def _patch_bank(module: PatchBank, write: GraphWriter, features: str) -> list[str]:
     """Maps (N, C, h, w) -> standardised distance (N, 1, h, w) to the nearest patch: |q|^2 + min over b of |b|^2 - 2 q.b."""
     queries = _embedded(write, features, module, float(module.step))
-    if write.integer_search:
+    if write.search == "integers":
         queries = rounded_queries(write, queries)
     length = write.op("ReduceSumSquare", queries, [1], keepdims=0)
-    nearest = nearest_by_integers(write, queries, module.patches) if write.integer_search else _nearest(write, queries, module)
+    if write.search == "integers":
+        nearest = nearest_by_integers(write, queries, module.patches)
+    else:
+        nearest = nearest_at_once(write, queries, module.patches) if write.search == "whole" else _nearest(write, queries, module)
     distance = write.op("Sqrt", write.op("Max", write.op("Add", nearest, length), 0.0))
     return [_standardised(write, write.op("Mul", distance, float(module.step)), module.usual, features)]
 

@@ -17,7 +17,7 @@ from anomaly.export import lower_pictures, lower_sensors  # noqa: F401 - they re
 from anomaly.export.detector import Detector, StreamDetector
 from anomaly.export.lower import NotLoweredError, lower
 from anomaly.export.traced import extractor_graph, trace
-from anomaly.export.writer import GraphWriter
+from anomaly.export.writer import GraphWriter, Search
 from anomaly.features.stages import Stages
 from anomaly.features.threads import one_thread
 from anomaly.parallel import on_all_cores
@@ -25,16 +25,14 @@ from anomaly.parallel import on_all_cores
 MAX_RELATIVE = 1e-4  # largest relative difference of scores, of those below one the absolute difference
 
 
-def export_onnx(
-    detector: Detector, example: NDArray[Any], *, features: onnx.ModelProto | None = None, integer_search: bool = False
-) -> bytes:
+def export_onnx(detector: Detector, example: NDArray[Any], *, features: onnx.ModelProto | None = None, search: Search = "blocks") -> bytes:
     """The detector as one ONNX graph, opset 18; the same detector gives the same bytes.
 
     `example` is a raw batch of two: pictures (2, H, W, C) uint8 or uint16, windows (2, T, C) float32, or the like. The graph takes and
     answers what `detector.form` names. `features` is a graph to take in place of preprocessing and extractor, as `export_features` gives
-    it. With `integer_search` memory banks are searched in int8. Raises ExportError when the graph is not valid ONNX.
+    it. `search` is how memory banks are searched (`GraphWriter`). Raises ExportError when the graph is not valid ONNX.
     """
-    write, raw, example_raw = _begin(detector, example, integer_search)
+    write, raw, example_raw = _begin(detector, example, search)
     values, tensors = _features(detector, write, raw, example_raw)
     if features is not None:
         values = write.inline(features, {features.graph.input[0].name: raw})
@@ -48,7 +46,7 @@ def export_onnx(
 
 def export_features(detector: Detector, example: NDArray[Any]) -> onnx.ModelProto:
     """Preprocessing and extractor alone, raw records in, features out: `stage0`, `stage1` … in the extractor's order."""
-    write, raw, example_raw = _begin(detector, example, integer_search=False)
+    write, raw, example_raw = _begin(detector, example)
     values, tensors = _features(detector, write, raw, example_raw)
     for index, (value, tensor) in enumerate(zip(values, tensors, strict=True)):
         write.output(value, f"stage{index}", np.float32, ["N", *map(int, tensor.shape[1:])])
@@ -72,10 +70,10 @@ def export_stream(detector: StreamDetector, rows: NDArray[np.float32]) -> bytes:
     return write.content()
 
 
-def _begin(detector: Detector, example: NDArray[Any], integer_search: bool) -> tuple[GraphWriter, str, Tensor]:
+def _begin(detector: Detector, example: NDArray[Any], search: Search = "blocks") -> tuple[GraphWriter, str, Tensor]:
     """A graph with the raw input alone, the input's name, and the example as a tensor."""
     detector.eval()
-    write, form = GraphWriter(integer_search=integer_search), detector.form
+    write, form = GraphWriter(search=search), detector.form
     sizes: list[str | int] = [form.free[axis] if axis < len(form.free) else size for axis, size in enumerate(example.shape)]
     return write, write.input(form.input, example.dtype, sizes), torch.from_numpy(example.copy())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ from anomaly.errors import ExportError
 OPSET = 18
 IR_VERSION = 10
 
+Search = Literal["blocks", "whole", "integers"]
 Value = str | NDArray[Any] | torch.Tensor | float | int | Sequence[int]
 
 
@@ -32,9 +33,13 @@ class GraphWriter:
     ['Mul', 'ReduceMax', 'Identity']
     """
 
-    def __init__(self, *, integer_search: bool = False) -> None:
-        """With `integer_search` memory banks are searched in int8 arithmetic (`export.integer_search`)."""
-        self.integer_search = integer_search
+    def __init__(self, *, search: Search = "blocks") -> None:
+        """`search`: how memory banks are searched.
+
+        "blocks" suits the caches of a processor, "whole" a GPU (`export.whole_search`), "integers" is int8 arithmetic
+        (`export.integer_search`).
+        """
+        self.search = search
         self.shared: dict[tuple[str, str], str] = {}  # values that several parts need: (what, of which value) -> name
         self.shapes: dict[str, tuple[int, ...]] = {}  # shape of a value for one record, less the batch, where the next part needs it
         self._inputs: list[onnx.ValueInfoProto] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -123,8 +124,8 @@ def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted, mon
     plain = Session(export_onnx(detector, pair), "cpu")
     parity = check_parity(detector, lambda raw: plain.run(raw)[:2], [*examples.noise, *examples.real], 0.01)
     assert parity.decisions_that_differ == 0
-    graph = export_onnx(detector, pair, integer_search=True)
-    assert export_onnx(detector, pair, integer_search=True) == graph
+    graph = export_onnx(detector, pair, search="integers")
+    assert export_onnx(detector, pair, search="integers") == graph
     small = Session(graph, "cpu")
     for bank in (b for b in detector.scorer.banks if isinstance(b, PatchBank)):
         exact = bank.distance
@@ -135,6 +136,22 @@ def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted, mon
         # a query on the edge between two whole numbers may fall either way
         np.testing.assert_allclose(small.run(raw).score, expected, atol=5e-3)
     assert any(abs(small.run(raw).score - plain.run(raw).score).max() > 0 for raw in examples.real)
+
+
+@pytest.mark.parametrize("most", [16_384, 64])
+def test_the_search_for_gpus_is_the_search_for_processors(camera: Fitted, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Also in several products, with patches that do not fill the last one."""
+    monkeypatch.setattr("anomaly.export.whole_search.MOST", most)
+    detector = camera.steps.detector()
+    examples = camera.steps.line.examples(read_bundle(camera.bundle).manifest.input, 12, np.random.default_rng(5))
+    pair = np.concatenate([examples.noise[0][:1], examples.noise[0][:1]])
+    graph = export_onnx(detector, pair, search="whole")
+    assert "ReduceMin" not in {node.op_type for node in onnx.load_from_string(graph).graph.node}
+    session = Session(graph, "cpu")
+    parity = check_parity(detector, lambda raw: session.run(raw)[:2], [*examples.noise, *examples.real], 0.01)
+    assert parity.decisions_that_differ == 0
+    for raw in (np.concatenate(examples.real[:3]), examples.real[0][:0]):  # a batch, and none at all
+        assert len(session.run(raw).score) == len(raw)
 
 
 def test_a_graph_that_decides_otherwise_is_refused(sensor: Fitted) -> None:

@@ -74,7 +74,7 @@ def make_variants(
         report[made.name if verdict.accepted else made.refused_as] = found
         return verdict.accepted
 
-    judged(_half(model, held_out), told["fp16"])
+    judged(_half(pictures, detector, held_out), told["fp16"])
     making, judging = part(told["whole"], 0.0, 0.7), part(told["whole"], 0.7, 1.0)
     if not judged(_integer_convolutions(spec, pictures, detector, borrowed, making), judging):
         judged(_integer_search(pictures, detector, held_out), told["search"])
@@ -101,9 +101,9 @@ class VariantCandidate:
     convolutions: str | None = None
 
 
-def _half(model: bytes, held_out: NDArray[np.float64]) -> VariantCandidate | None:
-    """The graph with convolutions in float16; None when it has none."""
-    half = fp16_extractor(model)
+def _half(pictures: PictureFolder, detector: Detector, held_out: NDArray[np.float64]) -> VariantCandidate | None:
+    """The graph with convolutions in float16, and memory banks searched as suits a GPU; None when it has no convolutions."""
+    half = fp16_extractor(export_onnx(detector, _example(pictures), search="whole"))
     return None if half is None else VariantCandidate("fp16", "fp16", half, held_out, SHIFT_UNCALIBRATED)
 
 
@@ -111,9 +111,14 @@ def _integer_search(pictures: PictureFolder, detector: Detector, held_out: NDArr
     """The graph with the search of its memory banks in int8 and convolutions in float32; None when there is nothing to search."""
     if not any(isinstance(module, PatchBank) for module in detector.scorer.modules()):
         return None
-    raw = pictures.read_all(pictures.readable[:1])[0][None]
-    graph = export_onnx(detector, np.concatenate([raw, raw]), integer_search=True)
+    graph = export_onnx(detector, _example(pictures), search="integers")
     return VariantCandidate("int8", "int8", graph, held_out, SHIFT_UNCALIBRATED, "float")
+
+
+def _example(pictures: PictureFolder) -> NDArray[Any]:
+    """A raw batch of two, for the export."""
+    raw = pictures.read_all(pictures.readable[:1])[0][None]
+    return np.concatenate([raw, raw])
 
 
 def _integer_convolutions(
@@ -140,7 +145,7 @@ def _integer_convolutions(
     held_out = fitted.held_out.double().numpy()
     calibrator = fit_calibrator(held_out, float(pictures.survey.parts))
     again = Detector(detector.form, detector.preprocess, detector.extractor, fitted.scorer, calibrator).eval()
-    graph = export_onnx(again, example, features=quantised, integer_search=True)
+    graph = export_onnx(again, example, features=quantised, search="integers")
     return VariantCandidate("int8", "int8_convolutions", graph, held_out, SHIFT, "int8")
 
 
