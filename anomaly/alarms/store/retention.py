@@ -21,12 +21,14 @@ DELIVERED_DAYS = 30  # that a sink has an event
 UNDELIVERED_DAYS = 366  # what no sink took in a year
 EVENT_DAYS = 5 * 366
 LIMIT_BYTES = 4 << 30
-SLICE, THIN_SLICE = 5000, 20_000  # rows at a time: some 20 ms
+SLICE, THIN_SLICE = 5000, 10_000  # rows at a time: some 20 ms
 KEPT_LAST = 100_000  # scores that stay as long as there are older events to remove
 EVERY_S = 1.0
 FREE_PAGES, FREE_SHARE, PAGES = 2000, 0.1, 500  # more than both are given back, so many pages at a time
 DAY_S = 86400
 _NEWEST = 1 << 62
+_OUTBOX = "DELETE FROM outbox WHERE (seq, sink) IN (SELECT seq, sink FROM outbox WHERE seq < ? {} LIMIT ?)"
+_SETTLED = _OUTBOX.format("AND state NOT IN ('waiting', 'dead')")  # what no sink is to be sent any more
 _TABLES = ("scores", "shadow", "rejected", "events")
 
 
@@ -118,13 +120,12 @@ class Retention(Connection):
 
     def _removals(self) -> list[Callable[[], bool]]:
         age = self._older_than
-        outbox = "DELETE FROM outbox WHERE (seq, sink) IN (SELECT seq, sink FROM outbox WHERE seq < ? {} LIMIT ?)"
         return [
             lambda: self._remove("scores", age("scores", MINUTE_DAYS)),
             lambda: self._remove("shadow", age("shadow", SHADOW_DAYS)),
             lambda: self._remove("rejected", age("rejected", REJECTED_DAYS)),
-            lambda: self._delete(outbox.format("AND state = 'delivered'"), age("events", DELIVERED_DAYS)),
-            lambda: self._delete(outbox.format(""), age("events", UNDELIVERED_DAYS)),
+            lambda: self._delete(_SETTLED, age("events", DELIVERED_DAYS)),
+            lambda: self._delete(_OUTBOX.format(""), age("events", UNDELIVERED_DAYS)),
             lambda: self._remove_events(age("events", EVENT_DAYS)),
         ]
 
@@ -151,12 +152,11 @@ class Retention(Connection):
 
     def _shrink(self) -> bool:
         """Over the limit: the oldest go, first of what is missed least. Waiting events, open alarms and the audit stay."""
-        delivered = "DELETE FROM outbox WHERE (seq, sink) IN (SELECT seq, sink FROM outbox WHERE seq < ? AND state = 'delivered' LIMIT ?)"
         return (
             self._remove("shadow", _NEWEST)
             or self._remove("rejected", self._older_than("rejected", 1))
             or self._remove("scores", self._last_seq("scores") - KEPT_LAST)
-            or self._delete(delivered, _NEWEST)
+            or self._delete(_SETTLED, _NEWEST)
             or self._remove_events(_NEWEST)
             or self._remove("rejected", _NEWEST)
             or self._remove("scores", _NEWEST)

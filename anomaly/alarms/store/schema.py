@@ -12,9 +12,8 @@ from anomaly.names import one_line
 
 SCHEMA_VERSION = 3
 PROCESS = "process"  # the condition whose alarm is that of the scores
-_SCORED = (
-    "(seq INTEGER PRIMARY KEY, line INTEGER NOT NULL, record TEXT NOT NULL, time REAL, score REAL, p_value REAL, bundle INTEGER NOT NULL)"
-)
+_SCORED = """(seq INTEGER PRIMARY KEY AUTOINCREMENT, line INTEGER NOT NULL, record TEXT NOT NULL, time REAL, score REAL, p_value REAL,
+  bundle INTEGER NOT NULL)"""
 # Rows of scores, shadow, rejected and events lie in the order in which they came: the old end is what is thinned and removed.
 _TABLES = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

@@ -1,0 +1,1 @@
+"""The life of alarms, their delivery and their store."""
