@@ -6,7 +6,7 @@ import json
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -80,6 +80,19 @@ def _sinks(alerts: Path | None) -> list[Route]:
 
 
 @contextmanager
+def _delivering(board: Board, store: Path, routes: Sequence[Route]) -> Iterator[Callable[[], None]]:
+    """Events and heartbeats are delivered while the block runs. Yields what is called when there are new events."""
+    from anomaly.alarms.delivery import delivering
+    from anomaly.alarms.health.heartbeat import beating
+
+    every_s = {route.name: route.routing.heartbeat_s for route in routes if route.routing.heartbeat_s is not None}
+    with delivering(store, routes) as delivery:
+        board.sinks = delivery.health
+        with beating(board, store, every_s, delivery.wake):
+            yield delivery.wake
+
+
+@contextmanager
 def _service(board: Board, listen: Address | None, form: LogFormat, level: LogLevel, name: str) -> Iterator[None]:
     """The log goes on from here, and while the block runs others can watch by HTTP, where that is asked for.
 
@@ -136,7 +149,6 @@ def monitor(
     log_level: Level = LogLevel.info,
 ) -> None:
     """Watch a source, open and close alarms, and deliver them. Runs until stopped."""
-    from anomaly.alarms.delivery import delivering
     from anomaly.alarms.health.board import Board
     from anomaly.alarms.health.systemd import watched
     from anomaly.edge.monitor import open_monitor
@@ -149,11 +161,10 @@ def monitor(
         log.info("%s", detector.session.line())
         board.add([name])
         sinks = _sinks(alerts)
-        with delivering(store, sinks) as delivery:
-            board.sinks = delivery.health
+        with _delivering(board, store, sinks) as wake:
             stop = _stop_by_signal()
             names = [sink.name for sink in sinks]
-            loop = open_monitor(detector, source, store, names, delivery.wake, release, name, silent_after_s, board.lines[name])
+            loop = open_monitor(detector, source, store, names, wake, release, name, silent_after_s, board.lines[name])
             log.info("watching %s; self-test passed; store %s; sinks: %s", source, store, ", ".join(names) or "none")
             try:
                 with watched(board.stuck):
@@ -174,7 +185,6 @@ def box(
     log_level: Level = LogLevel.info,
 ) -> None:
     """Watch many lines in one process, with one store: a core each, taken in turn. Runs until stopped."""
-    from anomaly.alarms.delivery import delivering
     from anomaly.alarms.health.board import Board
     from anomaly.alarms.health.systemd import watched
     from anomaly.edge.box import Box, read_box
@@ -188,8 +198,7 @@ def box(
         sinks = _sinks(asked.alerts)
         names = [sink.name for sink in sinks]
         shared: dict[str, Loaded] = {}  # lines that follow a release each have their own: they swap between their own records
-        with delivering(store, sinks) as delivery:
-            board.sinks = delivery.health
+        with _delivering(board, store, sinks) as wake:
             stop = _stop_by_signal()
             monitors = []
             for number, line in enumerate(asked.line):
@@ -200,9 +209,7 @@ def box(
                     if release is None:
                         shared[line.bundle] = detector
                 shown = board.lines[line.name]
-                monitors.append(
-                    open_monitor(detector, line.source, store, names, delivery.wake, release, line.name, line.silent_after_s, shown)
-                )
+                monitors.append(open_monitor(detector, line.source, store, names, wake, release, line.name, line.silent_after_s, shown))
             lines = Box(monitors, asked.workers)
             log.info("%d lines on %d workers; store %s", len(monitors), lines.workers, store)
             try:

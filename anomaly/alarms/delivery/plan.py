@@ -58,10 +58,12 @@ def make_plan(rows: Sequence[Waiting], routing: Routing, now: float, sent: Seque
             wanted.append(fact)
         else:
             plan.leave_out.setdefault("filtered", []).append(row)
+    beats = [fact for fact in wanted if fact.kind == "line.heartbeat"]  # neither quiet hours nor a full minute may look like death
+    wanted = [fact for fact in wanted if fact.kind != "line.heartbeat"]
     messages = _after_quiet(wanted, routing, now, held, plan)
     ready = [each for each in messages if each.due_at <= now]
     plan.again_at = min([plan.again_at, *(each.due_at for each in messages if each.due_at > now)])
-    plan.send = _within_rate(ready, routing, now, sent, plan)
+    plan.send = [*_all(beats, now, plan), *_within_rate(ready, routing, now, sent, plan)]
     return plan
 
 

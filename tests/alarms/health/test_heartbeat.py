@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from anomaly.alarms.delivery.plan import make_plan
+from anomaly.alarms.events import make_event
 from anomaly.alarms.health.board import Board
 from anomaly.alarms.health.heartbeat import Heartbeats, beating
 from anomaly.alarms.health.line import LineHealth
+from anomaly.alarms.routing import Routing
 from anomaly.alarms.store import Store
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.session import open_session
@@ -99,6 +102,18 @@ def test_a_heartbeat_says_how_the_line_stands(plant: Plant) -> None:
     assert told["/anomaly/press"]["data"]["status"] == "trouble"
     assert told["/anomaly/press"]["data"]["missing"] == ["source: camera away"]
     assert (told["/anomaly/pump"]["data"]["status"], told["/anomaly/pump"]["data"]["next_within_s"]) == ("ok", 60.0)
+
+
+@pytest.mark.parametrize(
+    "keys", [{"quiet": "00:00-23:59", "zone": "UTC"}, {"max_per_minute": 1}, {"min_priority": "critical"}, {"kinds": ["alarm.*"]}]
+)
+def test_no_filter_of_a_sink_makes_a_line_look_dead(plant: Plant, keys: dict) -> None:
+    opened = [make_event("opened", "press", f"a{i}", 1000.0 + i, {"class": "process", "priority": "low"}) for i in range(5)]
+    plant.store.add_events(opened, ["switch"])
+    plant.after(0, "press", "pump")
+    routing = Routing(name="switch", heartbeat_s=60.0, **keys)
+    sent = make_plan(plant.store.waiting("switch", plant.clock.now, whole=True), routing, plant.clock.now, [plant.clock.now - 1]).send
+    assert [message.facts[0].line for message in sent if message.facts[0].kind == "line.heartbeat"] == ["press", "pump"]
 
 
 def test_a_monitor_beats_while_it_runs(tmp_path: Path) -> None:
