@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.alarms.events import Event, iso
+from anomaly.alarms.events import AlarmKind, Event, iso
+from anomaly.names import masked, one_line
 
 MOST_SENSORS = 3  # named as the cause of an alarm
 
@@ -35,34 +36,125 @@ def explain_contribution(contribution: NDArray[np.float32], sensors: Sequence[st
 
 
 def describe_event(event: Event) -> str:
-    """One line on an event, for a log or a terminal."""
-    data, when = event.data, iso(event.time)
-    if event.kind == "rejected":
-        return f"{when}  set aside  {_first_line(data['reason'])}"
-    if event.kind in ("swapped", "refused", "rolled_back"):
-        verb = {"swapped": "bundle now", "refused": "bundle refused", "rolled_back": "bundle taken back"}[event.kind]
-        return f"{when}  {verb}  {data['bundle_hash'][:12]}  {_first_line(data['reason'])}".rstrip()
-    verb = "ALARM     " if event.kind == "opened" else "alarm over"
-    if data["class"] == "data quality":
-        return f"{when}  {verb}  data quality: {data['reason']}"
-    return f"{when}  {verb}  {data['record']}  p {data['p_value']:.2g}  {_cause(data)}".rstrip()
+    """One line on an event, for a log or a terminal.
+
+    What, about what, how sure, where, why, by whom: as much of it as the event tells.
+    """
+    data, kind = event.data, event.kind
+    parts = [iso(event.time), _VERBS[kind][0]]
+    if kind in ("swapped", "refused", "rolled_back"):
+        parts.append(str(data.get("bundle_hash", ""))[:12])
+    elif kind == "heartbeat":
+        parts.append(str(data.get("status", "")))
+    elif _is_alarm(kind):
+        parts += [_about(data), *_measures(kind, data)]
+    return "  ".join(one_line(masked(part)) for part in [*parts, *_reasons(data)] if part).rstrip()
 
 
-def describe_message(body: dict[str, Any]) -> tuple[str, str]:
-    """(title, text) of a CloudEvents body, for e-mail, chat and pagers."""
-    data = body["data"]
-    line = body["source"].removeprefix("/anomaly/")
-    verb = {"anomaly.alarm.opened": "alarm", "anomaly.alarm.closed": "alarm over"}.get(body["type"], body["type"])
-    lines = [f"Line {line}, since {data.get('began', body['time'])}.", f"Record: {data.get('record', '')}"]
+def describe_message(body: dict[str, Any], link: str = "") -> tuple[str, str]:
+    """(title, text) of a CloudEvents body, for e-mail, chat and pagers. `link`: the page that shows more, if there is one."""
+    data, kind = body.get("data") or {}, str(body["type"]).rpartition(".")[2]
+    line = str(body["source"]).removeprefix("/anomaly/")
+    verb = _VERBS.get(kind, ("", kind.replace("_", " ")))[1]
+    priority = f"{data['priority']}-priority " if kind == "opened" and data.get("priority") else ""
+    title = f"{'TEST, ' if data.get('test') else ''}{line}: {priority}{verb}"
+    since = data.get("began", body.get("time", ""))
+    parts = [*_reasons(data), f"{_about(data, words=True)}Line {line}, since {_when(since)}{_lasted(data)}."]
     if "p_value" in data:
-        lines.append(f"As unusual as 1 normal record in {1 / max(data['p_value'], 1e-12):,.0f} (p = {data['p_value']:.2g}).")
+        begin = "At its worst as unusual" if kind == "closed" else "As unusual"
+        parts.append(f"{begin} as 1 normal record in {1 / max(data['p_value'], 1e-12):,.0f} (p = {data['p_value']:.2g}).")
     if data.get("top"):
-        lines.append("Most involved: " + ", ".join(f"{t['sensor']} ({t['share']:.0%})" for t in data["top"]))
+        parts.append("Most involved: " + ", ".join(f"{t['sensor']} ({t['share']:.0%})" for t in data["top"]))
     if data.get("where"):
-        lines.append(f"Where: {data['where']['x']:.0%} from the left, {data['where']['y']:.0%} from the top.")
+        parts.append(f"Where: {data['where']['x']:.0%} from the left, {data['where']['y']:.0%} from the top.")
     if data.get("cause"):
-        lines.append(f"Cause: {data['cause']}")
-    return f"{line}: {verb}", "\n".join(lines)
+        parts.append(f"Cause: {data['cause']}")
+    if data.get("record"):
+        parts.append(f"{'Record that ended it' if kind == 'closed' else 'Record'}: {data['record']}")
+    if data.get("bundle"):
+        parts.append(f"Bundle: {data['bundle']}")
+    parts += _listed(data)
+    if link:
+        parts.append(link)
+    return one_line(masked(title)), "\n".join(one_line(masked(part)) for part in parts)
+
+
+# Of each kind of event: how a log says it, and how a message to people says it.
+_VERBS: dict[str, tuple[str, str]] = {
+    "opened": ("ALARM     ", "alarm"),
+    "closed": ("alarm over", "alarm over"),
+    "reminded": ("STILL ON  ", "alarm is still on"),
+    "escalated": ("ESCALATED ", "alarm has become more serious"),
+    "acknowledged": ("acknowledged", "alarm acknowledged"),
+    "shelved": ("shelved", "alarm shelved"),
+    "unshelved": ("unshelved", "alarm no longer shelved"),
+    "out_of_service": ("out of service", "alarm out of service"),
+    "in_service": ("in service", "alarm in service again"),
+    "suppressed": ("suppressed by design", "alarms suppressed by design"),
+    "unsuppressed": ("no longer suppressed", "alarms no longer suppressed"),
+    "flood": ("FLOOD     ", "flood of alarms"),
+    "rejected": ("set aside", "record set aside"),
+    "swapped": ("bundle now", "another bundle in use"),
+    "refused": ("bundle refused", "bundle refused"),
+    "rolled_back": ("bundle taken back", "bundle taken back"),
+    "heartbeat": ("alive", "alive"),
+    "drifted": ("drift", "drift"),
+    "summary": ("summary", "summary of alarms"),
+}
+
+
+def _is_alarm(kind: str) -> bool:
+    return kind in get_args(AlarmKind)
+
+
+def _about(data: dict[str, Any], words: bool = False) -> str:
+    """Class and condition, where they say more than that it is an alarm of the process; with `words` as the begin of a sentence."""
+    class_, condition = str(data.get("class", "")), str(data.get("condition", ""))
+    sensor = str(data.get("sensor", ""))
+    if condition and sensor and sensor not in condition:
+        condition = f"{condition} {sensor}"
+    if words:
+        name = {"process": "Process alarm", "delivery": "Delivery alarm"}.get(class_, class_.capitalize())
+        own = f" ({condition})" if condition and condition != class_ else ""
+        return f"{name}{own}. " if class_ else ""
+    if class_ in ("", "process"):
+        return str(data.get("record", ""))
+    return f"{class_}:"
+
+
+def _measures(kind: str, data: dict[str, Any]) -> list[str]:
+    found = []
+    if "p_value" in data:
+        found.append(f"{'worst p' if kind == 'closed' else 'p'} {data['p_value']:.2g}")
+    return [*found, _cause(data), _lasted(data).removeprefix(", ")]
+
+
+def _reasons(data: dict[str, Any]) -> list[str]:
+    """The reason, and who did it and why, where that is told."""
+    found = [str(data["reason"])] if data.get("reason") else []
+    if data.get("who"):
+        found.append(f"by {data['who']}" + (f": {data['why']}" if data.get("why") else ""))
+    if data.get("until"):
+        found.append(f"until {_when(data['until'])}")
+    return found
+
+
+def _listed(data: dict[str, Any]) -> list[str]:
+    """What a summary or a flood sums up, the most urgent first."""
+    entries: list[dict[str, Any]] = next((data[key] for key in ("list", "alarms") if isinstance(data.get(key), list)), [])
+    found = []
+    for entry in entries:
+        on = {True: "still on", False: "over"}.get(entry.get("open", ""), "")
+        about = ": ".join(str(entry[key]) for key in ("class", "condition", "reason") if entry.get(key))
+        words = [
+            str(entry.get("line", "")),
+            about,
+            str(entry.get("priority", "")),
+            f"since {_when(entry['began'])}" if "began" in entry else "",
+            on,
+        ]
+        found.append("- " + ", ".join(word for word in words if word))
+    return found
 
 
 def _cause(data: dict[str, Any]) -> str:
@@ -74,5 +166,29 @@ def _cause(data: dict[str, Any]) -> str:
     return str(data.get("cause", ""))
 
 
-def _first_line(reason: str) -> str:
-    return reason.splitlines()[0]
+def _lasted(data: dict[str, Any]) -> str:
+    return f", lasted {_duration(float(data['lasted_s']))}" if "lasted_s" in data else ""
+
+
+def _duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> _duration(12.3), _duration(200), _duration(7500), _duration(100_800)
+    ('12 s', '3 min', '2 h 5 min', '1 d 4 h')
+    """
+    whole = round(seconds)
+    for big, big_s, small, small_s in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60)):
+        if whole >= big_s:
+            rest = whole % big_s // small_s
+            return f"{whole // big_s} {big}" + (f" {rest} {small}" if rest else "")
+    return f"{whole} s" if whole < 120 else f"{whole // 60} min"
+
+
+def _when(time: object) -> str:
+    """An RFC 3339 time in UTC as people read it.
+
+    >>> _when("2026-01-01T00:00:00Z")
+    '2026-01-01 00:00:00 UTC'
+    """
+    text = str(time)
+    return text.replace("T", " ").removesuffix("Z") + " UTC" if text.endswith("Z") else text

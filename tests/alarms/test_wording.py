@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anomaly.alarms.events import Event, EventKind, make_event
 from anomaly.alarms.wording import describe_event, describe_message, explain_contribution, explain_map
+from anomaly.names import one_line
 
 
 def alarm(kind: EventKind, **data: object) -> Event:
@@ -20,17 +25,84 @@ def test_an_event_on_one_line() -> None:
     where = explain_map(np.array([[0, 0, 0, 1]], np.float32))
     assert describe_event(alarm("opened", **where)).endswith("r:7  p 0.001  at 88% across, 50% down")
     assert describe_event(alarm("opened", cause="at 3.2 kHz")).endswith("p 0.001  at 3.2 kHz")
-    assert describe_event(alarm("closed")).endswith("alarm over  r:7  p 0.001")
+    assert describe_event(alarm("closed", lasted_s=200.0)).endswith("alarm over  r:7  worst p 0.001  3 min")
     silent = make_event("opened", "l", "a", 0.0, {"class": "data quality", "reason": "no record for 60 s"})
     assert describe_event(silent).endswith("ALARM       data quality: no record for 60 s")
     refused = make_event("refused", "l", "f" * 64, 0.0, {"bundle_hash": "f" * 64, "reason": "damaged\nmore"})
-    assert describe_event(refused).endswith("bundle refused  ffffffffffff  damaged")
+    assert describe_event(refused).endswith(r"bundle refused  ffffffffffff  damaged\x0amore")
+
+
+def message(event: Event, link: str = "") -> tuple[str, str]:
+    return describe_message(json.loads(event.to_json()), link)
 
 
 def test_a_message_for_people() -> None:
-    body = json.loads(alarm("opened", **explain_map(np.array([[0, 1]], np.float32))).to_json())
-    title, text = describe_message(body)
-    assert title == "l: alarm"
-    assert "1 normal record in 1,000 (p = 0.001)" in text
-    assert "Where: 75% from the left, 50% from the top." in text
-    assert describe_message(json.loads(alarm("closed").to_json()))[0] == "l: alarm over"
+    event = alarm("opened", **explain_map(np.array([[0, 1]], np.float32)), priority="high", bundle="part-3")
+    title, text = message(event, "https://box:8080/")
+    assert title == "l: high-priority alarm"
+    assert text.splitlines() == [
+        "Process alarm. Line l, since 1970-01-01 00:00:00 UTC.",
+        "As unusual as 1 normal record in 1,000 (p = 0.001).",
+        "Where: 75% from the left, 50% from the top.",
+        "Record: r:7",
+        "Bundle: part-3",
+        "https://box:8080/",
+    ]
+    assert message(alarm("closed"))[0] == "l: alarm over"
+
+
+def test_a_data_quality_alarm_tells_its_reason_and_no_empty_record() -> None:
+    """Version 0.8.0: "press-3: alarm / Record:"."""
+    data = {"class": "data quality", "condition": "silent", "reason": "no record for 60 s", "began": "2026-01-01T00:00:00Z"}
+    title, text = message(make_event("opened", "press-3", "a", 0.0, data))
+    assert title == "press-3: alarm"
+    assert text == "no record for 60 s\nData quality (silent). Line press-3, since 2026-01-01 00:00:00 UTC."
+
+
+def test_a_closed_alarm_says_that_its_p_is_the_worst_and_how_long_it_lasted() -> None:
+    """Version 0.8.0: the worst p stood beside the last record's score, as if they belonged together."""
+    _, text = message(alarm("closed", score=0.2, lasted_s=100_800.0))
+    assert "lasted 1 d 4 h." in text
+    assert "At its worst as unusual as 1 normal record in 1,000" in text
+    assert "Record that ended it: r:7" in text
+    assert "0.2" not in text
+
+
+@pytest.mark.parametrize("kind", get_args(get_args(EventKind)[0]) + get_args(get_args(EventKind)[1]))
+def test_every_kind_of_event_has_words(kind: EventKind) -> None:
+    data = {
+        "class": "process",
+        "reason": "why it is",
+        "who": "kim",
+        "why": "seen",
+        "until": "2026-01-01T00:00:00Z",
+        "bundle_hash": "f" * 64,
+    }
+    event = make_event(kind, "press-3", "a", 0.0, data)
+    title, text = message(event)
+    assert title.startswith("press-3: ")
+    assert kind == "heartbeat" or kind not in title or " " in title
+    for words in (text, describe_event(event)):
+        assert "why it is" in words
+        assert "by kim: seen" in words
+        assert "until 2026-01-01 00:00:00 UTC" in words
+    bare = make_event(kind, "press-3", "a", 0.0, {})  # of an older or newer version: no key is needed
+    assert message(bare)[0] == title
+    assert describe_event(bare)
+
+
+@given(st.text(), st.text(), st.text())
+def test_text_from_outside_stays_on_its_line(line: str, reason: str, record: str) -> None:
+    event = make_event("opened", line, "a", 0.0, {"class": "data quality", "reason": reason or "x", "record": record or "r"})
+    title, text = message(event)
+    assert one_line(title) == title
+    assert len(text.split("\n")) == 3
+    assert all(one_line(each) == each for each in [*text.split("\n"), describe_event(event)])
+
+
+def test_a_forged_line_and_a_password_do_not_get_out() -> None:
+    reason = "cut\n12:00 alarm over: everything is fine \x1b[32m rtsp://admin:S3cretPass@10.0.0.7/1"
+    for words in ("\n".join(message(alarm("opened", reason=reason))), describe_event(alarm("opened", reason=reason))):
+        assert "S3cretPass" not in words
+        assert "\n12:00" not in words
+        assert "\x1b" not in words
