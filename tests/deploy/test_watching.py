@@ -70,6 +70,13 @@ def test_every_metric_of_rules_and_dashboard_exists(tmp_path: Path) -> None:
     assert len(used("\n".join(EXPRESSIONS))) > 10
 
 
+def test_every_metric_is_documented(tmp_path: Path) -> None:
+    table = re.search(r"\| metric \|.*?\n\n", (DEPLOY.parent / "docs" / "reference" / "cli.md").read_text(), re.DOTALL)
+    assert table is not None
+    told = set(re.findall(r"`(anomaly_\w+)`", table[0]))
+    assert told == {name for name in given(tmp_path) if name.startswith("anomaly_")}
+
+
 def test_the_dashboards_queries_are_promql(tmp_path: Path) -> None:
     lines = [f"  - {{record: 'q:{i}', expr: {json.dumps(expr)}}}" for i, expr in enumerate(EXPRESSIONS)]
     (tmp_path / "q.yml").write_text("groups:\n- name: dashboard\n  rules:\n" + "\n".join(lines) + "\n")
