@@ -17,14 +17,24 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from anomaly.alarms.sinks.alertmanager import AlertmanagerSettings
 from anomaly.alarms.sinks.apprise_sink import AppriseSettings
 from anomaly.alarms.sinks.base import Route, Sink
+from anomaly.alarms.sinks.bus.mqtt import MqttSettings
+from anomaly.alarms.sinks.bus.opcua import OpcUaSettings
+from anomaly.alarms.sinks.bus.sparkplug import SparkplugSettings
 from anomaly.alarms.sinks.json_lines import JsonLinesSettings
+from anomaly.alarms.sinks.prefect_event import PrefectSettings
+from anomaly.alarms.sinks.syslog import SyslogSettings
 from anomaly.alarms.sinks.webhook import WebhookSettings
 from anomaly.errors import SpecError
 from anomaly.toml_file import read_toml
 
-Settings = Annotated[WebhookSettings | JsonLinesSettings | AppriseSettings, Field(discriminator="kind")]
+Settings = Annotated[
+    WebhookSettings | JsonLinesSettings | AppriseSettings | MqttSettings | SparkplugSettings | OpcUaSettings
+    | AlertmanagerSettings | SyslogSettings | PrefectSettings,
+    Field(discriminator="kind"),
+]  # fmt: skip
 _SETTINGS: TypeAdapter[list[Settings]] = TypeAdapter(list[Settings])
 
 

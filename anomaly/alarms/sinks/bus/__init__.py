@@ -1,0 +1,1 @@
+"""Sinks on the plant's own buses: MQTT, Sparkplug B, OPC UA."""
