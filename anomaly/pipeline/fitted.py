@@ -21,8 +21,9 @@ class Fitted:
 
     `method` names the scorer, `tensors` are what it has learnt. `held_out` (N,) are the normals' scores in record order, each by a scorer
     that has not seen the record; `effective` says how many of them are independent. `reference` becomes the bundle's reference.parquet.
+    It has the held-out `score` of each record and, where records follow each other, the `place` of each.
     `report` goes into its manifest. It has at least `normals` (how many records), `held_out_by` (in words), `injected_auroc` (synthetic
-    faults against normals) and `extractor` (its description).
+    faults against normals) and `extractor` (its description); `block`, how many records in a row are worth one independent score.
     """
 
     method: str

@@ -319,6 +319,7 @@ class Steps:
             "held_out_by": self.fitted.report["held_out_by"],
             "scores": len(calibrator.scores),
             "independent_scores": round(float(calibrator.effective), 3),
+            **{key: self.fitted.report[key] for key in ("block",) if key in self.fitted.report},
             "tail": {"law": "generalised Pareto", "start": start, "scale": scale, "shape": shape, "used_below_p": smallest},
             "threshold_is_extrapolated": self.threshold().p_value < smallest,
         }
@@ -332,7 +333,8 @@ def copy_file(source: Path, target: Path) -> None:
 
 def _parquet(frame: pd.DataFrame) -> bytes:
     buffer = BytesIO()
-    frame.to_parquet(buffer, index=False)
+    exact = {"score": np.float64, "place": np.int64}  # the rest only describes
+    frame.astype({column: exact.get(str(column), np.float32) for column in frame}).to_parquet(buffer, index=False)
     return buffer.getvalue()
 
 

@@ -118,6 +118,7 @@ class CameraLine:
             "normals": len(held_out),
             "pictures": self.notes(),
             "parts": self.pictures.survey.parts,
+            "block": -(-len(held_out) // self.pictures.survey.parts),
             "held_out_by": "leave one picture out" if self.pictures.survey.parts == len(held_out) else "leave one part out",
             "suspects_left_out": leave_out,
             "suspects": suspects,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -76,6 +77,16 @@ def held_out_scores(
         scores[held], shares[held] = score.numpy(), share.numpy()
         rankings.append(Ranking(scores[held][injected], bad.double().numpy()[:, None]))
     return HeldOut(scores, shares, joined(rankings))
+
+
+def describe_normals(names: Sequence[str], normals: Normals, held_out: HeldOut) -> pd.DataFrame:
+    """What drift is later told by: of each window its place in the record, score, each sensor's part in it, and each sensor's last reading.
+
+    Readings are less their channel's offset, as in the windows.
+    """
+    shares = pd.DataFrame(held_out.shares, columns=[f"share:{name}" for name in names])
+    levels = pd.DataFrame(normals.windows[:, -1].astype(np.float64), columns=[f"level:{name}" for name in names])
+    return pd.concat([pd.DataFrame({"score": held_out.scores, "place": normals.places.astype(np.float64)}), shares, levels], axis=1)
 
 
 def name_suspects(

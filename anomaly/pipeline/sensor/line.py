@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
 from anomaly.calibration.budget import DAY_S
 from anomaly.calibration.conformal import Calibrator
-from anomaly.calibration.dependence import extremal_index
+from anomaly.calibration.dependence import extremal_index, independent_block
 from anomaly.data.records import fingerprint
 from anomaly.data.tables.dialect.find import to_store
 from anomaly.data.tables.files import find_tables, label_of, table_schema, window_of
@@ -29,7 +28,7 @@ from anomaly.features.training.pretrain_sensors import pretrain_sensors, steps_i
 from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.line import Examples, Exported, Graphs
-from anomaly.pipeline.sensor.held_out import fit_scorer, held_out_scores, name_suspects
+from anomaly.pipeline.sensor.held_out import describe_normals, fit_scorer, held_out_scores, name_suspects
 from anomaly.pipeline.sensor.lending import LentWindows
 from anomaly.pipeline.sensor.record import calibration_scores
 from anomaly.pipeline.sensor.stream import make_stream
@@ -120,12 +119,12 @@ class SensorLine:
             held_out = held_out_scores(self.spec, normals, network, features, kept)
         final = fit_scorer(self.spec, normals, network, features, np.flatnonzero(kept))
         tensors = {**final.state_dict(), "input.center": normals.preprocess.center, "input.scale": normals.preprocess.scale}
-        names = [f"share:{name}" for name in readings.names]
-        reference = pd.concat([pd.DataFrame({"score": held_out.scores}), pd.DataFrame(held_out.shares, columns=names)], axis=1)
+        reference = describe_normals(readings.names, normals, held_out)
         calibration = calibration_scores(readings, self.record_paths, network, held_out, about, progress)
         report = {
             "normals": len(normals.windows),
             "held_out_by": calibration.source,
+            "block": independent_block(held_out.scores, normals.places, self.spec.input.window),
             "extremal_index": extremal_index(calibration.scores, self.spec.input.window),
             "scorer": method,
             "scorers_tried": tried,
