@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -25,15 +25,26 @@ MOST_KEPT = 1000  # open alarms and conditions remembered
 MOST_CAUSES = 50  # of rejections told apart
 _PRIORITIES = ("low", "medium", "high", "critical")
 _MAY_BE_HELD = ("opened", "closed", "reminded", "escalated")
+_HELD_OTHERWISE = ("shelved", "out_of_service", "suppressed")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sifted:
-    """Events to `send` to the sinks, events only to `keep` in the store, and `notes` for the log on alarms that are a nuisance."""
+    """All events of a turn in order, ids of those that no sink gets (`quiet`), and `notes` for the log on alarms that are a nuisance."""
 
-    send: list[Event] = field(default_factory=list)
-    keep: list[Event] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    quiet: set[str] = field(default_factory=set)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def sent(self) -> list[Event]:
+        """The events that sinks get."""
+        return [event for event in self.events if event.id not in self.quiet]
+
+    def hold(self, event: Event) -> None:
+        """Record an event, and send it to no sink."""
+        self.events.append(event)
+        self.quiet.add(event.id)
 
 
 @dataclass
@@ -79,12 +90,19 @@ class FloodControl:
         """Whether a flood is on."""
         return self._state.began is not None
 
-    def sift(self, events: Sequence[Event], now: float) -> Sifted:
-        """Take in the events of one turn, in order; `now` in seconds since 1970. Call it without events, too: a flood ends by the clock."""
+    def sift(self, events: Sequence[Event], now: float, quiet: Collection[str] = ()) -> Sifted:
+        """Take in the events of one turn, in order; `now` in seconds since 1970. Call it without events, too: a flood ends by the clock.
+
+        `quiet`: ids of events that are held back for another reason (shelved, say). They count for nothing here.
+        """
         sifted = Sifted()
         for event in events:
             self._end_if_over(event.time, sifted)
-            self._take(event, sifted)
+            if event.id in quiet:
+                sifted.hold(event)
+                self._forget(event)
+            else:
+                self._take(event, sifted)
         self._end_if_over(now, sifted)
         self._tell_again(now, sifted)
         self._note_stale(now, sifted)
@@ -98,10 +116,18 @@ class FloodControl:
         elif event.kind in _MAY_BE_HELD:
             self._goes_on(event, sifted)
         else:
-            sifted.send.append(event)
+            self._forget(event)
+            sifted.events.append(event)
+
+    def _forget(self, event: Event) -> None:
+        """An alarm that is over, or that people or the machine's mode hold back, is no longer this flood's to send."""
+        if event.kind == "closed":
+            self._state.open.pop(event.alarm, None)
+        elif event.alarm in self._state.open and event.kind in _HELD_OTHERWISE:
+            self._state.open[event.alarm].held = None
 
     def _opened(self, event: Event, sifted: Sifted) -> None:
-        state, condition = self._state, condition_of(event.data)
+        state, condition = self._state, topic_of(event.data)
         state.recent = [*state.recent, event.time][-FLOOD_ABOVE - 1 :]
         _keep_newest(state.open)
         state.open[event.alarm] = _Open(condition, event.time)
@@ -110,29 +136,29 @@ class FloodControl:
         if begins:
             state.began, state.told, state.counts = event.time, event.time, {}
         if not self.on:
-            sifted.send.append(event)
+            sifted.events.append(event)
             return
         _keep_newest(state.counts)
         state.counts[condition] = state.counts.get(condition, 0) + 1
         if event.data.get("priority") == "critical":
-            sifted.send.append(event)
+            sifted.events.append(event)
         else:
             state.open[event.alarm].held = event.data
-            sifted.keep.append(event)
+            sifted.hold(event)
         if begins:
-            sifted.send.append(self._told("began", event.time))
+            sifted.events.append(self._told("began", event.time))
 
     def _goes_on(self, event: Event, sifted: Sifted) -> None:
         known = self._state.open.get(event.alarm)
         if event.kind == "closed":
             self._state.open.pop(event.alarm, None)
         if known is None or known.held is None:
-            sifted.send.append(event)
+            sifted.events.append(event)
         elif event.data.get("priority") == "critical" and event.kind != "closed":
             known.held = None
-            sifted.send.append(event)
+            sifted.events.append(event)
         else:
-            sifted.keep.append(event)
+            sifted.hold(event)
 
     def _chattering(self, event: Event, condition: str, sifted: Sifted) -> Event:
         """The opening with `chattering`, how often its condition opened in the last minute, where that is too often."""
@@ -156,17 +182,17 @@ class FloodControl:
         if state.began is None or _within(state.recent, time) >= FLOOD_OVER_BELOW:
             return
         time = max(time, state.began)
-        sifted.send.append(self._told("over", time))
+        sifted.events.append(self._told("over", time))
         for alarm, one in state.open.items():
             if one.held is not None:
-                sifted.send.append(make_event("reminded", self._line, alarm, time, one.held | {"held_by": "flood"}))
+                sifted.events.append(make_event("reminded", self._line, alarm, time, one.held | {"held_by": "flood"}))
                 one.held = None
         state.began, state.counts = None, {}
 
     def _tell_again(self, now: float, sifted: Sifted) -> None:
         if self.on and now - self._state.told >= TELL_AGAIN_S:
             self._state.told = now
-            sifted.send.append(self._told("goes on", now))
+            sifted.events.append(self._told("goes on", now))
 
     def _told(self, stage: str, time: float) -> Event:
         """The summary alarm: one id from the beginning to the end of a flood."""
@@ -204,10 +230,10 @@ class FloodControl:
                 )
 
 
-def condition_of(data: dict[str, Any]) -> str:
+def topic_of(data: dict[str, Any]) -> str:
     """What an alarm is about, in words of its event's data: the same for each occurrence.
 
-    >>> condition_of({"class": "data quality", "condition": "sensor", "sensor": "flow"})
+    >>> topic_of({"class": "data quality", "condition": "sensor", "sensor": "flow"})
     'data quality: sensor flow'
     """
     parts = [str(data[key]) for key in ("condition", "sensor") if data.get(key)]

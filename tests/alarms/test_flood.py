@@ -22,15 +22,15 @@ def opened(count: int, start: float = 0.0, every: float = 10.0) -> list[Event]:
 
 def test_ten_alarms_in_ten_minutes_are_no_flood() -> None:
     sifted = FloodControl("press").sift(opened(FLOOD_ABOVE), 100.0)
-    assert len(sifted.send) == FLOOD_ABOVE
-    assert not sifted.keep
+    assert len(sifted.sent) == FLOOD_ABOVE
+    assert not sifted.quiet
 
 
 def test_a_flood_is_one_summary_and_the_rest_is_recorded() -> None:
     sifted = FloodControl("press").sift(opened(200), 2000.0)
-    assert [event.kind for event in sifted.send] == ["opened"] * FLOOD_ABOVE + ["flood"]
-    assert [event.alarm for event in sifted.keep] == [f"alarm {i}" for i in range(FLOOD_ABOVE, 200)]
-    summary = sifted.send[-1].data
+    assert [event.kind for event in sifted.sent] == ["opened"] * FLOOD_ABOVE + ["flood"]
+    assert [event.alarm for event in sifted.events if event.id in sifted.quiet] == [f"alarm {i}" for i in range(FLOOD_ABOVE, 200)]
+    summary = sifted.sent[-1].data
     assert summary["flood"] == "began"
     assert [one["alarm"] for one in summary["alarms"]] == [f"alarm {i}" for i in range(FLOOD_ABOVE + 1)]
 
@@ -41,29 +41,29 @@ def test_when_it_is_over_what_is_still_open_is_sent() -> None:
     flood.sift([alarm("closed", i, 310.0) for i in range(28)], 310.0)
     assert flood.on
     over = flood.sift([], 2000.0)
-    assert [event.kind for event in over.send] == ["flood", "reminded", "reminded"]
-    assert over.send[0].data["flood"] == "over"
-    assert over.send[0].data["count"] == 20
-    assert "2 of them still open" in over.send[0].data["reason"]
-    assert [event.alarm for event in over.send[1:]] == ["alarm 28", "alarm 29"]
+    assert [event.kind for event in over.sent] == ["flood", "reminded", "reminded"]
+    assert over.sent[0].data["flood"] == "over"
+    assert over.sent[0].data["count"] == 20
+    assert "2 of them still open" in over.sent[0].data["reason"]
+    assert [event.alarm for event in over.sent[1:]] == ["alarm 28", "alarm 29"]
     assert not flood.on
-    assert [e.kind for e in flood.sift([alarm("closed", 29, 2100.0)], 2100.0).send] == ["closed"]
+    assert [e.kind for e in flood.sift([alarm("closed", 29, 2100.0)], 2100.0).sent] == ["closed"]
 
 
 def test_a_closing_is_sent_where_its_opening_was() -> None:
     flood = FloodControl("press")
     flood.sift(opened(30), 300.0)
     sifted = flood.sift([alarm("closed", 0, 301.0), alarm("closed", 20, 302.0)], 302.0)
-    assert [event.alarm for event in sifted.send] == ["alarm 0"]
-    assert [event.alarm for event in sifted.keep] == ["alarm 20"]
+    assert [event.alarm for event in sifted.sent] == ["alarm 0"]
+    assert [event.alarm for event in sifted.events if event.id in sifted.quiet] == ["alarm 20"]
 
 
 def test_critical_alarms_pass_and_one_that_becomes_critical_too() -> None:
     flood = FloodControl("press")
     flood.sift(opened(30), 300.0)
     sifted = flood.sift([alarm("opened", 99, 301.0, priority="critical"), alarm("escalated", 20, 302.0, priority="critical")], 302.0)
-    assert [event.alarm for event in sifted.send] == ["alarm 99", "alarm 20"]
-    assert [e.kind for e in flood.sift([alarm("closed", 20, 303.0)], 303.0).send] == ["closed"]
+    assert [event.alarm for event in sifted.sent] == ["alarm 99", "alarm 20"]
+    assert [e.kind for e in flood.sift([alarm("closed", 20, 303.0)], 303.0).sent] == ["closed"]
 
 
 def test_a_flood_that_goes_on_is_told_again_each_hour() -> None:
@@ -71,7 +71,7 @@ def test_a_flood_that_goes_on_is_told_again_each_hour() -> None:
     for i in range(12 * 60 * 3):
         time = i * 20.0
         sifted = flood.sift([alarm("opened", i, time), alarm("closed", i, time + 1)], time + 1)
-        told += [event.data["flood"] for event in sifted.send if event.kind == "flood"]
+        told += [event.data["flood"] for event in sifted.sent if event.kind == "flood"]
     assert told == ["began"] + ["goes on"] * 11
 
 
@@ -81,14 +81,26 @@ def test_a_restart_goes_on_in_the_flood() -> None:
     again = FloodControl("press", flood.kept)
     assert again.on
     assert json.loads(again.kept) == json.loads(flood.kept)
-    assert again.sift([], 2000.0) == flood.sift([], 2000.0)
+    assert again.sift([], 2000.0).events == flood.sift([], 2000.0).events
 
 
 def test_a_clock_set_back_does_not_keep_a_flood_on() -> None:
     flood = FloodControl("press")
     flood.sift(opened(30, start=7200.0), 7500.0)
     sifted = flood.sift([], 3900.0)
-    assert sifted.send[0].data["flood"] == "over"
+    assert sifted.sent[0].data["flood"] == "over"
+
+
+def test_what_is_held_back_otherwise_does_not_count_and_is_not_sent_when_the_flood_is_over() -> None:
+    flood, many = FloodControl("press"), opened(200)
+    sifted = flood.sift(many, 2000.0, {event.id for event in many})
+    assert not flood.on
+    assert sifted.sent == []
+    assert len(sifted.events) == 200
+    flood = FloodControl("press")
+    flood.sift(opened(30), 300.0)
+    flood.sift([alarm("shelved", i, 310.0) for i in range(10, 29)], 310.0)
+    assert [event.alarm for event in flood.sift([], 2000.0).sent if event.kind == "reminded"] == ["alarm 29"]
 
 
 def test_chattering_is_told_once_and_marked_in_the_event() -> None:
@@ -96,7 +108,7 @@ def test_chattering_is_told_once_and_marked_in_the_event() -> None:
     for i in range(6):
         sifted = flood.sift([alarm("opened", 0, i * 10.0), alarm("closed", 0, i * 10.0 + 5)], i * 10.0 + 5)
         notes += sifted.notes
-        marks += [event.data.get("chattering") for event in sifted.send if event.kind == "opened"]
+        marks += [event.data.get("chattering") for event in sifted.sent if event.kind == "opened"]
     assert marks == [None, None, 3, 4, 5, 6]
     assert len(notes) == 1
     assert "data quality: sensor s0: chatters" in notes[0]
@@ -122,8 +134,8 @@ def test_nothing_is_lost_and_every_open_alarm_is_sent_in_the_end(steps: list[tup
     def sift(events: list[Event]) -> None:
         nonlocal flood
         found = flood.sift(events, time)
-        seen.extend(event.id for event in [*found.send, *found.keep])
-        for event in found.send:
+        seen.extend(event.id for event in found.events)
+        for event in found.sent:
             sent[event.alarm] = event.kind != "closed"
         flood = FloodControl("press", flood.kept)
 
