@@ -119,7 +119,7 @@ def _about(data: dict[str, Any], words: bool = False) -> str:
         return f"{name}{own}. " if class_ else ""
     if class_ in ("", "process"):
         return str(data.get("record", ""))
-    return f"{class_}:"
+    return class_
 
 
 def _measures(kind: str, data: dict[str, Any]) -> list[str]:

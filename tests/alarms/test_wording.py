@@ -27,7 +27,7 @@ def test_an_event_on_one_line() -> None:
     assert describe_event(alarm("opened", cause="at 3.2 kHz")).endswith("p 0.001  at 3.2 kHz")
     assert describe_event(alarm("closed", lasted_s=200.0)).endswith("alarm over  r:7  worst p 0.001  lasted 3 min")
     silent = make_event("opened", "l", "a", 0.0, {"class": "data quality", "reason": "no record for 60 s"})
-    assert describe_event(silent).endswith("ALARM       data quality: no record for 60 s")
+    assert describe_event(silent).endswith("ALARM       data quality  no record for 60 s")
     refused = make_event("refused", "l", "f" * 64, 0.0, {"bundle_hash": "f" * 64, "reason": "damaged\nmore"})
     assert describe_event(refused).endswith(r"bundle refused  ffffffffffff  damaged\x0amore")
 
