@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from anomaly.alarms.store.rescue import read_rescued, write_rescued
 from anomaly.alarms.store.schema import prepare
 from anomaly.errors import StoreError
 
@@ -115,13 +116,15 @@ class Connection:
     def refresh(self) -> str:
         """Words when the file was deleted, replaced or damaged since it was opened, "" when all is well. Cheap: to be called often.
 
-        The store is open again then. What was left of a damaged file lies beside it, and a new store was begun; a store that
-        somebody put in its place is used as it is. Raises StoreError when no store can be opened there.
+        The store is open again then. What was left of a damaged file lies beside it, and a new store was begun, with what could still be
+        read of undelivered events, alarms and the audit log. A store that somebody put in its place is used as it is. Raises StoreError
+        when no store can be opened there.
         """
         lost = self._lost()
         if not lost:
             return ""
         with self._turn:
+            rescued = read_rescued(self._db)
             kept = self._put_aside() if self._look()[:2] == self._identity[:2] else ""
             self._db.close()  # SQLite leaves the files of another store alone: it sees that its own has moved
             self._damage, self._short = "", 0
@@ -130,6 +133,8 @@ class Connection:
             except StoreError:
                 kept = self._put_aside()
                 self._open()
+            with self._transaction("not taken over from the store before") as db:
+                write_rescued(db, rescued)
         return f"{self.path}: {lost}; the store goes on with what is known of the lines" + (f"; what was left is in {kept}" if kept else "")
 
     def _look(self) -> tuple[int, int, int]:

@@ -111,21 +111,23 @@ class Outbox(Connection):
     def settle(self, items: Sequence[Waiting], state: str) -> None:
         """These wait no longer: `delivered`, or a word for why they are not sent at all (`filtered`, `superseded`).
 
-        A power cut may take that back: then they are sent again.
+        A power cut may take that back: then they are sent again. An event is found by its id: a store begun anew gives numbers again.
         """
         with self._transaction("delivery state not stored", full=False) as db:
             db.executemany(
-                "UPDATE outbox SET state = ?, attempts = attempts + ?, next_at = 0, error = '' WHERE seq = ? AND sink = ?",
-                ((state, state == "delivered", item.seq, item.sink) for item in items),
+                "UPDATE outbox SET state = ?, attempts = attempts + ?, next_at = 0, error = '' "
+                "WHERE seq = (SELECT seq FROM events WHERE id = ?) AND sink = ?",
+                ((state, state == "delivered", item.id, item.sink) for item in items),
             )
 
     def failed(self, items: Sequence[Waiting], error: str, next_at: float | None) -> None:
         """A try failed: the next one at `next_at`, or None to keep them as dead letters."""
         with self._transaction("delivery state not stored", full=next_at is None) as db:
             db.executemany(
-                "UPDATE outbox SET state = ?, attempts = attempts + 1, next_at = ?, error = ? WHERE seq = ? AND sink = ?",
+                "UPDATE outbox SET state = ?, attempts = attempts + 1, next_at = ?, error = ? "
+                "WHERE seq = (SELECT seq FROM events WHERE id = ?) AND sink = ?",
                 (
-                    ("dead" if next_at is None else "waiting", next_at or 0.0, one_line(masked(error))[:ERROR], item.seq, item.sink)
+                    ("dead" if next_at is None else "waiting", next_at or 0.0, one_line(masked(error))[:ERROR], item.id, item.sink)
                     for item in items
                 ),
             )
