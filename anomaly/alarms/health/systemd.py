@@ -8,6 +8,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+PATIENCE_S = 1.0  # a manager that does not read must not keep a service from ending
+
 
 def notify(*states: str, environment: Mapping[str, str] = os.environ) -> bool:
     """Send states such as `READY=1`. False when nobody listens; never raises, since a service works without it too."""
@@ -18,6 +20,7 @@ def notify(*states: str, environment: Mapping[str, str] = os.environ) -> bool:
         address = "\0" + address[1:]
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.settimeout(PATIENCE_S)
             channel.sendto("\n".join(states).encode(), address)
     except OSError:
         return False

@@ -57,6 +57,13 @@ def test_an_error_in_the_block_says_stopping_too(manager: Manager) -> None:
     assert [manager.hear(), manager.hear()] == ["READY=1", "STOPPING=1"]
 
 
+def test_a_manager_that_does_not_listen_holds_up_no_end(manager: Manager) -> None:
+    while notify("WATCHDOG=1", environment=manager.environment):  # until its queue is full
+        pass
+    with watched(list, manager.environment | {"WATCHDOG_USEC": "60000"}):
+        pass
+
+
 def test_without_systemd_nothing_happens(tmp_path: Path) -> None:
     assert not notify("READY=1", environment={})
     assert not notify("READY=1", environment={"NOTIFY_SOCKET": str(tmp_path / "nobody")})
