@@ -65,3 +65,17 @@ class SinkError(AnomalyError):
         super().__init__(message)
         self.permanent = permanent
         self.retry_after_s = retry_after_s
+
+
+def in_words(error: BaseException) -> str:
+    """What an error says, as one line without passwords. One that is not of ours is led by its type: its words alone may tell nothing.
+
+    >>> in_words(KeyError("a")), in_words(DataError("a.csv: gone"))
+    ("KeyError: 'a'", 'a.csv: gone')
+    """
+    try:
+        lines = str(error).splitlines()
+    except Exception:  # of a library, whose error cannot even say what it is
+        lines = []
+    named = isinstance(error, AnomalyError) and lines
+    return one_line(masked(": ".join([*([] if named else [type(error).__name__]), *lines[:1]])))[:500]

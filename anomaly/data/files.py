@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 PICTURES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
@@ -24,9 +24,14 @@ def is_data_name(name: str) -> bool:
     return not name.startswith((".", "~$")) and name.lower() not in _LEFTOVERS
 
 
-def walk_files(folder: Path, suffixes: Collection[str] | None = None) -> Iterator[Path]:
-    """Data files of a folder and its subfolders, in no order. `suffixes` are in lower case; None takes all files."""
-    for root, folders, names in os.walk(folder):
+def walk_files(
+    folder: Path, suffixes: Collection[str] | None = None, failed: Callable[[OSError], object] | None = None
+) -> Iterator[Path]:
+    """Data files of a folder and its subfolders, in no order. `suffixes` are in lower case; None takes all files.
+
+    `failed` is called for a folder that cannot be read.
+    """
+    for root, folders, names in os.walk(folder, onerror=failed):
         folders[:] = [name for name in folders if is_data_name(name)]
         for name in names:
             path = Path(root) / name

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_STRAY = 100  # rows in a row with a wrong stamp that are forgiven
+BACK_ROWS, BACK_LOOKS = 10, 3  # so many late rows in a row, in order among themselves: the clock that stamps them was set back
 
 
 class Taken(NamedTuple):
@@ -69,3 +70,32 @@ class RowOrder:
             else:
                 kept[row] = False
         return Taken(kept, stray, rewind)
+
+
+class LateRows:
+    """Tells a clock that was set back from rows that came late, in a source that goes on for ever.
+
+    The sign of it is that for several looks at the source, and many rows, each row is later than the one before but none in order. From then
+    on the new time must be followed, or all rows would be set aside until it has caught up. In what is read in one go rows of the same
+    hour twice stay what they are for every other reader: late.
+    """
+
+    def __init__(self) -> None:
+        self._rows, self._looks, self._last = 0, 0, -np.inf
+
+    def take(self, times: NDArray[np.float64], taken: Taken) -> None:
+        """Take in the rows (n,) of one look, and which of them were kept."""
+        if taken.kept.all():
+            self._rows = self._looks = 0
+            return
+        for moment, kept in zip(times.tolist(), (taken.kept | taken.stray).tolist(), strict=True):
+            if kept or moment <= self._last:
+                self._rows = self._looks = 0
+            self._rows += not kept
+            self._last = moment
+        self._looks += self._rows > 0
+
+    @property
+    def enough(self) -> bool:
+        """Whether by now it is a clock set back."""
+        return self._rows >= BACK_ROWS and self._looks >= BACK_LOOKS

@@ -21,11 +21,14 @@ Stamp = tuple[int, int]  # size in bytes, time of change in nanoseconds
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """A file's size and time of change, None when it is gone."""
+    """A file's size and time of change, None when it is gone. Of a link that leads nowhere, those of the link itself."""
     try:
         stat = path.stat()
     except OSError:
-        return None
+        try:
+            stat = path.lstat()
+        except OSError:
+            return None
     return stat.st_size, stat.st_mtime_ns
 
 
@@ -82,7 +85,7 @@ class Arrivals:
         if now - watched.since < SETTLE_S or now < watched.not_before:
             return False
         if watched.tail is None:
-            watched.tail = zero_tail(path)
+            watched.tail = zero_tail(path) if path.is_file() else 0.0  # a pipe would never answer
         if watched.tail > self._own_tail:
             if now - watched.since < TAIL_S:
                 return False

@@ -6,12 +6,17 @@ resumes from. The monitor stores all three in one transaction.
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 from numpy.typing import NDArray
 
 from anomaly.data.records import Record, Rejected
+
+EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0  # the years 1 to 9999: a record of another time cannot be told of
 
 
 @dataclass
@@ -44,3 +49,20 @@ class Source(Protocol):
     def close(self) -> None:
         """Release files, connections and threads."""
         ...
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a plain file to read. Raises OSError for anything else, such as a folder, or a pipe that would never answer."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        check_plain(os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def check_plain(found: os.stat_result) -> None:
+    """Raise OSError unless what was found is a plain file."""
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(0, "a folder, not a file" if stat.S_ISDIR(found.st_mode) else "not a plain file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,14 +18,15 @@ from anomaly.data.tables.dialect.formats import could_be_time
 from anomaly.data.tables.dialect.load import Header, is_typed, read_header
 from anomaly.data.tables.dialect.times import read_times
 from anomaly.data.tables.hold import Holder
-from anomaly.data.tables.order import RowOrder
-from anomaly.edge.sources.base import Poll
+from anomaly.data.tables.order import LateRows, RowOrder
+from anomaly.edge.sources.base import EARLIEST, LATEST, Poll, check_plain, open_plain
 from anomaly.edge.sources.line_ends import encoded_as
 from anomaly.edge.sources.window_buffer import WindowBuffer
-from anomaly.errors import DataError
+from anomaly.errors import DataError, SourceError
 from anomaly.schema import Dialect, InputSchema, within_limits
 
 HEAD = 1 << 20  # bytes in which the header must lie
+LONGEST = 1 << 24  # bytes of a line: what is longer is no table
 
 
 class Row(NamedTuple):
@@ -38,12 +40,14 @@ class Row(NamedTuple):
 class CsvSource:
     """A row is read once its line is complete. A file that was replaced, or has shrunk, is read from its beginning.
 
+    While it is away, or has no header that fits, the poll says so as `trouble`; it is looked at again when it changes.
+
     Lines are read by the bundle's dialect, as `read_table` reads a whole file. Each record is the window that ends at a row. The position
     holds the byte to go on from, and the byte at which the oldest row of context begins.
     """
 
     def __init__(self, path: Path, schema: InputSchema, position: dict[str, Any]) -> None:
-        """Raises DataError when the file is not there, or its header lacks a sensor of the bundle."""
+        """Raises SourceError when the file or its header is not there yet, DataError when the header lacks a sensor of the bundle."""
         if is_typed(path):
             raise DataError(
                 f"{path}: an Excel or Parquet file does not grow; put such files into a folder and watch that: --source tables:FOLDER"
@@ -53,21 +57,28 @@ class CsvSource:
         self._channels = schema.sensors
         self._windows = WindowBuffer(schema)
         self._line_bytes = 256  # estimated length of a line: a quarter more than the mean of the last block
+        self._unfit: tuple[int, int, int] | None = None  # inode, size and time of change of the file that could not be begun
+        self._why, self._told = "", 0  # why not, and the inode of the one that was set aside for it
         self._begin(position)
 
     def close(self) -> None:
         """Nothing is held open."""
 
     def _begin(self, position: dict[str, Any]) -> None:
-        self._windows.clear()
-        self._holder = Holder(self._channels)
-        self._order = RowOrder(self._schema.max_gap_s or np.inf)
-        self._context: list[Row] = []
+        self._follow()
         self._offset, self._row = self._read_header()
-        self._inode = self._path.stat().st_ino
-        if position and position["inode"] == self._inode and position["offset"] <= self._path.stat().st_size:
+        found = self._stat()
+        self._inode = found.st_ino
+        if position and position["inode"] == self._inode and position["offset"] <= found.st_size:
             self._offset, self._row = int(position["start"]), int(position["start_row"])
             self._take(Poll(), 1 << 30, until=int(position["offset"]))  # context: rows scored before the restart
+
+    def _follow(self) -> None:
+        """The rows to come are not connected with those before."""
+        self._windows.clear()
+        self._holder = Holder(self._channels)
+        self._order, self._late = RowOrder(self._schema.max_gap_s or np.inf), LateRows()
+        self._context: list[Row] = []
 
     def _read_header(self) -> tuple[int, int]:
         """(byte, line) after the header. Raises DataError for a header that does not fit the bundle."""
@@ -75,19 +86,19 @@ class CsvSource:
         if self._schema.time and not asked.time:
             asked = asked.model_copy(update={"time": (self._schema.time,)})
         try:
-            with self._path.open("rb") as stream:
+            with open_plain(self._path) as stream:
                 raw = stream.read(HEAD)
         except OSError as error:
-            raise DataError(f"{self._path}: cannot be read ({error.strerror}); create it or correct --source") from error
+            raise SourceError(f"{self._path}: cannot be read ({error.strerror}); create it or correct --source") from error
         if not raw.strip():
-            raise DataError(f"{self._path}: no complete header line yet; write the column names first")
+            raise SourceError(f"{self._path}: no complete header line yet; write the column names first")
         # A bundle that was fitted to Parquet or Excel tells nothing of CSV: that is found in the file as it stands, at every start anew.
         self._dialect = asked if asked.complete else find_dialect([self._path], asked) if _has_rows(raw) else _of_header(raw, asked)
         self._encoded = encoded_as(self._dialect.encoding or "utf-8", raw)
         ends = self._encoded.line_ends(raw)
         lines = (self._dialect.skip_rows or 0) + 1 + (self._dialect.units_rows or 0)
         if len(ends) < lines:
-            raise DataError(f"{self._path}: no complete header line yet; write the column names first")
+            raise SourceError(f"{self._path}: no complete header line yet; write the column names first")
         self._header = read_header(self._encoded.decode(raw[: ends[lines - 1]], str(self._path)), self._dialect, str(self._path))
         self._check(self._header)
         return int(ends[lines - 1]), lines
@@ -103,40 +114,67 @@ class CsvSource:
         mode = self._schema.mode_column
         self._mode = mode if mode in names else None
 
+    def _stat(self) -> os.stat_result:
+        """What there is at the path. Raises SourceError when that is no plain file."""
+        try:
+            found = self._path.stat()
+            check_plain(found)
+        except OSError as error:
+            raise SourceError(f"{self._path}: {error.strerror}") from error
+        return found
+
     def poll(self, limit: int) -> Poll:
         """Up to `limit` rows further."""
         found = Poll()
         try:
-            stat = self._path.stat()
-        except OSError as error:
-            found.trouble = f"{self._path}: {error.strerror}"
-            return found  # rotated away: wait for the next one
-        not_yet_known = not self._dialect.complete and stat.st_size > self._offset  # the first rows have come
-        if stat.st_ino != self._inode or stat.st_size < self._offset or not_yet_known:
-            try:
-                self._begin({})
-            except DataError as error:
-                found.rejected.append(Rejected(f"{self._path.name}@{stat.st_mtime_ns}", stat.st_mtime, str(error)))
-                self._inode, self._offset = stat.st_ino, stat.st_size
+            stat = self._stat()  # rotated away: wait for the next one
+            not_yet_known = not self._dialect.complete and stat.st_size > self._offset  # the first rows have come
+            if self._unfit or stat.st_ino != self._inode or stat.st_size < self._offset or not_yet_known:
+                self._begin_anew(stat, found)
+            if self._unfit:
+                found.trouble = self._why
                 return found
-        self._take(found, limit)
+            self._take(found, limit)
+        except (SourceError, OSError) as error:
+            found.trouble = str(error) if isinstance(error, SourceError) else f"{self._path}: cannot be read ({error.strerror})"
+            return found
         start, start_row = (self._context[0].byte, self._context[0].line) if self._context else (self._offset, self._row + 1)
         found.position = {"inode": self._inode, "offset": self._offset, "row": self._row, "start": start, "start_row": start_row - 1}
         return found
+
+    def _begin_anew(self, stat: os.stat_result, found: Poll) -> None:
+        """Read from the beginning. A file whose header does not fit is set aside once, and looked at again when it has changed."""
+        stamp = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        if self._unfit == stamp:
+            return
+        self._unfit = stamp
+        try:
+            self._begin({})
+            self._unfit, self._told = None, 0
+        except SourceError as error:
+            self._why = str(error)
+        except DataError as error:
+            self._why = str(error)
+            if self._told != stat.st_ino:
+                found.rejected.append(Rejected(f"{self._path.name}@{stat.st_mtime_ns}", stat.st_mtime, self._why))
+            self._told = stat.st_ino
 
     def _take(self, found: Poll, limit: int, until: int | None = None) -> None:
         """Read whole lines from the offset on, at most `limit` of them, or up to byte `until`."""
         size = (until - self._offset) if until is not None else limit * self._line_bytes
         size += -size % self._encoded.unit
-        with self._path.open("rb") as stream:
+        with open_plain(self._path) as stream:
             stream.seek(self._offset)
             raw = stream.read(size)
-            while len(raw) == size and not len(self._encoded.line_ends(raw)):  # a line longer than all of it
+            while len(raw) == size and size < LONGEST and not len(self._encoded.line_ends(raw)):  # a line longer than all of it
                 size *= 2
                 raw += stream.read(size - len(raw))
         ends = self._encoded.line_ends(raw)
         if len(ends):
             self._line_bytes = 1 + max(64, 5 * len(raw) // (4 * len(ends)))
+        elif len(raw) >= LONGEST:
+            self._skip(len(raw), found)
+            return
         found.waiting = len(ends) > limit or len(raw) == size
         ends = ends[:limit]
         if not len(ends):
@@ -144,6 +182,14 @@ class CsvSource:
         self._read(raw[: ends[-1]], np.concatenate([[0], ends[:-1]]).astype(np.int64) + self._offset, found)
         self._row += len(ends)
         self._offset += int(ends[-1])
+
+    def _skip(self, size: int, found: Poll) -> None:
+        """Go past bytes in which no line ends."""
+        record = f"{self._path.name}:{self._row + 1}"
+        reason = f"{record}: no line ends in {size:,} bytes from byte {self._offset:,} on; they are skipped"
+        found.rejected.append(Rejected(record, max(self._order.last, 0.0), reason))
+        self._offset += size
+        found.waiting = True
 
     def _read(self, raw: bytes, begins: NDArray[np.int64], found: Poll) -> None:
         """The records of whole lines, of which each begins at a byte (n,) of the file."""
@@ -160,12 +206,15 @@ class CsvSource:
         table = cut_cells(text, trimmed, good, width, dialect, shortened=bool((trimmed.ends != lines.ends).any()))
         columns = {name: table.column(i).combine_chunks() for i, name in enumerate(self._header.names) if name}
         times = read_times([columns[name] for name in dialect.time], dialect, self._schema.period_s, self._order.last)
-        for at in np.flatnonzero(np.isnan(times)):
+        readable = (times >= EARLIEST) & (times <= LATEST)
+        for at in np.flatnonzero(~readable):
             reasons[int(good[at])] = f"time {str(columns[dialect.time[0]][int(at)].as_py() or '')!r} cannot be read"
-        rows = self._in_order(np.flatnonzero(np.isfinite(times)), good, times, reasons, found)
+        rows = self._in_order(np.flatnonzero(readable), good, times, reasons, found)
         self._reject(reasons, lines.starts, lines.ends, text, found)
         if len(rows):
             self._extend(rows, good, begins, times, columns, found)
+        if self._late.enough:
+            self._follow()
 
     def _in_order(
         self, rows: NDArray[np.int64], good: NDArray[np.int64], times: NDArray[np.float64], reasons: dict[int, str], found: Poll
@@ -173,6 +222,7 @@ class CsvSource:
         """Those of the rows whose time is after the row before; the others get a reason."""
         before = self._order.last
         taken = self._order.take(times[rows])
+        self._late.take(times[rows], taken)
         if taken.rewind is not None:
             for row in [row for row in self._context if row.time > taken.rewind]:
                 reason = f"{self._path.name}:{row.line}: its time is far ahead of the rows after it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -11,11 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anomaly.data.files import PICTURES, walk_files
-from anomaly.data.pictures.reading import format_of, read_picture
+from anomaly.data.pictures.reading import Decoded, PictureFormat, format_of, read_picture
 from anomaly.data.records import Record, Rejected
 from anomaly.edge.sources.arrival import Arrivals, Stamp, stamp_of
-from anomaly.edge.sources.base import Poll
-from anomaly.errors import DataError, RecordError
+from anomaly.edge.sources.base import EARLIEST, LATEST, Poll, check_plain
+from anomaly.errors import RecordError, SourceError, in_words
 from anomaly.names import record_name
 from anomaly.parallel import cores
 from anomaly.schema import InputSchema
@@ -46,9 +47,9 @@ class PictureFolder:
     """
 
     def __init__(self, folder: Path, schema: InputSchema, known: Callable[[str], bool], clock: Callable[[], float] = time.time) -> None:
-        """Raises DataError when the folder is not there. `known(id)` tells records handled before a restart."""
-        if not folder.is_dir():
-            raise DataError(f"{folder}: no such folder to watch; create it or correct --source")
+        """Raises SourceError when the folder is not there. `known(id)` tells records handled before a restart."""
+        if not os.path.isdir(folder):
+            raise SourceError(f"{folder}: no such folder to watch; create it or correct --source")
         self._folder = folder
         self._format = format_of(schema)
         self._known = known
@@ -57,6 +58,7 @@ class PictureFolder:
         self._arrivals = Arrivals()
         self._ready: deque[Found] = deque()  # found by the last look at the folder and whole, oldest first
         self._ahead: deque[tuple[Found, Future[Any]]] = deque()  # of them, those being decoded
+        self._refused = ""  # which subfolder cannot be read
 
     def close(self) -> None:
         """Decode no further."""
@@ -66,11 +68,12 @@ class PictureFolder:
     def poll(self, limit: int) -> Poll:
         """Up to `limit` pictures, decoded."""
         found = Poll()
-        if not self._folder.is_dir():
+        if not os.path.isdir(self._folder):  # False also where the system does not let one look
             found.trouble = f"{record_name(self._folder)}: the folder is gone (a share that is not mounted?)"
             return found
         if not self._ready and not self._ahead:  # a look at a folder of thousands takes longer than scoring a picture
             self._look(found)
+        found.trouble = self._refused
         self._decode(limit)
         for one, picture in (self._ahead.popleft() for _ in range(min(limit, len(self._ahead)))):
             self._take(one, picture, found)
@@ -80,17 +83,17 @@ class PictureFolder:
 
     def _take(self, one: Found, picture: Future[Any], found: Poll) -> None:
         """A decoded picture becomes a record, or is left to be read again, or is set aside."""
-        error: RecordError | None = None
+        error: Exception | None = None
         try:
             pixels, note = picture.result()
-        except RecordError as failure:
+        except Exception as failure:  # RecordError, or what a decoder raises that nobody thought of: one picture never stops the others
             error = failure
         if self._arrivals.changed(one.path) or (error is not None and self._arrivals.failed(one.path, self._clock())):
             found.waiting = True
             return
         self._handled.add(one.record)
         if error is not None:
-            found.rejected.append(Rejected(one.record, one.when, str(error), one.path))
+            found.rejected.append(Rejected(one.record, one.when, str(error) if isinstance(error, RecordError) else f"{one.record}: {in_words(error)}", one.path))
             return
         found.records.append(Record(one.record, one.when, pixels))
         found.beyond = note or found.beyond
@@ -102,22 +105,35 @@ class PictureFolder:
             if self._known(one.record):
                 self._handled.add(one.record)
             else:
-                self._ahead.append((one, _decoders().submit(read_picture, one.path, self._format)))
+                self._ahead.append((one, _decoders().submit(_read, one.path, self._format)))
 
     def _look(self, found: Poll) -> None:
         """Look at the folder: what is new and whole is ready, what is not whole yet waits, and what is gone is forgotten."""
         stamps: dict[Path, Stamp] = {}
         names: dict[Path, Found] = {}
         present = set()
-        for path in walk_files(self._folder, PICTURES):
+        unread: list[OSError] = []
+        for path in walk_files(self._folder, PICTURES, unread.append):
             stamp = stamp_of(path)
             if stamp is None:
                 continue  # gone between listing and looking
-            one = Found(f"{record_name(path.relative_to(self._folder))}@{stamp[1] // 1_000_000}", path, stamp[1] / 1e9)
+            when = min(max(stamp[1] / 1e9, EARLIEST), LATEST)
+            one = Found(f"{record_name(path.relative_to(self._folder))}@{stamp[1] // 1_000_000}", path, when)
             present.add(one.record)
             if one.record not in self._handled:
                 stamps[path], names[path] = stamp, one
+        refused = [error for error in unread if not isinstance(error, FileNotFoundError)]  # one taken away meanwhile is no trouble
+        self._refused = f"{record_name(str(refused[0].filename))}: the folder cannot be read ({refused[0].strerror})" if refused else ""
         whole = self._arrivals.whole(stamps, self._clock())
         found.waiting = len(whole) < len(stamps)
         self._handled &= present
         self._ready.extend(sorted((names[path] for path in whole), key=lambda one: (one.when, one.record)))
+
+
+def _read(path: Path, form: PictureFormat) -> Decoded:
+    """`read_picture` of a plain file: a pipe would never answer. Raises RecordError."""
+    try:
+        check_plain(path.stat())
+    except OSError as error:
+        raise RecordError(f"{record_name(path)}: cannot be read ({error.strerror})") from error
+    return read_picture(path, form)

@@ -5,14 +5,17 @@ A row imports its source only when it is opened, so that a plant needs no more c
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anomaly.data.files import PICTURES, TABLES, walk_files
 from anomaly.edge.kinds import kind_of
 from anomaly.edge.sources.base import Source
-from anomaly.errors import DataError
+from anomaly.errors import SpecError
 from anomaly.schema import InputSchema
 
 
@@ -94,6 +97,8 @@ SCHEMES: dict[str, Scheme] = {
     "opc.tcp": Scheme("window", _opcua),
 }
 
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9.+-]+:")  # of two letters or more: one is a drive of Windows
+
 
 def open_source(uri: str, schema: InputSchema, known: Callable[[str], bool], position: dict[str, Any]) -> Source:
     """A source by URI. Pictures: `folder:PATH`, `rtsp://…`, `http(s)://…`, `camera:NUMBER`, `gst:PIPELINE`. Readings: `csv:PATH`,
@@ -102,17 +107,33 @@ def open_source(uri: str, schema: InputSchema, known: Callable[[str], bool], pos
 
     `known(id)` tells records handled before a restart; `position` is where the last poll that was stored ended, {} at first.
 
-    Raises DataError when the source does not fit the bundle, or a file is not there.
+    Raises SpecError when the source can never do for the bundle, DataError when what is there does not fit it, SourceError when nothing is
+    there yet.
     """
+    row, path = check_source(uri, schema)
+    try:
+        return row.open(Request(uri, path, schema, known, position))
+    except ValueError as error:  # a port that is no number, say
+        raise SpecError(f"--source {uri}: {error}") from error
+
+
+def check_source(uri: str, schema: InputSchema) -> tuple[Scheme, str]:
+    """How a source is opened, and its path, by its URI. Raises SpecError when it can never do for a detector that takes such an input."""
     kind = kind_of(schema.name)
     scheme, _, path = uri.partition(":")
-    if scheme not in SCHEMES and path.startswith("//"):
-        raise DataError(f"--source {uri}: no scheme {scheme!r} is known; known are {', '.join(SCHEMES)}, or a plain path")
+    if scheme not in SCHEMES and _SCHEME.match(uri) and not os.path.lexists(uri):
+        raise SpecError(f"--source {uri}: no scheme {scheme!r} is known; known are {', '.join(SCHEMES)}, or a plain path")
     if scheme not in SCHEMES:
         scheme, path = kind.scheme_of_path(Path(uri)), uri
     row = SCHEMES[scheme]
     if row.gives != schema.name:
-        raise DataError(f"--source {uri}: this bundle takes {kind.accepts}")
+        raise SpecError(f"--source {uri}: this bundle takes {kind.accepts}")
     if not path:
-        raise DataError(f"--source {uri}: nothing is named after the colon; write {scheme}:PATH or {scheme}://HOST")
-    return row.open(Request(uri, path, schema, known, position))
+        raise SpecError(f"--source {uri}: nothing is named after the colon; write {scheme}:PATH or {scheme}://HOST")
+    if scheme == "tables" and _holds_pictures_alone(Path(path)):
+        raise SpecError(f"--source {uri}: a folder of pictures, and this bundle takes {kind.accepts}")
+    return row, path
+
+
+def _holds_pictures_alone(folder: Path) -> bool:
+    return any(True for _ in walk_files(folder, PICTURES)) and not any(True for _ in walk_files(folder, TABLES))

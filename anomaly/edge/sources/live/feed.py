@@ -13,16 +13,17 @@ from typing import Any
 from anomaly.backoff import backoff_s
 from anomaly.data.records import Record, Rejected
 from anomaly.edge.sources.base import Poll
-from anomaly.errors import SourceError
+from anomaly.errors import in_words
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 0.5, 60.0
+FIRST_RECORDS_S = 2.0  # after connecting: what was waiting at the source may take so long to come
 
 
 class Feed(ABC):
     """A live source in a thread of its own.
 
     When the queue is full, the oldest record is discarded and counted: a late picture or reading is worth less than the next one.
-    While the source is away it is tried again, after 0.5 s at first and 60 s at most.
+    While the source is away it is tried again, after 0.5 s at first and 60 s at most. A thread that has ended all the same is started anew.
     """
 
     def __init__(self, name: str, queue: int, clock: Callable[[], float] = time.time) -> None:
@@ -37,7 +38,12 @@ class Feed(ABC):
         self._dropped = 0
         self._lock = threading.Lock()
         self._trouble = f"{name}: not connected yet"
-        self._thread = threading.Thread(target=self._serve, name=f"feed {name}", daemon=True)
+        self._connecting = True  # for the first time, or connected a moment ago
+        self._since = 0.0
+        self._start()
+
+    def _start(self) -> None:
+        self._thread = threading.Thread(target=self._serve, name=f"feed {self.name}", daemon=True)
         self._thread.start()
 
     @abstractmethod
@@ -47,6 +53,7 @@ class Feed(ABC):
     def connected(self) -> None:
         """The source is there."""
         self.connects += 1
+        self._since = time.monotonic()
         self._trouble = ""
 
     @property
@@ -65,7 +72,10 @@ class Feed(ABC):
             self._queue.append((item, self.mark))
 
     def poll(self, limit: int) -> Poll:
-        """What has come since, at most `limit` of it."""
+        """What has come since, at most `limit` of it. `waiting` also while it is not known yet whether something comes."""
+        if not self._thread.is_alive() and not self.stopping.is_set():
+            self._trouble = f"{self.name}: the thread that reads it had ended; it was started again"
+            self._start()
         found = Poll(trouble=self._trouble)
         with self._lock:
             found.dropped, self._dropped = self._dropped, 0
@@ -73,6 +83,8 @@ class Feed(ABC):
                 item, found.position = self._queue.popleft()
                 (found.rejected if isinstance(item, Rejected) else found.records).append(item)  # type: ignore[arg-type]
             found.waiting = bool(self._queue)
+        self._connecting = self._connecting and (not self.connects or time.monotonic() - self._since < FIRST_RECORDS_S)
+        found.waiting = found.waiting or self._connecting
         return found
 
     def close(self) -> None:
@@ -86,9 +98,8 @@ class Feed(ABC):
             before = self.connects
             try:
                 self.run()
-            except SourceError as error:
-                self._trouble = f"{self.name}: {error}"
-            except Exception as error:  # a client library's own: the source is tried again, and `trouble` gives the reason
-                self._trouble = f"{self.name}: {type(error).__name__}: {error}"
+            except Exception as error:  # SourceError, or a client library's own: the source is tried again, and `trouble` gives the reason
+                self._trouble = f"{self.name}: {in_words(error)}"
+                self._connecting = False
             failures = 0 if self.connects > before else failures + 1
             self.stopping.wait(backoff_s(failures, random.random(), FIRST_RETRY_S, LONGEST_RETRY_S))  # noqa: S311 - jitter

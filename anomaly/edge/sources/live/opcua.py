@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 from anomaly.edge.sources.live.row_feed import RowFeed
-from anomaly.errors import DataError, SourceError
+from anomaly.errors import DataError, SourceError, in_words
 from anomaly.schema import InputSchema
 
 PASSWORD = "ANOMALY_OPCUA_PASSWORD"  # noqa: S105 - the variable's name
@@ -85,6 +85,12 @@ class _Handler:
         self._feed, self._names = feed, names
 
     def datachange_notification(self, node: Any, value: Any, data: Any) -> None:
+        try:
+            self._take(node, value, data)
+        except Exception as error:  # asyncua would log it, and the reading be lost without a word
+            self._feed.reject(self._feed.clock(), f"{self._names.get(node, node)}: {in_words(error)}; the value: {value!r:.200}")
+
+    def _take(self, node: Any, value: Any, data: Any) -> None:
         found = data.monitored_item.Value
         stamp = found.SourceTimestamp or found.ServerTimestamp
         moment = self._feed.clock() if stamp is None else stamp.replace(tzinfo=UTC).timestamp()  # OPC UA knows no other zone
@@ -92,6 +98,6 @@ class _Handler:
         try:
             reading = float(value) if good and value is not None else float("nan")
         except (TypeError, ValueError):
-            self._feed.reject(moment, f"{self._names[node]}: {value!r} is not a number")
+            self._feed.reject(moment, f"{self._names[node]}: {value!r:.200} is not a number")
             return
         self._feed.reading(moment, {self._names[node]: reading})
