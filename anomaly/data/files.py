@@ -24,9 +24,7 @@ def is_data_name(name: str) -> bool:
     return not name.startswith((".", "~$")) and name.lower() not in _LEFTOVERS
 
 
-def walk_files(
-    folder: Path, suffixes: Collection[str] | None = None, failed: Callable[[OSError], object] | None = None
-) -> Iterator[Path]:
+def walk_files(folder: Path, suffixes: Collection[str] | None = None, failed: Callable[[OSError], object] | None = None) -> Iterator[Path]:
     """Data files of a folder and its subfolders, in no order. `suffixes` are in lower case; None takes all files.
 
     `failed` is called for a folder that cannot be read.

@@ -66,3 +66,11 @@ def check_plain(found: os.stat_result) -> None:
     """Raise OSError unless what was found is a plain file."""
     if not stat.S_ISREG(found.st_mode):
         raise OSError(0, "a folder, not a file" if stat.S_ISDIR(found.st_mode) else "not a plain file")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there: False also where the system does not let one look."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from anomaly.data.files import PICTURES, walk_files
 from anomaly.data.pictures.reading import Decoded, PictureFormat, format_of, read_picture
 from anomaly.data.records import Record, Rejected
 from anomaly.edge.sources.arrival import Arrivals, Stamp, stamp_of
-from anomaly.edge.sources.base import EARLIEST, LATEST, Poll, check_plain
+from anomaly.edge.sources.base import EARLIEST, LATEST, Poll, check_plain, is_folder
 from anomaly.errors import RecordError, SourceError, in_words
 from anomaly.names import record_name
 from anomaly.parallel import cores
@@ -48,7 +47,7 @@ class PictureFolder:
 
     def __init__(self, folder: Path, schema: InputSchema, known: Callable[[str], bool], clock: Callable[[], float] = time.time) -> None:
         """Raises SourceError when the folder is not there. `known(id)` tells records handled before a restart."""
-        if not os.path.isdir(folder):
+        if not is_folder(folder):
             raise SourceError(f"{folder}: no such folder to watch; create it or correct --source")
         self._folder = folder
         self._format = format_of(schema)
@@ -68,7 +67,7 @@ class PictureFolder:
     def poll(self, limit: int) -> Poll:
         """Up to `limit` pictures, decoded."""
         found = Poll()
-        if not os.path.isdir(self._folder):  # False also where the system does not let one look
+        if not is_folder(self._folder):
             found.trouble = f"{record_name(self._folder)}: the folder is gone (a share that is not mounted?)"
             return found
         if not self._ready and not self._ahead:  # a look at a folder of thousands takes longer than scoring a picture
@@ -93,7 +92,11 @@ class PictureFolder:
             return
         self._handled.add(one.record)
         if error is not None:
-            found.rejected.append(Rejected(one.record, one.when, str(error) if isinstance(error, RecordError) else f"{one.record}: {in_words(error)}", one.path))
+            found.rejected.append(
+                Rejected(
+                    one.record, one.when, str(error) if isinstance(error, RecordError) else f"{one.record}: {in_words(error)}", one.path
+                )
+            )
             return
         found.records.append(Record(one.record, one.when, pixels))
         found.beyond = note or found.beyond

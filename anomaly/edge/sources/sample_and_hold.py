@@ -48,7 +48,9 @@ class SampleAndHold:
             fresh = self._next - self._since <= self._ages_s
             if fresh.any():
                 rows.append((self._next, within_limits(np.where(fresh, self._values, np.nan), self._channels)))
-            self._next = max(self._next + self.period_s, np.nextafter(self._next, np.inf))  # a period may be less than a time can tell apart
+            self._next = max(
+                self._next + self.period_s, np.nextafter(self._next, np.inf)
+            )  # a period may be less than a time can tell apart
         for sensor, value in readings.items():
             index = self._at.get(sensor)
             if index is not None:

@@ -109,4 +109,3 @@ class SupervisedSource:
         if source is not None:
             with contextlib.suppress(Exception):  # it is given up anyway
                 source.close()
-

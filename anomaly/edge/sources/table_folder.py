@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from anomaly.data.records import Rejected
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.edge.sources.arrival import stamp_of
-from anomaly.edge.sources.base import EARLIEST, LATEST, Poll, check_plain
+from anomaly.edge.sources.base import EARLIEST, LATEST, Poll, check_plain, is_folder
 from anomaly.edge.sources.picture_folder import SETTLED_S
 from anomaly.edge.sources.window_buffer import WindowBuffer
 from anomaly.errors import DataError, SourceError, in_words
@@ -36,7 +35,7 @@ class TableFolder:
 
     def __init__(self, folder: Path, schema: InputSchema, position: dict[str, Any], clock: Callable[[], float] = time.time) -> None:
         """Raises SourceError when the folder is not there."""
-        if not os.path.isdir(folder):
+        if not is_folder(folder):
             raise SourceError(f"{folder}: no such folder of tables to watch; create it or correct --source")
         self._folder, self._clock = folder, clock
         self._schema = table_schema(schema)
@@ -58,7 +57,7 @@ class TableFolder:
     def poll(self, limit: int) -> Poll:
         """Up to `limit` rows further, never over the end of a file."""
         found = Poll()
-        if not os.path.isdir(self._folder):
+        if not is_folder(self._folder):
             found.trouble = f"{self._folder}: the folder is gone (a share that is not mounted?)"
             return found
         if self._table is None:
