@@ -75,9 +75,9 @@ class RowOrder:
 class LateRows:
     """Tells a clock that was set back from rows that came late, in a source that goes on for ever.
 
-    The sign of it is that for several looks at the source, and many rows, each row is later than the one before but none in order. From then
-    on the new time must be followed, or all rows would be set aside until it has caught up. In what is read in one go rows of the same
-    hour twice stay what they are for every other reader: late.
+    The sign of it is that for several looks at the source, and many rows, each row is later than the one before but none in order. From
+    then on the new time must be followed, or all rows would be set aside until it has caught up. In what is read in one go rows of the
+    same hour twice stay what they are for every other reader: late.
     """
 
     def __init__(self) -> None:
