@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anomaly.alarms.health.server import Address, read_address
+from anomaly.alarms.health.address import Address, read_address
 from anomaly.cli.terminal.console import out
 from anomaly.cli.terminal.log import LogFormat, LogLevel, start_log
 from anomaly.cli.terminal.options import FiguresPath, Provider, ProviderName, counts, positive

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from anomaly.alarms.health.address import Address
 from anomaly.alarms.health.board import Board
 from anomaly.alarms.health.metrics import Metrics
-from anomaly.alarms.health.server import Address, serving
+from anomaly.alarms.health.server import serving
 from anomaly.alarms.store import Store
 from tests.integration.servers import program
 
@@ -46,7 +47,7 @@ def used(text: str) -> set[str]:
 
 def test_prometheus_takes_its_files() -> None:
     promtool = program("promtool", "prometheus")
-    assert "13 rules found" in checked(promtool, "check", "rules", PROMETHEUS / "anomaly.rules.yml")
+    assert "14 rules found" in checked(promtool, "check", "rules", PROMETHEUS / "anomaly.rules.yml")
     checked(promtool, "check", "config", PROMETHEUS / "prometheus.yml")
 
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import httpx
 
+from anomaly.alarms.health.address import Address
 from anomaly.alarms.health.board import Board
-from anomaly.alarms.health.server import Address
 from anomaly.alarms.health.server import serving as answering
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import Bundle

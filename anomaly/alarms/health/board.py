@@ -47,7 +47,7 @@ class Board:
 
     def add(self, names: Iterable[str]) -> None:
         """Lines that are going to be opened."""
-        self.lines |= {name: LineHealth(name, self.clock) for name in names}
+        self.lines = self.lines | {name: LineHealth(name, self.clock) for name in names}  # a new one: another thread may be reading
 
     def stored(self) -> Stored:
         """What the store says, a few seconds old at most."""

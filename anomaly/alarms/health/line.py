@@ -54,7 +54,7 @@ class LineHealth:
 
     source, store: words for what is wrong with it at the moment, "" for nothing
     lag_s: how old the newest record was when it was handled, None before the first
-    drift: evidence of drift, None where it is not measured
+    drift: 1 while there is drift, else the evidence for it as a share of what is needed; None where it is not measured
     clock: seconds on a clock that is never set (monotonic)
     """
 

@@ -95,7 +95,8 @@ class Metrics(Collector):
         yield _gauge(
             "anomaly_last_turn_age_seconds", "Seconds since the loop last ended a turn.", {x.line: x.last_turn_age_s for x in lines}
         )
-        yield _gauge("anomaly_drift", "Evidence that normal data has changed (log10 of the martingale).", {x.line: x.drift for x in lines})
+        drift = "1 while the line's normal data has drifted; below, the evidence for it as a share of what is needed."
+        yield _gauge("anomaly_drift", drift, {x.line: x.drift for x in lines})
         info = InfoMetricFamily("anomaly_line", "Which bundle runs where.", labels=["line"])
         for line in lines:
             info.add_metric(

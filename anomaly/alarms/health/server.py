@@ -14,42 +14,15 @@ from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer, ThreadingMixIn
-from typing import Any, NamedTuple
+from typing import Any
 
+from anomaly.alarms.health.address import Address
 from anomaly.alarms.health.board import Board
 from anomaly.errors import SpecError
 
 TIMEOUT_S = 10.0  # for one that connects and then says nothing
 MOST_AT_A_TIME = 16
 PATHS = ("/healthz", "/readyz", "/metrics")
-
-
-class Address(NamedTuple):
-    """Where to listen. `host` is a name or a number, without the brackets of IPv6."""
-
-    host: str
-    port: int
-
-    @property
-    def own(self) -> bool:
-        """Whether only this machine itself can reach it."""
-        return self.host == "localhost" or self.host.startswith("127.") or self.host == "::1"
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def read_address(text: str) -> Address:
-    """HOST:PORT, or only :PORT or PORT for this machine's own address. Raises ValueError for anything else.
-
-    >>> [str(read_address(text)) for text in ("127.0.0.1:9464", "9464", ":9464", "[::1]:9464")]
-    ['127.0.0.1:9464', '127.0.0.1:9464', '127.0.0.1:9464', '[::1]:9464']
-    """
-    host, _, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if not (port.isdecimal() and port.isascii() and int(port) < 65536) or (":" in host and not bracketed):
-        raise ValueError(f"{text!r} is not HOST:PORT, such as 127.0.0.1:9464 or [::1]:9464")
-    return Address((host[1:-1] if bracketed else host) or "127.0.0.1", int(port))
 
 
 @contextmanager

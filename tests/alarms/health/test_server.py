@@ -11,8 +11,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from anomaly.alarms.health.address import Address, read_address
 from anomaly.alarms.health.board import Board, SinkHealth
-from anomaly.alarms.health.server import MOST_AT_A_TIME, Address, read_address, serving
+from anomaly.alarms.health.server import MOST_AT_A_TIME, serving
 from anomaly.alarms.store import Store
 from anomaly.errors import SpecError
 from tests.integration.servers import program
