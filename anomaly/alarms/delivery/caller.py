@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
-from anomaly.alarms.sinks.base import Route, Sink
+from anomaly.alarms.sinks.base import RecallingSink, Route, Sink
 from anomaly.errors import SinkError
 
 GRACE_S = 2.0  # beyond the sink's own time limit, so that its own words come first
@@ -16,11 +17,18 @@ MOST_HUNG = 3  # calls that have not come back; no further one is begun before o
 class Caller:
     """Calls one sink on a thread of its own. A call that does not come back in time is left alone, and the sink opened anew."""
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, told: Callable[[], list[str]] = list) -> None:
+        """`told` gives what a sink that shows which alarms are on has to know before its first event."""
         self._route = route
+        self._told = told
         self._sink: Sink | None = route.sink
         self._worker: _Worker | None = None
         self._hung: list[_Worker] = []
+
+    def begin(self) -> None:
+        """Let the sink know what was on before it was opened, if it has not been used yet. Raises what `told` does."""
+        if self._worker is None and self._sink is not None:
+            self._work(self._sink)
 
     def send(self, body: str, event_id: str, limit_s: float | None = None) -> None:
         """Send one event. Raises SinkError, also for any other exception of the sink and for a call that takes too long.
@@ -32,8 +40,8 @@ class Caller:
         if len(self._hung) >= MOST_HUNG:
             raise SinkError(f"{name}: {len(self._hung)} earlier calls have not come back")
         if self._worker is None:
-            self._worker = _Worker(name, self._sink or self._opened())
-            self._sink = None
+            self._work(self._sink or self._opened())
+        assert self._worker is not None
         limit = self._route.timeout_s + GRACE_S
         limit = limit if limit_s is None else min(limit, max(limit_s, 0.05))
         try:
@@ -47,6 +55,13 @@ class Caller:
             raise error
         if error is not None:
             raise SinkError(f"{name}: {type(error).__name__}: {error}") from error
+
+    def _work(self, sink: Sink) -> None:
+        if isinstance(sink, RecallingSink):
+            told = self._told()
+            with suppress(Exception):  # it shows less until the next events come
+                sink.recall(told)
+        self._worker, self._sink = _Worker(self._route.name, sink), None
 
     def _opened(self) -> Sink:
         try:

@@ -51,7 +51,8 @@ class Lane:
     def __post_init__(self) -> None:
         self.status = LaneStatus(self.route.name)
         self.ended = False
-        self._caller = Caller(self.route)
+        self._caller = Caller(self.route, self._told)
+        self._store: Store | None = None
         self._wake = threading.Event()
         self._closing_at: float | None = None  # on the monotonic clock
         self._sent: deque[float] = deque()
@@ -104,8 +105,9 @@ class Lane:
 
     def attempt(self, store: Store) -> float:
         """Send what is due now; returns when to look again, which is never later than when something new comes."""
-        now = self.clock()
+        now, self._store = self.clock(), store
         self._settle(store)
+        self._caller.begin()
         if now < self._rest_until:
             return self._rest_until
         seen = store.pressing(self.route.name)
@@ -125,6 +127,9 @@ class Lane:
         if plan.send:  # what was not sent of it, and what failed, is looked at again
             self._again_at = 0.0
         return max(self._rest_until, self._again_at)
+
+    def _told(self) -> list[str]:
+        return [] if self._store is None else self._store.told_last(self.route.name)
 
     def _needs_all(self) -> bool:
         routing = self.route.routing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,9 +77,16 @@ class Alertmanager:
                 self._on[event.alarm] = self._alert(event, body)
             else:
                 self._on.pop(event.alarm, None)
-        if self._thread is None or not self._thread.is_alive():
-            self._thread = threading.Thread(target=self._send_again, name=f"alerts {self.name}", daemon=True)
-            self._thread.start()
+        self._watch()
+
+    def recall(self, told: Sequence[str]) -> None:
+        """What was on before is sent again as well."""
+        with self._lock:
+            for body in told:
+                event = parse_event(body)
+                if event.on and not event.test:
+                    self._on.setdefault(event.alarm, self._alert(event, body))
+        self._watch()
 
     def close(self) -> None:
         self._stop.set()
@@ -87,6 +94,11 @@ class Alertmanager:
             self._thread.join(AGAIN_TIMEOUT_S + 1)
         self._http.close()
         self._again_http.close()
+
+    def _watch(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._send_again, name=f"alerts {self.name}", daemon=True)
+            self._thread.start()
 
     def _alerts(self, event: ParsedEvent, body: str) -> list[dict[str, Any]]:
         """The alert, and the ends of what it was before under another priority."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from pydantic import Field
 
@@ -33,6 +33,15 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """End connections. No `send` follows."""
+        ...
+
+
+@runtime_checkable
+class RecallingSink(Sink, Protocol):
+    """A sink that shows which alarms are on, beside taking events."""
+
+    def recall(self, told: Sequence[str]) -> None:
+        """The last event that it took of each alarm, from before it was opened. Comes before the first `send`, and does not wait."""
         ...
 
 

@@ -102,10 +102,12 @@ class OpenAlarms:
             alarms.discard(event.alarm)
         return len(alarms)
 
-    def recall(self, on: Iterable[tuple[str, str]]) -> None:
-        """(line, alarm) of those that were on before."""
-        for line, alarm in on:
-            self._of.setdefault(line, set()).add(alarm)
+    def recall(self, told: Iterable[str]) -> list[ParsedEvent]:
+        """Take the last event of each alarm from before. Returns the events."""
+        events = [parse_event(body) for body in told]
+        for event in events:
+            self.apply(event)
+        return events
 
     def lines(self) -> dict[str, int]:
         """How many are on, by line."""

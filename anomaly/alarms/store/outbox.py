@@ -108,6 +108,14 @@ class Outbox(Connection):
                     break
             return found
 
+    def told_last(self, sink: str) -> list[str]:
+        """The last event that a sink took of each alarm, as CloudEvents texts, oldest first."""
+        query = (
+            "SELECT e.body, max(e.seq) FROM outbox o JOIN events e USING (seq) WHERE o.sink = ? AND o.state = 'delivered' "
+            "AND e.kind NOT IN ('rejected', 'heartbeat', 'summary') GROUP BY e.alarm ORDER BY 2"
+        )
+        return [body for body, _ in self._read(query, (sink,))]
+
     def settle(self, items: Sequence[Waiting], state: str) -> None:
         """These wait no longer: `delivered`, or a word for why they are not sent at all (`filtered`, `superseded`).
 

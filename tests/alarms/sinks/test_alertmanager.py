@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from anomaly.alarms.sinks.base import Sink
+from anomaly.alarms.sinks.base import RecallingSink, Sink
 from anomaly.errors import SinkError, SpecError
 from anomaly.names import one_line
 from tests.alarms.sinks.conftest import BEGAN, HOSTILE, event
@@ -85,3 +85,15 @@ def test_settings_that_cannot_be_met_are_named(sink: Callable[[str], Sink]) -> N
         sink('kind = "alertmanager"\nurl = "http://plant:port/x"')
     with pytest.raises(SpecError, match="AM_TOKEN is not set"):
         sink('kind = "alertmanager"\nurl = "http://h"\ntoken_env = "AM_TOKEN"')
+
+
+def test_after_a_restart_what_was_on_is_sent_again(sink: Callable[[str], Sink], tmp_path: Path) -> None:
+    port = free_port()
+    out = sink(f'kind = "alertmanager"\nurl = "http://127.0.0.1:{port}"\nagain_s = 1')
+    assert isinstance(out, RecallingSink)
+    try:
+        out.recall([event("opened")[0], event("closed", "a2", state="normal")[0], event("opened", "t", test=True)[0]])
+        with alertmanager(port, tmp_path):  # that began after us, and knows of nothing
+            until(lambda: [each["labels"]["alarm"] for each in on(port)] == ["a1"])
+    finally:
+        out.close()

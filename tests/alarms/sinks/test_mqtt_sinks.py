@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from anomaly.alarms.sinks.base import Sink
+from anomaly.alarms.sinks.base import RecallingSink, Sink
 from anomaly.buses.mqtt import Broker, MqttLink
 from anomaly.buses.sparkplug import BOOLEAN, INT64, Payload, decode, encode, told
 from anomaly.errors import SinkError, SpecError
@@ -109,21 +109,22 @@ def test_a_sparkplug_node_is_born_tells_and_dies(sink: Callable[[str], Sink], si
         out.send(*event("opened", "a2"))
         out.send(*event("opened", "a3", line="oven"))  # a new line: born again, since a host must know its metrics
         out.send(*event("closed", "a1", state="normal"))
-        site.wait(lambda: len(told_by("NDATA")) == 2 and len(told_by("NBIRTH")) == 2)
-        (first, birth), (_, second) = told_by("NBIRTH")
+        site.wait(lambda: len(told_by("NDATA")) == 2 and len(told_by("NBIRTH")) == 3)
+        (first, empty), (_, birth), (_, second) = told_by("NBIRTH")
         assert first == 0
+        assert set(empty) == {"bdSeq", "Node Control/Rebirth"}
         assert birth["bdSeq"] == second["bdSeq"]
         assert birth["Node Control/Rebirth"] is False
         assert (birth["press-3/Open alarms"], birth["press-3/Last event"]) == (1, body.encode())
         assert (second["press-3/Open alarms"], second["oven/Open alarms"]) == (2, 1)
         assert [(seq, metrics["press-3/Open alarms"]) for seq, metrics in told_by("NDATA")] == [(1, 2), (1, 1)]
         site.link.send("spBv1.0/plant/NCMD/box1", encode(Payload(0.0, (told("Node Control/Rebirth", BOOLEAN, True),))))
-        site.wait(lambda: len(told_by("NBIRTH")) == 3)
-        site.link.send("spBv1.0/plant/NDEATH/box1", encode(Payload(None, (told("bdSeq", INT64, 77),))))  # another's, of the same name
         site.wait(lambda: len(told_by("NBIRTH")) == 4)
+        site.link.send("spBv1.0/plant/NDEATH/box1", encode(Payload(None, (told("bdSeq", INT64, 77),))))  # another's, of the same name
+        site.wait(lambda: len(told_by("NBIRTH")) == 5)
         site.link.send("spBv1.0/plant/NCMD/box1", b"\xff\xff")  # ends nothing
         out._kept._link.close(cleanly=False)  # type: ignore[attr-defined]  # lost: the broker tells its death, it comes again by itself
-        site.wait(lambda: len(told_by("NBIRTH")) == 5)
+        site.wait(lambda: len(told_by("NBIRTH")) == 6)
         assert told_by("NDEATH")[-1][1] == {"bdSeq": birth["bdSeq"]}
         assert told_by("NBIRTH")[-1][1]["bdSeq"] == birth["bdSeq"] + 1  # type: ignore[operator]
         out.close()
@@ -195,3 +196,19 @@ def test_settings_that_cannot_be_met_are_named(sink: Callable[[str], Sink], sett
         sink(settings)
     assert words in str(raised.value)
     assert "secret" not in str(raised.value)
+
+
+def test_after_a_restart_the_node_is_born_with_what_was_on(sink: Callable[[str], Sink], site: Site) -> None:
+    site.listen("spBv1.0/plant/#")
+    out = sink(f'kind = "sparkplug"\nurl = "{site.url}"\ngroup = "plant"')
+    assert isinstance(out, RecallingSink)
+    try:
+        out.recall([event("opened", "a0")[0], event("opened", "a1")[0], event("closed", "a2", state="normal")[0]])
+        site.wait(lambda: site.got)  # before any new event
+        found = {metric.name: metric.value for metric in decode(site.got[0][1]).metrics}
+        assert found["press-3/Open alarms"] == 2
+        out.send(*event("closed", "a0", state="normal"))
+        site.wait(lambda: len(site.got) == 2)
+        assert decode(site.got[1][1]).metrics[0].value == 1
+    finally:
+        out.close()

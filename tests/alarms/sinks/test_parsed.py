@@ -30,7 +30,7 @@ def test_topics_of_alarms_and_of_what_is_none() -> None:
 
 def test_open_alarms_are_counted_by_state_and_kind() -> None:
     alarms = OpenAlarms()
-    alarms.recall([("press-3", "a0"), ("other", "x")])
+    alarms.recall([event("opened", "a0")[0], event("opened", "x", line="other")[0], event("closed", "y", line="other")[0]])
     counts = [
         alarms.apply(parse_event(event(kind, alarm, state=state)[0]))  # type: ignore[arg-type]
         for kind, alarm, state in (

@@ -88,6 +88,10 @@ class KeptLink:
         finally:
             self._lock.release()
 
+    def begin(self) -> None:
+        """Have the thread open the connection, without waiting for it."""
+        self._watch()
+
     def close(self, farewell: Callable[[MqttLink], None] | None = None) -> None:
         """End the connection, with a last word where there is one."""
         self._stop.set()

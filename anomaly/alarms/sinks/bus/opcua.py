@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -88,9 +89,9 @@ class OpcUaSink:
         except (OSError, ValueError, self._ua.UaError) as error:
             raise SinkError(f"{self.name}: {type(error).__name__}: {error}") from error
 
-    def recall(self, on: list[tuple[str, str]]) -> None:
-        """(line, alarm) of the alarms that were on before this process began."""
-        self._open.recall(on)
+    def recall(self, told: Sequence[str]) -> None:
+        """What was on before counts."""
+        self._open.recall(told)
 
     def close(self) -> None:
         """Nothing is held between two events."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -34,9 +34,9 @@ class SparkplugSettings(BrokerSettings):
 class SparkplugSink:
     """An edge node with two metrics a line: `LINE/Open alarms` (Int32) and `LINE/Last event` (String, the CloudEvents JSON).
 
-    The node is born with its first event and stays: it connects again by itself, and the broker tells its death when it is lost. Sparkplug
-    sends data without confirmation (QoS 0). So each event is followed by a question that the broker answers, on the same connection: with
-    the answer it has the event too.
+    The node is born when delivery begins, with the first event at the latest, and stays: it connects again by itself, and the broker
+    tells its death when it is lost. Sparkplug sends data without confirmation (QoS 0). So each event is followed by a question that the
+    broker answers, on the same connection: with the answer it has the event too.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class SparkplugSink:
         self._topics = {kind: f"{NAMESPACE}/{group}/{kind}/{node}" for kind in ("NBIRTH", "NDATA", "NDEATH", "NCMD")}
         self._broker = broker
         self._session = -1  # bdSeq: which birth a death belongs to
-        self._seq, self._births = 0, 0
+        self._seq = 0
         self._open = OpenAlarms()
         self._last: dict[str, tuple[str, float]] = {}  # by line: the last event's text and time
         encode(Payload(None, ()))  # that protobuf is missing is seen now
@@ -55,28 +55,22 @@ class SparkplugSink:
 
     def send(self, body: str, event_id: str) -> None:
         event = parse_event(body)
-        before, births = self._last.get(event.line), self._births
-        count = self._open.apply(event)
-        self._last[event.line] = (body, event.time)
-        try:
-            with self._kept.use() as (link, left_s):
-                if self._births > births:
-                    pass  # the connection was opened just now, and its birth has told this event
-                elif before is None:
-                    self._birth(link)  # a metric that no birth has named must not come
-                else:
-                    self._seq = (self._seq + 1) % 256
-                    metrics = self._metrics(event.line, count)
-                    link.send(self._topics["NDATA"], encode(Payload(self._clock(), metrics, self._seq)))
-                link.subscribe(self._topics["NCMD"], 1, left_s())
-        except BaseException:
-            if before is None:  # it is not known yet that the broker has seen this line
-                del self._last[event.line]
-            raise
+        with self._kept.use() as (link, left_s):  # what goes wrong in here ends the connection; the next one's birth tells all of it
+            known = event.line in self._last
+            count = self._open.apply(event)
+            self._last[event.line] = (body, event.time)
+            if known:
+                self._seq = (self._seq + 1) % 256
+                link.send(self._topics["NDATA"], encode(Payload(self._clock(), self._metrics(event.line, count), self._seq)))
+            else:
+                self._birth(link)  # a metric that no birth has named must not come
+            link.subscribe(self._topics["NCMD"], 1, left_s())
 
-    def recall(self, on: list[tuple[str, str]]) -> None:
-        """(line, alarm) of the alarms that were on before this process began."""
-        self._open.recall(on)
+    def recall(self, told: Sequence[str]) -> None:
+        """What was told before is part of the birth, which comes now."""
+        for body, event in zip(told, self._open.recall(told), strict=True):
+            self._last[event.line] = (body, event.time)
+        self._kept.begin()
 
     def close(self) -> None:
         self._kept.close(lambda link: link.publish(self._topics["NDEATH"], self._death(), qos=1, timeout_s=2.0))
@@ -94,7 +88,7 @@ class SparkplugSink:
         self._birth(link)
 
     def _birth(self, link: MqttLink) -> None:
-        self._seq, self._births = 0, self._births + 1
+        self._seq = 0
         node = (told("bdSeq", INT64, self._session), told(REBIRTH, BOOLEAN, False))
         counts = self._open.lines()
         lines = [metric for line in self._last for metric in self._metrics(line, counts.get(line, 0))]
