@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import ssl
 import time
@@ -153,8 +154,13 @@ def _words(error: Exception) -> str:
         if isinstance(each, ssl.SSLError):
             return f"TLS: {each.reason or each}"
     name = type(error).__name__
-    system = next((each.strerror for each in _causes(error) if isinstance(each, OSError) and each.strerror), "")
+    system = next((_system_words(each) for each in _causes(error) if isinstance(each, OSError) and each.strerror), "")
     return f"{name} ({system or error})" if system or str(error) else name
+
+
+def _system_words(error: OSError) -> str:
+    """The system's words for its error; asyncio writes others, which do not say why."""
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error.strerror)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
