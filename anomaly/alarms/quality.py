@@ -40,6 +40,7 @@ Kept = Mapping[str, tuple[State, str | None]]  # condition -> its state, and the
 class Seen:
     """What one turn showed of a source: words for what is wrong, "" where nothing is; counts of records read and set aside.
 
+    `alive`: rows came, though none is to be scored (a machine that stands still by design).
     `frozen` and `beyond` (values beyond the range that the detector was fitted to) are None where no record came, so that nothing is known.
     """
 
@@ -50,6 +51,7 @@ class Seen:
     provider: str = ""
     beyond: str | None = None
     store: str = ""
+    alive: bool = False
 
 
 class Quality:
@@ -129,7 +131,7 @@ class Quality:
     def _wrong(self, seen: Seen, now: float) -> dict[str, str]:
         """Condition -> what is wrong, "" for nothing; without the conditions of which this turn shows nothing."""
         found = {"source": seen.trouble, "provider": seen.provider, "store": seen.store}
-        if seen.records or seen.rejected or now < self._last:
+        if seen.records or seen.rejected or seen.alive or now < self._last:
             self._last = now  # a clock set back must not make a long silence of it
         silent = self._silent_after_s is not None and now - self._last >= self._silent_after_s
         found["silent"] = f"no record for {self._silent_after_s:g} s" if silent else ""

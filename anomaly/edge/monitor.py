@@ -12,6 +12,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from anomaly.alarms.book import PROCESS
 from anomaly.alarms.events import Event, EventKind, alarm_id, iso, make_event
 from anomaly.alarms.health.line import LineHealth
 from anomaly.alarms.health.log import LineLog
@@ -22,6 +23,7 @@ from anomaly.alarms.store import Batch, Scored, Store
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record, Rejected
 from anomaly.edge.kinds import kind_of
+from anomaly.edge.line_book import LineBook, suppressed_by
 from anomaly.edge.probation import Probation
 from anomaly.edge.release import Change, Loaded, Release, name_of
 from anomaly.edge.runtime.batching import Answers, score
@@ -97,6 +99,7 @@ class Monitor:
         self._repeats = Repeats()
         self._challenger: Loaded | None = None
         self._probation: Probation | None = None
+        self._book = LineBook(self.store, self.line)
         self._use(Loaded(self.bundle, self.session))
         self._lost_store = ""
         self._lost_provider = self._compare_provider()
@@ -131,7 +134,8 @@ class Monitor:
             events += self._quality.look(self._seen(poll), self.clock())
         elif poll.beyond:
             self.log.warning("%s", poll.beyond)
-        if poll.records or poll.rejected or events:
+        self._suppressed = suppressed_by(poll.mode, self.bundle.manifest.input, self._settings)
+        if poll.records or poll.rejected or events or self._book.due(self.clock(), self._suppressed):
             self._handle(poll, events, stop, once)
         self.store.tidy()
         return poll
@@ -161,12 +165,21 @@ class Monitor:
             *(self._rejection(item) for item in poll.rejected),
         ]
         self._keep_aside(poll.rejected)
-        self._commit(self._batch(poll, outcome, events), stop, once)
+        batch = self._batch(poll, outcome, events)
+        if events or self._book.due(self.clock(), self._suppressed):
+            batch.prepare = self._take_to_book
+        self._commit(batch, stop, once)
         self._state, self._alarm = outcome.state, outcome.alarm
         self._count(poll, outcome)
         self.wake()
-        for event in events:
-            self.log.event(event)
+        for event in batch.events:
+            if event.id not in batch.changes.quiet:
+                self.log.event(event)
+
+    def _take_to_book(self, batch: Batch) -> None:
+        """Give the events of a batch their states and priorities, with what else has become due of the line's alarms."""
+        worst = {PROCESS: batch.state.worst} if batch.state.active else {}
+        batch.events = self._book.apply(batch, batch.events, self.clock(), worst, self._suppressed)
 
     def _score(self, records: Records) -> tuple[Answers, list[Event]]:
         """The answers to use; where a champion fails its probation, those of the one before, with the event of the rollback."""
@@ -234,6 +247,7 @@ class Monitor:
             lost = str(error)
         if lost:
             self._lost_store = lost
+            self._book.begun_anew()
             self.log.error("%s", lost)
 
     def _count(self, poll: Poll, outcome: Outcome) -> None:
@@ -250,6 +264,7 @@ class Monitor:
         manifest = loaded.bundle.manifest
         self._kind = kind_of(manifest.input.name)
         self._settings = Settings(threshold=manifest.threshold.p_value, **manifest.alarm.model_dump())
+        self._book.use(self._settings)
 
     def _follow_release(self) -> list[Event]:
         """Take what the release has brought since the last turn."""
@@ -296,7 +311,7 @@ class Monitor:
         beyond = poll.beyond if poll.records else None
         provider, store = self.session.degraded or self._lost_provider, self._lost_store
         self._lost_store = ""
-        return Seen(len(poll.records), len(poll.rejected), poll.trouble, frozen, provider, beyond, store)
+        return Seen(len(poll.records), len(poll.rejected), poll.trouble, frozen, provider, beyond, store, poll.mode is not None)
 
     def _look_at_sensors(self, poll: Poll, once: bool) -> list[Event]:
         """Sensors that give no reading, stand still or are far beyond the normals, each by itself: all are scored meanwhile."""

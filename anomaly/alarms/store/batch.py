@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from anomaly.alarms.book import Changes
 from anomaly.alarms.events import Event
 from anomaly.alarms.life import State
 
@@ -25,7 +26,8 @@ class Batch:
     """What one turn of a line is to store: all of it is committed, or none.
 
     `shadow` are the same records as a challenger, `shadow_bundle`, scores them. `quality`: state and open alarm of each data-quality
-    condition. `position` is where the source is read on from.
+    condition. `position` is where the source is read on from. `changes` are those of the line's book. `prepare` is called once, when nobody
+    else can write any more: what people did up to then is known, and what they do after that comes after this batch.
     """
 
     line: str
@@ -40,3 +42,5 @@ class Batch:
     shadow: Sequence[Scored] = ()
     shadow_bundle: str = ""
     quality: Mapping[str, tuple[State, str | None]] = field(default_factory=dict)
+    changes: Changes = field(default_factory=Changes)
+    prepare: Callable[[Batch], None] | None = None

@@ -33,6 +33,7 @@ CREATE TABLE alarms (id TEXT PRIMARY KEY, line INTEGER NOT NULL REFERENCES lines
   priority TEXT NOT NULL, state TEXT NOT NULL, opened REAL NOT NULL, closed REAL, acknowledged REAL, acknowledged_by TEXT,
   data TEXT NOT NULL DEFAULT '{{}}') WITHOUT ROWID;
 CREATE INDEX alarms_of_condition ON alarms (line, condition, opened);
+CREATE INDEX alarms_live ON alarms (line) WHERE state <> 'normal';
 CREATE TABLE held (line INTEGER NOT NULL REFERENCES lines, condition TEXT NOT NULL, kind TEXT NOT NULL, since REAL NOT NULL,
   until REAL, who TEXT NOT NULL, why TEXT NOT NULL DEFAULT '', PRIMARY KEY (line, condition, kind)) WITHOUT ROWID;
 CREATE TABLE audit (seq INTEGER PRIMARY KEY, time REAL NOT NULL, who TEXT NOT NULL, action TEXT NOT NULL, line TEXT NOT NULL,

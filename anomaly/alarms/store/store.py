@@ -8,9 +8,10 @@ from dataclasses import asdict
 from typing import Any
 
 from anomaly.alarms.life import State
+from anomaly.alarms.store.alarm_rows import put_changes
+from anomaly.alarms.store.alarms import Alarms
 from anomaly.alarms.store.batch import Batch, Scored
 from anomaly.alarms.store.claim import Claims
-from anomaly.alarms.store.outbox import Outbox
 from anomaly.alarms.store.reading import Reading
 from anomaly.alarms.store.retention import Retention
 from anomaly.alarms.store.schema import PROCESS, digest
@@ -19,7 +20,7 @@ from anomaly.names import masked, one_line
 _HANDLED = "INSERT OR IGNORE INTO handled VALUES (?, ?)"
 
 
-class Store(Outbox, Reading, Retention, Claims):
+class Store(Alarms, Reading, Retention, Claims):
     """One connection to the store. `refresh` is to be called now and then: it sees that the file was deleted, say."""
 
     def _open(self) -> None:
@@ -91,7 +92,10 @@ class Store(Outbox, Reading, Retention, Claims):
         """
         # An event reaches the disk before anything sees it. Scores alone reach it with the next event or checkpoint: after a
         # power cut (not after a crash of this process) their records are read again, and nothing else is lost.
-        with self._transaction("batch not stored; records will be read again", full=bool(batch.events)) as db:
+        with self._transaction("batch not stored; records will be read again", full=bool(batch.events or batch.prepare)) as db:
+            if batch.prepare is not None:
+                batch.prepare(batch)
+                batch.prepare = None
             line = self._line(batch.line)
             self._put("scores", line, batch.scored, batch.bundle)
             self._put("shadow", line, batch.shadow, batch.shadow_bundle)
@@ -100,8 +104,9 @@ class Store(Outbox, Reading, Retention, Claims):
                 ((line, one_line(record), time, one_line(masked(reason))) for record, time, reason in batch.rejected),
             )
             self._remember(batch, line)
+            put_changes(db, line, batch.changes)
             for event in batch.events:
-                self._add(event, batch.sinks)
+                self._add(event, () if event.id in batch.changes.quiet else batch.sinks)
             if batch.position:  # a source without one: what is stored stays
                 self._positions[batch.line] = json.dumps(batch.position)
             if batch.line in self._positions:  # also that of earlier batches, where the store was begun anew

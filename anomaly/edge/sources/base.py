@@ -27,6 +27,7 @@ class Poll:
     source at the moment, "" when nothing is; `beyond`, that values of a picture lie beyond the range that the detector was fitted to.
     `dropped` counts records that a full queue discarded. `unread`: sensors with cells that are neither a number nor a known word for no
     reading, {sensor: (how many, the first of them, its time)}; such a reading counts as missing.
+    `mode`: the operating mode of the last row, also where that mode is not judged, None where none is known.
     """
 
     records: list[Record[NDArray[Any]]] = field(default_factory=list)
@@ -37,6 +38,7 @@ class Poll:
     beyond: str = ""
     dropped: int = 0
     unread: dict[str, tuple[int, str, float]] = field(default_factory=dict)
+    mode: str | None = None
 
 
 class Source(Protocol):

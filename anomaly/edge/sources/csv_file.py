@@ -272,6 +272,7 @@ class CsvSource:
         usable = np.ones(len(rows), bool)
         if self._mode is not None:
             words = pc.utf8_trim_whitespace(columns[self._mode].take(chosen))
+            found.mode = words[-1].as_py()
             usable = np.asarray(pc.is_in(words, value_set=pa.array(list(self._schema.modes), pa.string())).fill_null(False))
         numbered = self._row + 1 + at
         found.records += self._windows.extend([f"{self._path.name}:{line}" for line in numbered.tolist()], moments, values, usable)

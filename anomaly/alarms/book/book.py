@@ -11,12 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from anomaly.alarms.events import AlarmKind, Event, iso, make_event
-from anomaly.alarms.isa import (
+from anomaly.alarms.book.isa import (
     BEGINS,
     ENDS,
-    PRIORITIES,
     PROCESS,
+    STATE_OF_HOLD,
     WHOLE_LINE,
     Alarm,
     Hold,
@@ -27,6 +26,8 @@ from anomaly.alarms.isa import (
     raised,
     state_of,
 )
+from anomaly.alarms.events import AlarmKind, Event, iso, make_event
+from anomaly.alarms.routing import PRIORITIES
 from anomaly.schema import AlarmSettings
 
 BY_MODE = "mode column"  # who holds back the alarms of a stopped machine
@@ -150,21 +151,22 @@ class AlarmBook:
         """Hold back the alarms of a condition from now (`hold.since`) on. One of the same kind is replaced (another expiry)."""
         self.holds[hold.key] = hold
         self.changes.began.append(hold)
-        covered = [alarm for alarm in self.alarms.values() if hold.covers(alarm.condition)]
-        for alarm in covered:
-            self._settle(alarm, hold.since)
-        told = [self.alarms[alarm.id] for alarm in covered if alarm.told == "opened"]
-        return self._tell_of_hold(BEGINS[hold.kind], hold, told, hold.since, hold.who, hold.why)
+        _, changed = self._settle_all(hold, hold.since)
+        return self._tell_of_hold(BEGINS[hold.kind], hold, changed, hold.since, hold.who, hold.why)
 
     def release(self, hold: Hold, who: str, why: str, now: float) -> list[Event]:
         """End a hold. What it kept from the sinks and still stands is told now."""
         del self.holds[hold.key]
         self.changes.ended.append(hold)
-        covered = [alarm for alarm in self.alarms.values() if hold.covers(alarm.condition)]
-        told = [alarm.id for alarm in covered if alarm.told == "opened"]
-        later = [event for alarm in covered for event in self._settle(alarm, now)]
-        after = [self.alarms.get(id_) or self.changes.alarms[id_] for id_ in told]
-        return [*self._tell_of_hold(ENDS[hold.kind], hold, after, now, who, why), *later]
+        later, changed = self._settle_all(hold, now)
+        return [*self._tell_of_hold(ENDS[hold.kind], hold, changed, now, who, why), *later]
+
+    def _settle_all(self, hold: Hold, now: float) -> tuple[list[Event], list[Alarm]]:
+        """Give the alarms that a hold covers their states; returns what sinks are due, and the alarms known to them that changed."""
+        before = [alarm for alarm in self.alarms.values() if hold.covers(alarm.condition)]
+        events = [event for alarm in before for event in self._settle(alarm, now)]
+        after = [(alarm, self.changes.alarms[alarm.id]) for alarm in before]
+        return events, [new for old, new in after if old.told == "opened" and old.state != new.state]
 
     def _tell_of_hold(self, kind: AlarmKind, hold: Hold, alarms: Sequence[Alarm], now: float, who: str, why: str) -> list[Event]:
         """An event for each alarm that the sinks know of. Where there is none, one for the condition, unless the machine's mode did it."""
@@ -212,9 +214,10 @@ class AlarmBook:
         untold = alarm.told != "opened" if alarm.closed is None else alarm.told == "opened" and alarm.over
         if untold and not holds:
             alarm = replace(alarm, told="opened" if alarm.closed is None else "closed")
-            if event is None and alarm.closed is None:  # people hear of it now: reminders and escalation count from here
-                alarm = replace(alarm, since=time, reminded=time)
+        was_held = alarm.state in STATE_OF_HOLD.values()
         alarm = replace(alarm, state=state_of(alarm, holds))
+        if was_held and not holds:  # people hear of it now: reminders and escalation count from here
+            alarm = replace(alarm, since=time, reminded=time)
         now_on = self.current(alarm.condition)
         if alarm.state == "returned unacknowledged" and now_on is not None and now_on.closed is None and now_on.id != alarm.id:
             alarm = replace(alarm, state="normal")  # the newer one stands for it

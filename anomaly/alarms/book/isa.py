@@ -7,17 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from anomaly.alarms.events import AlarmKind, Event
+from anomaly.alarms.routing import PRIORITIES, Priority
+from anomaly.names import one_line
 
 State = Literal[
     "normal", "unacknowledged", "acknowledged", "returned unacknowledged", "latched unacknowledged",
     "shelved", "suppressed by design", "out of service",
 ]  # fmt: skip
 HoldKind = Literal["shelved", "out of service", "suppressed"]
-Priority = Literal["low", "medium", "high", "critical"]
-PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 WHOLE_LINE = "*"  # the condition of a hold that covers all conditions of a line
 PROCESS = "process"  # the condition of an alarm of the scores
 # A line in one of these conditions is not watched: nothing else would tell of a fault meanwhile.
@@ -61,7 +61,7 @@ class Hold:
 
 BEGINS: dict[HoldKind, AlarmKind] = {"shelved": "shelved", "out of service": "out_of_service", "suppressed": "suppressed"}
 ENDS: dict[HoldKind, AlarmKind] = {"shelved": "unshelved", "out of service": "in_service", "suppressed": "unsuppressed"}
-_STATES: dict[HoldKind, State] = {  # the first of those that hold an alarm is its state
+STATE_OF_HOLD: dict[HoldKind, State] = {  # the first of those that hold an alarm is its state
     "out of service": "out of service", "suppressed": "suppressed by design", "shelved": "shelved",
 }  # fmt: skip
 
@@ -114,7 +114,7 @@ class Alarm:
 def state_of(alarm: Alarm, holds: Mapping[HoldKind, Hold]) -> State:
     """The state of an alarm, given what holds its condition back."""
     if alarm.closed is None or alarm.told == "opened":  # else there is nothing left to hold back
-        for kind, state in _STATES.items():
+        for kind, state in STATE_OF_HOLD.items():
             if kind in holds:
                 return state
     if alarm.closed is None:
@@ -129,12 +129,11 @@ def state_of(alarm: Alarm, holds: Mapping[HoldKind, Hold]) -> State:
 def condition_of(event: Event) -> str:
     """The condition that an event is of: `process`, `silent`, `sensor:flow`.
 
-    Each sensor and each sink has conditions of its own.
+    Each sensor has conditions of its own.
     """
     data = event.data
-    name = str(data.get("condition") or (PROCESS if data.get("class", PROCESS) == PROCESS else data["class"]))
-    part = data.get("sensor") or data.get("sink")
-    return f"{name}:{part}" if part and ":" not in name else name
+    name = str(data.get("condition") or data.get("class") or PROCESS)
+    return one_line(f"{name}:{data['sensor']}" if data.get("sensor") and ":" not in name else name)
 
 
 def priority_by_p(p_value: float, threshold: float) -> int:

@@ -1,0 +1,111 @@
+"""Alarms in the store: a line's book, what people do to it from wherever they are, and what can be asked of both."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from anomaly.alarms.book import Alarm, AlarmBook, Hold
+from anomaly.alarms.events import Event
+from anomaly.alarms.store.alarm_rows import Action, acted, append_action, broken_row, put_changes, read_alarms, read_holds
+from anomaly.alarms.store.outbox import Outbox
+from anomaly.errors import StoreError
+from anomaly.schema import AlarmSettings
+
+_LIVE = "WHERE l.name = ? AND a.state <> 'normal'"
+
+
+class Alarms(Outbox):
+    """What is known of alarms."""
+
+    def book(self, line: str, settings: AlarmSettings | None = None) -> AlarmBook:
+        """The book of a line as it was last stored; an empty one for a new line."""
+        with self._errors("the alarms cannot be read"):
+            holds = [hold for _, hold in read_holds(self._db, "WHERE l.name = ?", (line,))]
+            return AlarmBook(line, read_alarms(self._db, _LIVE, (line,)), holds, settings)
+
+    def acted(self) -> int:
+        """A number that grows whenever somebody acts on an alarm."""
+        with self._errors("the audit log cannot be read"):
+            return acted(self._db)
+
+    def add_events(self, events: Iterable[Event], sinks: Sequence[str] | None = None) -> None:
+        """Store events outside of a batch, for `sinks`; for those that their line is registered for when that is None.
+
+        Alarms that open or close by them go through the book of their line.
+        """
+        with self._transaction("events not stored") as db:
+            for event in events:
+                if event.kind in ("opened", "closed"):
+                    self._apply(db, event.line, lambda book, event=event: book.apply([event], self.clock()), sinks)  # type: ignore[misc]
+                else:
+                    self._add(event, self._sinks_of(event.line) if sinks is None else sinks)
+
+    def pass_time(self, line: str) -> list[Event]:
+        """Reminders, and what was held back until now, of a line that no monitor serves; returns what was stored of it."""
+        if not self.book(line).due(self.clock()):
+            return []
+        with self._transaction("events not stored") as db:
+            return self._apply(db, line, lambda book: book.apply([], self.clock()))
+
+    def act(self, line: str, action: str, who: str, why: str, do: Callable[[AlarmBook], list[Event]], alarm: str = "") -> list[Event]:
+        """Someone does something to the alarms of a line: it is done to the book, told to the line's sinks, and written into the audit log.
+
+        `do` takes the book as it is now and returns the events. Raises StoreError, and whatever `do` raises: nothing is stored then.
+        """
+        with self._transaction("nothing was done") as db:
+            if not db.execute("SELECT 1 FROM lines WHERE name = ?", (line,)).fetchone():
+                raise StoreError(f"{self.path}: no line {line!r}; its lines are {', '.join(self._names(db)) or 'none yet'}")
+            events = self._apply(db, line, do)
+            append_action(db, self.clock(), who, action, line, alarm, why)
+            return events
+
+    def _apply(
+        self, db: sqlite3.Connection, line: str, do: Callable[[AlarmBook], list[Event]], sinks: Sequence[str] | None = None
+    ) -> list[Event]:
+        book = self.book(line)
+        events = do(book)
+        put_changes(db, self._line(line), book.changes)
+        for event in events:
+            chosen = self._sinks_of(line) if sinks is None else sinks
+            self._add(event, () if event.id in book.changes.quiet else chosen)
+        return events
+
+    def _names(self, db: sqlite3.Connection) -> list[str]:
+        return [name for (name,) in db.execute("SELECT name FROM lines ORDER BY name")]
+
+    # --- reading ---
+
+    def alarms(self, line: str | None = None, live: bool = True, since: float | None = None) -> list[Alarm]:
+        """Alarms in the order in which they opened. `live`: only those that are on or wait for someone. `since`: opened since then."""
+        asked: list[tuple[str, Any]] = [("l.name = ?", line)] if line is not None else []
+        asked += [("a.opened >= ?", since)] if since is not None else []
+        texts = [text for text, _ in asked] + (["a.state <> 'normal'"] if live else [])
+        with self._errors("the alarms cannot be read"):
+            return read_alarms(self._db, f"WHERE {' AND '.join(texts)}" if texts else "", [value for _, value in asked])
+
+    def find_alarms(self, beginning: str) -> list[Alarm]:
+        """The alarms whose id begins so."""
+        with self._errors("the alarms cannot be read"):
+            return read_alarms(self._db, "WHERE substr(a.id, 1, length(?1)) = ?1", (beginning.lower(),))
+
+    def holds(self, line: str | None = None) -> list[tuple[str, Hold]]:
+        """(line, what holds alarms of it back), the oldest first."""
+        with self._errors("the alarms cannot be read"):
+            return read_holds(self._db, "" if line is None else "WHERE l.name = ?", () if line is None else (line,))
+
+    def events_of(self, alarm: str) -> list[dict[str, Any]]:
+        """All events of an alarm in order, as CloudEvents."""
+        return [json.loads(body) for (body,) in self._read("SELECT body FROM events WHERE alarm = ? ORDER BY seq", (alarm,))]
+
+    def actions(self, line: str | None = None, alarm: str | None = None) -> list[Action]:
+        """The audit log, or its rows of a line or an alarm."""
+        query = "SELECT * FROM audit WHERE (?1 IS NULL OR line = ?1) AND (?2 IS NULL OR alarm = ?2) ORDER BY seq"
+        return [Action._make(row) for row in self._read(query, (line, alarm))]
+
+    def broken_action(self) -> str:
+        """Words on the first row of the audit log that is not as it was written, "" when all are."""
+        with self._errors("the audit log cannot be read"):
+            return broken_row(self._db)
