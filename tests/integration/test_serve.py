@@ -12,13 +12,40 @@ from pathlib import Path
 import httpx
 import pytest
 
+from anomaly.alarms.sinks.prefect_event import PrefectEvents
 from anomaly.bundle.archive import read_bundle
+from anomaly.errors import SinkError
+from tests.alarms.sinks.conftest import HOSTILE, event
 from tests.conftest import Fitted
+from tests.edge.conftest import until
 from tests.integration.servers import free_port
 
 
 def runs(api: str) -> list[dict]:
     return httpx.post(f"{api}/flow_runs/filter", json={"sort": "START_TIME_DESC"}, timeout=10).json()
+
+
+def an_event_is_there_once(api: str) -> None:
+    """The sink `prefect` against the server that runs anyway: sent twice, the event is there once, with its line and what it says."""
+
+    def found() -> list[dict]:
+        wanted = {"filter": {"event": {"prefix": ["anomaly."]}, "occurred": {"since": "2026-01-01T00:00:00Z"}}}
+        return httpx.post(f"{api}/events/filter", json=wanted, timeout=10).json()["events"]
+
+    sink, (body, id_) = PrefectEvents("it", api, None), event("opened", line=HOSTILE, at=time.time())
+    sink.send(body, id_)
+    sink.send(body, id_)
+    until(found, 60)
+    (one,) = found()
+    assert (one["id"], one["event"]) == (id_, "anomaly.alarm.opened")
+    assert one["resource"]["prefect.resource.id"].startswith("anomaly.line.press")
+    assert one["payload"]["condition"] == "process"
+    sink.close()
+    nowhere = PrefectEvents("it", f"{api}/nowhere", None)
+    with pytest.raises(SinkError, match="HTTP 40") as raised:
+        nowhere.send(body, id_)
+    assert raised.value.permanent
+    nowhere.close()
 
 
 @pytest.mark.timeout(400)
@@ -51,6 +78,7 @@ def test_a_scheduled_run_fires_and_leaves_its_artifacts(sensor: Fitted, tmp_path
         assert {"pump-metrics", "pump-summary", "pump-scores"} <= set(keys)
         assert "roc_auc" in keys["pump-metrics"]["data"]
         assert "flagged at p" in keys["pump-summary"]["data"]
+        an_event_is_there_once(api)
         bundle = next((tmp_path / "release").rglob("*.anomaly"))
         assert read_bundle(bundle).hash == read_bundle(sensor.bundle).hash
     finally:

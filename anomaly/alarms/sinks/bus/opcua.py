@@ -102,6 +102,7 @@ class OpcUaSink:
     async def _write(self, values: list[tuple[Any, str | int]]) -> None:
         async with asyncio.timeout(self._settings.timeout_s):
             client = self._client(self._settings.url, timeout=self._settings.timeout_s)
+            client.session_timeout = 60_000  # ms; an hour, as asyncua asks for, is more than most servers grant, and it warns each time
             if self._user:
                 client.set_user(self._user)
                 client.set_password(self._password)
