@@ -151,6 +151,7 @@ def monitor(
     """Watch a source, open and close alarms, and deliver them. Runs until stopped."""
     from anomaly.alarms.health.board import Board
     from anomaly.alarms.health.systemd import watched
+    from anomaly.edge.line import Line
     from anomaly.edge.monitor import open_monitor
 
     board = Board(store)
@@ -164,13 +165,20 @@ def monitor(
         with _delivering(board, store, sinks) as wake:
             stop = _stop_by_signal()
             names = [sink.name for sink in sinks]
-            loop = open_monitor(detector, source, store, names, wake, release, name, silent_after_s, board.lines[name])
+            health = board.lines[name]
+            loop = Line(
+                name,
+                lambda: open_monitor(detector, source, store, names, wake, release, name, silent_after_s, health, not once),
+                store, names, wake, once, health,
+            )  # fmt: skip
+            if loop.error is not None:
+                raise loop.error
             log.info("watching %s; self-test passed; store %s; sinks: %s", source, store, ", ".join(names) or "none")
             try:
                 with watched(board.stuck):
-                    totals = loop.run(stop, once)
+                    totals = loop.run(stop)
             finally:
-                loop.source.close()
+                loop.close()
         _print_totals(totals, store)
 
 
@@ -187,8 +195,8 @@ def box(
     """Watch many lines in one process, with one store: a core each, taken in turn. Runs until stopped."""
     from anomaly.alarms.health.board import Board
     from anomaly.alarms.health.systemd import watched
-    from anomaly.edge.box import Box, read_box
-    from anomaly.edge.monitor import Totals, open_monitor
+    from anomaly.edge.box import Box, open_lines, read_box
+    from anomaly.edge.monitor import Totals
 
     asked = read_box(spec)
     store = asked.store
@@ -197,28 +205,24 @@ def box(
     with _service(board, listen, log_format, log_level, "box"):
         sinks = _sinks(asked.alerts)
         names = [sink.name for sink in sinks]
-        shared: dict[str, Loaded] = {}  # lines that follow a release each have their own: they swap between their own records
+
+        def open_(where: str, keep: Path) -> tuple[Loaded, Release | None]:
+            detector, release = _open(where, keep, provider, 1, gpu_memory)
+            log.info("%s: %s", where, detector.session.line())
+            return detector, release
+
         with _delivering(board, store, sinks) as wake:
             stop = _stop_by_signal()
-            monitors = []
-            for number, line in enumerate(asked.line):
-                detector, release = shared.get(line.bundle), None
-                if detector is None:
-                    detector, release = _open(line.bundle, store.with_name(f"{store.name}.bundles") / str(number), provider, 1, gpu_memory)
-                    log.info("%s: %s", line.bundle, detector.session.line(), extra={"line": line.name})
-                    if release is None:
-                        shared[line.bundle] = detector
-                shown = board.lines[line.name]
-                monitors.append(open_monitor(detector, line.source, store, names, wake, release, line.name, line.silent_after_s, shown))
-            lines = Box(monitors, asked.workers)
-            log.info("%d lines on %d workers; store %s", len(monitors), lines.workers, store)
+            lines = open_lines(asked, open_, names, wake, board.lines, once)
+            served = Box(lines, asked.workers)
+            log.info("%d lines on %d workers; store %s", len(lines), served.workers, store)
             try:
                 with watched(board.stuck):
-                    lines.run(stop, once)
+                    served.run(stop)
             finally:
-                for one in monitors:
-                    one.source.close()
-        _print_totals(sum((one.totals for one in monitors), Totals()), store)
+                for line in lines:
+                    line.close()
+                _print_totals(sum((line.totals for line in lines), Totals()), store)
 
 
 @edge_app.command()

@@ -5,15 +5,18 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from anomaly.edge.monitor import POLL_S, Monitor
-from anomaly.errors import SpecError
+from anomaly.alarms.health.line import LineHealth
+from anomaly.edge.line import Line
+from anomaly.edge.monitor import POLL_S, Monitor, open_monitor
+from anomaly.edge.release import Loaded, Release
+from anomaly.errors import SpecError, in_words
 from anomaly.parallel import cores
 from anomaly.toml_file import read_toml
 
@@ -53,29 +56,65 @@ def read_box(path: Path) -> BoxSpec:
     return spec
 
 
+def open_lines(
+    spec: BoxSpec,
+    open_: Callable[[str, Path], tuple[Loaded, Release | None]],
+    sinks: Sequence[str],
+    wake: Callable[[], None],
+    health: Mapping[str, LineHealth],
+    once: bool = False,
+) -> list[Line]:
+    """The lines of a box, opened where that can be done now; the others are tried again, with back-off.
+
+    `open_`: opens a bundle or release, with a folder of its own to keep bundles in. Lines with the same bundle share it. Those that follow
+    a release each have their own: they swap between their own records. Raises SpecError, naming the line, for a source that can never do.
+    """
+    shared: dict[str, tuple[Loaded, Release | None]] = {}
+
+    def opener(number: int, line: LineSpec) -> Callable[[], Monitor]:
+        own: dict[str, tuple[Loaded, Release | None]] = {}
+
+        def open_line() -> Monitor:
+            found = shared.get(line.bundle) or own.get(line.bundle)
+            if found is None:
+                found = open_(line.bundle, spec.store.with_name(f"{spec.store.name}.bundles") / str(number))
+                (own if found[1] is not None else shared)[line.bundle] = found
+            shown = health[line.name]
+            return open_monitor(found[0], line.source, spec.store, sinks, wake, found[1], line.name, line.silent_after_s, shown, not once)
+
+        return open_line
+
+    return [
+        Line(line.name, opener(number, line), spec.store, sinks, wake, once, health[line.name]) for number, line in enumerate(spec.line)
+    ]
+
+
 @dataclass
 class Served:
     """A line, and how many turns it had that brought records."""
 
-    monitor: Monitor
+    line: Line
     turns: int = 0
     busy: bool = False
 
 
 class Box:
-    """Runs lines on a pool of threads. Two workers never serve one line, and none is served again before all others had their turn."""
+    """Runs lines on a pool of threads. Two workers never serve one line, and none is served again before all others had their turn.
 
-    def __init__(self, monitors: Sequence[Monitor], workers: int | None = None) -> None:
-        self.lines = [Served(monitor) for monitor in monitors]
+    A line that raises (with `once`, or at the end) is served no more; the others go on.
+    """
+
+    def __init__(self, lines: Sequence[Line], workers: int | None = None) -> None:
+        self.lines = [Served(line) for line in lines]
         self.workers = min(len(self.lines), workers or cores())
         self._waiting = deque(self.lines)
         self._lock = threading.Lock()
         self._idle = 0  # turns in a row that brought nothing
         self.errors: list[BaseException] = []
 
-    def run(self, stop: threading.Event, once: bool = False) -> None:
-        """Serve until `stop` is set; with `once`, until no line has anything more. Raises the first error that a line could not handle."""
-        threads = [threading.Thread(target=self._work, args=(stop, once), name=f"worker {i}") for i in range(self.workers)]
+    def run(self, stop: threading.Event) -> None:
+        """Serve until `stop` is set; lines that are run once, until they have nothing more. Raises the first error of a line at the end."""
+        threads = [threading.Thread(target=self._work, args=(stop,), name=f"worker {i}") for i in range(self.workers)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -84,31 +123,36 @@ class Box:
         if self.errors:
             raise self.errors[0]
 
-    def _work(self, stop: threading.Event, once: bool) -> None:
+    def _work(self, stop: threading.Event) -> None:
         while not stop.is_set():
             with self._lock:
                 served = self._waiting.popleft() if self._waiting else None
                 left = len(self._waiting)
+                if served is not None:
+                    served.busy = True
             if served is None:
-                if once and not any(line.busy for line in self.lines):
+                if not any(line.busy for line in self.lines):
                     return
                 stop.wait(POLL_S)
                 continue
-            served.busy = True
-            try:
-                poll = served.monitor.turn(stop, once)
-            except BaseException as error:  # raised by `run`, which ends the process: a restart resumes
-                self.errors.append(error)
-                stop.set()
-                return
-            finally:
-                served.busy = False
+            self._serve(served, stop, left)
+
+    def _serve(self, served: Served, stop: threading.Event, left: int) -> None:
+        """One turn of a line, which then waits for its next, unless it is done."""
+        more = worked = False
+        try:
+            poll = served.line.turn(stop)
             worked = bool(poll.records or poll.rejected)
-            served.turns += worked
-            with self._lock:
-                self._idle = 0 if worked else self._idle + 1
-                rest = self._idle > left
-                if worked or not once or poll.waiting:
-                    self._waiting.append(served)
-            if rest:
-                time.sleep(POLL_S / 5)
+            more = worked or not served.line.once or poll.waiting
+        except BaseException as error:  # raised by `run`, at the end
+            served.line.log.error("ended: %s", in_words(error))
+            self.errors.append(error)
+        served.turns += worked
+        with self._lock:
+            self._idle = 0 if worked else self._idle + 1
+            rest = self._idle > left
+            if more:
+                self._waiting.append(served)
+            served.busy = False
+        if rest:
+            time.sleep(POLL_S / 5)

@@ -29,7 +29,8 @@ from anomaly.edge.release import Change, Loaded, Release, name_of
 from anomaly.edge.runtime.batching import Answers, score
 from anomaly.edge.runtime.session import ORDER, Session
 from anomaly.edge.sources.base import Poll, Source
-from anomaly.edge.sources.uri import open_source
+from anomaly.edge.sources.supervised import SupervisedSource
+from anomaly.edge.sources.uri import check_source, open_source
 from anomaly.errors import StoreError
 from anomaly.names import record_name
 
@@ -374,17 +375,24 @@ def open_monitor(
     name: str | None = None,
     silent_after_s: float | None = None,
     health: LineHealth | None = None,
+    patient: bool = True,
 ) -> Monitor:
     """A line from a detector and the URI of its source: both are opened, and the line goes on where the store says it ended.
 
     `name`: the line's, that of the bundle when it is None. `silent_after_s`: for readings with a period it is set by that when it is
-    None. The rest are fields of Monitor. Raises DataError when the source cannot be opened, StoreError when the store cannot.
+    None. A source that is not there yet is waited for, unless not `patient`. The rest are fields of Monitor. Raises SpecError or DataError
+    when the source can never do, SourceError when it is not there and is not waited for, StoreError when the store cannot be opened.
     """
     line = name or detector.bundle.manifest.name
     db = Store(store)
     db.claim(line)
     schema = detector.bundle.manifest.input
-    records = open_source(source, schema, lambda record: db.known(line, record), db.resume(line)[0])
+    check_source(source, schema)
+
+    def open_() -> Source:
+        return open_source(source, schema, lambda record: db.known(line, record), db.resume(line)[0])
+
+    records = SupervisedSource(open_, patient=patient)
     if silent_after_s is None and schema.period_s:
         silent_after_s = max(SILENT_AT_LEAST_S, SILENT_PERIODS * schema.period_s)
     aside = store.with_name(store.name + ".aside")

@@ -12,51 +12,34 @@ import pandas as pd
 import pytest
 
 from anomaly.alarms.store import Store
-from anomaly.bundle.archive import Bundle, read_bundle
+from anomaly.bundle.archive import read_bundle
 from anomaly.edge.box import Box, read_box
+from anomaly.edge.line import Line
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.session import Session
-from anomaly.edge.sources.base import Poll
 from anomaly.edge.sources.uri import open_source
 from anomaly.errors import SpecError
 from tests.conftest import Fitted
 from tests.edge.tiny import tiny_bundle
 
 
-def open_on_cpu(bundle: Bundle) -> Session:
-    return Session(bundle.detector, "cpu")
-
-
 def test_a_box_serves_its_lines_evenly_with_one_store(sensor: Fitted, tmp_path: Path) -> None:
     bundle = read_bundle(sensor.bundle)
     session = Session(bundle.detector, "cpu")
-    monitors = []
+    lines = []
     for i in range(12):
         feed = tmp_path / f"{i}.csv"
         feed.write_bytes((sensor.data / "test.csv").read_bytes())
-        store = Store(tmp_path / "s.db")
-        monitors.append(Monitor(bundle, session, open_source(str(feed), bundle.manifest.input, lambda _: False, {}), store, f"line{i}"))
-    box = Box(monitors, workers=3)
-    box.run(threading.Event(), once=True)
-    counts = {m.totals.scored for m in monitors}
+        source = open_source(str(feed), bundle.manifest.input, lambda _: False, {})
+        monitor = Monitor(bundle, session, source, Store(tmp_path / "s.db"), f"line{i}")
+        lines.append(Line(f"line{i}", lambda monitor=monitor: monitor, tmp_path / "s.db", once=True))
+    box = Box(lines, workers=3)
+    box.run(threading.Event())
+    counts = {line.totals.scored for line in lines}
     assert len(counts) == 1
     assert counts.pop() == len(pd.read_csv(sensor.data / "test.csv")) - 29
     assert {served.turns for served in box.lines} == {box.lines[0].turns}
-    assert Store(tmp_path / "s.db").counts()["scores"] == 12 * monitors[0].totals.scored
-
-
-def test_a_line_that_fails_stops_the_box_with_its_reason(sensor: Fitted, tmp_path: Path) -> None:
-    class Broken:
-        def poll(self, limit: int) -> Poll:
-            raise RuntimeError("a programming error")
-
-        def close(self) -> None:
-            return
-
-    bundle = read_bundle(sensor.bundle)
-    loop = Monitor(bundle, open_on_cpu(bundle), Broken(), Store(tmp_path / "s.db"), "l")
-    with pytest.raises(RuntimeError, match="a programming error"):
-        Box([loop]).run(threading.Event())
+    assert Store(tmp_path / "s.db").counts()["scores"] == 12 * lines[0].totals.scored
 
 
 def test_a_box_file_is_checked_before_any_work(tmp_path: Path) -> None:

@@ -1,0 +1,176 @@
+"""One line that is kept going: its monitor is opened, and opened again, whatever goes wrong. Its trouble is its own, and is told."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from anomaly.alarms.health.line import LineHealth
+from anomaly.alarms.health.log import LineLog
+from anomaly.alarms.quality import Quality, Seen
+from anomaly.alarms.store import Batch, Store
+from anomaly.backoff import backoff_s
+from anomaly.edge.monitor import POLL_S, Monitor, Totals
+from anomaly.edge.sources.base import Poll
+from anomaly.edge.sources.supervised import SupervisedSource
+from anomaly.errors import AnomalyError, SourceError, SpecError, StoreError, in_words
+
+FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+SOURCE = "source"  # the condition that tells of it, which the monitor goes on with once it is open
+
+
+@dataclass
+class Line:
+    """A line by its name, with the way to open its monitor.
+
+    open_monitor: opens bundle, source and store. What it raises is told and tried again, but SpecError: that is for a person to mend
+    store, sinks, wake: by these a line tells that it cannot be opened
+    once: what is there is taken and that is all; errors are then raised by the turn
+    failures: turns and openings that have failed
+    """
+
+    name: str
+    open_monitor: Callable[[], Monitor]
+    store: Path
+    sinks: Sequence[str] = ()
+    wake: Callable[[], None] = lambda: None
+    once: bool = False
+    health: LineHealth = field(default_factory=lambda: LineHealth(""))
+    clock: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
+    jitter: Callable[[], float] = random.random
+    monitor: Monitor | None = None
+    failures: int = 0
+
+    def __post_init__(self) -> None:
+        self.log = LineLog(self.name)
+        self._in_a_row = 0
+        self._not_before = -1e300
+        self._trouble = ""
+        self._outage: tuple[Store, Quality] | None = None  # by which it is told that there is no monitor
+        self._totals = Totals()
+        self.error: Exception | None = None  # why it could not be opened at first
+        try:
+            self._open()
+        except SpecError as error:
+            raise SpecError(f"line {self.name}: {error}") from error
+        except Exception as error:
+            self._fail(error, "cannot start")
+            self.error = error
+
+    @property
+    def totals(self) -> Totals:
+        """What the line has done since it began."""
+        return self._totals if self.monitor is None else self._totals + self.monitor.totals
+
+    def run(self, stop: threading.Event) -> Totals:
+        """Take turns until `stop` is set; with `once`, until the source has nothing more. Returns what was done."""
+        while not stop.is_set():
+            started = self.steady()
+            poll = self.turn(stop)
+            if not (poll.records or poll.rejected):
+                if self.once and not poll.waiting:
+                    break
+                stop.wait(max(POLL_S, 4 * (self.steady() - started)))  # looking at a folder of thousands takes its time
+        return self.totals
+
+    def turn(self, stop: threading.Event) -> Poll:
+        """One turn. An error is logged, counted and told, and the line goes on after a while; with `once` it is raised."""
+        if self.monitor is None and self.once and self.error is not None:
+            raise self.error
+        if self.monitor is None and not self._reopened():
+            return Poll(trouble=self._trouble, waiting=True)
+        assert self.monitor is not None
+        try:
+            poll = self.monitor.turn(stop, self.once)
+        except Exception as error:
+            if self.once or stop.is_set():
+                raise
+            self._fail(error, "a turn failed")
+            return Poll(trouble=self._trouble, waiting=True)
+        if poll.records or poll.rejected:
+            self._in_a_row = 0
+        elif self.once and not poll.waiting:
+            self._end(poll)
+        return poll
+
+    def close(self) -> None:
+        """Let go of the source."""
+        if self.monitor is not None:
+            self.monitor.source.close()
+
+    def _open(self) -> None:
+        self.monitor = self.open_monitor()
+        self._outage, self.error = None, None
+        source = self.monitor.source
+        if isinstance(source, SupervisedSource) and source.trouble:
+            self.log.warning("waiting for its source: %s", source.trouble)
+
+    def _reopened(self) -> bool:
+        """Try to open the monitor once its time has come; while it cannot be, that is told."""
+        if self.steady() >= self._not_before:
+            try:
+                self._open()
+                self.log.info("started")
+                return True
+            except Exception as error:
+                self._fail(error, "cannot start")
+        self._tell()
+        return False
+
+    def _fail(self, error: Exception, what: str) -> None:
+        """Log and count an error. The monitor begins anew by what is stored, and its source gives again what was not handled."""
+        self._trouble = f"{what}: {in_words(error)}"
+        self.failures += 1
+        self._in_a_row += 1
+        wait_s = backoff_s(self._in_a_row - 1, self.jitter(), FIRST_RETRY_S, LONGEST_RETRY_S)
+        self._not_before = self.steady() + wait_s
+        known = isinstance(error, AnomalyError)
+        self.log.error("%s; trying again in %.0f s", self._trouble, max(wait_s, 1), exc_info=None if known else error)
+        self.health.source = self._trouble
+        if self.monitor is None:
+            return
+        if isinstance(self.monitor.source, SupervisedSource):
+            self.monitor.source.failed(error)
+        try:
+            self.monitor = replace(self.monitor)
+        except Exception as second:  # not even that: all is opened anew, later
+            self._totals += self.monitor.totals
+            self.close()
+            self.monitor = None
+            self.log.error("could not go on: %s", in_words(second))
+
+    def _tell(self) -> None:
+        """An alarm for a line that has no monitor, by the condition of its source. The monitor takes it over, and closes it."""
+        self.health.alive()
+        now = self.clock()
+        try:
+            if self._outage is None:
+                store = Store(self.store)
+                store.register(self.name, self.sinks)
+                kept = {name: state for name, state in store.quality(self.name).items() if name == SOURCE}
+                self._outage = store, Quality(self.name, kept, None, now)
+            store, quality = self._outage
+            events = quality.look(Seen(trouble=self._trouble), now)
+            if not events:
+                return
+            position, state, alarm = store.resume(self.name)
+            kept = {SOURCE: quality.kept[SOURCE]}
+            store.commit(Batch(self.name, "", position, state, alarm, events=events, sinks=self.sinks, quality=kept))
+        except StoreError as error:
+            self.log.error("%s", error)
+            return
+        for event in events:
+            self.log.event(event)
+        self.wake()
+
+    def _end(self, poll: Poll) -> None:
+        """With `once`, nothing more comes: what is wrong with the source is an error then."""
+        if poll.trouble:
+            raise SourceError(poll.trouble)
+        if not (self.totals.scored or self.totals.rejected):
+            self.log.warning("nothing was there to score")
