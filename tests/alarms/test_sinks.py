@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,20 @@ def test_apprise_reaches_a_real_receiver(receiver: Receiver, tmp_path: Path, mon
     assert sent["title"] == "press-7: alarm"
     assert "1 normal record in 1,000" in sent["message"]
     assert "flow (80%)" in sent["message"]
+
+
+def test_every_example_of_a_sink_can_be_used_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("ALARM_SECRET", "BROKER_PASSWORD", "PLC_PASSWORD"):
+        monkeypatch.setenv(variable, "secret")
+    monkeypatch.setenv("ONCALL_URL", "json://localhost")
+    page = Path("docs/how-to/alarms.md").read_text()
+    shipped = Path("deploy/alerts.toml").read_text()
+    begin = shipped.index("[[sink]]")
+    whole = shipped[begin:].replace("# [[sink]]", "[[sink]]").replace("\n# ", "\n")
+    kinds = set()
+    for text in [whole, *re.findall(r"```toml\n(.*?)```", page, re.DOTALL)]:
+        (tmp_path / "alerts.toml").write_text(text)
+        for sink in read_sinks(tmp_path / "alerts.toml"):
+            kinds.add(type(sink).__name__)
+            sink.close()
+    assert len(kinds) == 9
