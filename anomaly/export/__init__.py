@@ -1,1 +1,1 @@
-"""From a fitted `detector` to ONNX: `onnx_graph` exports and checks parity, `precision` and `integer_search` make less precise variants."""
+"""From a fitted `detector` to ONNX: `onnx_graph` exports and checks parity, `precision` and `search` make less precise variants."""

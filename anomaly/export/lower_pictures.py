@@ -5,9 +5,8 @@ from __future__ import annotations
 from onnx import TensorProto
 from torch import Tensor
 
-from anomaly.export.integer_search import nearest_by_integers, rounded_queries
 from anomaly.export.lower import lower
-from anomaly.export.whole_search import nearest_at_once
+from anomaly.export.search import nearest_at_once, nearest_by_integers, rounded_queries
 from anomaly.export.writer import GraphWriter
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.scorers.boosted import Boosted

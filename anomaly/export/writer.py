@@ -36,8 +36,8 @@ class GraphWriter:
     def __init__(self, *, search: Search = "blocks") -> None:
         """`search`: how memory banks are searched.
 
-        "blocks" suits the caches of a processor, "whole" a GPU (`export.whole_search`), "integers" is int8 arithmetic
-        (`export.integer_search`).
+        "blocks" suits the caches of a processor, "whole" a GPU (`export.search`), "integers" is int8 arithmetic
+        (`export.search`).
         """
         self.search = search
         self.shared: dict[tuple[str, str], str] = {}  # values that several parts need: (what, of which value) -> name

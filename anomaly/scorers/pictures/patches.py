@@ -26,7 +26,7 @@ class PatchBank(nn.Module):
     """Patches of one stage; the distance to the nearest is standardised by the largest distances of unseen normals.
 
     Patches are kept as whole numbers in -127..127, one byte each, and queries are brought to the same unit. The export can
-    round the queries too and so search in 8-bit arithmetic (`export.integer_search`).
+    round the queries too and so search in 8-bit arithmetic (`export.search`).
     """
 
     patches: Tensor

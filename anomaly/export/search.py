@@ -1,8 +1,14 @@
-"""Nearest-neighbour search of the memory banks in int8, for processors that multiply bytes faster than floats.
+"""Nearest-neighbour search of the memory banks, as suits processors that multiply bytes faster than floats, and as suits GPUs.
 
-Banks hold int8 patches as they are. Here the queries are rounded to the same step, and each float product becomes MatMulInteger: about
-two and a half times as fast on x86 with VNNI. The patches' squared lengths join the product as a few more columns, so that the search is
-one product and one maximum, without a pass over all distances in between.
+In int8, for processors: banks hold int8 patches as they are. The queries are rounded to the same step, and each float product becomes
+MatMulInteger: about two and a half times as fast on x86 with VNNI.
+
+At once, for GPUs: one product and one maximum a bank, few kernels instead of many. The largest of the products is looked up by its index:
+on an H200 cuDNN's reduction, which is what ReduceMax runs, took ten times as long as ArgMax.
+
+In both the patches' squared lengths join the product as a few more columns, so that the search is one product and one maximum, without a
+pass over all distances in between. TF32 multiplies them exactly: tensor cores keep 11 bits of each factor, and a squared length of whole
+numbers is cut into digits of 11 bits. So only the queries are rounded there.
 """
 
 from __future__ import annotations
@@ -16,6 +22,8 @@ from anomaly.export.writer import GraphWriter
 from anomaly.scorers.pictures.patches import BLOCK, LEVELS
 
 ZERO = 128  # unsigned queries with this zero point: signed times signed is many times slower in ONNX Runtime
+MOST = 16_384  # patches a product on a GPU: 64 KB of distances a place of the picture
+DIGIT = 2048  # squared lengths are written to this base for a GPU
 
 
 def rounded_queries(write: GraphWriter, queries: str) -> str:
@@ -56,3 +64,34 @@ def _digits(values: NDArray[np.int64], width: int) -> NDArray[np.int8]:
         rows.append(np.clip(left, -LEVELS, LEVELS))
         left = left - rows[-1]
     return np.stack([*rows, np.clip(values - coarse * LEVELS, -LEVELS, LEVELS)]).astype(np.int8)
+
+
+def nearest_at_once(write: GraphWriter, queries: str, patches: Tensor) -> str:
+    """Queries (Q, D) in steps, patches (M, D) int8 -> |b|^2 - 2 q.b (Q,) of the nearest patch, as -2 (max over b of q.b - |b|^2 / 2)."""
+    stored = np.ascontiguousarray(patches.numpy().T)  # (D, M)
+    digits = _to_base((stored.astype(np.int64) ** 2).sum(0))  # (K, M)
+    tail = np.array([[-0.5 * DIGIT**place for place in range(len(digits))]], np.float32)  # times the digits: -|b|^2 / 2
+    shape = write.op("Concat", write.op("Shape", queries, end=1), [len(digits)], axis=0)
+    whole = write.op("Concat", queries, write.op("Expand", tail, shape), axis=1)
+    most = ""
+    for start in range(0, stored.shape[1], MOST):
+        columns = (stored[:, start : start + MOST], digits[:, start : start + MOST])
+        joined = write.op("Concat", *(write.op("Cast", each, to=TensorProto.FLOAT) for each in columns), axis=0)
+        products = write.op("MatMul", whole, joined)
+        found = write.op("GatherElements", products, write.op("ArgMax", products, axis=1, keepdims=1), axis=1)
+        most = write.op("Max", most, found) if most else found
+    most = write.op("Reshape", most, [-1])
+    return write.op("Mul", most, -2.0)
+
+
+def _to_base(numbers: NDArray[np.int64]) -> NDArray[np.int16]:
+    """Digits (K, M) of whole numbers (M,) to the base DIGIT, the lowest first.
+
+    >>> _to_base(np.array([5, 2049]))
+    array([[5, 1],
+           [0, 1]], dtype=int16)
+    """
+    rows = [numbers % DIGIT]
+    while (numbers := numbers // DIGIT).any():
+        rows.append(numbers % DIGIT)
+    return np.stack(rows).astype(np.int16)
