@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from anomaly import __version__
+from anomaly.cli.alarms import alarms_app
 from anomaly.cli.bundle import bundle_app
 from anomaly.cli.data import data_app
 from anomaly.cli.edge import edge_app
@@ -28,6 +29,7 @@ for group in (train_app, judge_app, data_app, edge_app):
     app.add_typer(group)
 bundle_app.command()(variants)  # here, since it needs the training side, which nothing else of the group may
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(alarms_app, name="alarms")
 
 
 def main() -> None:

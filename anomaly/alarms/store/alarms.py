@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from anomaly.alarms.book import Alarm, AlarmBook, Hold
-from anomaly.alarms.events import Event
+from anomaly.alarms.events import AlarmKind, Event
 from anomaly.alarms.store.alarm_rows import Action, acted, append_action, broken_row, put_changes, read_alarms, read_holds
 from anomaly.alarms.store.outbox import Outbox
 from anomaly.errors import StoreError
@@ -99,6 +99,20 @@ class Alarms(Outbox):
     def events_of(self, alarm: str) -> list[dict[str, Any]]:
         """All events of an alarm in order, as CloudEvents."""
         return [json.loads(body) for (body,) in self._read("SELECT body FROM events WHERE alarm = ? ORDER BY seq", (alarm,))]
+
+    def alarm_events(self, line: str | None = None, last: int = 100) -> list[dict[str, Any]]:
+        """The last events on alarms, of a line or of all, in order."""
+        kinds = ", ".join(f"'{kind}'" for kind in get_args(AlarmKind))
+        query = f"SELECT body FROM events WHERE kind IN ({kinds}) AND (?1 IS NULL OR line = ?1) ORDER BY seq DESC LIMIT ?2"  # noqa: S608
+        return [json.loads(body) for (body,) in self._read(query, (line, last))][::-1]
+
+    def conditions_of(self, line: str) -> list[str]:
+        """The conditions of a line that are known by name: those that are watched now, and those that had an alarm."""
+        query = (
+            "SELECT c.name FROM conditions c JOIN lines l ON l.id = c.line WHERE l.name = ?1 "
+            "UNION SELECT a.condition FROM alarms a JOIN lines l ON l.id = a.line WHERE l.name = ?1"
+        )
+        return sorted(name for (name,) in self._read(query, (line,)))
 
     def actions(self, line: str | None = None, alarm: str | None = None) -> list[Action]:
         """The audit log, or its rows of a line or an alarm."""
