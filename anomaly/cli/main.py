@@ -10,6 +10,7 @@ import typer
 
 from anomaly import __version__
 from anomaly.cli.alarms import alarms_app
+from anomaly.cli.alerts import alerts_app
 from anomaly.cli.bundle import bundle_app
 from anomaly.cli.data import data_app
 from anomaly.cli.edge import edge_app
@@ -29,6 +30,7 @@ for group in (train_app, judge_app, data_app, edge_app):
     app.add_typer(group)
 bundle_app.command()(variants)  # here, since it needs the training side, which nothing else of the group may
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(alerts_app, name="alerts")
 app.add_typer(alarms_app, name="alarms")
 
 

@@ -43,6 +43,15 @@ def read_routes(path: Path) -> list[Route]:
     return [Route(each, each.open(path), partial(each.open, path), each.timeout_s) for each in _read_settings(path)]
 
 
+def read_route(path: Path, name: str) -> Route:
+    """One sink that a TOML file names, opened; the others are read, but not opened. Raises SpecError."""
+    settings = _read_settings(path)
+    found = next((each for each in settings if each.name == name), None)
+    if found is None:
+        raise SpecError(f"{path}: no sink {name!r}; there are {', '.join(each.name for each in settings) or 'none'}")
+    return Route(found, found.open(path), partial(found.open, path), found.timeout_s)
+
+
 def read_sinks(path: Path) -> list[Sink]:
     """The sinks alone, without what each of them is to be sent."""
     return [route.sink for route in read_routes(path)]
