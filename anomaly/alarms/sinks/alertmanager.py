@@ -20,7 +20,6 @@ from anomaly.errors import SinkError
 from anomaly.names import one_line
 
 ALERTS = "/api/v2/alerts"
-PRIORITIES = ("low", "medium", "high", "critical")
 NAMES = {"process": "ProcessAlarm", "data quality": "DataQualityAlarm", "delivery": "DeliveryAlarm"}  # the alertname of each class
 AT_ONCE = 100  # alerts in one call
 TEST_S = 300.0  # that the alert of a test goes on
@@ -52,7 +51,7 @@ class Alertmanager:
 
     An alert is sent with an end far ahead, so that it goes on when this machine falls silent. While it is on it is sent again every
     `again_s`, as Prometheus does, since Alertmanager forgets its alerts when it is restarted. The priority is a label, and an alert
-    with other labels is another alert: with each later event those of the other priorities are ended.
+    with other labels is another alert: when a label changes, the one before is ended.
     """
 
     def __init__(self, settings: AlertmanagerSettings, token: str | None = None, clock: Callable[[], float] = time.time) -> None:
@@ -72,9 +71,12 @@ class Alertmanager:
         if event.on is None:
             return
         with self._lock:
-            self._http.post(json.dumps(self._alerts(event, body)).encode(), self._headers)
+            alerts, before = [self._alert(event, body)], self._on.get(event.alarm)
+            if before is not None and before["labels"] != alerts[0]["labels"]:
+                alerts.append(before | {"endsAt": iso(self._clock())})
+            self._http.post(json.dumps(alerts).encode(), self._headers)
             if event.on and not event.test:
-                self._on[event.alarm] = self._alert(event, body)
+                self._on[event.alarm] = alerts[0]
             else:
                 self._on.pop(event.alarm, None)
         self._watch()
@@ -99,15 +101,6 @@ class Alertmanager:
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._send_again, name=f"alerts {self.name}", daemon=True)
             self._thread.start()
-
-    def _alerts(self, event: ParsedEvent, body: str) -> list[dict[str, Any]]:
-        """The alert, and the ends of what it was before under another priority."""
-        alert = self._alert(event, body)
-        if event.kind == "alarm.opened" or "priority" not in alert["labels"]:
-            return [alert]
-        end = iso(self._clock())
-        others = [each for each in PRIORITIES if each != alert["labels"]["priority"]]
-        return [alert, *(alert | {"labels": alert["labels"] | {"priority": each}, "endsAt": end} for each in others)]
 
     def _alert(self, event: ParsedEvent, body: str) -> dict[str, Any]:
         now = self._clock()

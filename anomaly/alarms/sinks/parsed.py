@@ -41,8 +41,9 @@ class ParsedEvent:
         """Whether the alarm asks for attention after this event; None for an event that says nothing of it, or is of no alarm."""
         if not self.kind.startswith("alarm."):
             return None
-        by_state = _ON_BY_STATE.get(str(self.data.get("state", "")))
-        return _ON.get(self.kind, by_state if self.kind != "alarm.flood" else None)
+        if self.kind == "alarm.flood":
+            return self.data.get("flood") != "over"
+        return _ON.get(self.kind, _ON_BY_STATE.get(str(self.data.get("state", ""))))
 
     @property
     def test(self) -> bool:

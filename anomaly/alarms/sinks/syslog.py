@@ -107,7 +107,7 @@ class Syslog:
         Raises OSError when it broke the connection off instead.
         """
         if not isinstance(stream, ssl.SSLSocket):
-            stream.shutdown(socket.SHUT_WR)
+            stream.shutdown(socket.SHUT_WR)  # OSError when the receiver has broken it off
         stream.settimeout(max(deadline - time.monotonic(), 0.05))
         with contextlib.suppress(TimeoutError, ssl.SSLEOFError, ssl.SSLSyscallError):
             if isinstance(stream, ssl.SSLSocket):

@@ -64,10 +64,14 @@ def test_an_alarm_is_one_alert_from_opened_to_closed(sink: Callable[[str], Sink]
             assert first["annotations"]["summary"]
             assert first["annotations"]["reason"] == "flow and heat are unusual"
             out.send(*event("escalated", priority="critical"))
-            assert [each["labels"]["priority"] for each in on(port)] == ["critical", "high"]
+            assert [each["labels"]["priority"] for each in on(port)] == ["critical", "high"]  # of a1, which was high, and of a2
+            out.send(*event("flood", "f", **{"class": "process", "condition": "flood", "flood": "began", "priority": "low"}))
+            out.send(*event("flood", "f", **{"class": "data quality", "condition": "flood", "flood": "goes on", "priority": "high"}))
+            assert [(each["labels"]["alarm"], each["labels"]["class"]) for each in on(port)][2:] == [("f", "data quality")]
+            out.send(*event("flood", "f", **{"class": "process", "condition": "flood", "flood": "over", "priority": "high"}))
             out.send(*event("closed", "a2", line=HOSTILE, at=BEGAN + 60, state="normal", **FLOW))
             assert [each["labels"]["priority"] for each in on(port)] == ["critical"]
-        with pytest.raises(SinkError, match="Connect call failed"):
+        with pytest.raises(SinkError, match="ConnectError"):
             out.send(*event("closed", at=BEGAN + 60))
         with alertmanager(port, tmp_path):  # it has forgotten its alerts, and is told again what is on
             until(lambda: [each["labels"]["priority"] for each in on(port)] == ["critical"])

@@ -33,7 +33,11 @@ def test_a_sink_is_told_what_it_took_before_and_not_what_still_waits(tmp_path: P
     store = Store(tmp_path / "s.db")
     first, second = Showing("out", fails_from=4), Showing("out")
     kinds = (("opened", "a"), ("opened", "b"), ("closed", "b"), ("opened", "c"))
-    store.add_events([make_event(kind, "press", alarm, float(at), OPENED) for at, (kind, alarm) in enumerate(kinds)], ["out"])  # type: ignore[arg-type]
+    events = [
+        make_event(kind, "press", alarm, float(at), OPENED | {"condition": f"sensor:{alarm}"})  # type: ignore[arg-type]
+        for at, (kind, alarm) in enumerate(kinds)
+    ]
+    store.add_events(events, ["out"])
     with delivery(tmp_path / "s.db", route(first)):
         until(lambda: first.calls >= 4)
     assert first.recalled == [[]]

@@ -46,7 +46,8 @@ class SparkplugSink:
         self._clock = clock
         self._topics = {kind: f"{NAMESPACE}/{group}/{kind}/{node}" for kind in ("NBIRTH", "NDATA", "NDEATH", "NCMD")}
         self._broker = broker
-        self._session = -1  # bdSeq: which birth a death belongs to
+        self._session = int(clock()) % 256  # bdSeq: which birth a death belongs to; not the same again after a restart
+        self._ends = False
         self._seq = 0
         self._open = OpenAlarms()
         self._last: dict[str, tuple[str, float]] = {}  # by line: the last event's text and time
@@ -73,6 +74,7 @@ class SparkplugSink:
         self._kept.begin()
 
     def close(self) -> None:
+        self._ends = True
         self._kept.close(lambda link: link.publish(self._topics["NDEATH"], self._death(), qos=1, timeout_s=2.0))
 
     def _connection(self) -> MqttLink:
@@ -103,12 +105,14 @@ class SparkplugSink:
         return encode(Payload(None, (told("bdSeq", INT64, self._session),)))
 
     def _heard(self, link: MqttLink, topic: str, payload: bytes) -> None:
-        """A host asks for our birth, or the death of a session before this one came late: hosts are told that we live."""
+        """A host asks for our birth. Or a death is told: late of a session before this one, or of another process with our name, such as a
+        test of this sink. Hosts are told that we live.
+        """
+        if self._ends:
+            return
         try:
             metrics = {metric.name: metric.number() for metric in decode(payload).metrics if metric.name in (REBIRTH, "bdSeq")}
         except RecordError:
             return  # not for us
-        if (topic == self._topics["NCMD"] and metrics.get(REBIRTH)) or (
-            topic == self._topics["NDEATH"] and metrics.get("bdSeq", self._session) != self._session
-        ):
+        if topic == self._topics["NDEATH"] or (topic == self._topics["NCMD"] and metrics.get(REBIRTH)):
             self._birth(link)
