@@ -132,6 +132,7 @@ class Line:
         known = isinstance(error, AnomalyError)
         self.log.error("%s; trying again in %.0f s", self._trouble, max(wait_s, 1), exc_info=None if known else error)
         self.health.source = self._trouble
+        self.health.alive()  # it is in trouble and says so; it does not hang
         if self.monitor is None:
             return
         if isinstance(self.monitor.source, SupervisedSource):

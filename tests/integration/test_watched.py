@@ -18,8 +18,8 @@ from anomaly.alarms.health.address import Address
 from anomaly.alarms.health.board import Board
 from anomaly.alarms.health.server import serving as answering
 from anomaly.alarms.store import Store
-from anomaly.bundle.archive import Bundle
 from anomaly.edge.box import Box
+from anomaly.edge.line import Line
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.session import open_session
 from anomaly.edge.sources.base import Poll
@@ -121,13 +121,14 @@ def test_a_line_that_hangs_is_named_while_the_other_goes_on(tmp_path: Path) -> N
         def close(self) -> None:
             return
 
-    def line(name: str, bundle: Bundle) -> Monitor:
+    def opened(name: str) -> Monitor:
         write_feed(tmp_path / f"{name}.csv", 10)
         source = Hanging() if name == "hangs" else open_source(str(tmp_path / f"{name}.csv"), bundle.manifest.input, lambda _: False, {})
         return Monitor(bundle, open_session(bundle, "cpu"), source, Store(tmp_path / "s.db"), name, health=board.lines[name])
 
     stop = threading.Event()
-    box = threading.Thread(target=Box([line("hangs", bundle), line("well", bundle)], workers=2).run, args=(stop,))
+    lines = [Line(name, lambda name=name: opened(name), tmp_path / "s.db", health=board.lines[name]) for name in ("hangs", "well")]
+    box = threading.Thread(target=Box(lines, workers=2).run, args=(stop,))
     with answering(board, Address("127.0.0.1", 0)) as address:
         assert status(f"http://{address}/healthz") == 200
         box.start()
