@@ -195,7 +195,9 @@ class DriftMonitor:
         """When the drift that is on began, None without one."""
         return self._state.drifted
 
-    def take(self, times: Sequence[float], scores: Array, counts: NDArray[np.bool_], followed: Array | None = None) -> list[Event]:
+    def take(
+        self, times: Sequence[float], scores: NDArray[np.floating[Any]], counts: NDArray[np.bool_], followed: Array | None = None
+    ) -> list[Event]:
         """Take in records in order: times (n,), scores (n,), which of them count (n,), and what is followed of each (n, D), as named by
         the reference; NaN where a sensor has no reading. Returns the events of drift that was found, or is over.
         """
@@ -261,6 +263,7 @@ class DriftMonitor:
             "class": "drift",
             "drift": stage,
             "since": iso(since),
+            "began": iso(since),
             "reason": reason,
             "measure": {
                 "mean_rank": round(float(state.recent[0]), 4),

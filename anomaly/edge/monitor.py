@@ -22,6 +22,7 @@ from anomaly.alarms.sensors import find_in_sensors
 from anomaly.alarms.store import Batch, Scored, Store
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record, Rejected
+from anomaly.edge.drift_watch import DriftWatch, outside_alarms
 from anomaly.edge.kinds import kind_of
 from anomaly.edge.line_book import LineBook, suppressed_by
 from anomaly.edge.probation import Probation
@@ -101,6 +102,7 @@ class Monitor:
         self._challenger: Loaded | None = None
         self._probation: Probation | None = None
         self._book = LineBook(self.store, self.line)
+        self._drift = DriftWatch(self.line, self.store.kept(self.line, "drift"))
         self._use(Loaded(self.bundle, self.session))
         self._lost_store = ""
         self._lost_provider = self._compare_provider()
@@ -148,6 +150,7 @@ class Monitor:
         health.source = poll.trouble
         health.bundle, health.bundle_hash = name_of(self.bundle), self.bundle.hash
         health.provider, health.variant = session.provider, session.variant
+        health.drift = self._drift.level
         if poll.records:
             health.took(len(poll.records), seconds, self.clock() - poll.records[-1].time)
         health.alive()
@@ -162,6 +165,7 @@ class Monitor:
             *events,
             *rolled_back,
             *outcome.events,
+            *self._look_for_drift(poll.records, answers, outcome),
             *self._look_at_sensors(poll, once),
             *(self._rejection(item) for item in poll.rejected),
         ]
@@ -223,6 +227,7 @@ class Monitor:
             shadow=self._shadow(poll.records, challenger) if challenger else (),
             shadow_bundle=challenger.bundle.hash if challenger else "",
             quality=self._quality.kept,
+            kept={"drift": self._drift.kept},
         )  # fmt: skip
 
     def _commit(self, batch: Batch, stop: threading.Event, once: bool) -> None:
@@ -263,6 +268,7 @@ class Monitor:
     def _use(self, loaded: Loaded) -> None:
         self.bundle, self.session = loaded.bundle, loaded.session
         manifest = loaded.bundle.manifest
+        self._drift.use(loaded.bundle)
         self._kind = kind_of(manifest.input.name)
         self._settings = Settings(threshold=manifest.threshold.p_value, **manifest.alarm.model_dump())
         self._book.use(self._settings)
@@ -323,6 +329,10 @@ class Monitor:
         alone = not once and len(poll.records[0].payload) >= FROZEN_ROWS  # else no condition tells that the whole source is frozen
         findings = find_in_sensors(*self._kind.last_rows(poll.records), schema, words, alone=alone)
         return self._quality.look_at_sensors([record.time for record in poll.records], findings, schema.max_gap_s)
+
+    def _look_for_drift(self, records: Records, answers: Answers, outcome: Outcome) -> list[Event]:
+        times, threshold = [record.time for record in records], self._settings.threshold
+        return self._drift.take(records, answers, outside_alarms(times, answers.p_value, threshold, self._state.active, outcome.events))
 
     def _compare_provider(self) -> str:
         """Words when this line ran on a GPU at its last start and cannot now; else today's provider is remembered."""

@@ -27,7 +27,8 @@ class Batch:
 
     `shadow` are the same records as a challenger, `shadow_bundle`, scores them. `quality`: state and open alarm of each data-quality
     condition. `position` is where the source is read on from. `changes` are those of the line's book. `prepare` is called once, when nobody
-    else can write any more: what people did up to then is known, and what they do after that comes after this batch.
+    else can write any more: what people did up to then is known, and what they do after that comes after this batch. `kept`: what else
+    the line is to remember (`Store.kept`), name -> text.
     """
 
     line: str
@@ -44,3 +45,4 @@ class Batch:
     quality: Mapping[str, tuple[State, str | None]] = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
     prepare: Callable[[Batch], None] | None = None
+    kept: Mapping[str, str] = field(default_factory=dict)

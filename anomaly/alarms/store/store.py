@@ -67,6 +67,10 @@ class Store(Alarms, Reading, Retention, Claims):
         with self._transaction("setting not stored") as db:
             db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
 
+    def kept(self, line: str, name: str) -> str:
+        """What the line was to remember under this name (`Batch.kept`), "" for nothing."""
+        return self.setting(f"{name} {line}")
+
     def known(self, line: str, record: str) -> bool:
         """Whether a record has been scored or rejected before.
 
@@ -125,11 +129,15 @@ class Store(Alarms, Reading, Retention, Claims):
     def _put_conditions(self, batch: Batch, line: int) -> dict[tuple[str, str], tuple[str, str | None]]:
         """Store the conditions that have changed; returns them."""
         conditions = {PROCESS: (batch.state, batch.alarm), **batch.quality}
+        kept = {(batch.line, f"kept {name}"): (text, None) for name, text in batch.kept.items()}
+        kept = {key: value for key, value in kept.items() if self._written.get(key) != value}
         texts = {(batch.line, name): (json.dumps(asdict(state)), alarm) for name, (state, alarm) in conditions.items()}
         changed = {key: kept for key, kept in texts.items() if self._written.get(key) != kept}
         rows = ((line, name, *kept) for (_, name), kept in changed.items())
         self._db.executemany("INSERT OR REPLACE INTO conditions VALUES (?, ?, ?, ?)", rows)
-        return changed
+        memory = ((f"{name.removeprefix('kept ')} {line_name}", text) for (line_name, name), (text, _) in kept.items())
+        self._db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", memory)
+        return changed | kept
 
     def _remember(self, batch: Batch, line: int) -> None:
         """Keep what was handled where the source asks for it; with the first batch also what was handled before."""
