@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,7 @@ from anomaly.errors import DataError, SourceError
 from anomaly.schema import Dialect, InputSchema, within_limits
 
 HEAD = 1 << 20  # bytes in which the header must lie
+MARK = 1024  # bytes from its beginning by which a file is known again: another one may have its name, and its inode
 LONGEST = 1 << 24  # bytes of a line: what is longer is no table
 
 
@@ -69,7 +71,9 @@ class CsvSource:
         self._offset, self._row = self._read_header()
         found = self._stat()
         self._inode = found.st_ino
-        if position and position["inode"] == self._inode and position["offset"] <= found.st_size:
+        length, mark = position.get("mark", (0, 0))
+        same = position and position["inode"] == self._inode and crc32(self._mark[:length]) == mark
+        if same and position["offset"] <= found.st_size:
             self._offset, self._row = int(position["start"]), int(position["start_row"])
             self._take(Poll(), 1 << 30, until=int(position["offset"]))  # context: rows scored before the restart
 
@@ -90,6 +94,7 @@ class CsvSource:
                 raw = stream.read(HEAD)
         except OSError as error:
             raise SourceError(f"{self._path}: cannot be read ({error.strerror}); create it or correct --source") from error
+        self._mark = raw[:MARK]
         if not raw.strip():
             raise SourceError(f"{self._path}: no complete header line yet; write the column names first")
         # A bundle that was fitted to Parquet or Excel tells nothing of CSV: that is found in the file as it stands, at every start anew.
@@ -129,7 +134,8 @@ class CsvSource:
         try:
             stat = self._stat()  # rotated away: wait for the next one
             not_yet_known = not self._dialect.complete and stat.st_size > self._offset  # the first rows have come
-            if self._unfit or stat.st_ino != self._inode or stat.st_size < self._offset or not_yet_known:
+            replaced = stat.st_ino != self._inode or stat.st_size < self._offset or not self._is_marked()
+            if self._unfit or replaced or not_yet_known:
                 self._begin_anew(stat, found)
             if self._unfit:
                 found.trouble = self._why
@@ -140,7 +146,16 @@ class CsvSource:
             return found
         start, start_row = (self._context[0].byte, self._context[0].line) if self._context else (self._offset, self._row + 1)
         found.position = {"inode": self._inode, "offset": self._offset, "row": self._row, "start": start, "start_row": start_row - 1}
+        found.position["mark"] = [len(self._mark), crc32(self._mark)]
         return found
+
+    def _is_marked(self) -> bool:
+        """Whether the file begins as it did."""
+        with open_plain(self._path) as stream:
+            begin = stream.read(MARK)
+        marked = begin.startswith(self._mark)
+        self._mark = begin if marked else self._mark
+        return marked
 
     def _begin_anew(self, stat: os.stat_result, found: Poll) -> None:
         """Read from the beginning. A file whose header does not fit is set aside once, and looked at again when it has changed."""
