@@ -51,8 +51,7 @@ class Line:
         self._in_a_row = 0
         self._not_before = -1e300
         self._trouble = ""
-        self._outage: tuple[Store, Quality] | None = None  # by which it is told that there is no monitor
-        self._totals = Totals()
+        self._outage: tuple[Store, Quality] | None = None  # by which it is told that the line rests
         self.error: Exception | None = None  # why it could not be opened at first
         try:
             self._open()
@@ -65,7 +64,7 @@ class Line:
     @property
     def totals(self) -> Totals:
         """What the line has done since it began."""
-        return self._totals if self.monitor is None else self._totals + self.monitor.totals
+        return Totals() if self.monitor is None else self.monitor.totals
 
     def run(self, stop: threading.Event) -> Totals:
         """Take turns until `stop` is set; with `once`, until the source has nothing more. Returns what was done."""
@@ -82,7 +81,8 @@ class Line:
         """One turn. An error is logged, counted and told, and the line goes on after a while; with `once` it is raised."""
         if self.monitor is None and self.once and self.error is not None:
             raise self.error
-        if self.monitor is None and not self._reopened():
+        if self._trouble and (self.steady() < self._not_before or not self._begun_anew()):
+            self._tell()
             return Poll(trouble=self._trouble, waiting=True)
         assert self.monitor is not None
         try:
@@ -92,6 +92,7 @@ class Line:
                 raise
             self._fail(error, "a turn failed")
             return Poll(trouble=self._trouble, waiting=True)
+        self._trouble, self._outage = "", None
         if poll.records or poll.rejected:
             self._in_a_row = 0
         elif self.once and not poll.waiting:
@@ -105,53 +106,45 @@ class Line:
 
     def _open(self) -> None:
         self.monitor = self.open_monitor()
-        self._outage, self.error = None, None
+        self.error = None
         source = self.monitor.source
         if isinstance(source, SupervisedSource) and source.trouble:
             self.log.warning("waiting for its source: %s", source.trouble)
 
-    def _reopened(self) -> bool:
-        """Try to open the monitor once its time has come; while it cannot be, that is told."""
-        if self.steady() >= self._not_before:
-            try:
+    def _begun_anew(self) -> bool:
+        """After a rest: the monitor goes on by what is stored, or is opened where there is none."""
+        try:
+            if self.monitor is not None:
+                self.monitor = replace(self.monitor)
+            else:
                 self._open()
                 self.log.info("started")
-                return True
-            except Exception as error:
-                self._fail(error, "cannot start")
-        self._tell()
-        return False
+            return True
+        except Exception as error:
+            self._fail(error, "cannot start")
+            return False
 
     def _fail(self, error: Exception, what: str) -> None:
-        """Log and count an error. The monitor begins anew by what is stored, and its source gives again what was not handled."""
+        """Log and count an error, and rest. What the turn did not handle the source gives again."""
         self._trouble = f"{what}: {in_words(error)}"
         self.failures += 1
+        wait_s = backoff_s(self._in_a_row, self.jitter(), FIRST_RETRY_S, LONGEST_RETRY_S)
         self._in_a_row += 1
-        wait_s = backoff_s(self._in_a_row - 1, self.jitter(), FIRST_RETRY_S, LONGEST_RETRY_S)
         self._not_before = self.steady() + wait_s
         known = isinstance(error, AnomalyError)
         self.log.error("%s; trying again in %.0f s", self._trouble, max(wait_s, 1), exc_info=None if known else error)
         self.health.source = self._trouble
         self.health.alive()  # it is in trouble and says so; it does not hang
-        if self.monitor is None:
-            return
-        if isinstance(self.monitor.source, SupervisedSource):
+        if self.monitor is not None and isinstance(self.monitor.source, SupervisedSource):
             self.monitor.source.failed(error)
-        try:
-            self.monitor = replace(self.monitor)
-        except Exception as second:  # not even that: all is opened anew, later
-            self._totals += self.monitor.totals
-            self.close()
-            self.monitor = None
-            self.log.error("could not go on: %s", in_words(second))
 
     def _tell(self) -> None:
-        """An alarm for a line that has no monitor, by the condition of its source. The monitor takes it over, and closes it."""
+        """An alarm for a line that rests, by the condition of its source. The monitor takes it over, and closes it."""
         self.health.alive()
         now = self.clock()
         try:
             if self._outage is None:
-                store = Store(self.store)
+                store = Store(self.store) if self.monitor is None else self.monitor.store
                 store.register(self.name, self.sinks)
                 kept = {name: state for name, state in store.quality(self.name).items() if name == SOURCE}
                 self._outage = store, Quality(self.name, kept, None, now)

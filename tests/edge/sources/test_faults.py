@@ -103,7 +103,7 @@ PLACE_FAULTS = {
     "gone": lambda place: None,
     "a dangling link": lambda place: place.symlink_to(place.parent / "nowhere"),
     "a link to itself": lambda place: place.symlink_to(place),
-    "a pipe": lambda place: os.mkfifo(place),
+    "a pipe": os.mkfifo,
 }
 
 
@@ -150,7 +150,7 @@ def test_a_file_in_place_of_a_folder_and_a_folder_in_place_of_a_file(kind: Kind,
 FILE_FAULTS = {
     "a dangling link": lambda path: path.symlink_to(path.parent / "nowhere"),
     "a link to itself": lambda path: path.symlink_to(path),
-    "a pipe": lambda path: os.mkfifo(path),
+    "a pipe": os.mkfifo,
     "rubbish": lambda path: path.write_bytes(np.random.default_rng(0).bytes(5000)),
     "empty": lambda path: path.touch(),
 }
