@@ -53,6 +53,7 @@ class _Open:
 
     condition: str
     since: float
+    seen: float  # by the clock, when it opened: an old record read today is not stale at once
     stale: bool = False
     held: dict[str, Any] | None = None
 
@@ -90,6 +91,13 @@ class FloodControl:
         """Whether a flood is on."""
         return self._state.began is not None
 
+    def due(self, now: float) -> bool:
+        """Whether a turn without events would change anything."""
+        state = self._state
+        if any(not one.stale and now - one.seen > STALE_AFTER_S for one in state.open.values()):
+            return True
+        return self.on and (_within(state.recent, now) < FLOOD_OVER_BELOW or now - state.told >= TELL_AGAIN_S)
+
     def sift(self, events: Sequence[Event], now: float, quiet: Collection[str] = ()) -> Sifted:
         """Take in the events of one turn, in order; `now` in seconds since 1970. Call it without events, too: a flood ends by the clock.
 
@@ -102,7 +110,7 @@ class FloodControl:
                 sifted.hold(event)
                 self._forget(event)
             else:
-                self._take(event, sifted)
+                self._take(event, now, sifted)
         self._end_if_over(now, sifted)
         self._tell_again(now, sifted)
         self._note_stale(now, sifted)
@@ -110,9 +118,9 @@ class FloodControl:
 
     # --- one event ---
 
-    def _take(self, event: Event, sifted: Sifted) -> None:
+    def _take(self, event: Event, now: float, sifted: Sifted) -> None:
         if event.kind == "opened":
-            self._opened(event, sifted)
+            self._opened(event, now, sifted)
         elif event.kind in _MAY_BE_HELD:
             self._goes_on(event, sifted)
         else:
@@ -126,11 +134,11 @@ class FloodControl:
         elif event.alarm in self._state.open and event.kind in _HELD_OTHERWISE:
             self._state.open[event.alarm].held = None
 
-    def _opened(self, event: Event, sifted: Sifted) -> None:
+    def _opened(self, event: Event, now: float, sifted: Sifted) -> None:
         state, condition = self._state, topic_of(event.data)
         state.recent = [*state.recent, event.time][-FLOOD_ABOVE - 1 :]
         _keep_newest(state.open)
-        state.open[event.alarm] = _Open(condition, event.time)
+        state.open[event.alarm] = _Open(condition, event.time, now)
         event = self._chattering(event, condition, sifted)
         begins = not self.on and _within(state.recent, event.time) > FLOOD_ABOVE
         if begins:
@@ -223,7 +231,7 @@ class FloodControl:
 
     def _note_stale(self, now: float, sifted: Sifted) -> None:
         for one in self._state.open.values():
-            if not one.stale and now - one.since > STALE_AFTER_S:
+            if not one.stale and now - one.seen > STALE_AFTER_S:
                 one.stale = True
                 sifted.notes.append(
                     f"{one.condition}: stale, its alarm is open since {iso(one.since)}; repair it, shelve it, or change its limit"
@@ -309,6 +317,10 @@ class Rejections:
     def kept(self) -> str:
         """The state as JSON, for the store."""
         return json.dumps({cause: asdict(one) for cause, one in self._causes.items()}, sort_keys=True)
+
+    def due(self, now: float, last: bool = False) -> bool:
+        """Whether `take` without records would tell or forget something."""
+        return any(now - one.told >= SUMMARY_AFTER_S[one.level] or (last and one.count > 0) for one in self._causes.values())
 
     def take(self, rejected: Sequence[tuple[str, float, str]], now: float, last: bool = False) -> list[Event]:
         """Records set aside in this turn, (record, time, reason) each -> events to send. `last`: the line ends, what is counted is told."""

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from anomaly.alarms.book import Changes
 from anomaly.alarms.events import Event
+from anomaly.alarms.flood import FloodControl, Rejections
+from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.store import Batch, Store
 from anomaly.errors import StoreError
 from anomaly.schema import AlarmSettings, InputSchema
@@ -21,6 +23,15 @@ class LineBook:
         self._acted: int | None = store.acted()  # how much of what people did the book knows; None: all that is in a new store
         self._book = store.book(line, self._settings)
         self._pending = Changes()  # what a store that was begun anew does not know
+        self._flood = FloodControl(line, store.kept(line, "flood"))
+        self._rejections = Rejections(line, store.kept(line, "rejections"))
+        self._log = LineLog(line)
+        self.last = False  # the source has nothing more, and this turn is the last
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """What is to be stored beside the book (`Batch.kept`)."""
+        return {"flood": self._flood.kept, "rejections": self._rejections.kept}
 
     def use(self, settings: AlarmSettings) -> None:
         """Go on by the settings of another bundle."""
@@ -35,23 +46,30 @@ class LineBook:
             self._version = version
         except StoreError:
             return False  # whatever is due is told when the store can be used again
-        return bool(self._pending) or self._book.due(now, suppressed=suppressed)
+        counted = self._flood.due(now) or self._rejections.due(now, self.last)
+        return bool(self._pending) or counted or self._book.due(now, suppressed=suppressed)
 
     def apply(
         self, batch: Batch, events: Sequence[Event], now: float, worst: Mapping[str, float] | None = None, suppressed: str | None = None
     ) -> list[Event]:
         """Take in a turn, inside of the transaction that commits it (`Batch.prepare`); returns all of its events, in order.
 
-        What changes in the book becomes part of the batch, as do the ids of events that no sink is sent.
+        Records set aside and floods of alarms are summed up. What changes becomes part of the batch, as do the ids of events that no sink
+        is sent.
         """
         self._see_what_people_did()
         self._book = self._book.copy()
-        told = self._book.apply(events, now, worst, suppressed)
+        told = self._book.apply([*events, *self._rejections.take(batch.rejected, now, self.last)], now, worst, suppressed)
         batch.changes = self._book.changes
         batch.changes.alarms = self._pending.alarms | batch.changes.alarms
         batch.changes.began = [*self._pending.began, *batch.changes.began]
         self._pending = Changes()
-        return told
+        sifted = self._flood.sift(told, now, batch.changes.quiet)
+        batch.changes.quiet |= sifted.quiet
+        batch.kept = {**batch.kept, **self.kept}
+        for note in sifted.notes:
+            self._log.warning("%s", note)
+        return sifted.events
 
     def begun_anew(self) -> None:
         """The store was lost, and a new one begun: all that is known goes into it with the next batch."""

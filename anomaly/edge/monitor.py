@@ -138,6 +138,7 @@ class Monitor:
         elif poll.beyond:
             self.log.warning("%s", poll.beyond)
         self._suppressed = suppressed_by(poll.mode, self.bundle.manifest.input, self._settings)
+        self._book.last = once and not (poll.records or poll.rejected or poll.waiting)
         if poll.records or poll.rejected or events or self._book.due(self.clock(), self._suppressed):
             self._handle(poll, events, stop, once)
         self.store.tidy()
@@ -167,11 +168,10 @@ class Monitor:
             *outcome.events,
             *self._look_for_drift(poll.records, answers, outcome),
             *self._look_at_sensors(poll, once),
-            *(self._rejection(item) for item in poll.rejected),
         ]
         self._keep_aside(poll.rejected)
         batch = self._batch(poll, outcome, events)
-        if events or self._book.due(self.clock(), self._suppressed):
+        if events or poll.rejected or self._book.due(self.clock(), self._suppressed):
             batch.prepare = self._take_to_book
         self._commit(batch, stop, once)
         self._state, self._alarm = outcome.state, outcome.alarm
@@ -227,7 +227,7 @@ class Monitor:
             shadow=self._shadow(poll.records, challenger) if challenger else (),
             shadow_bundle=challenger.bundle.hash if challenger else "",
             quality=self._quality.kept,
-            kept={"drift": self._drift.kept},
+            kept={"drift": self._drift.kept} | self._book.kept,
         )  # fmt: skip
 
     def _commit(self, batch: Batch, stop: threading.Event, once: bool) -> None:
@@ -360,9 +360,6 @@ class Monitor:
 
     def _bundle_event(self, kind: EventKind, bundle_hash: str, why: str) -> Event:
         return make_event(kind, self.line, bundle_hash, self.clock(), {"bundle_hash": bundle_hash, "reason": why})
-
-    def _rejection(self, item: Rejected) -> Event:
-        return make_event("rejected", self.line, item.id, item.time, {"record": item.id, "reason": item.reason})
 
     def _keep_aside(self, rejected: Sequence[Rejected]) -> None:
         for item in rejected:
