@@ -6,6 +6,8 @@ import hashlib
 import hmac
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -89,3 +91,12 @@ def test_every_example_of_a_sink_can_be_used_as_it_stands(tmp_path: Path, monkey
             kinds.add(type(sink).__name__)
             sink.close()
     assert len(kinds) == 9
+
+
+def test_reading_the_file_loads_no_client_of_a_sink_it_does_not_name() -> None:
+    clients = ("paho", "asyncua", "google.protobuf", "httpx", "apprise", "torch")
+    script = (
+        "import sys; from pathlib import Path; from anomaly.alarms.sinks.alerts_toml import read_sinks; "
+        f"read_sinks(Path('deploy/alerts.toml')); print([name for name in {clients} if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
