@@ -19,6 +19,7 @@ from anomaly.alarms.life import CALM, Settings, State, Transition, step
 from anomaly.alarms.sensors import BEYOND, FROZEN, MISSING, Finding
 
 AWAY_S = 10.0  # a source may be away for this long before it is an alarm
+RELEASE_AWAY_S = 60.0  # a release folder or server, without which the line goes on as it is
 BAD_DATA_OF, BAD_DATA_SHARE = 20, 0.5  # of the last records, the share that was set aside
 STORE_LOST_S = 600.0  # for so long after the store was lost this is an alarm
 FROZEN_ROWS, FROZEN_PICTURES = 30, 5  # this many equal to the last digit in a row: a frozen source
@@ -30,6 +31,7 @@ CONDITIONS = {
     "rubbish": Settings(threshold=0.5),
     "range": Settings(threshold=0.5),
     "provider": Settings(threshold=0.5),
+    "release": Settings(threshold=0.5, on_delay_s=RELEASE_AWAY_S),
     "store": Settings(threshold=0.5, off_delay_s=STORE_LOST_S),
 }
 LAST_ROW = "last_row"  # kept with them, for a gap over a restart: the time of the last row of sensors
@@ -52,6 +54,7 @@ class Seen:
     beyond: str | None = None
     store: str = ""
     alive: bool = False
+    release: str = ""
 
 
 class Quality:
@@ -130,7 +133,7 @@ class Quality:
 
     def _wrong(self, seen: Seen, now: float) -> dict[str, str]:
         """Condition -> what is wrong, "" for nothing; without the conditions of which this turn shows nothing."""
-        found = {"source": seen.trouble, "provider": seen.provider, "store": seen.store}
+        found = {"source": seen.trouble, "provider": seen.provider, "store": seen.store, "release": seen.release}
         if seen.records or seen.rejected or seen.alive or now < self._last:
             self._last = now  # a clock set back must not make a long silence of it
         silent = self._silent_after_s is not None and now - self._last >= self._silent_after_s

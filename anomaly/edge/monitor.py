@@ -99,11 +99,13 @@ class Monitor:
         _, self._state, self._alarm = self.store.resume(self.line)
         self._quality = Quality(self.line, self.store.quality(self.line), self.silent_after_s, self.clock())
         self._repeats = Repeats()
-        self._challenger: Loaded | None = None
+        self._challenger: Loaded | None = self.release.challenger if self.release is not None else None
         self._probation: Probation | None = None
         self._book = LineBook(self.store, self.line)
         self._drift = DriftWatch(self.line, self.store.kept(self.line, "drift"))
         self._use(Loaded(self.bundle, self.session))
+        if self.release is not None and self.release.before is not None:  # a champion that had not proved itself before a restart
+            self._probation = Probation(Loaded(self.bundle, self.session), self.release.before)
         self._lost_store = ""
         self._lost_provider = self._compare_provider()
 
@@ -288,6 +290,8 @@ class Monitor:
         before = Loaded(self.bundle, self.session)
         self._use(change.loaded)
         self._probation = Probation(change.loaded, before)
+        if self.release is not None:
+            self.release.before = before  # also for a line that begins anew
         return self._bundle_event("swapped", self.bundle.hash, f"{name_of(self.bundle)} in place of {name_of(before.bundle)}")
 
     def _roll_back(self, before: Loaded, why: str) -> Event:
@@ -295,7 +299,7 @@ class Monitor:
         self._use(before)
         self._probation = None
         if self.release is not None:
-            self.release.refuse(bad.hash, before.bundle.hash)
+            self.release.refuse(bad.hash, before.bundle.hash, why)
         return self._bundle_event("rolled_back", bad.hash, f"{why}; {name_of(before.bundle)} is in use again")
 
     def _shadow(self, records: Records, challenger: Loaded) -> list[Scored]:
@@ -318,7 +322,8 @@ class Monitor:
         beyond = poll.beyond if poll.records else None
         provider, store = self.session.degraded or self._lost_provider, self._lost_store
         self._lost_store = ""
-        return Seen(len(poll.records), len(poll.rejected), poll.trouble, frozen, provider, beyond, store, poll.mode is not None)
+        release = self.release.trouble if self.release is not None else ""
+        return Seen(len(poll.records), len(poll.rejected), poll.trouble, frozen, provider, beyond, store, poll.mode is not None, release)
 
     def _look_at_sensors(self, poll: Poll, once: bool) -> list[Event]:
         """Sensors that give no reading, stand still or are far beyond the normals, each by itself: all are scored meanwhile."""

@@ -1,7 +1,8 @@
 """A release folder or URL: which bundle is the champion, which the challenger; verified and tested before either is used.
 
-A bundle that cannot be verified, or fails its self-test, is refused for good. One that cannot be fetched is reported once and tried
-again. Either way the bundle in use stays in use. The last good one is kept on this machine, for a start without the network.
+A bundle that is whole but fails its self-test, or takes another input, is refused for good. One that cannot be had whole (the network, a
+copy that is still under way) is reported once and tried again. So is one that was taken back in use: it stays refused over a restart.
+Either way the bundle in use stays in use. The last good one is kept on this machine, for a start without the network.
 """
 
 from __future__ import annotations
@@ -10,21 +11,24 @@ import json
 import queue
 import re
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from anomaly.atomic import replacing, write_text
+from anomaly.backoff import backoff_s
 from anomaly.bundle.archive import MAX_BYTES, Bundle, read_bundle
 from anomaly.edge.runtime.self_test import self_test
 from anomaly.edge.runtime.session import Session
-from anomaly.errors import AnomalyError, BundleError, UnreachableError
+from anomaly.errors import AnomalyError, BundleError, UnreachableError, in_words
 from anomaly.schema import InputSchema
 
 Role = Literal["champion", "challenger"]
 POLL_S = 5.0
 TIMEOUT_S = 30.0
+LONGEST_RETRY_S = 600.0  # of a bundle by network: it is fetched whole each time
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.anomaly")
 # Of the input, for a swap while running.
 _SAME = ("name", "dtype", "channels", "significant_bits", "window", "context", "period_s", "mode_column")
@@ -48,6 +52,20 @@ class Change:
     refused: str = ""
 
 
+class _NotWholeError(UnreachableError):
+    """A bundle is there, but not what the pointer names: perhaps a copy that is still under way."""
+
+
+@dataclass
+class _Missed:
+    """A bundle that could not be had whole: the file as it was then, when to try again, and what was said of it."""
+
+    stamp: tuple[int, int, int] | None = None
+    tries: int = 0
+    not_before: float = 0.0
+    told: str = ""
+
+
 Open = Callable[[Bundle], Session]
 
 
@@ -61,10 +79,15 @@ class Release:
         self._open = open_
         self._key = key
         self._every_s = every_s
+        self._clock: Callable[[], float] = time.monotonic
         self._current: dict[Role, str] = {}
         self._schema: InputSchema | None = None
-        self._refused = set(_read_list(keep / "refused.json"))
-        self._missed = ""  # the hash that could not be fetched at the last look
+        self._refused = _read_refused(keep / "refused.json")
+        self._missed: dict[str, _Missed] = {}  # bundles that could not be had whole, by the hash that was asked for
+        self._taken_back = dict(self._refused)  # of the refused, those that failed in use
+        self.challenger: Loaded | None = None
+        self.before: Loaded | None = None  # the last good bundle, while the champion has not proved itself
+        self.trouble = ""  # why the release itself cannot be read at the moment
         self._changes: queue.Queue[Change] = queue.Queue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="release", daemon=True)
@@ -79,14 +102,36 @@ class Release:
         Raises BundleError when there is neither.
         """
         try:
-            loaded, why = self._load(self._pointer("champion")), ""
-        except AnomalyError as error:
-            loaded, why = self._last_good(error), str(error)
+            pointer = self._pointer("champion")
+            self._check_not_refused(pointer)
+            loaded, why = self._load(pointer), ""
+        except (AnomalyError, OSError) as error:
+            loaded, why = self._last_good(error), in_words(error)
         self._current["champion"] = loaded.bundle.hash
         self._schema = loaded.bundle.manifest.input
-        self._keep_good(loaded.bundle)
+        self.before = None if why else self._unproven(loaded)
+        if self.before is None:
+            self._keep_good(loaded.bundle)
         self._thread.start()
         return loaded, why
+
+    def _check_not_refused(self, pointer: dict[str, Any] | None) -> None:
+        """Raise BundleError for a champion that this machine took back."""
+        wanted = str((pointer or {}).get("hash", ""))
+        if wanted in self._refused:
+            raise BundleError(
+                f"{self.where}: its champion {wanted[:12]} was taken back here ({self._refused[wanted]}); publish another, "
+                f"or delete {self._keep / 'refused.json'} to try it again"
+            )
+
+    def _unproven(self, champion: Loaded) -> Loaded | None:
+        """The last good bundle, where the champion is another that takes the same input: it is on probation still, or again."""
+        try:
+            good = self._last_good(BundleError("none is kept"))
+            check_same_input(champion.bundle.manifest.input, good.bundle)
+        except AnomalyError:
+            return None
+        return None if good.bundle.hash == champion.bundle.hash else good
 
     def take(self) -> list[Change]:
         """What has changed since, ready to be used."""
@@ -99,12 +144,15 @@ class Release:
 
     def confirm(self, bundle: Bundle) -> None:
         """A champion has proved itself: it is the last good one now."""
+        self.before = None
         self._keep_good(bundle)
 
-    def refuse(self, bundle_hash: str, back_to: str) -> None:
+    def refuse(self, bundle_hash: str, back_to: str, why: str = "") -> None:
         """A champion failed in use: its hash is never loaded again, and the one before is current."""
-        self._refused.add(bundle_hash)
-        write_text(self._keep / "refused.json", json.dumps(sorted(self._refused)))
+        self._refused[bundle_hash] = why or "it failed in use"
+        self._taken_back[bundle_hash] = self._refused[bundle_hash]
+        self.before = None
+        write_text(self._keep / "refused.json", json.dumps(self._taken_back, sort_keys=True))
         self._current["champion"] = back_to
 
     def close(self) -> None:
@@ -112,35 +160,67 @@ class Release:
         self._stop.set()
 
     def look(self) -> None:
-        """One look at the pointers. Never raises: what is wrong becomes a refusal, reported once."""
+        """One look at the pointers. Never raises: what is wrong becomes a refusal, reported once, or `trouble` of the release itself."""
         roles: tuple[Role, ...] = ("champion", "challenger")
+        trouble = ""
         for role in roles:
             try:
                 pointer = self._pointer(role)
-            except AnomalyError:
-                continue  # unreachable or half-written: the next look will show
-            if pointer is None:
-                if role == "challenger" and self._current.pop(role, ""):
-                    self._changes.put(Change(role, None))
+            except Exception as error:  # unreachable or half-written: the next look will show
+                trouble = trouble or in_words(error)
                 continue
-            wanted = str(pointer["hash"])
-            if wanted == self._current.get(role) or wanted in self._refused:
-                continue
-            try:
-                loaded = self._load(pointer)
-                self._current[role] = wanted
-                self._changes.put(Change(role, loaded, wanted))
-            except (UnreachableError, OSError) as error:  # a network that drops, a full disk: no fault of the bundle
-                if self._missed != wanted:
-                    self._changes.put(Change(role, None, wanted, f"{error}; tried again"))
-                self._missed = wanted
-            except Exception as error:  # whatever a bad bundle causes must not end the watch
-                self._refused.add(wanted)
-                self._changes.put(Change(role, None, wanted, str(error)))
+            if pointer is not None:
+                self._take_up(role, pointer)
+            elif role == "challenger" and self._current.pop(role, ""):
+                self.challenger = None
+                self._changes.put(Change(role, None))
+        self.trouble = trouble
+
+    def _take_up(self, role: Role, pointer: dict[str, Any]) -> None:
+        """Load what a pointer names, where that is new."""
+        wanted = str(pointer["hash"])
+        missed = self._missed.get(wanted)
+        if wanted == self._current.get(role) or wanted in self._refused or (missed is not None and not self._try_again(pointer, missed)):
+            return
+        try:
+            loaded = self._load(pointer)
+            self._current[role] = wanted
+            self._missed.pop(wanted, None)
+            if role == "challenger":
+                self.challenger = loaded
+            self._changes.put(Change(role, loaded, wanted))
+        except (UnreachableError, OSError) as error:  # a network that drops, a full disk, half a copy: no fault of the bundle
+            missed = missed or _Missed()
+            missed.stamp, missed.tries = self._stamp(pointer), missed.tries + 1
+            wait_s = backoff_s(missed.tries, 1.0, self._every_s, LONGEST_RETRY_S) if isinstance(error, _NotWholeError) else 0.0
+            missed.not_before = self._clock() + wait_s
+            why = in_words(error)
+            if missed.told != why:
+                self._changes.put(Change(role, None, wanted, f"{why}; tried again"))
+            missed.told = why
+            self._missed[wanted] = missed
+        except Exception as error:  # whatever a bad bundle causes must not end the watch
+            self._refused[wanted] = in_words(error)
+            self._changes.put(Change(role, None, wanted, in_words(error)))
+
+    def _try_again(self, pointer: dict[str, Any], missed: _Missed) -> bool:
+        """Whether a bundle that could not be had may be there now: a file that has changed; by network, after a while."""
+        return self._clock() >= missed.not_before if self.remote else self._stamp(pointer) != missed.stamp
+
+    def _stamp(self, pointer: dict[str, Any]) -> tuple[int, int, int] | None:
+        """By what a file is known to have changed, None where none is there."""
+        try:
+            found = (Path(self.where) / pointer["bundle"]).stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _watch(self) -> None:
         while not self._stop.wait(self._every_s):
-            self.look()
+            try:
+                self.look()
+            except Exception as error:  # the watch goes on whatever a look stumbled over
+                self.trouble = in_words(error)
 
     def _pointer(self, role: Role) -> dict[str, Any] | None:
         """A role's pointer, None when the release has none. Raises BundleError when it cannot be read."""
@@ -162,9 +242,12 @@ class Release:
         path = self._fetch(pointer["bundle"]) if self.remote else Path(self.where) / pointer["bundle"]
         if not path.is_file():
             raise UnreachableError(f"{path}: not there, though the pointer names it")
-        bundle = read_bundle(path, self._key)
+        try:
+            bundle = read_bundle(path, self._key)
+        except BundleError as error:  # a copy that is still under way, perhaps
+            raise _NotWholeError(*error.args) from error
         if bundle.hash != pointer["hash"]:
-            raise BundleError(f"{path}: its hash is {bundle.hash[:12]}, the pointer says {pointer['hash'][:12]}; publish it again")
+            raise _NotWholeError(f"{path}: its hash is {bundle.hash[:12]}, the pointer says {pointer['hash'][:12]}; publish it again")
         if self._schema is not None:
             check_same_input(self._schema, bundle)
         session = self._open(bundle)
@@ -227,7 +310,7 @@ class Release:
             if old != target:
                 old.unlink(missing_ok=True)
 
-    def _last_good(self, why: AnomalyError) -> Loaded:
+    def _last_good(self, why: Exception) -> Loaded:
         try:
             pointer = json.loads((self._keep / "last-good.json").read_text(encoding="utf-8"))
             bundle = read_bundle(self._keep / pointer["bundle"], self._key)
@@ -274,9 +357,11 @@ def check_same_input(schema: InputSchema, bundle: Bundle) -> None:
         )
 
 
-def _read_list(path: Path) -> list[str]:
+def _read_refused(path: Path) -> dict[str, str]:
+    """Hash -> why it was taken back. Version 0.8.0 kept the hashes alone."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return []
-    return [str(item) for item in found] if isinstance(found, list) else []
+        return {}
+    known = found if isinstance(found, dict) else dict.fromkeys(found, "it failed in use") if isinstance(found, list) else {}
+    return {str(key): str(why) for key, why in known.items()}

@@ -115,6 +115,7 @@ def test_what_is_damaged_foreign_or_fails_its_self_test_is_refused_once_and_the_
     (folder / "champion.json").write_text("{half")
     release.look()
     assert release.take() == []
+    assert "champion.json: not a pointer to a bundle" in release.trouble
     loop.run(threading.Event(), once=True)
     assert loop.bundle.hash == before
     release.close()
@@ -178,3 +179,98 @@ def test_a_release_by_url_and_the_last_good_one_without_the_network(sensor: Fitt
     off.close()
     with pytest.raises(BundleError, match="cannot be fetched"):
         Release(where, tmp_path / "empty", open_on_cpu).first()
+
+
+def test_a_champion_that_was_taken_back_stays_taken_back_after_a_restart(sensor: Fitted, folder: Path, tmp_path: Path) -> None:
+    release = Release(str(folder), tmp_path / "keep", open_on_cpu, every_s=1e9)
+    loop, _ = line(sensor, tmp_path, release)
+    good = loop.bundle.hash
+    manifest = read_bundle(sensor.bundle).manifest
+    wild = other_version(sensor.bundle, folder / "wild.anomaly", "7", threshold=manifest.threshold.model_copy(update={"p_value": 0.999}))
+    point(folder, "champion", "wild.anomaly", wild)
+    release.look()
+    loop.run(threading.Event(), once=True)
+    assert loop.bundle.hash == good
+    release.close()
+    again = Release(str(folder), tmp_path / "keep", open_on_cpu, every_s=1e9)
+    loaded, why = again.first()
+    assert loaded.bundle.hash == good
+    assert f"its champion {wild[:12]} was taken back here (it flagged" in why
+    again.look()
+    assert again.take() == []
+    again.close()
+    (tmp_path / "keep" / "last-good.json").unlink()  # and where nothing else is left, that is said instead of running it
+    with pytest.raises(BundleError, match="was taken back here"):
+        Release(str(folder), tmp_path / "keep", open_on_cpu).first()
+
+
+def test_what_version_080_refused_stays_refused(sensor: Fitted, folder: Path, tmp_path: Path) -> None:
+    champion = json.loads((folder / "champion.json").read_text())["hash"]
+    (tmp_path / "keep").mkdir()
+    (tmp_path / "keep" / "refused.json").write_text(json.dumps([champion]))
+    with pytest.raises(BundleError, match="was taken back here"):
+        Release(str(folder), tmp_path / "keep", open_on_cpu).first()
+
+
+def test_a_restart_does_not_end_the_probation_of_a_new_champion(sensor: Fitted, folder: Path, tmp_path: Path) -> None:
+    release = Release(str(folder), tmp_path / "keep", open_on_cpu, every_s=1e9)
+    loop, _ = line(sensor, tmp_path, release)
+    good = loop.bundle.hash
+    release.close()
+    manifest = read_bundle(sensor.bundle).manifest
+    wild = other_version(sensor.bundle, folder / "wild.anomaly", "7", threshold=manifest.threshold.model_copy(update={"p_value": 0.999}))
+    point(folder, "champion", "wild.anomaly", wild)
+    again = Release(str(folder), tmp_path / "keep", open_on_cpu, every_s=1e9)
+    loop, _ = line(sensor, tmp_path, again)
+    assert loop.bundle.hash == wild
+    loop.run(threading.Event(), once=True)
+    assert loop.bundle.hash == good
+    assert kinds(loop.store) == ["rolled_back"]
+    again.close()
+
+
+@pytest.mark.parametrize("missing", ["its end", "all but a byte", "the file", "its middle"])
+def test_a_bundle_that_is_still_being_copied_is_taken_once_it_is_whole(sensor: Fitted, folder: Path, tmp_path: Path, missing: str) -> None:
+    release = Release(str(folder), tmp_path / "keep", open_on_cpu, every_s=1e9)
+    release.first()
+    second = other_version(sensor.bundle, folder / "two.anomaly", "2")
+    whole = (folder / "two.anomaly").read_bytes()
+    part = {"its end": whole[:-500], "all but a byte": whole[:1], "its middle": whole[:2000] + bytes(len(whole) - 4000) + whole[-2000:]}
+    (folder / "two.anomaly").unlink()
+    if missing in part:
+        (folder / "two.anomaly").write_bytes(part[missing])
+    point(folder, "champion", "two.anomaly", second)
+    for _ in range(3):
+        release.look()
+    (told,) = release.take()  # once
+    assert told.refused.endswith("; tried again")
+    (folder / "two.anomaly").write_bytes(whole)
+    release.look()
+    (change,) = release.take()
+    assert change.loaded is not None
+    assert change.loaded.bundle.hash == second
+    release.close()
+
+
+def test_a_release_that_is_gone_is_told_once_and_when_it_is_back(sensor: Fitted, folder: Path, tmp_path: Path) -> None:
+    release = Release(str(folder), tmp_path / "keep", open_on_cpu, every_s=1e9)
+    loop, _ = line(sensor, tmp_path, release)
+    now = [1000.0]
+    loop.clock = lambda: now[0]
+    loop.silent_after_s = None
+
+    def turns(count: int) -> list[str]:
+        for _ in range(count):
+            now[0] += 10
+            release.look()
+            loop.turn(threading.Event())
+        found = [event for event in loop.store.events() if event["data"].get("condition") == "release"]
+        return [event["type"].rpartition(".")[2] for event in found]
+
+    assert turns(10) == []
+    folder.rename(tmp_path / "away")
+    assert turns(3) == []  # a moment is no matter
+    assert turns(20) == ["opened"]
+    (tmp_path / "away").rename(folder)
+    assert turns(10) == ["opened", "closed"]
+    release.close()
