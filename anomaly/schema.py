@@ -140,6 +140,7 @@ class AlarmSettings(Part):
 
     on_delay_s: float = Field(0.0, ge=0, description="flagged for this long before the alarm opens")
     off_delay_s: float = Field(0.0, ge=0, description="calm for this long before the alarm closes")
+    off_records: int = Field(1, ge=1, description="and for so many records in a row")
     deadband: float = Field(1.0, ge=1, description="calm means p-value above threshold times this")
     latched: bool = Field(False, description="an alarm whose condition is over stays until someone acknowledges it")
     remind_after_s: float = Field(28_800.0, ge=0, description="an alarm nobody has acknowledged is told again after this long; 0 for never")

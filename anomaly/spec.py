@@ -25,9 +25,11 @@ class Budget(Part):
 
 
 class Alarm(AlarmSettings):
-    """The alarm settings of `anomaly.schema`, with an off-delay that the line chooses when it is not given."""
+    """The alarm settings of `anomaly.schema`, with delays that the line chooses when they are not given."""
 
+    on_delay_s: float | None = Field(None, ge=0, description="flagged for this long before the alarm opens")  # type: ignore[assignment]
     off_delay_s: float | None = Field(None, ge=0, description="calm for this long before the alarm closes")  # type: ignore[assignment]
+    off_records: int | None = Field(None, ge=1, description="and for so many records in a row")  # type: ignore[assignment]
 
 
 class Pretrain(Part):

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.alarms.life import Settings
+from anomaly.alarms.process import Rules
 from anomaly.alarms.quality import Repeats, constant_rows, repeated_pictures
 from anomaly.alarms.wording import explain_contribution, explain_map
+from anomaly.bundle.manifest import Manifest
 from anomaly.data.records import Record
 from anomaly.errors import BundleError
-from anomaly.schema import InputSchema
+from anomaly.schema import AlarmSettings, InputSchema
 
 Records = Sequence[Record[NDArray[Any]]]
 
@@ -34,6 +37,7 @@ class EdgeKind:
     explain: (third output for one record, input schema) -> what an alarm's event says of the cause
     find_frozen: (repeats so far, records, input schema) -> (repeats, why the source counts as frozen, "" while it does not)
     last_rows: records (n) -> the row (n, C) that each ends with and the row before it; None for a kind without sensors
+    by_sensor: the third output is what each sensor adds to the score
     """
 
     output: str
@@ -44,6 +48,7 @@ class EdgeKind:
     explain: Callable[[NDArray[np.float32], InputSchema], dict[str, Any]]
     find_frozen: Callable[[Repeats, Records, InputSchema], tuple[Repeats, str]]
     last_rows: Callable[[Records], tuple[NDArray[np.float32], NDArray[np.float32]]] | None = None
+    by_sensor: bool = False
 
 
 def _scheme_of_pictures(path: Path) -> str:
@@ -95,8 +100,16 @@ KINDS: dict[str, EdgeKind] = {
         explain=_explain_window,
         find_frozen=_frozen_window,
         last_rows=_last_rows,
+        by_sensor=True,
     ),
 }
+
+
+def rules_of(manifest: Manifest, detector: str, settings: AlarmSettings | None = None) -> Rules:
+    """By which the scores of a bundle become alarms; `detector` is its hash, `settings` are taken in place of its own."""
+    asked, schema = settings or manifest.alarm, manifest.input
+    values = {name: getattr(asked, name) for name in AlarmSettings.model_fields}
+    return Rules(Settings(threshold=manifest.threshold.p_value, **values), (schema.window or 0) * (schema.period_s or 0.0), detector)
 
 
 def kind_of(name: str) -> EdgeKind:

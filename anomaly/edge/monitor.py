@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,17 +12,18 @@ from typing import Any
 from numpy.typing import NDArray
 
 from anomaly.alarms.book import PROCESS
-from anomaly.alarms.events import Event, EventKind, alarm_id, iso, make_event
+from anomaly.alarms.events import Event, EventKind, alarm_id
 from anomaly.alarms.health.line import LineHealth
 from anomaly.alarms.health.log import LineLog
-from anomaly.alarms.life import Settings, State, Transition, step
+from anomaly.alarms.process import ProcessAlarm
 from anomaly.alarms.quality import FROZEN_ROWS, Quality, Repeats, Seen, lost_provider
 from anomaly.alarms.sensors import find_in_sensors
 from anomaly.alarms.store import Batch, Scored, Store
 from anomaly.bundle.archive import Bundle
-from anomaly.data.records import Record, Rejected
+from anomaly.data.records import Record
+from anomaly.edge.announce import bundle_event, keep_aside, process_event
 from anomaly.edge.drift_watch import DriftWatch, outside_alarms
-from anomaly.edge.kinds import kind_of
+from anomaly.edge.kinds import kind_of, rules_of
 from anomaly.edge.line_book import LineBook, suppressed_by
 from anomaly.edge.probation import Probation
 from anomaly.edge.release import Change, Loaded, Release, name_of
@@ -33,7 +33,6 @@ from anomaly.edge.sources.base import Poll, Source
 from anomaly.edge.sources.supervised import SupervisedSource
 from anomaly.edge.sources.uri import check_source, open_source
 from anomaly.errors import StoreError
-from anomaly.names import record_name
 
 POLL_S = 0.05
 STORE_RETRY_S = 5.0
@@ -58,10 +57,10 @@ class Totals:
 
 @dataclass
 class Outcome:
-    """What one batch of records became: their scores, the alarms that opened or closed, and the alarm state after the last."""
+    """What one batch of records became: their scores, the alarms that opened or closed, and the id of the alarm that is open then."""
 
-    state: State
-    alarm: str | None  # the id of the open alarm
+    alarm: str | None
+    was_active: bool  # an alarm was open before
     scored: list[Scored] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     flagged: int = 0
@@ -96,7 +95,8 @@ class Monitor:
     def __post_init__(self) -> None:
         self.log = LineLog(self.line)
         self.store.register(self.line, self.sinks)
-        _, self._state, self._alarm = self.store.resume(self.line)
+        _, state, self._alarm = self.store.resume(self.line)
+        self._process = ProcessAlarm(rules_of(self.bundle.manifest, self.bundle.hash), self.store.kept(self.line, "process"), state)
         self._quality = Quality(self.line, self.store.quality(self.line), self.silent_after_s, self.clock())
         self._repeats = Repeats()
         self._challenger: Loaded | None = self.release.challenger if self.release is not None else None
@@ -139,7 +139,7 @@ class Monitor:
             events += self._quality.look(self._seen(poll), self.clock())
         elif poll.beyond:
             self.log.warning("%s", poll.beyond)
-        self._suppressed = suppressed_by(poll.mode, self.bundle.manifest.input, self._settings)
+        self._suppressed = suppressed_by(poll.mode, self.bundle.manifest.input, self._process.rules.settings)
         self._book.last = once and not (poll.records or poll.rejected or poll.waiting)
         if poll.records or poll.rejected or events or self._book.due(self.clock(), self._suppressed):
             self._handle(poll, events, stop, once)
@@ -171,12 +171,12 @@ class Monitor:
             *self._look_for_drift(poll.records, answers, outcome),
             *self._look_at_sensors(poll, once),
         ]
-        self._keep_aside(poll.rejected)
+        keep_aside(poll.rejected, self.aside, self.log)
         batch = self._batch(poll, outcome, events)
         if events or poll.rejected or self._book.due(self.clock(), self._suppressed):
             batch.prepare = self._take_to_book
         self._commit(batch, stop, once)
-        self._state, self._alarm = outcome.state, outcome.alarm
+        self._alarm = outcome.alarm
         self._count(poll, outcome)
         self.wake()
         for event in batch.events:
@@ -202,34 +202,31 @@ class Monitor:
         return answers, []
 
     def _live_through(self, records: Records, answers: Answers) -> Outcome:
-        """Take the alarm state through all records of a batch, in order."""
-        outcome = Outcome(self._state, self._alarm, flagged=int((answers.p_value <= self._settings.threshold).sum()))
-        columns = zip(records, answers.score.tolist(), answers.p_value.tolist(), answers.detail, strict=True)
-        for record, score_, p_value, detail in columns:
-            scored = Scored(record.id, record.time, score_, p_value)
-            outcome.scored.append(scored)
-            outcome.state, transition = step(outcome.state, record.time, p_value, self._settings)
-            if transition is None:
-                continue
-            opened = transition.kind == "opened"
-            if opened:
-                outcome.alarm = alarm_id(self.line, self.bundle.hash, transition.began, record.id)
-            assert outcome.alarm is not None
-            more = self._kind.explain(detail, self.bundle.manifest.input) if opened else {"lasted_s": transition.time - transition.began}
-            outcome.events.append(self._alarm_event(transition, scored, outcome.alarm, more))
-            if not opened:
+        """Take the process alarm through all records of a batch, in order."""
+        outcome = Outcome(
+            self._alarm, self._process.state.active, flagged=int((answers.p_value <= self._process.rules.settings.threshold).sum())
+        )
+        columns = zip(records, answers.score.tolist(), answers.p_value.tolist(), strict=True)
+        outcome.scored = [Scored(record.id, record.time, score_, p_value) for record, score_, p_value in columns]
+        details = answers.detail if self._kind.by_sensor else None
+        for number, change in self._process.take_all([r.time for r in records], answers.p_value, answers.score, details):
+            record = records[number].id
+            if change.kind == "opened" or outcome.alarm is None:
+                outcome.alarm = alarm_id(self.line, self.bundle.hash, change.began, record)
+            outcome.events.append(process_event(change, self.line, outcome.alarm, record, answers.detail[number], self.bundle))
+            if change.kind == "closed":
                 outcome.alarm = None
         return outcome
 
     def _batch(self, poll: Poll, outcome: Outcome, events: Sequence[Event]) -> Batch:
         challenger = self._challenger
         return Batch(
-            self.line, self.bundle.hash, poll.position, outcome.state, outcome.alarm, outcome.scored,
+            self.line, self.bundle.hash, poll.position, self._process.state, outcome.alarm, outcome.scored,
             [(item.id, item.time, item.reason) for item in poll.rejected], events, self.sinks,
             shadow=self._shadow(poll.records, challenger) if challenger else (),
             shadow_bundle=challenger.bundle.hash if challenger else "",
             quality=self._quality.kept,
-            kept={"drift": self._drift.kept} | self._book.kept,
+            kept={"process": self._process.kept, "drift": self._drift.kept} | self._book.kept,
         )  # fmt: skip
 
     def _commit(self, batch: Batch, stop: threading.Event, once: bool) -> None:
@@ -272,8 +269,8 @@ class Monitor:
         manifest = loaded.bundle.manifest
         self._drift.use(loaded.bundle)
         self._kind = kind_of(manifest.input.name)
-        self._settings = Settings(threshold=manifest.threshold.p_value, **manifest.alarm.model_dump())
-        self._book.use(self._settings)
+        self._process.use(rules_of(manifest, loaded.bundle.hash))
+        self._book.use(manifest.alarm)
 
     def _follow_release(self) -> list[Event]:
         """Take what the release has brought since the last turn."""
@@ -336,8 +333,8 @@ class Monitor:
         return self._quality.look_at_sensors([record.time for record in poll.records], findings, schema.max_gap_s)
 
     def _look_for_drift(self, records: Records, answers: Answers, outcome: Outcome) -> list[Event]:
-        times, threshold = [record.time for record in records], self._settings.threshold
-        return self._drift.take(records, answers, outside_alarms(times, answers.p_value, threshold, self._state.active, outcome.events))
+        times, threshold = [record.time for record in records], self._process.rules.settings.threshold
+        return self._drift.take(records, answers, outside_alarms(times, answers.p_value, threshold, outcome.was_active, outcome.events))
 
     def _compare_provider(self) -> str:
         """Words when this line ran on a GPU at its last start and cannot now; else today's provider is remembered."""
@@ -350,31 +347,8 @@ class Monitor:
 
     # --- events ---
 
-    def _alarm_event(self, transition: Transition, scored: Scored, alarm: str, more: dict[str, Any]) -> Event:
-        data = {
-            "class": "process",
-            "record": scored.record,
-            "began": iso(transition.began),
-            "p_value": transition.worst,
-            "score": scored.score,
-            "threshold_p": self._settings.threshold,
-            "bundle": name_of(self.bundle),
-            "bundle_hash": self.bundle.hash,
-        }
-        return make_event(transition.kind, self.line, alarm, transition.time, data | more)
-
     def _bundle_event(self, kind: EventKind, bundle_hash: str, why: str) -> Event:
-        return make_event(kind, self.line, bundle_hash, self.clock(), {"bundle_hash": bundle_hash, "reason": why})
-
-    def _keep_aside(self, rejected: Sequence[Rejected]) -> None:
-        for item in rejected:
-            if self.aside is None or item.path is None:
-                continue
-            try:
-                self.aside.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(item.path, self.aside / item.id.replace("/", "__"))
-            except OSError as error:
-                self.log.warning("%s: could not be kept aside (%s); its reason is in the store", record_name(item.path), error.strerror)
+        return bundle_event(kind, self.line, bundle_hash, why, self.clock())
 
 
 def open_monitor(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,14 @@ class LineSpec(Protocol):
         ...
 
 
+class Delays(NamedTuple):
+    """Of an alarm, as in `anomaly.schema.AlarmSettings`."""
+
+    on_delay_s: float = 0.0
+    off_delay_s: float = 0.0
+    off_records: int = 1
+
+
 class Line(Protocol):
     """One line's data with its spec. Nothing heavy happens before a method is called."""
 
@@ -143,6 +151,6 @@ class Line(Protocol):
         """How many alarms a day there would be if every record were flagged; None when the record rate is not known."""
         ...
 
-    def calm_s(self) -> float:
-        """Seconds of calm after which an alarm is over, where the spec does not say."""
+    def delays(self) -> Delays:
+        """When an alarm opens and is over, where the spec does not say."""
         ...

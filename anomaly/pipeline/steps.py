@@ -307,8 +307,8 @@ class Steps:
         return Threshold(p_value=p, score=score, budget=chosen)
 
     def _alarm(self) -> AlarmSettings:
-        asked = self.line.spec.alarm.model_dump()
-        return AlarmSettings(**asked | {"off_delay_s": self.line.calm_s() if asked["off_delay_s"] is None else asked["off_delay_s"]})
+        asked = {key: value for key, value in self.line.spec.alarm.model_dump().items() if value is not None}
+        return AlarmSettings(**self.line.delays()._asdict() | asked)
 
     def _calibration(self) -> dict[str, Any]:
         calibrator = self.calibrator

@@ -15,7 +15,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from anomaly.alarms.life import State
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.edge.monitor import Monitor
@@ -94,8 +93,8 @@ def test_a_full_disk_is_waited_out(sensor: Fitted, tmp_path: Path, caplog: pytes
 def test_store_state_survives(sensor: Fitted, tmp_path: Path) -> None:
     loop = monitor(sensor, tmp_path, str(sensor.data / "test.csv"))
     loop.run(threading.Event(), once=True)
-    assert loop.store.resume("l")[1] == loop._state
-    assert isinstance(loop._state, State)
+    assert loop.store.resume("l")[1] == loop._process.state
+    assert loop.store.kept("l", "process") == loop._process.kept
 
 
 def open_on_cpu(bundle: Bundle) -> Session:

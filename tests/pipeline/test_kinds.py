@@ -36,7 +36,7 @@ from anomaly.export.detector import Detector, GraphForm
 from anomaly.features.tensors import save_tensors
 from anomaly.pipeline import kinds
 from anomaly.pipeline.fitted import Fitted
-from anomaly.pipeline.line import Examples, Exported, Graphs
+from anomaly.pipeline.line import Delays, Examples, Exported, Graphs
 from anomaly.pipeline.steps import Steps
 from anomaly.progress import Progress, silent
 from anomaly.schema import InputSchema, Part
@@ -165,8 +165,8 @@ class SpectrumLine:
     def decisions_per_day(self, report: dict[str, Any]) -> float | None:
         return None
 
-    def calm_s(self) -> float:
-        return 0.0
+    def delays(self) -> Delays:
+        return Delays()
 
 
 # --- training side: what its bundles can be asked ---

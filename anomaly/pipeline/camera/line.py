@@ -29,7 +29,7 @@ from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.pipeline.camera.variants import make_variants
 from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
-from anomaly.pipeline.line import Examples, Exported, Graphs
+from anomaly.pipeline.line import Delays, Examples, Exported, Graphs
 from anomaly.progress import Progress, part
 from anomaly.schema import InputSchema
 from anomaly.scorers.boosted import add_vote, with_vote
@@ -182,5 +182,6 @@ class CameraLine:
     def decisions_per_day(self, report: dict[str, Any]) -> float | None:
         return self.spec.budget.records_per_day
 
-    def calm_s(self) -> float:
-        return 0.0
+    def delays(self) -> Delays:
+        """A single bad part is an alarm. It is over after ten good ones in a row: while bad parts keep coming, it is one fault."""
+        return Delays(off_delay_s=30.0, off_records=10)

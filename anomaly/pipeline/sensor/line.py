@@ -27,7 +27,7 @@ from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.training.pretrain_sensors import pretrain_sensors, steps_in_full
 from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
-from anomaly.pipeline.line import Examples, Exported, Graphs
+from anomaly.pipeline.line import Delays, Examples, Exported, Graphs
 from anomaly.pipeline.sensor.held_out import describe_normals, fit_scorer, held_out_scores, name_suspects
 from anomaly.pipeline.sensor.lending import LentWindows
 from anomaly.pipeline.sensor.record import calibration_scores
@@ -183,9 +183,13 @@ class SensorLine:
         """Rows a day over the rows of a burst: high scores come in bursts, and a burst is one alarm."""
         return float(DAY_S / self.readings.tables[0].period_s * report["extremal_index"])
 
-    def calm_s(self) -> float:
-        """One window: what is flagged again sooner is the same burst."""
-        return self.spec.input.window * self.readings.tables[0].period_s
+    def delays(self) -> Delays:
+        """An alarm opens after one window: a single wild reading keeps records flagged for as long as it lies in the window.
+
+        It is over after three: what is flagged again sooner is the same fault.
+        """
+        window_s = self.spec.input.window * self.readings.tables[0].period_s
+        return Delays(on_delay_s=window_s, off_delay_s=3 * window_s)
 
 
 # --- the encoder ---
