@@ -18,7 +18,7 @@ from anomaly.alarms.sinks.syslog import format_message
 from anomaly.errors import SinkError, SpecError
 from tests.alarms.sinks.conftest import HOSTILE, event
 from tests.edge.conftest import until
-from tests.integration.servers import free_port
+from tests.integration.servers import free_port, program
 
 # RFC 5424, section 6: the header, one element of structured data with quoted values, the text
 MESSAGE = re.compile(r'<(\d+)>1 (\S+) (\S+) anomaly (\d+) (\S+) (\[anomaly@32473( [a-z]+="(\\["\\\]]|[^"\\\]])*")+\]) \ufeff(.*)')
@@ -116,7 +116,7 @@ def test_a_receiver_that_breaks_off_is_a_failed_try(sink: Callable[[str], Sink])
 
 
 def test_tls_is_checked_and_a_bad_certificate_is_named(sink: Callable[[str], Sink], tmp_path: Path) -> None:
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    command = [program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
     command += ["-subj", "/CN=plant", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{tmp_path}/key", "-out", f"{tmp_path}/cert"]
     subprocess.run(command, check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
