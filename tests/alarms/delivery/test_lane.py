@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from anomaly.alarms.delivery.lane import FAILURES, LONGEST_REST_S, MAX_ATTEMPTS, Lane
+from anomaly.alarms.delivery.lane import FAILURES, LONGEST_REST_S, Lane
 from anomaly.alarms.sinks.webhook import Webhook
 from anomaly.alarms.store import Store
 from anomaly.errors import SinkError, StoreError
@@ -114,7 +114,8 @@ def test_a_sink_that_is_away_is_asked_seldom_and_then_gets_all_at_once(store: St
     assert store.counts()["dead"] == 0  # an outage makes no dead letters, however long
 
 
-def test_one_event_that_is_never_taken_holds_up_only_its_alarm(store: Store) -> None:
+def test_one_event_that_is_never_taken_holds_up_only_its_alarm(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("anomaly.alarms.delivery.lane.MAX_ATTEMPTS", 20)
     ids = put(store, 30, ["w"], alarms=3)
     bad = ids[0]
 
@@ -128,7 +129,7 @@ def test_one_event_that_is_never_taken_holds_up_only_its_alarm(store: Store) -> 
     lane, clock = lane_of(store, sink)
     lane.attempt(store)
     assert len(sink.taken) == 20
-    for i in range(MAX_ATTEMPTS + 5):
+    for i in range(25):
         put(store, 31 + i, ["w"], alarms=3)  # the others go on
         clock.now += 400.0
         lane.attempt(store)

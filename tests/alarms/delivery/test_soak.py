@@ -8,9 +8,9 @@ from benchmarks.alarms.delivery_soak import run
 
 
 def test_nothing_is_lost_by_kills_and_the_healthy_sink_is_not_held_up(tmp_path: Path) -> None:
-    counted = run(alarms=200, kills=4, rate=50.0, folder=tmp_path)
-    assert (counted["alarms"], counted["kills"]) == (200, 4)
+    counted = run(alarms=100, kills=3, rate=50.0, folder=tmp_path)
+    assert (counted["alarms"], counted["kills"]) == (100, 3)
     assert counted["lost"] == {"healthy": 0, "fails": 0}
-    assert counted["calls"]["fails"] > 200  # it did fail
+    assert counted["calls"]["fails"] > 100  # it did fail
     assert counted["calls"]["hangs"] > 0
-    assert counted["twice"]["healthy"] < 100
+    assert counted["twice"]["healthy"] < 50
