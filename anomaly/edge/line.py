@@ -14,6 +14,7 @@ from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.quality import Quality, Seen
 from anomaly.alarms.store import Batch, Store
 from anomaly.backoff import backoff_s
+from anomaly.edge.line_book import LineBook
 from anomaly.edge.monitor import POLL_S, Monitor, Totals
 from anomaly.edge.sources.base import Poll
 from anomaly.edge.sources.supervised import SupervisedSource
@@ -51,7 +52,7 @@ class Line:
         self._in_a_row = 0
         self._not_before = -1e300
         self._trouble = ""
-        self._outage: tuple[Store, Quality] | None = None  # by which it is told that the line rests
+        self._outage: tuple[Store, Quality, LineBook] | None = None  # by which it is told that the line rests
         self.error: Exception | None = None  # why it could not be opened at first
         try:
             self._open()
@@ -147,19 +148,21 @@ class Line:
                 store = Store(self.store) if self.monitor is None else self.monitor.store
                 store.register(self.name, self.sinks)
                 kept = {name: state for name, state in store.quality(self.name).items() if name == SOURCE}
-                self._outage = store, Quality(self.name, kept, None, now)
-            store, quality = self._outage
+                self._outage = store, Quality(self.name, kept, None, now), LineBook(store, self.name)
+            store, quality, book = self._outage
             events = quality.look(Seen(trouble=self._trouble), now)
-            if not events:
+            if not events and not book.due(now):
                 return
             position, state, alarm = store.resume(self.name)
             kept = {SOURCE: quality.kept[SOURCE]}
-            store.commit(Batch(self.name, "", position, state, alarm, events=events, sinks=self.sinks, quality=kept))
+            batch = Batch(self.name, "", position, state, alarm, events=events, sinks=self.sinks, quality=kept, prepare=book.prepare(now))
+            store.commit(batch)
         except StoreError as error:
             self.log.error("%s", error)
             return
-        for event in events:
-            self.log.event(event)
+        for event in batch.events:
+            if event.id not in batch.changes.quiet:
+                self.log.event(event)
         self.wake()
 
     def _end(self, poll: Poll) -> None:

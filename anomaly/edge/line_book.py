@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from anomaly.alarms.book import Changes
 from anomaly.alarms.events import Event
@@ -70,6 +70,14 @@ class LineBook:
         for note in sifted.notes:
             self._log.warning("%s", note)
         return sifted.events
+
+    def prepare(self, now: float) -> Callable[[Batch], None]:
+        """For `Batch.prepare`: takes the batch's events in."""
+
+        def take(batch: Batch) -> None:
+            batch.events = self.apply(batch, batch.events, now)
+
+        return take
 
     def begun_anew(self) -> None:
         """The store was lost, and a new one begun: all that is known goes into it with the next batch."""

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from anomaly.alarms.book import WHOLE_LINE, Alarm, AlarmBook, Hold, condition_of
+from anomaly.alarms.book import WHOLE_LINE, AlarmBook, Hold, condition_of
 from anomaly.alarms.events import Event, make_event
+from anomaly.alarms.store.alarm_rows import put_changes, read_alarms, read_holds
+from anomaly.alarms.store.schema import create_tables
 from anomaly.schema import AlarmSettings
 
 HOUR = 3600.0
@@ -266,7 +268,9 @@ class Life(RuleBasedStateMachine):
         self.now = 0.0
         self.on: dict[str, str] = {}  # what detection has open: condition -> its id
         self.sinks: dict[str, list[Event]] = defaultdict(list)
-        self.stored: dict[str, Alarm] = {}
+        self.db = sqlite3.connect(":memory:")
+        create_tables(self.db)
+        self.db.execute("INSERT INTO lines (id, name) VALUES (1, 'press')")
         self.ids: set[str] = set()
         self.recorded = 0
 
@@ -276,8 +280,7 @@ class Life(RuleBasedStateMachine):
             self.ids.add(event.id)
             if event.id not in self.book.changes.quiet:
                 self.sinks[event.alarm].append(event)
-        for id_, alarm in self.book.changes.alarms.items():
-            self.stored[id_] = alarm
+        put_changes(self.db, 1, self.book.changes)
         self.book = self.book.copy()
 
     def turn(self, event: Event | None, suppressed: str | None = None) -> None:
@@ -335,8 +338,9 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def killed_and_started_again(self) -> None:
-        again = AlarmBook("press", [Alarm(**asdict(alarm)) for alarm in self.stored.values()], self.book.holds.values(), self.book.settings)
+        again = AlarmBook("press", read_alarms(self.db), [hold for _, hold in read_holds(self.db)], self.book.settings)
         assert again.alarms == self.book.alarms
+        assert again.holds == self.book.holds
         self.book = again
 
     @invariant()
@@ -379,4 +383,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = hypothesis_settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestLife.settings = hypothesis_settings(max_examples=100, stateful_step_count=40, deadline=None)

@@ -124,7 +124,6 @@ def test_the_audit_log_names_the_first_row_that_was_changed(plant: Plant) -> Non
     for number in range(4):
         plant.do("shelve", "--line", "oven", "--why", f"reason {number}", "--who", "ada")
     assert "the audit log is whole: 4 actions, the last with hash" in plant.do("history", "--verify")
-    copy = plant.path.read_bytes()
     for statement, words in [
         ("UPDATE audit SET why = 'another' WHERE seq = 3", "row 3 (shelved by ada) was changed"),
         ("DELETE FROM audit WHERE seq = 2", "row 2 is missing"),
@@ -139,7 +138,6 @@ def test_the_audit_log_names_the_first_row_that_was_changed(plant: Plant) -> Non
             db.execute("DELETE FROM audit")
             db.executemany("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", kept)
     assert "whole" in plant.do("history", "--verify")
-    assert copy
 
 
 def test_history_tells_what_happened_in_order(plant: Plant) -> None:

@@ -37,6 +37,7 @@ class SinkTrouble:
         events += [self._close(sink, "it is no longer among the sinks") for sink in set(self._open) - set(self._sinks)]
         for event in events:
             store.add_events([event], [sink for sink in self._sinks if sink != event.data["sink"]])
+        store.pass_time(NO_LINE)
         if events:
             store.set(_KEY, json.dumps(self._open))
         return events

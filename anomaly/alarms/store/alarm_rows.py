@@ -11,7 +11,8 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from anomaly.alarms.book import Alarm, Changes, Hold
+from anomaly.alarms.book import Alarm, AlarmBook, Changes, Hold
+from anomaly.alarms.events import Event
 from anomaly.names import masked, one_line
 
 _ALARM = "a.id, l.name, a.class, a.condition, a.priority, a.state, a.opened, a.closed, a.acknowledged, a.acknowledged_by, a.data"
@@ -63,6 +64,19 @@ def read_holds(db: sqlite3.Connection, where: str = "", values: Iterable[Any] = 
         f"{where} ORDER BY h.since, l.name, h.condition"
     )
     return [(line, Hold(*rest)) for line, *rest in db.execute(query, tuple(values))]
+
+
+def adopt_open_alarms(db: sqlite3.Connection) -> None:
+    """Give the alarms that are open in a store of an older version the rows that it did not have."""
+    query = (
+        "SELECT l.id, l.name, c.name, e.id, e.alarm, e.time, e.body, max(e.seq) FROM conditions c JOIN lines l ON l.id = c.line "
+        "JOIN events e ON e.alarm = c.alarm AND e.kind = 'opened' GROUP BY c.line, c.name"
+    )
+    for line, name, condition, id_, alarm, time, body, _ in db.execute(query).fetchall():
+        book = AlarmBook(name, [], [])
+        data = {"condition": condition.partition(":")[0]} | json.loads(body)["data"]
+        book.apply([Event(id_, "opened", name, alarm, time, data)], time)
+        put_changes(db, line, book.changes)
 
 
 # --- the audit log ---

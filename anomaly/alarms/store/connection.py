@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from weakref import WeakValueDictionary
 
 from anomaly.alarms.store.rescue import read_rescued, write_rescued
 from anomaly.alarms.store.schema import prepare
@@ -17,6 +18,48 @@ from anomaly.errors import StoreError
 
 BUSY_S = 30.0  # another process may keep the file this long
 _PAGE_COUNT, _USER_VERSION = slice(28, 32), slice(60, 64)  # in the first 100 bytes of the file (SQLite's file format, 1.3)
+
+
+class _File:
+    """The store's file, open for a look at its first bytes as long as this process has a connection to it.
+
+    It is opened once and never closed before: on POSIX, closing any descriptor of a file gives up all locks that the process has on it,
+    those of SQLite too. Another process would then take itself for the last one, and remove a write-ahead log that is still in use
+    (sqlite.org/howtocorrupt.html, 2.2).
+    """
+
+    _open: ClassVar[WeakValueDictionary[tuple[int, int], _File]] = WeakValueDictionary()
+    _turn = threading.Lock()
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("rb", buffering=0)
+
+    @classmethod
+    def of(cls, path: Path) -> _File | None:
+        """That of a path, None where there is none."""
+        try:
+            with cls._turn:
+                stat = path.stat()
+                key = stat.st_dev, stat.st_ino
+                file = cls._open.get(key)
+                if file is None:
+                    file = cls._open[key] = cls(path)
+                return file
+        except OSError:
+            return None
+
+    def header(self) -> bytes:
+        """Its first 100 bytes."""
+        try:
+            return os.pread(self._stream.fileno(), 100, 0)
+        except OSError:
+            return b""
+
+
+class _Database(sqlite3.Connection):
+    """A connection that keeps the file open as long as it lives: one that nobody closes lives until garbage is collected."""
+
+    file: _File | None = None
 
 
 class Connection:
@@ -41,7 +84,7 @@ class Connection:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._turn:
-                self._db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
+                self._db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=_Database)
                 try:
                     prepare(self._db, self.path)
                 except BaseException:
@@ -49,6 +92,7 @@ class Connection:
                     raise
         except (sqlite3.Error, OSError) as error:
             raise StoreError(f"{self.path}: cannot be used as the event store ({error}); check the path, rights and free space") from error
+        self._db.file = _File.of(self.path)
         self._identity = self._look()
         self._forget()
 
@@ -60,6 +104,7 @@ class Connection:
     def close(self) -> None:
         """Close the connection."""
         self._db.close()
+        self._db.file = None
 
     # --- reading and writing ---
 
@@ -146,11 +191,8 @@ class Connection:
         return stat.st_dev, stat.st_ino, int.from_bytes(self._header()[_USER_VERSION], "big")
 
     def _header(self) -> bytes:
-        try:
-            with self.path.open("rb") as stream:
-                return stream.read(100)
-        except OSError:
-            return b""
+        """The begin of the file that was opened, as it is now."""
+        return b"" if self._db.file is None else self._db.file.header()
 
     def _lost(self) -> str:
         """What has happened to the file since it was opened, "" for nothing."""

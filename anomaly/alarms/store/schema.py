@@ -7,6 +7,7 @@ import secrets
 import sqlite3
 from pathlib import Path
 
+from anomaly.alarms.store.alarm_rows import adopt_open_alarms
 from anomaly.errors import StoreError
 from anomaly.names import one_line
 
@@ -70,7 +71,7 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
         if version not in {0, 1, 2, SCHEMA_VERSION}:
             raise StoreError(f"{path}: store of schema {version}, this version reads 1 to {SCHEMA_VERSION}; use the matching version")
         if version == 0:
-            _create(db)
+            create_tables(db)
         elif version < SCHEMA_VERSION:
             _migrate(db)
         if version != SCHEMA_VERSION:
@@ -93,7 +94,8 @@ def _version(db: sqlite3.Connection) -> int:
     return int(db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
 
 
-def _create(db: sqlite3.Connection) -> None:
+def create_tables(db: sqlite3.Connection) -> None:
+    """The tables of this version in an empty file."""
     for statement in _TABLES.split(";"):
         db.execute(statement)
     db.execute("INSERT INTO meta VALUES ('schema', ?)", (str(SCHEMA_VERSION),))
@@ -106,7 +108,7 @@ def _migrate(db: sqlite3.Connection) -> None:
     db.execute("DROP INDEX outbox_waiting")
     for name in old:
         db.execute(f"ALTER TABLE {name} RENAME TO old_{name}")
-    _create(db)
+    create_tables(db)
     db.execute("INSERT OR REPLACE INTO meta SELECT key, value FROM old_meta WHERE key <> 'schema'")
     _migrate_lines(db)
     for table in ("scores", "shadow"):
@@ -122,6 +124,7 @@ def _migrate(db: sqlite3.Connection) -> None:
     )
     db.execute("INSERT INTO events SELECT seq, id, kind, line, alarm, time, body FROM old_events")
     db.execute("INSERT INTO outbox SELECT seq, sink, state, attempts, next_at, error FROM old_outbox")
+    adopt_open_alarms(db)
     _migrate_handled(db)
     for name in old:
         db.execute(f"DROP TABLE old_{name}")

@@ -44,7 +44,7 @@ def test_events_from_elsewhere_go_to_the_sinks_that_the_line_is_registered_for(s
     operator = Store(store.path)
     before = store.data_version()
     operator.add_events([make_event("opened", "l", "a", 1.0, {}), make_event("opened", "unknown", "b", 1.0, {})])
-    operator.add_events([make_event("opened", "l", "c", 1.0, {})], sinks=["v"])
+    operator.add_events([make_event("opened", "l", "c", 1.0, {"condition": "silent"})], sinks=["v"])
     assert store.data_version() != before
     assert [item.alarm for item in store.waiting("w", 1e12)] == ["a"]
     assert [item.alarm for item in store.waiting("v", 1e12)] == ["a", "c"]

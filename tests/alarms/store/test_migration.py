@@ -40,6 +40,11 @@ def test_a_store_of_080_is_taken_over_with_open_alarms_waiting_events_and_what_w
     assert store.known("cam", "cut.png@9")
     assert not store.known("cam", "3.png@4")
     assert store.setting("provider Press") == "cuda"
+    alarms = {alarm.id: (alarm.line, alarm.condition, alarm.state, alarm.priority) for alarm in store.alarms()}
+    assert alarms == {
+        "alarm-of-Press": ("Press", "process", "unacknowledged", "medium"),
+        "silence-of-press": ("press", "silent", "unacknowledged", "medium"),
+    }
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert db.execute("PRAGMA foreign_key_check").fetchall() == []
