@@ -54,6 +54,10 @@ class StoreError(AnomalyError):
     """The event store cannot be opened or written."""
 
 
+class LineTakenError(StoreError):
+    """Another process monitors this line with this store."""
+
+
 class SinkError(AnomalyError):
     """An alert could not be delivered; it stays in the outbox and is tried again.
 

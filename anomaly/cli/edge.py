@@ -140,6 +140,7 @@ def monitor(
     alerts: Alerts = None,
     once: Once = False,
     store: Annotated[Path, typer.Option(help="The event store (SQLite).")] = Path("anomaly.db"),
+    store_gb: Annotated[float, typer.Option(callback=positive, help="GB the store may take; the oldest scores go first.")] = 4.0,
     line: Annotated[str | None, typer.Option(help="The line's name; the bundle's when not given.")] = None,
     provider: Provider = ProviderName.auto,
     gpu_memory: GpuMemory = None,
@@ -168,7 +169,9 @@ def monitor(
             health = board.lines[name]
             loop = Line(
                 name,
-                lambda: open_monitor(detector, source, store, names, wake, release, name, silent_after_s, health, not once),
+                lambda: open_monitor(
+                    detector, source, store, names, wake, release, name, silent_after_s, health, not once, int(store_gb * 1e9)
+                ),
                 store, names, wake, once, health,
             )  # fmt: skip
             if loop.error is not None:

@@ -13,12 +13,15 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from anomaly.alarms.health.line import LineHealth
+from anomaly.alarms.store import LIMIT_BYTES
 from anomaly.edge.line import Line
 from anomaly.edge.monitor import POLL_S, Monitor, open_monitor
 from anomaly.edge.release import Loaded, Release
 from anomaly.errors import SpecError, in_words
 from anomaly.parallel import cores
 from anomaly.toml_file import read_toml
+
+GB = 1e9
 
 
 class LineSpec(BaseModel):
@@ -36,6 +39,7 @@ class BoxSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     store: Path = Path("anomaly.db")
+    store_gb: float = Field(LIMIT_BYTES / GB, gt=0, description="what the store may take at most, in GB; the oldest scores go first")
     alerts: Path | None = None
     workers: int | None = Field(None, ge=1, le=256, description="lines that are served at the same time; a core each when not given")
     line: Annotated[list[LineSpec], Field(min_length=1)]
@@ -80,7 +84,10 @@ def open_lines(
                 found = open_(line.bundle, spec.store.with_name(f"{spec.store.name}.bundles") / str(number))
                 (own if found[1] is not None else shared)[line.bundle] = found
             shown = health[line.name]
-            return open_monitor(found[0], line.source, spec.store, sinks, wake, found[1], line.name, line.silent_after_s, shown, not once)
+            return open_monitor(
+                found[0], line.source, spec.store, sinks, wake, found[1], line.name, line.silent_after_s, shown, not once,
+                int(spec.store_gb * GB),
+            )  # fmt: skip
 
         return open_line
 

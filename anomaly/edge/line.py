@@ -18,7 +18,7 @@ from anomaly.edge.line_book import LineBook
 from anomaly.edge.monitor import POLL_S, Monitor, Totals
 from anomaly.edge.sources.base import Poll
 from anomaly.edge.sources.supervised import SupervisedSource
-from anomaly.errors import AnomalyError, SourceError, SpecError, StoreError, in_words
+from anomaly.errors import AnomalyError, LineTakenError, SourceError, SpecError, StoreError, in_words
 
 FIRST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 SOURCE = "source"  # the condition that tells of it, which the monitor goes on with once it is open
@@ -52,6 +52,7 @@ class Line:
         self._in_a_row = 0
         self._not_before = -1e300
         self._trouble = ""
+        self._taken = False  # by another process: what is stored of the line is that one's
         self._outage: tuple[Store, Quality, LineBook] | None = None  # by which it is told that the line rests
         self.error: Exception | None = None  # why it could not be opened at first
         try:
@@ -132,6 +133,7 @@ class Line:
         wait_s = backoff_s(self._in_a_row, self.jitter(), FIRST_RETRY_S, LONGEST_RETRY_S)
         self._in_a_row += 1
         self._not_before = self.steady() + wait_s
+        self._taken = isinstance(error, LineTakenError)
         known = isinstance(error, AnomalyError)
         self.log.error("%s; trying again in %.0f s", self._trouble, max(wait_s, 1), exc_info=None if known else error)
         self.health.source = self._trouble
@@ -142,6 +144,8 @@ class Line:
     def _tell(self) -> None:
         """An alarm for a line that rests, by the condition of its source. The monitor takes it over, and closes it."""
         self.health.alive()
+        if self._taken:
+            return
         now = self.clock()
         try:
             if self._outage is None:

@@ -18,7 +18,7 @@ from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.process import ProcessAlarm
 from anomaly.alarms.quality import FROZEN_ROWS, Quality, Repeats, Seen, lost_provider
 from anomaly.alarms.sensors import find_in_sensors
-from anomaly.alarms.store import Batch, Scored, Store
+from anomaly.alarms.store import LIMIT_BYTES, Batch, Scored, Store
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record
 from anomaly.edge.announce import bundle_event, keep_aside, process_event
@@ -362,6 +362,7 @@ def open_monitor(
     silent_after_s: float | None = None,
     health: LineHealth | None = None,
     patient: bool = True,
+    store_bytes: int = LIMIT_BYTES,
 ) -> Monitor:
     """A line from a detector and the URI of its source: both are opened, and the line goes on where the store says it ended.
 
@@ -370,7 +371,7 @@ def open_monitor(
     when the source can never do, SourceError when it is not there and is not waited for, StoreError when the store cannot be opened.
     """
     line = name or detector.bundle.manifest.name
-    db = Store(store)
+    db = Store(store, limit_bytes=store_bytes)
     db.claim(line)
     schema = detector.bundle.manifest.input
     check_source(source, schema)

@@ -6,6 +6,7 @@ source's new position, or none of it is and the records are read again. WAL mode
 
 from anomaly.alarms.store.batch import Batch, Scored
 from anomaly.alarms.store.outbox import Waiting
+from anomaly.alarms.store.retention import LIMIT_BYTES
 from anomaly.alarms.store.store import Store
 
-__all__ = ["Batch", "Scored", "Store", "Waiting"]
+__all__ = ["LIMIT_BYTES", "Batch", "Scored", "Store", "Waiting"]

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 from anomaly.alarms.events import iso
 from anomaly.alarms.store.connection import Connection
 from anomaly.alarms.store.schema import digest
-from anomaly.errors import StoreError
+from anomaly.errors import LineTakenError, StoreError
 from anomaly.names import one_line
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Claims(Connection):
     """Lines that this connection's process alone may monitor. `close` gives them up."""
 
     def claim(self, line: str) -> None:
-        """Hold a line until this connection is closed or its process ends. Raises StoreError that names who holds it now."""
+        """Hold a line until this connection is closed or its process ends. Raises LineTakenError that names who holds it now."""
         from filelock import FileLock, Timeout
 
         folder = self.path.with_name(f"{self.path.name}.locks")
@@ -39,7 +39,7 @@ class Claims(Connection):
                     folder.mkdir(parents=True, exist_ok=True)
                     lock.acquire(timeout=0)
                 except Timeout as error:
-                    raise StoreError(
+                    raise LineTakenError(
                         f"{self.path}: line '{one_line(line)}' is monitored by {self._holder(line)}; "
                         "stop that one, or give this one another --line or --store"
                     ) from error

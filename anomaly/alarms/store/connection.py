@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
-from anomaly.alarms.store.rescue import read_rescued, write_rescued
-from anomaly.alarms.store.schema import prepare
+from anomaly.alarms.store.schema import prepare, read_rescued, write_rescued
 from anomaly.errors import StoreError
 
 BUSY_S = 30.0  # another process may keep the file this long

@@ -20,7 +20,7 @@ SHADOW_DAYS, REJECTED_DAYS = 30, 92
 DELIVERED_DAYS = 30  # that a sink has an event
 UNDELIVERED_DAYS = 366  # what no sink took in a year
 EVENT_DAYS = 5 * 366
-LIMIT_BYTES = 4 << 30
+LIMIT_BYTES = 4_000_000_000
 SLICE, THIN_SLICE = 5000, 10_000  # rows at a time: some 20 ms
 KEPT_LAST = 100_000  # scores that stay as long as there are older events to remove
 EVERY_S = 1.0
@@ -141,7 +141,7 @@ class Retention(Connection):
         )
         if removed:
             with self._transaction("alarms not removed", full=False) as db:
-                db.execute("DELETE FROM alarms WHERE closed IS NOT NULL AND NOT EXISTS (SELECT 1 FROM events e WHERE e.alarm = alarms.id)")
+                db.execute("DELETE FROM alarms WHERE state = 'normal' AND NOT EXISTS (SELECT 1 FROM events e WHERE e.alarm = alarms.id)")
         return removed
 
     def _delete(self, statement: str, below: int) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,6 +106,24 @@ def test_events_that_no_sink_has_yet_are_taken_over_once(tmp_path: Path, harm: C
     assert [item.alarm for item in lane.waiting("w", 1e12)] == ["alarm-2", "alarm-3", "alarm-4"]
     lane.settle(taken, "delivered")  # numbers are given again, ids are not
     assert [item.alarm for item in lane.waiting("w", 1e12)] == ["alarm-3", "alarm-4"]
+
+
+def test_looking_after_the_file_leaves_the_locks_of_this_process_alone(tmp_path: Path) -> None:
+    """Else another process that closes the store takes itself for the last one, and deletes the log that is written to here."""
+    path = tmp_path / "s.db"
+    store, lane = Store(path), Store(path)
+    other = (
+        "import sys, pathlib; from anomaly.alarms.store import Store\n"
+        "s = Store(pathlib.Path(sys.argv[1])); print(s.counts()['events']); s.close()"
+    )
+    for number in range(4):
+        store.commit(batch(number))
+        assert store.refresh() == lane.refresh() == ""
+        Store(path).close()
+        said = subprocess.run([sys.executable, "-c", other, str(path)], capture_output=True, text=True, check=True).stdout
+        assert said == f"{number + 1}\n"
+        assert path.with_name("s.db-wal").exists()
+    assert store._read("PRAGMA integrity_check") == [("ok",)]
 
 
 def test_a_file_cut_in_the_middle_is_seen_and_what_is_left_lies_beside(tmp_path: Path) -> None:
