@@ -23,6 +23,20 @@ class Budget(Part):
     false_alarms_per_day: float | None = Field(None, gt=0, description="takes precedence over the rate")
     records_per_day: float | None = Field(None, gt=0, description="cameras: pictures a day, to turn a day into a rate")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_week(cls, given: Any) -> Any:
+        """`false_alarms_per_week` is another way to write `false_alarms_per_day`."""
+        if not isinstance(given, dict) or "false_alarms_per_week" not in given:
+            return given
+        if given.get("false_alarms_per_day") is not None:
+            raise ValueError("false_alarms_per_week and false_alarms_per_day are both set; leave one of them out")
+        rest = {key: value for key, value in given.items() if key != "false_alarms_per_week"}
+        week = given["false_alarms_per_week"]
+        if not isinstance(week, (int, float)) or isinstance(week, bool):
+            raise ValueError(f"false_alarms_per_week is {week!r}; write a number, such as 2")
+        return rest | {"false_alarms_per_day": week / 7}
+
 
 class Alarm(AlarmSettings):
     """The alarm settings of `anomaly.schema`, with delays that the line chooses when they are not given."""

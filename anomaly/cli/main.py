@@ -15,6 +15,7 @@ from anomaly.cli.bundle import bundle_app
 from anomaly.cli.data import data_app
 from anomaly.cli.edge import edge_app
 from anomaly.cli.judge import judge_app
+from anomaly.cli.simulate import simulate
 from anomaly.cli.terminal.console import err, out
 from anomaly.cli.train import train_app, variants
 from anomaly.errors import AnomalyError
@@ -31,6 +32,7 @@ for group in (train_app, judge_app, data_app, edge_app):
 bundle_app.command()(variants)  # here, since it needs the training side, which nothing else of the group may
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(alerts_app, name="alerts")
+alarms_app.command("simulate")(simulate)
 app.add_typer(alarms_app, name="alarms")
 
 

@@ -52,7 +52,7 @@ _NAMES = {
     "pixel_aupro": "Pixel AUPRO (30 % FPR)", "precision": "Precision", "recall": "Recall", "f1": "F1", "accuracy": "Accuracy",
     "false_alarm_rate": "False-alarm rate", "missed_alarm_rate": "Missed-alarm rate", "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC",
     "vus_roc": "VUS-ROC", "vus_pr": "VUS-PR", "detection_delay_s": "Median detection delay (s)",
-    "false_alarms_per_day": "False alarms a day", "faults": "Faults", "faults_found": "Faults found",
+    "false_alarms_per_day": "Flagged runs a day, before the alarm rules", "faults": "Faults", "faults_found": "Faults found",
 }  # fmt: skip
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
+from anomaly.alarms.replay import Run, promise, replay
 from anomaly.bundle.archive import Bundle
 from anomaly.data.tables.files import find_tables, label_of, table_schema, window_of
 from anomaly.data.tables.reader import read_table
+from anomaly.edge.kinds import rules_of
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation, evaluate_tables, score_table
@@ -30,8 +33,21 @@ def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None, p
     if label is None:
         raise DataError(f"{tables[0].path}: no label column ({', '.join(bundle.manifest.input.labels)}); add one with 0 and 1")
     evaluation = evaluate_tables(session.run, tables, label, *window_of(bundle.manifest.input), p, score, progress=progress)
+    with_alarms(evaluation, bundle)
     evaluation.notes += [note for table in tables for note in table.report.notes]
     return evaluation
+
+
+def with_alarms(evaluation: Evaluation, bundle: Bundle) -> None:
+    """Add to the figures what the bundle's alarm rules make of the scores, and whether its budget held with them."""
+    runs = []
+    for _, run in evaluation.records.dropna(subset=["p_value"]).groupby("run", sort=False):
+        p, score = run["p_value"].to_numpy(np.float32), run["score"].to_numpy(np.float32)
+        shares = run.filter(like="share:").to_numpy(np.float32)
+        runs.append(Run(run["time"].to_numpy(np.float64), p, score, shares, run["label"].to_numpy(bool)))
+    figures = replay(rules_of(bundle.manifest, bundle.hash), runs)
+    per_day = bundle.manifest.threshold.budget.get("false_alarms_per_day")
+    evaluation.figures["with_alarm_rules"] = figures | {"promise": promise(figures, None if per_day is None else 7 * per_day)}
 
 
 def score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
