@@ -14,6 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 TIME_DIRECTIVES = "YymdbaHIMSpz"  # strptime's
 TIME_FORMATS = ("ISO8601", "s", "ms", "us", "ns")
+LONGEST_S = 10 * 366 * 86_400.0  # a time between two things that is longer is a mistake of writing
+LONGEST_DELAY_S = 31 * 86_400.0  # of an alarm
 KIND = r"^[a-z][a-z0-9_-]{0,30}$"  # of a detector, or of what goes into one: another kind may be registered
 
 
@@ -36,8 +38,8 @@ class Channel(Part):
     unit: str = ""
     low: float | None = None
     high: float | None = None
-    offset: float = 0.0
-    hold_s: float = Field(0.0, ge=0)
+    offset: float = Field(0.0, allow_inf_nan=False)
+    hold_s: float = Field(0.0, ge=0, le=LONGEST_S, allow_inf_nan=False)
     still_rows: int | None = Field(None, ge=1)
     normal_low: float | None = None
     normal_high: float | None = None
@@ -125,8 +127,8 @@ class InputSchema(Part):
     significant_bits: int | None = Field(None, ge=8, le=16)
     window: int | None = Field(None, ge=1, le=1_000_000)
     context: int = Field(0, ge=0, le=1_000_000)
-    period_s: float | None = None
-    max_gap_s: float | None = None
+    period_s: float | None = Field(None, gt=0, le=LONGEST_S, allow_inf_nan=False)
+    max_gap_s: float | None = Field(None, gt=0, le=LONGEST_S, allow_inf_nan=False)
     time: str | None = None
     sensors: tuple[Channel, ...] = ()
     labels: tuple[str, ...] = ()
@@ -134,17 +136,45 @@ class InputSchema(Part):
     modes: tuple[str, ...] = ()
     dialect: Dialect | None = None
 
+    @model_validator(mode="after")
+    def _sensors_of_windows(self) -> InputSchema:
+        if self.name != "window":
+            return self
+        if not self.sensors or len(self.sensors) != self.channels:
+            raise ValueError(
+                f"{len(self.sensors)} sensors for {self.channels} channels of a window; there must be one for each, and at least one"
+            )
+        names = [sensor.name for sensor in self.sensors]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"sensors {twice} are there twice; each needs a name of its own")
+        return self
+
 
 class AlarmSettings(Part):
     """When a run of flagged records becomes an alarm, and when it is over (IEC 62682 / ISA-18.2: on-delay, off-delay, deadband)."""
 
-    on_delay_s: float = Field(0.0, ge=0, description="flagged for this long before the alarm opens")
-    off_delay_s: float = Field(0.0, ge=0, description="calm for this long before the alarm closes")
-    off_records: int = Field(1, ge=1, description="and for so many records in a row")
-    deadband: float = Field(1.0, ge=1, description="calm means p-value above threshold times this")
+    on_delay_s: float = Field(
+        0.0, ge=0, le=LONGEST_DELAY_S, allow_inf_nan=False, description="flagged for this long before the alarm opens"
+    )
+    off_delay_s: float = Field(0.0, ge=0, le=LONGEST_DELAY_S, allow_inf_nan=False, description="calm for this long before the alarm closes")
+    off_records: int = Field(1, ge=1, le=1_000_000, description="and for so many records in a row")
+    deadband: float = Field(1.0, ge=1, le=1e9, allow_inf_nan=False, description="calm means p-value above threshold times this")
     latched: bool = Field(False, description="an alarm whose condition is over stays until someone acknowledges it")
-    remind_after_s: float = Field(28_800.0, ge=0, description="an alarm nobody has acknowledged is told again after this long; 0 for never")
-    escalate_after_s: float = Field(3_600.0, ge=0, description="its priority rises after this long, and after 8 times this; 0 for never")
+    remind_after_s: float = Field(
+        28_800.0,
+        ge=0,
+        le=LONGEST_S,
+        allow_inf_nan=False,
+        description="an alarm nobody has acknowledged is told again after this long; 0 for never",
+    )
+    escalate_after_s: float = Field(
+        3_600.0,
+        ge=0,
+        le=LONGEST_S,
+        allow_inf_nan=False,
+        description="its priority rises after this long, and after 8 times this; 0 for never",
+    )
     suppress_in_modes: tuple[str, ...] | None = Field(
         None, description="modes of the mode column in which process alarms are held back; all that are not judged, when not given"
     )

@@ -6,6 +6,7 @@ import ctypes
 import importlib.metadata
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,6 +149,9 @@ def _decoder() -> Finding:
 
 def _disk(store: Path) -> Finding:
     folder = next(p for p in (store.absolute().parent, *store.absolute().parents) if p.exists())
+    wrong = _no_store(store, folder)
+    if wrong:
+        return Finding("store", "missing", wrong)
     free = shutil.disk_usage(folder).free
     text = f"{free / 1e9:.1f} GB free where the event store lies ({folder}); cache: {cache_folder()}"
     return (
@@ -155,6 +159,26 @@ def _disk(store: Path) -> Finding:
         if free > LOW_DISK
         else Finding("disk", "missing", f"{text}; make room before a full disk stops the store")
     )
+
+
+def _no_store(store: Path, folder: Path) -> str:
+    """Why no event store can be there, "" when one can."""
+    if store.is_dir():
+        return f"{store} is a folder; name a file in it: --store {store / 'anomaly.db'}"
+    if store.exists() and not store.is_file():
+        return f"{store} is not a plain file; name another"
+    if not folder.is_dir():
+        return f"{folder} is a file, so it cannot be a folder for {store.name}; name another place"
+    if store.is_file() and store.stat().st_size:
+        with store.open("rb") as stream:
+            if stream.read(16) != b"SQLite format 3\0":
+                return f"{store} is no event store (not SQLite); name another file"
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return f"nothing can be written in {folder} ({error.strerror}); name another place"
+    return ""
 
 
 def _providers(bundle: Bundle) -> list[Finding]:

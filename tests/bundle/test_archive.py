@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from anomaly.bundle.archive import read_bundle, sign_bundle, write_bundle
+from anomaly.bundle.manifest import parse_manifest
 from anomaly.errors import BundleError
 from tests.conftest import Fitted
 
@@ -195,3 +196,17 @@ def test_hostile_graphs_are_refused_in_words_and_at_once(sensor: Fitted, tmp_pat
 
     with pytest.raises(BundleError, match=r"cannot be loaded|cannot be run|self-test"):
         use()
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value"),
+    [("alarm", "on_delay_s", 1e9), ("alarm", "off_delay_s", -1), ("alarm", "off_delay_s", float("inf")), ("alarm", "deadband", 1e300),
+     ("alarm", "deadband", float("nan")), ("input", "period_s", 0), ("input", "period_s", -5.0), ("input", "period_s", 1e12),
+     ("input", "max_gap_s", float("nan")), ("input", "sensors", []), ("input", "channels", 3)],
+)  # fmt: skip
+def test_a_manifest_out_of_bounds_is_refused_by_the_key(sensor: Fitted, part: str, key: str, value: object) -> None:
+    raw = json.loads(read_bundle(sensor.bundle).manifest.to_bytes())
+    parse_manifest(json.dumps(raw).encode(), "good.anomaly")
+    raw[part][key] = value
+    with pytest.raises(BundleError, match=rf"bad\.anomaly: manifest\.json, {part}"):
+        parse_manifest(json.dumps(raw).encode(), "bad.anomaly")

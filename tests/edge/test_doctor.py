@@ -50,3 +50,17 @@ def test_a_bundle_that_computes_something_else_here_is_missing_and_the_command_f
     assert result.exit_code == 1
     assert "MISSING  bundle on cpu: " in result.output
     assert "self-test examples/0.npz gives" in result.output
+
+
+def test_what_can_be_no_store_is_said_and_the_command_fails(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no database at all")
+    for store, words in (
+        (tmp_path, f"{tmp_path} is a folder; name a file in it"),
+        (tmp_path / "notes.txt", "notes.txt is no event store (not SQLite)"),
+        (tmp_path / "notes.txt" / "s.db", "notes.txt is a file, so it cannot be a folder for s.db"),
+        (Path("/dev/null"), "/dev/null is not a plain file"),
+        (Path("/proc/s.db"), "nothing can be written in /proc"),
+    ):
+        result = CliRunner().invoke(app, ["doctor", "--store", str(store)], env={"COLUMNS": "1000"})
+        assert result.exit_code == 1, store
+        assert words in result.output
