@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from anomaly.data.records import Record
 from anomaly.edge.sources.live.feed import Feed
@@ -25,3 +26,54 @@ def test_a_full_queue_lets_the_oldest_go_and_says_how_many() -> None:
     assert [r.id for r in poll.records] == [str(i) for i in range(90, 100)]
     assert poll.dropped == 90
     feed.close()
+
+
+class Quiet(Feed):
+    """Connects and stays, but for what `fault` makes of it."""
+
+    fault: BaseException | None = None
+
+    def run(self) -> None:
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            raise fault
+        self.connected()
+        self.put(Record(str(self.connects), 0.0, np.zeros(1)))
+        self.stopping.wait()
+
+
+class MuteError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    "fault", [SystemExit(1), KeyboardInterrupt(), MuteError(), MemoryError(), UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x")]
+)
+def test_a_thread_that_dies_or_fails_is_seen_and_goes_on(fault: BaseException) -> None:
+    class Failing(Quiet):
+        pass
+
+    Failing.fault = fault
+    feed = Failing("f", 10)
+    found = []
+    until(lambda: found.extend(feed.poll(10).records) or found)
+    assert feed.poll(10).trouble == ""
+    feed.close()
+
+
+def test_while_it_is_not_known_whether_something_comes_the_poll_says_so() -> None:
+    feed = Quiet("f", 10)
+    assert feed.poll(0).waiting
+    until(lambda: not feed.poll(10).waiting)
+    feed.close()
+
+    class Away(Feed):
+        def run(self) -> None:
+            raise SourceError("refused")
+
+    away = Away("a", 10)
+    until(lambda: not away.poll(10).waiting)
+    assert away.poll(10).trouble == "a: refused"
+    away.close()
