@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.alarms.drift import LIMIT, DriftMonitor, Martingale, Reference, read_reference
+from anomaly.alarms.drift import EXPONENTS, LIMIT, DriftMonitor, Martingale, Reference, read_reference
 from anomaly.atomic import write_text
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.data.samples import synthetic
@@ -68,18 +68,30 @@ def watch_plant(bundle: Bundle, session: Session, reference: Reference, readings
 def false_detections(
     months: int, blocks: int, reference: list[float] | None, pool: Array | None, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Months of independent ranks, or of stretches of `pool`; `reference`: the ranks that a line begins with, new ones when None."""
-    found, highest = 0, []
-    for _ in range(months):
-        known = rng.random(26) if reference is None else np.array(reference)
-        martingale = Martingale(np.bincount((known * 1000).astype(int), minlength=1001))
-        most = 0.0
-        for rank in rng.random(blocks) if pool is None else bootstrap(pool, blocks, rng):
-            martingale.take(float(rank), 0.0)
-            most = max(most, martingale.evidence)
-        found += most >= LIMIT
-        highest.append(most)
-    return {"months": months, "blocks_a_month": blocks, "false_detections": found, "highest_evidence_of_limit": max(highest) / LIMIT}
+    """Months of independent ranks, or of stretches of `pool`; `reference`: the ranks that a line begins with, new ones when None.
+
+    All months go side by side; the first is checked against the class that lines use.
+    """
+    known = rng.random((months, 26)) if reference is None else np.tile(reference, (months, 1))
+    new = rng.random((months, blocks)) if pool is None else np.stack([bootstrap(pool, blocks, rng) for _ in range(months)])
+    ranks, begin = np.floor(np.concatenate([known, new], axis=1) * 1000 + 1e-9).astype(np.int16), known.shape[1]
+    sums, highest = np.zeros((len(EXPONENTS), months)), np.zeros(months)
+    for at in range(begin, begin + blocks):
+        p = (1 + (ranks[:, :at] >= ranks[:, at : at + 1]).sum(axis=1)) / (1 + at)
+        sums = (sums + 1) * EXPONENTS[:, None] * p ** (EXPONENTS[:, None] - 1)
+        highest = np.maximum(highest, sums.mean(axis=0))
+    martingale, most = Martingale(np.bincount(ranks[0, :begin], minlength=1001)), 0.0
+    for rank in new[0]:
+        martingale.take(float(rank), 0.0)
+        most = max(most, martingale.evidence)
+    assert np.isclose(most, highest[0]), "the months side by side are not what a line computes"
+    found = int((highest >= LIMIT).sum())
+    return {
+        "months": months,
+        "blocks_a_month": blocks,
+        "false_detections": found,
+        "highest_evidence_of_limit": float(highest.max() / LIMIT),
+    }
 
 
 def bootstrap(pool: Array, count: int, rng: np.random.Generator) -> Array:
