@@ -59,13 +59,13 @@ class Reference:
 def read_reference(parquet: bytes, calibration: dict[str, Any]) -> Reference:
     """The reference in a bundle: the bytes of reference.parquet, and the manifest's `calibration`.
 
-    Older bundles do not say how long a block is: then it is twice the records that one independent score is worth.
+    Older bundles do not say how long a block is: then it is four times the records that one independent score is worth.
     """
     import pandas as pd
 
     frame = pd.read_parquet(io.BytesIO(parquet))
     scores = frame.pop("score").to_numpy(np.float64)
-    block = int(calibration.get("block") or np.ceil(2 * len(scores) / max(1.0, float(calibration.get("independent_scores", len(scores))))))
+    block = int(calibration.get("block") or np.ceil(4 * len(scores) / max(1.0, float(calibration.get("independent_scores", len(scores))))))
     places = frame.pop("place").to_numpy(np.int64) if "place" in frame else np.arange(len(scores))
     step = max(1, int(np.median(np.diff(places)))) if len(places) > 1 else 1  # a long record is thinned
     names = tuple(str(name) for name in frame if str(name).startswith(("share:", "level:")))

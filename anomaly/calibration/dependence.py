@@ -55,20 +55,20 @@ def independent_scores(parts: Sequence[NDArray[np.float64]]) -> float:
 
 
 def independent_block(scores: NDArray[np.float64], places: NDArray[np.int64], least: int) -> int:
-    """How many records in a row make a block whose mean is nearly independent of the next one's: twice what one independent score is worth.
+    """How many records in a row make a block whose mean is nearly independent of the next one's: four times what a score is worth.
 
     `scores` (n,) float64 are those of the records at `places` (n,), ascending, which may be thinned. Ranks are taken, so that few high
     scores do not decide. Returns at least `least`.
 
     >>> noise = np.random.default_rng(0).normal(size=300)
-    >>> independent_block(noise, np.arange(300), least=1) <= 3
+    >>> independent_block(noise, np.arange(300), least=1) <= 6
     True
     >>> independent_block(np.repeat(noise, 20), np.arange(6000), least=1) >= 20
     True
     """
     step = max(1, int(np.median(np.diff(places)))) if len(places) > 1 else 1
     ranks = np.argsort(np.argsort(scores)).astype(np.float64)
-    return max(least, int(np.ceil(2 * step * len(scores) / effective_size(ranks))))
+    return max(least, int(np.ceil(4 * step * len(scores) / effective_size(ranks))))
 
 
 def extremal_index(scores: NDArray[np.float64], apart: int) -> float:

@@ -206,7 +206,7 @@ def test_sensors_without_a_reading_do_not_stop_it() -> None:
 def test_references_of_older_bundles_are_read() -> None:
     frame = pd.DataFrame({"score": normal(100), "share:flow": normal(100, 2), "map_mean": normal(100, 3)})
     found = parsed(frame, {"independent_scores": 50.0, "scores": 100})
-    assert (found.block, found.names, len(found.ranks)) == (4, ("share:flow",), 25)
+    assert (found.block, found.names, len(found.ranks)) == (8, ("share:flow",), 13)
     assert parsed(frame[["score"]], {}).names == ()
 
 
