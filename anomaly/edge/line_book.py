@@ -94,7 +94,9 @@ class LineBook:
 def suppressed_by(mode: str | None, schema: InputSchema, settings: AlarmSettings) -> str | None:
     """Why the mode of a machine holds alarms back, "" when it does not, None where no mode is known.
 
-    >>> pump = InputSchema(name="window", dtype="float32", channels=1, mode_column="mode", modes=("run",))
+    >>> from anomaly.schema import Channel
+    >>> flow = (Channel(name="flow"),)
+    >>> pump = InputSchema(name="window", dtype="float32", channels=1, sensors=flow, mode_column="mode", modes=("run",))
     >>> suppressed_by("stop", pump, AlarmSettings()), suppressed_by("run", pump, AlarmSettings())
     ("the machine is in mode 'stop'", '')
     """
