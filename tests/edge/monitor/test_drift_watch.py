@@ -35,6 +35,7 @@ def drifting(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def line(fitted: Fitted, store: Path, source: Path) -> Monitor:
     bundle, opened = read_bundle(fitted.bundle), Store(store)
+    bundle.manifest.calibration["block"] = 114  # the record learnt from is short: longer blocks would need days of it
     records = open_source(str(source), bundle.manifest.input, lambda r: opened.known("l", r), opened.resume("l")[0])
     return Monitor(bundle, open_session(bundle, "cpu"), records, opened, "l", ["w"])
 
