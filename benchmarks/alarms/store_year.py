@@ -160,7 +160,7 @@ def percentiles(ms: list[float]) -> dict[str, float]:
 
 def main() -> None:
     """Run all of it, print and write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/alarms/store.json"))
     asked = parser.parse_args()

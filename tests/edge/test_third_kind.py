@@ -20,7 +20,7 @@ from anomaly.edge.runtime.self_test import self_test
 from anomaly.edge.runtime.session import Session, open_session
 from anomaly.edge.sources.base import Poll, Source
 from anomaly.edge.sources.uri import SCHEMES, Request, Scheme, open_source
-from anomaly.errors import BundleError, DataError
+from anomaly.errors import BundleError, SpecError
 from anomaly.schema import InputSchema
 from tests.edge.tiny import tiny_bundle
 
@@ -90,7 +90,7 @@ def test_a_third_kind_runs_through_the_monitor(tmp_path: Path, caplog: pytest.Lo
     assert (opened["data"]["record"], closed["type"]) == ("s:6", "anomaly.alarm.closed")
     assert still["data"]["reason"] == "a spectrum of zeros"
     assert "s:6  p 0.00012  line 3 of 16" in caplog.messages[0]
-    with pytest.raises(DataError, match="this bundle takes spectra: give a file"):
+    with pytest.raises(SpecError, match="this bundle takes spectra: give a file"):
         open_source("camera:0", bundle.manifest.input, lambda _: False, {})
     with pytest.raises(BundleError, match="a detector of 'spectrum' has score, p_value and line"):
         Session(tiny_bundle(tmp_path / "map.anomaly", SPECTRUM, "map").detector, "cpu")
