@@ -15,6 +15,7 @@ from anomaly.pipeline.sensor.line import FIRST_STEPS, SensorLine, train_encoder
 from anomaly.pipeline.sensor.record import pseudo_runs
 from anomaly.progress import silent
 from anomaly.spec import Pretrain, SensorInput, SensorSpec, Transfer, read_spec
+from tests.conftest import Fitted
 
 
 @pytest.fixture
@@ -96,3 +97,10 @@ def test_an_encoder_that_promises_a_gain_is_trained_in_full(tmp_path: Path) -> N
     assert found["kept"] is True
     assert "steps" not in found
     assert found == encoder_verdict(tmp_path, turns, full=True)  # the same training, whether it was tried before or not
+
+
+def test_an_alarm_opens_when_a_sixth_of_a_window_is_flagged(sensor: Fitted) -> None:
+    """A spec that is silent: faults much shorter than a window are alarms too."""
+    line = sensor.steps.line
+    assert line.spec.input.window == 30
+    assert tuple(line.delays())[:2] == (4 * line.readings.tables[0].period_s, 90 * line.readings.tables[0].period_s)

@@ -184,12 +184,13 @@ class SensorLine:
         return float(DAY_S / self.readings.tables[0].period_s * report["extremal_index"])
 
     def delays(self) -> Delays:
-        """An alarm opens after one window: a single wild reading keeps records flagged for as long as it lies in the window.
+        """An alarm opens when records have been flagged for a sixth of a window. A whole window, which would outlast every single wild
+        reading, lost two thirds of all faults on records of six other kinds, and gained precision on SKAB alone.
 
-        It is over after three: what is flagged again sooner is the same fault.
+        It is over after three windows: what is flagged again sooner is the same fault.
         """
-        window_s = self.spec.input.window * self.readings.tables[0].period_s
-        return Delays(on_delay_s=window_s, off_delay_s=3 * window_s)
+        rows, period_s = self.spec.input.window, self.readings.tables[0].period_s
+        return Delays(on_delay_s=max(rows // 6 - 1, 0) * period_s, off_delay_s=3 * rows * period_s)
 
 
 # --- the encoder ---
