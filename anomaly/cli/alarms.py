@@ -211,7 +211,7 @@ def unsuppress(
 
 @alarms_app.command()
 def history(
-    id_: OneAlarm = None,
+    id_: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only of this alarm; the begin of its id is enough.")] = None,
     store: StorePath = Path("anomaly.db"),
     line: Line = None,
     last: Annotated[int, typer.Option("--last", min=1, help="So many at most, the newest.")] = 100,
@@ -251,7 +251,7 @@ def history(
 def _target(db: Store, id_: str | None, line: str | None, condition: str | None) -> tuple[str, str]:
     """(line, condition) that is meant. Raises BadParameter where nothing is, StoreError for a condition that the line does not have."""
     from anomaly.alarms.book import PROCESS, WHOLE_LINE
-    from anomaly.alarms.quality import CONDITIONS
+    from anomaly.alarms.quality import CONDITIONS, LAST_ROW
 
     if (id_ is None) == (line is None) or (id_ is not None and condition is not None):
         raise typer.BadParameter("name an alarm by its id, or give --line, with --condition for one of its conditions")
@@ -262,7 +262,7 @@ def _target(db: Store, id_: str | None, line: str | None, condition: str | None)
     if condition is None:
         return line, WHOLE_LINE
     name = one_line(condition)
-    known = sorted({PROCESS, *CONDITIONS, *db.conditions_of(line)})
+    known = sorted({PROCESS, *CONDITIONS, *db.conditions_of(line)} - {LAST_ROW})
     if name not in known and not re.match(r"sensor(_frozen|_range)?:.", name):
         raise StoreError(f"line {line!r} has no condition {name!r}; it has {', '.join(known)}, and sensor:NAME for a sensor")
     return line, name

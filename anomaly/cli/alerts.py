@@ -70,7 +70,8 @@ def dead_letters(
         kind: EventKind = body["type"].rpartition(".")[2]
         event = make_event(kind, body["source"].removeprefix("/anomaly/"), body["subject"], _seconds(body["time"]), body["data"])
         out.print(f"{body['id'][:8]}  sink {letter.sink}  line {event.line}  {describe_event(event)}")
-        out.print(f"          {letter.attempts} tries; the last: {letter.error}")
+        tries = "1 try" if letter.attempts == 1 else f"{letter.attempts} tries"
+        out.print(f"          {tries}; the last: {letter.error}")
     if not json_:
         tail = "; `anomaly alerts replay` sends them again" if letters else ""
         err.print(f"{len(letters)} dead letter{'s' * (len(letters) != 1)}{tail}")
@@ -87,7 +88,7 @@ def replay(
     letters = opened.dead_letters(sink)
     wanted = [_match(begin, letters) for begin in ids or []]
     count = opened.replay(sink, wanted)
-    out.print(f"{count} dead letter{'s' * (count != 1)} will be sent again")
+    out.print(f"{count} dead letter{'s' * (count != 1)}{'' if sink is None else f' of sink {sink}'} will be sent again")
 
 
 def _open(path: Path) -> Store:

@@ -17,7 +17,7 @@ data_app = typer.Typer()
 @data_app.command()
 def inspect(
     data: Annotated[Path, typer.Argument(help="A table, a folder of tables, or a folder of pictures.")],
-    spec: Annotated[Path | None, typer.Option(help="A sensor spec, for what its [input] says of the tables.")] = None,
+    spec: Annotated[Path | None, typer.Option(help="A sensor spec, for what its input section says of the tables.")] = None,
 ) -> None:
     """Read data as `fit` would, and tell in a page what was found: how it is written, gaps, and each sensor's readings."""
     from anomaly.data.files import looks_like
@@ -31,7 +31,7 @@ def inspect(
 
         for line in describe_pictures(data):
             out.print(one_line(line), markup=False, soft_wrap=True)
-        out.print(f"pictures: anomaly fit specs/camera.toml --data {one_line(str(data))}", markup=False, soft_wrap=True)
+        out.print(f"pictures: anomaly fit specs/camera.toml --data {one_line(str(data))} --out line.anomaly", markup=False, soft_wrap=True)
         return
     from anomaly.data.tables.files import find_tables, read_normals, table_schema
     from anomaly.data.tables.profile import describe_tables

@@ -127,7 +127,7 @@ def _print_totals(totals: Totals, store: Path) -> None:
     counts = Store(store).counts()
     dropped = f", {totals.dropped} let go by a full queue" if totals.dropped else ""
     text = (
-        f"{totals.scored} scored, {totals.flagged} flagged, {totals.opened} alarms opened, {totals.closed} closed, "
+        f"{totals.scored} scored, {totals.flagged} flagged, process alarms: {totals.opened} opened, {totals.closed} closed; "
         f"{totals.rejected} set aside{dropped}; alerts delivered {counts['delivered']}, waiting {counts['waiting']}, dead {counts['dead']}"
     )
     log.info("%s", text)

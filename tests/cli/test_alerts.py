@@ -65,7 +65,7 @@ def test_dead_letters_are_shown_and_replayed(tmp_path: Path) -> None:
         store.failed(store.waiting(sink, 0.0)[:2], "w: HTTP 413: too \x1b[31mlarge", None)
     shown = run("dead-letters", "--store", path, "--sink", "w")
     assert f"{ids[0][:8]}  sink w  line l  1970-01-01T00:00:00Z  ALARM" in shown.output
-    assert "1 tries; the last: w: HTTP 413: too \\x1b[31mlarge" in shown.output
+    assert "1 try; the last: w: HTTP 413: too \\x1b[31mlarge" in shown.output
     assert "2 dead letters; `anomaly alerts replay` sends them again" in shown.output
     letters = [json.loads(line) for line in run("dead-letters", "--store", path, "--json").stdout.splitlines()]
     assert [(letter["sink"], letter["event"]["id"]) for letter in letters] == [
@@ -73,7 +73,7 @@ def test_dead_letters_are_shown_and_replayed(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "no dead letter with an id that begins so" in str(run("replay", "nonsense", "--store", path).exception)
     assert "2 dead letters will be sent again" in run("replay", ids[0][:12], "--store", path).output
-    assert "1 dead letter will be sent again" in run("replay", "--sink", "w", "--store", path).output
+    assert "1 dead letter of sink w will be sent again" in run("replay", "--sink", "w", "--store", path).output
     assert store.outbox_counts() == {("w", "waiting"): 4, ("other", "waiting"): 3, ("other", "dead"): 1}
 
 

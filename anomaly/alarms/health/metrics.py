@@ -22,8 +22,8 @@ COUNTERS = {  # attribute of a line's health -> what it counts
     "flagged": "Records at or below the threshold's p-value.",
     "rejected": "Records set aside, since they could not be read.",
     "dropped": "Records that a full queue of a live source let go.",
-    "opened": "Alarms that opened.",
-    "closed": "Alarms that closed.",
+    "opened": "Process alarms that opened.",
+    "closed": "Process alarms that closed.",
 }
 
 

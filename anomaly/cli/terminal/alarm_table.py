@@ -77,7 +77,8 @@ def print_events(events: Sequence[dict[str, Any]]) -> None:
         data = body["data"]
         verb = str(body["type"]).rpartition(".")[2].replace("_", " ") + (" (held back)" if data.get("held_back") else "")
         by = f"by {data['who']}{because(data.get('why', ''))}" if data.get("who") else str(data.get("reason", ""))
-        line, alarm = str(body["source"]).removeprefix("/anomaly/"), str(body["subject"])[:SHORT]
+        line, subject = str(body["source"]).removeprefix("/anomaly/"), str(body["subject"])
+        alarm = subject if subject == data.get("condition") else subject[:SHORT]  # a hold where no alarm is on
         time = f"{body['time'][:19].replace('T', ' ')}Z"
         rows.append((time, line, alarm, verb, str(data.get("priority", "")), str(data.get("state", "")), by))
     print_table(("time", "line", "alarm", "what", "priority", "state", "by, or why"), rows)
