@@ -175,6 +175,34 @@ def test_priority_rises_with_time_and_with_p_and_then_stays() -> None:
     assert found == [(1, "low", "medium"), (4, "medium", "critical")]
 
 
+def test_an_alarm_that_rose_and_ended_in_one_turn_of_a_backlog_is_told_by_its_lowest_p_value() -> None:
+    book = new()
+    events = book.apply([opened(0, p_value=0.009, threshold_p=0.01), closed(9, p_value=1e-12, threshold_p=0.01)], 1000)
+    assert [(event.kind, event.data["priority"], event.time) for event in events] == [
+        ("opened", "low", 0), ("escalated", "high", 9), ("closed", "high", 9),
+    ]  # fmt: skip
+
+
+def joined(time: float, sensor: str) -> Event:
+    return make_event("reminded", "press", "a1", time, {"class": "process", "condition": "process", "joined": [sensor]})
+
+
+def test_a_sensor_that_joins_is_told_with_the_state_of_its_alarm() -> None:
+    book = new()
+    book.apply([opened(0, sensors=["flow"], p_value=1e-9, threshold_p=0.01)], 0)
+    (event,) = book.apply([joined(5, "speed")], 5)
+    assert (event.kind, event.data["priority"], event.data["state"]) == ("reminded", "high", "unacknowledged")
+    assert book.alarms["a1"].data["sensors"] == ["flow", "speed"]
+
+
+def test_a_sensor_that_joins_a_shelved_alarm_is_told_to_no_sink() -> None:
+    book = new()
+    book.apply([opened(0, sensors=["flow"])], 0)
+    book.hold(Hold("shelved", "process", 1, 100, "ada"))
+    assert told(book, book.apply([joined(5, "speed")], 5)) == []
+    assert told(book, book.apply([], 101))[-1] == ("a1", "unshelved", "unacknowledged")
+
+
 def test_an_acknowledged_alarm_does_not_rise_by_time() -> None:
     book = new(AlarmSettings(remind_after_s=0))
     book.apply([opened(0, p_value=0.01, threshold_p=0.01)], 0)

@@ -77,6 +77,8 @@ class AlarmBook:
                 out += self._open(event, now)
             elif event.kind == "closed":
                 out += self._close(event)
+            elif event.kind == "reminded":
+                out.append(self._go_on(event))
             else:
                 out.append(event)
         for alarm in list(self.alarms.values()):
@@ -112,8 +114,20 @@ class AlarmBook:
         current = self.current(condition_of(event))
         if current is None or current.closed is not None:
             return [event]  # of an alarm from before the book was kept
+        told = current.told == "opened" and not self.held(current.condition)
+        current, risen = self._rise(current, event) if told else (current, [])
         closed = replace(current, closed=event.time, data=current.data | event.data)
-        return self._settle(closed, event.time, event)
+        return [*risen, *self._settle(closed, event.time, event)]
+
+    def _go_on(self, event: Event) -> Event:
+        """More is known of an alarm that is on (a sensor joined it): told with its state, and to no sink while it is held back."""
+        current = self.current(condition_of(event))
+        if current is None or current.closed is not None:
+            return event  # of an alarm from before the book was kept
+        sensors = [*current.data.get("sensors", ()), *event.data.get("joined", ())]
+        current = self._update(replace(current, data=current.data | ({"sensors": sensors} if sensors else {})))
+        event = replace(event, alarm=current.id, data=event.data | {"priority": current.priority, "state": current.state})
+        return event if current.told == "opened" and not self.held(current.condition) else self._quiet(event)
 
     def _as_time_goes_by(self, alarm: Alarm, now: float, worst: float | None) -> list[Event]:
         """Priority and reminder of an alarm that is on and that people were told of."""
@@ -121,24 +135,36 @@ class AlarmBook:
             return []
         if now < alarm.reminded:  # a clock set back begins the wait anew
             alarm = self._update(replace(alarm, since=min(alarm.since, now), reminded=now))
-        events = []
-        level = self._level(alarm, now, worst)
-        if level > PRIORITIES.index(alarm.priority):
-            was, data = alarm.priority, alarm.data if worst is None else alarm.data | {"p_value": worst}
-            alarm = self._update(replace(alarm, priority=PRIORITIES[level], data=data))
-            events.append(self._event("escalated", alarm, now, {"was": was}))
+        alarm, events = self._escalate(alarm, self._level(alarm, now, worst), now, worst)
         after = self.settings.remind_after_s
         if after and alarm.acknowledged is None and now - alarm.reminded >= after:
             alarm = self._update(replace(alarm, reminded=now))
             events.append(self._event("reminded", alarm, now, {"lasted_s": max(0.0, now - alarm.opened)}))
         return events
 
-    def _level(self, alarm: Alarm, now: float, worst: float | None) -> int:
-        """The level (0 to 3) of an alarm by now. An acknowledged one rises by its p-value alone: someone is at it."""
+    def _rise(self, alarm: Alarm, closed: Event) -> tuple[Alarm, list[Event]]:
+        """Priority by the lowest p-value of an alarm that is over: one that rose and ended in the same turn, say of a backlog."""
+        worst = closed.data.get("p_value")
+        return self._escalate(alarm, self._level_by_p(alarm, worst), closed.time, worst)
+
+    def _escalate(self, alarm: Alarm, level: int, now: float, worst: float | None) -> tuple[Alarm, list[Event]]:
+        """Raise an alarm to a level (0 to 3), where it is not there yet. `worst`: its lowest p-value."""
+        if level <= PRIORITIES.index(alarm.priority):
+            return alarm, []
+        was, data = alarm.priority, alarm.data if worst is None else alarm.data | {"p_value": worst}
+        alarm = self._update(replace(alarm, priority=PRIORITIES[level], data=data))
+        return alarm, [self._event("escalated", alarm, now, {"was": was})]
+
+    def _level_by_p(self, alarm: Alarm, worst: float | None) -> int:
         level = first_priority(alarm.alarm_class, alarm.condition, alarm.data)
         threshold = alarm.data.get("threshold_p")
         if alarm.alarm_class == PROCESS and worst is not None and threshold:
             level = max(level, priority_by_p(worst, threshold))
+        return level
+
+    def _level(self, alarm: Alarm, now: float, worst: float | None) -> int:
+        """The level (0 to 3) of an alarm by now. An acknowledged one rises by its p-value alone: someone is at it."""
+        level = self._level_by_p(alarm, worst)
         return level if alarm.acknowledged is not None else raised(level, now - alarm.since, self.settings.escalate_after_s)
 
     # --- holding back ---
