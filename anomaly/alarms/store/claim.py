@@ -29,8 +29,9 @@ class Claims(Connection):
         """Hold a line until this connection is closed or its process ends. Raises LineTakenError that names who holds it now."""
         from filelock import FileLock, Timeout
 
-        folder = self.path.with_name(f"{self.path.name}.locks")
-        path = folder.resolve() / f"{digest(line) & (1 << 64) - 1:016x}.lock"
+        file = self.path.resolve()  # the store itself, however a link to it is named
+        folder = file.with_name(f"{file.name}.locks")
+        path = folder / f"{digest(line) & (1 << 64) - 1:016x}.lock"
         with _turn:
             lock = _held.get(path)
             if lock is None:

@@ -221,7 +221,7 @@ def write_rescued(db: sqlite3.Connection, rescued: Rescued) -> None:
         if begun and table in ("audit", "meta"):
             continue
         at = columns.index("line") if found and table in _OF_LINES else None
-        moved = found if at is None else [[*row[:at], ids[row[at]], *row[at + 1 :]] for row in found]
+        moved = found if at is None else [[*row[:at], ids[row[at]], *row[at + 1 :]] for row in found if row[at] in ids]
         marks = ", ".join("?" * len(columns))
         if moved:
             db.executemany(f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})", moved)  # noqa: S608 - names of our own

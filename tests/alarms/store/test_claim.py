@@ -37,6 +37,9 @@ def test_a_line_is_held_by_one_process_until_it_dies_however_it_does(tmp_path: P
         store = Store(path)
         with pytest.raises(StoreError, match=rf"line 'press' is monitored by process {process.pid} on \S+ since 20.*--line or --store"):
             store.claim("press")
+        (tmp_path / "link.db").symlink_to(path)
+        with pytest.raises(StoreError, match="line 'press' is monitored by"):
+            Store(tmp_path / "link.db").claim("press")  # the same store by another name
         store.claim("Press")  # another line
         Store(tmp_path / "other.db").claim("press")  # another store
     finally:
