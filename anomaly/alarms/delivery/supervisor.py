@@ -10,8 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from anomaly.alarms.delivery.lane import Lane, LaneStatus, store_at
+from anomaly.alarms.delivery.summary import NO_LINE
 from anomaly.alarms.delivery.trouble import FAILING_AFTER_S, SinkTrouble
 from anomaly.alarms.health.board import SinkHealth
+from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.sinks.base import Route
 from anomaly.alarms.store import Store
 from anomaly.errors import StoreError
@@ -56,6 +58,7 @@ class Delivery:
             lane = Lane(route, open_store, clock)
             self._lanes.append(lane)
             self._threads.append(_start(lane))
+        self._log = LineLog(NO_LINE)
         self._watcher = threading.Thread(target=self._watch, name="delivery", daemon=True)
         self._watcher.start()
 
@@ -113,7 +116,10 @@ class Delivery:
                 self._restart()
                 store = store or self._open_store()
                 store.refresh()
-                if self._trouble.look(store, self.status()):
+                events = self._trouble.look(store, self.status())
+                for event in events:
+                    self._log.event(event)
+                if events:
                     self.wake()
             except Exception as error:  # the watch goes on; what it could not tell now, it tells later
                 log.log(logging.WARNING if isinstance(error, StoreError) else logging.ERROR, "delivery: %s", error)

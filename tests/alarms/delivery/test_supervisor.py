@@ -64,6 +64,16 @@ def test_threads_do_not_pile_up_behind_a_sink_that_hangs_for_ever(store: Store) 
     never.set()
 
 
+def test_a_sink_that_fails_for_long_is_told_in_the_log(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    def do(_: int) -> None:
+        raise SinkError("w: HTTP 503")
+
+    with delivery(store.path, route(Noting("w", do)), failing_after_s=0.2) as lanes:
+        put(store, 1, ["w"])
+        lanes.wake()
+        until(lambda: "sink w has taken nothing for" in caplog.text)
+
+
 def test_a_sink_that_fails_for_long_is_an_alarm_to_the_others_and_its_end_too(store: Store, tmp_path: Path) -> None:
     broken = threading.Event()
     broken.set()
