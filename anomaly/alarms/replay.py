@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,15 @@ class Run:
     scores: NDArray[np.float32]
     contributions: NDArray[np.float32] | None = None
     faulty: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """Runs, in words what their times come from, "" where they are the records' own, and what could not be read."""
+
+    runs: tuple[Run, ...]
+    clock: str = ""
+    set_aside: tuple[str, ...] = ()
 
 
 def replay(rules: Rules, runs: Sequence[Run]) -> dict[str, Any]:
@@ -55,6 +64,24 @@ def replay(rules: Rules, runs: Sequence[Run]) -> dict[str, Any]:
         "median_delay_s": float(np.median(delays)) if delays else None,
         "normal_days": seconds / 86_400,
         "false_alarms_per_week": false * WEEK_S / seconds if seconds > 0 else None,
+    }
+
+
+def parts(rules: Rules, runs: Sequence[Run]) -> dict[str, Any]:
+    """Figures of runs whose records are parts, each on its own: how many good and bad ones there are and are flagged.
+
+    `bad_parts_alarmed_alone` counts the bad parts that raise an alarm when one comes among good ones: with an on-delay, none does.
+    """
+    p = np.concatenate([run.p_values for run in runs])
+    bad = np.concatenate([np.zeros(len(run.times), bool) if run.faulty is None else run.faulty for run in runs])
+    flagged = p <= rules.settings.threshold
+    alone = sum(bool(ProcessAlarm(rules).take(0.0, float(one))) for one in p[bad & flagged])
+    return {
+        "good_parts": int((~bad).sum()),
+        "good_parts_flagged": int((flagged & ~bad).sum()),
+        "bad_parts": int(bad.sum()),
+        "bad_parts_flagged": int((flagged & bad).sum()),
+        "bad_parts_alarmed_alone": alone,
     }
 
 
@@ -96,3 +123,68 @@ def _most(expected: float) -> int:
         term *= expected / count
         total += term
     return count
+
+
+def promise_of_parts(budget: Mapping[str, Any], p_threshold: float, figures: dict[str, Any]) -> str:
+    """Whether the budget of a bundle for parts held, in a sentence: by alarms over time where it is set so, else by good parts flagged.
+
+    `budget`: that of the bundle's threshold. `figures`: of `replay` and `parts`.
+    """
+    per_day = budget.get("false_alarms_per_day")
+    if per_day is not None:
+        return promise(figures, 7 * per_day)
+    return share_promise(int(figures["good_parts_flagged"]), int(figures["good_parts"]), budget.get("false_alarm_rate") or p_threshold)
+
+
+def share_promise(flagged: int, good: int, rate: float) -> str:
+    """Whether a budget of so large a share of good parts held, in a sentence. It did not where the whole 95 % interval lies above it.
+
+    >>> share_promise(9, 1000, 0.01)
+    'Expect 1 in 100 good parts flagged; held out: 0.9 in 100 (9 of 1000), 95 % 0.41 to 1.7: the budget held.'
+    >>> share_promise(0, 30, 0.01)
+    'Expect 1 in 100 good parts flagged; held out: 0 in 100 (0 of 30), 95 % 0 to 12: the budget held, as far as so few parts show.'
+    """
+    per = 100
+    while rate * per < 0.999 and per < 1_000_000:
+        per *= 10
+    expect = f"Expect {_short(rate * per)} in {per} good parts flagged"
+    if not good:
+        return f"{expect}; there were no good parts to judge that by."
+    low, high = exact_interval(flagged, good)
+    held = "did not hold" if low > rate else "held, as far as so few parts show" if rate * good < 3 else "held"
+    seen = f"{_short(per * flagged / good)} in {per} ({flagged} of {good}), 95 % {_short(per * low)} to {_short(per * high)}"
+    return f"{expect}; held out: {seen}: the budget {held}."
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}" if value < 99.5 else f"{value:.0f}"
+
+
+def exact_interval(hits: int, of: int, level: float = 0.95) -> tuple[float, float]:
+    """The exact interval of a share seen as `hits` of `of` (Clopper and Pearson 1934), also for none and all; (0, 1) for 0 of 0.
+
+    By bisection over the binomial distribution: the plant side has no SciPy.
+
+    >>> [round(end, 4) for end in exact_interval(0, 100)]
+    [0.0, 0.0362]
+    """
+    tail = (1 - level) / 2
+    low = 0.0 if hits == 0 else _last(lambda share: 1 - _at_most(hits - 1, of, share) < tail)
+    high = 1.0 if hits == of else _last(lambda share: _at_most(hits, of, share) > tail)
+    return low, high
+
+
+def _last(holds: Callable[[float], bool]) -> float:
+    """The largest share for which something holds that holds for all smaller ones."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
+
+
+def _at_most(hits: int, of: int, share: float) -> float:
+    """The chance of at most so many hits of a binomial variable."""
+    i = np.arange(1, hits + 1)
+    ways = np.concatenate([[0.0], np.cumsum(np.log((of - i + 1) / i))])  # logarithm of the binomial coefficients
+    return float(np.exp(ways + np.arange(hits + 1) * np.log(share) + (of - np.arange(hits + 1)) * np.log1p(-share)).sum())

@@ -70,6 +70,8 @@ def evaluate(
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
+    for judged in (figures[key] for key in ("budget", "with_alarm_rules") if key in figures):
+        out.print(judged["promise"])
     intervals = figures.get("ci95", {})
     for key, value in figures.items():
         if isinstance(value, (int, float)):

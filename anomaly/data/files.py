@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -43,6 +44,15 @@ def find_files(folder: Path, suffixes: Collection[str] | None = None, *, deep: b
         return sorted(path for path in walk_files(folder, suffixes) if path.is_file())
     here = folder.iterdir() if folder.is_dir() else ()
     return sorted(p for p in here if is_data_name(p.name) and (suffixes is None or p.suffix.lower() in suffixes) and p.is_file())
+
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """A key that sorts names as people count: numbers in them by their value.
+
+    >>> sorted(["10.png", "9.png", "cam 2/1.png", "a.png"], key=by_number)
+    ['9.png', '10.png', 'a.png', 'cam 2/1.png']
+    """
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def looks_like(path: Path) -> str:

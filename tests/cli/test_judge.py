@@ -15,7 +15,7 @@ from tests.data.litter import litter
 
 
 def test_evaluate_camera_writes_the_figures(camera: Fitted, tmp_path: Path) -> None:
-    run("evaluate", camera.bundle, "--data", camera.data, "--json", tmp_path / "f.json", "--report", tmp_path / "r.html")
+    said = run("evaluate", camera.bundle, "--data", camera.data, "--json", tmp_path / "f.json", "--report", tmp_path / "r.html")
     figures = json.loads((tmp_path / "f.json").read_text())
     wanted = {
         "image_auroc",
@@ -36,6 +36,10 @@ def test_evaluate_camera_writes_the_figures(camera: Fitted, tmp_path: Path) -> N
     assert low <= figures["image_auroc"] <= high
     page = (tmp_path / "r.html").read_text()
     assert "Defects ranked lowest" in page
+    promise = figures["budget"]["promise"]
+    assert promise.startswith("Expect 5 in 100 good parts flagged; held out: ")
+    assert promise in page
+    assert promise[:60] in said
     assert "http://" not in page  # self-contained
     assert "https://" not in page
 

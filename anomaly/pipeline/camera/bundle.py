@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from anomaly.alarms.replay import Run, exact_interval, parts, promise_of_parts, replay
 from anomaly.bundle.archive import Bundle
+from anomaly.data.files import by_number
 from anomaly.data.pictures.layouts import find_labelled
 from anomaly.data.pictures.reading import Picture, PictureFormat, format_of, read_picture
+from anomaly.edge.kinds import rules_of
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import RecordError
 from anomaly.evaluation.figures import Evaluation, evaluate_pictures
@@ -22,6 +25,7 @@ from anomaly.progress import Progress, silent
 if TYPE_CHECKING:
     from anomaly.evaluation.report.page import Plot
 
+DAY_S = 86_400.0
 LAYOUTS = ("mvtec", "folder")
 
 
@@ -34,8 +38,30 @@ def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None, p
     form, threshold = format_of(bundle.manifest.input), bundle.manifest.threshold
     pictures = find_labelled(data, layout=layout)
     found = evaluate_pictures(session.run, pictures, form, threshold.p_value, threshold.score, progress)
+    with_budget(found, bundle)
     found.figures["speed"] = _speed(session, pictures, form)
     return found
+
+
+def with_budget(evaluation: Evaluation, bundle: Bundle) -> None:
+    """Add to the figures whether the bundle's budget held on the good parts: by alarms over time where it is set so, else by their share.
+
+    For alarms over time the good parts pass in order of name, at the budget's pictures a day, with the bundle's alarm rules on.
+    """
+    budget, threshold = bundle.manifest.threshold.budget, bundle.manifest.threshold.p_value
+    good = evaluation.records[evaluation.records["label"] == "good"].sort_values("id", key=lambda ids: ids.map(by_number))
+    per_day = budget.get("records_per_day") or DAY_S
+    p, score = good["p_value"].to_numpy(np.float32), good["score"].to_numpy(np.float32)
+    runs = [Run(np.arange(len(good), dtype=np.float64) * float(DAY_S / per_day), p, score)]
+    rules = rules_of(bundle.manifest, bundle.hash)
+    figures = parts(rules, runs)
+    figures["ci95"] = exact_interval(figures["good_parts_flagged"], figures["good_parts"])
+    if budget.get("false_alarms_per_day") is None:
+        evaluation.figures["budget"] = figures | {"promise": promise_of_parts(budget, threshold, figures)}
+        return
+    figures |= replay(rules, runs)
+    said = f"{promise_of_parts(budget, threshold, figures)} (Good parts in order of name, {per_day:g} a day.)"
+    evaluation.figures["budget"] = figures | {"promise": said}
 
 
 def _speed(session: Session, pictures: Sequence[Picture], form: PictureFormat, count: int = 30) -> dict[str, float | str]:
