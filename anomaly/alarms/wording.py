@@ -113,6 +113,8 @@ def _about(data: dict[str, Any], words: bool = False) -> str:
     sensor = str(data.get("sensor", ""))
     if condition and sensor and sensor not in condition:
         condition = f"{condition} {sensor}"
+        others = len(data.get("sensors", [])) - 1
+        condition += f" and {others} more" if others > 0 else ""
     if words:
         name = {"process": "Process alarm", "delivery": "Delivery alarm"}.get(class_, class_.capitalize())
         own = f" ({condition})" if condition and condition != class_ else ""

@@ -95,7 +95,8 @@ def show(
     facts = [
         ("id", alarm.id), ("line", alarm.line), ("class", alarm.alarm_class), ("condition", alarm.condition), ("priority", alarm.priority),
         ("state", alarm.state), ("since", when(alarm.opened)), ("over", over), ("acknowledged", seen), ("as unusual as", sure(alarm)),
-        ("about", about(alarm)), ("record", str(alarm.data.get("record", ""))), ("bundle", str(alarm.data.get("bundle", ""))),
+        ("about", about(alarm)), ("sensors", ", ".join(alarm.data.get("sensors", []))),
+        ("record", str(alarm.data.get("record", ""))), ("bundle", str(alarm.data.get("bundle", ""))),
     ]  # fmt: skip
     for name, value in facts:
         if value:
@@ -248,24 +249,27 @@ def history(
 # --- holding back ---
 
 
-def _target(db: Store, id_: str | None, line: str | None, condition: str | None) -> tuple[str, str]:
-    """(line, condition) that is meant. Raises BadParameter where nothing is, StoreError for a condition that the line does not have."""
+def _target(db: Store, id_: str | None, line: str | None, condition: str | None) -> tuple[str, tuple[str, ...]]:
+    """(line, conditions) that are meant: several where an alarm is of several sensors.
+
+    Raises BadParameter where nothing is, StoreError for a condition that the line does not have.
+    """
     from anomaly.alarms.book import PROCESS, WHOLE_LINE
-    from anomaly.alarms.quality import CONDITIONS, LAST_ROW
+    from anomaly.alarms.quality import CONDITIONS, KEPT_BESIDE
 
     if (id_ is None) == (line is None) or (id_ is not None and condition is not None):
         raise typer.BadParameter("name an alarm by its id, or give --line, with --condition for one of its conditions")
     if id_ is not None:
         alarm = _find(db, id_)
-        return alarm.line, alarm.condition
+        return alarm.line, alarm.conditions
     assert line is not None
     if condition is None:
-        return line, WHOLE_LINE
+        return line, (WHOLE_LINE,)
     name = one_line(condition)
-    known = sorted({PROCESS, *CONDITIONS, *db.conditions_of(line)} - {LAST_ROW})
+    known = sorted(each for each in {PROCESS, *CONDITIONS, *db.conditions_of(line)} if not each.startswith(KEPT_BESIDE))
     if name not in known and not re.match(r"sensor(_frozen|_range)?:.", name):
         raise StoreError(f"line {line!r} has no condition {name!r}; it has {', '.join(known)}, and sensor:NAME for a sensor")
-    return line, name
+    return line, (name,)
 
 
 def _hold(
@@ -276,26 +280,28 @@ def _hold(
     db = _open(store, line)
     name, meant = _target(db, id_, line, condition)
     now = time.time()
-    hold = Hold(kind, meant, now, None if seconds is None else now + seconds, who, one_line(why))
-    events = db.act(name, kind, who, one_line(why), lambda book: book.hold(hold), _only(db, id_))
-    until = f" until {when(hold.until)}" if hold.until is not None else ""
-    out.print(one_line(f"{kind}{until}: {name}, {what(meant)}; open alarms held back by it: {_told_of(events)}"))
+    end = None if seconds is None else now + seconds
+    holds = [Hold(kind, each, now, end, who, one_line(why)) for each in meant]
+    events = db.act(name, kind, who, one_line(why), lambda book: book.hold_all(holds), _only(db, id_))
+    until = f" until {when(end)}" if end is not None else ""
+    out.print(one_line(f"{kind}{until}: {name}, {', '.join(map(what, meant))}; open alarms held back by it: {_told_of(events)}"))
 
 
 def _release(kind: HoldKind, id_: str | None, store: Path, line: str | None, condition: str | None, who: str, why: str) -> None:
     db = _open(store, line)
     name, meant = _target(db, id_, line, condition)
+    words = ", ".join(map(what, meant))
 
     def do(book: Any) -> list[Event]:
-        hold = book.holds.get((kind, meant))
-        if hold is None:
+        holds = [book.holds[kind, each] for each in meant if (kind, each) in book.holds]
+        if not holds:
             held = ", ".join(what(each.condition) for each in book.holds.values() if each.kind == kind)
-            raise StoreError(f"{what(meant)} of line {name!r} is not {kind}" + (f"; what is: {held}" if held else ""))
-        events: list[Event] = book.release(hold, who, one_line(why), time.time())
+            raise StoreError(f"{words} of line {name!r} is not {kind}" + (f"; what is: {held}" if held else ""))
+        events: list[Event] = book.release_all(holds, who, one_line(why), time.time())
         return events
 
     events = db.act(name, f"end of {kind}", who, one_line(why), do, _only(db, id_))
-    out.print(one_line(f"no longer {kind}: {name}, {what(meant)}; open alarms: {_told_of(events)}"))
+    out.print(one_line(f"no longer {kind}: {name}, {words}; open alarms: {_told_of(events)}"))
 
 
 def _only(db: Store, id_: str | None) -> str:

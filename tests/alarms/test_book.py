@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from anomaly.alarms.book import WHOLE_LINE, AlarmBook, Hold, condition_of
+from anomaly.alarms.book import WHOLE_LINE, AlarmBook, Hold, HoldKind, condition_of
 from anomaly.alarms.events import Event, make_event
 from anomaly.alarms.store.alarm_rows import put_changes, read_alarms, read_holds
 from anomaly.alarms.store.schema import create_tables
@@ -29,6 +30,12 @@ def opened(time: float, alarm: str = "a1", condition: str = "process", **data: o
 def closed(time: float, alarm: str = "a1", condition: str = "process", **data: object) -> Event:
     alarm_class = "process" if condition == "process" else "data quality"
     return make_event("closed", "press", alarm, time, {"class": alarm_class, "condition": condition, "lasted_s": 1.0, **data})
+
+
+def joins(time: float, alarm: str, condition: str, *names: str) -> Event:
+    alarm_class = "process" if condition == "process" else "data quality"
+    data = {"class": alarm_class, "condition": condition, "joined": list(names), "reason": f"{', '.join(names)} too"}
+    return make_event("reminded", "press", alarm, time, data)
 
 
 def told(book: AlarmBook, events: list[Event]) -> list[tuple[str, str, str]]:
@@ -102,6 +109,42 @@ def test_what_closed_while_shelved_is_told_as_closed_afterwards() -> None:
         ("a1", "unshelved", "normal"),
         ("a1", "closed", "normal"),
         ("a2", "opened", "unacknowledged"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["shelved", "out of service", "suppressed"])
+def test_a_sensor_that_joins_an_alarm_is_told_unless_the_alarm_is_held_back(kind: HoldKind) -> None:
+    book = new()
+    book.apply([opened(0, sensors=["flow"])], 0)
+    assert told(book, book.apply([joins(5, "a1", "process", "heat")], 5)) == [("a1", "reminded", "unacknowledged")]
+    book.hold(Hold(kind, "process", 10, None, "ada"))
+    events = book.apply([joins(20, "a1", "process", "level")], 20)
+    assert told(book, events) == []
+    assert [(event.kind, event.data["joined"], event.data["held_back"]) for event in events] == [("reminded", ["level"], True)]
+    assert book.alarms["a1"].data["sensors"] == ["flow", "heat", "level"]
+    book.release(book.holds[kind, "process"], "ada", "", 30)
+    (event,) = book.apply([joins(40, "a1", "process", "speed")], 40)
+    assert (event.kind, event.data["state"], event.id in book.changes.quiet) == ("reminded", "unacknowledged", False)
+
+
+def test_an_alarm_of_several_sensors_is_held_back_when_all_of_them_are() -> None:
+    book = new()
+    book.hold(Hold("shelved", "sensor:flow", 0, 100, "ada"))
+    several = {"sensor": "flow", "sensors": ["flow", "heat"]}
+    assert told(book, book.apply([opened(1, "q1", "sensor", **several)], 1)) == [("q1", "opened", "unacknowledged")]
+    assert told(book, book.hold(Hold("out of service", "sensor:heat", 2, None, "ada"))) == [("q1", "out_of_service", "out of service")]
+    assert told(book, book.apply([], 100)) == [("q1", "unshelved", "unacknowledged")]  # flow is to be told of
+
+
+def test_a_shelved_sensor_does_not_hide_one_that_joins_it() -> None:
+    book = new()
+    book.hold(Hold("shelved", "sensor:flow", 0, 100, "ada"))
+    assert told(book, book.apply([opened(1, "q1", "sensor", sensor="flow", sensors=["flow"])], 1)) == []
+    events = book.apply([replace(joins(5, "q1", "sensor", "heat"), data=joins(5, "q1", "sensor", "heat").data | {"sensor": "flow"})], 5)
+    assert told(book, events) == [("q1", "opened", "unacknowledged")]
+    assert events[0].data["sensors"] == ["flow", "heat"]
+    assert told(book, book.apply([closed(9, "q1", "sensor", sensor="flow", sensors=["flow", "heat"])], 9)) == [
+        ("q1", "closed", "returned unacknowledged")
     ]
 
 
@@ -285,6 +328,7 @@ def test_every_transition_of_the_standard_is_there_and_no_other() -> None:
 # --- any order of everything ---
 
 CONDITIONS = ("process", "silent", "sensor:flow")
+ALL_HELD = (*CONDITIONS, "sensor:heat", WHOLE_LINE)
 
 
 class Life(RuleBasedStateMachine):
@@ -332,6 +376,13 @@ class Life(RuleBasedStateMachine):
             self.on[condition] = f"{condition}-{self.recorded}"
             self.turn(opened(self.now, self.on[condition], condition, p_value=0.01, threshold_p=0.01))
 
+    @precondition(lambda self: self.on)
+    @rule(data=st.data())
+    def another_sensor_joins(self, data: st.DataObject) -> None:
+        self.now += 0.25
+        condition = data.draw(st.sampled_from(sorted(self.on)))
+        self.turn(joins(self.now, self.on[condition], condition, "heat"))
+
     @rule(latched=st.booleans())
     def settings_change(self, latched: bool) -> None:
         self.book.settings = self.book.settings.model_copy(update={"latched": latched})
@@ -350,7 +401,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(
         kind=st.sampled_from(["shelved", "out of service", "suppressed"]),
-        condition=st.sampled_from([*CONDITIONS, WHOLE_LINE]),
+        condition=st.sampled_from(ALL_HELD),
         seconds=st.sampled_from([None, 5.0, 40.0]),
     )
     def somebody_holds_back(self, kind: str, condition: str, seconds: float | None) -> None:
@@ -386,7 +437,7 @@ class Life(RuleBasedStateMachine):
     def sinks_know_what_is_on_unless_it_is_held(self) -> None:
         for condition in CONDITIONS:
             alarm = self.book.current(condition)
-            held = self.book.held(condition)
+            held = self.book.held(*(alarm.conditions if alarm is not None else [condition]))
             if condition in self.on:
                 assert alarm is not None
                 assert alarm.closed is None
@@ -399,7 +450,7 @@ class Life(RuleBasedStateMachine):
         held_states = {"shelved", "suppressed by design", "out of service"}
         for alarm in self.book.alarms.values():
             on = condition_of(opened(0, condition=alarm.condition)) in self.on and alarm.closed is None
-            assert (alarm.state in held_states) == bool(self.book.held(alarm.condition)) or alarm.state == "returned unacknowledged"
+            assert (alarm.state in held_states) == bool(self.book.held(*alarm.conditions)) or alarm.state == "returned unacknowledged"
             if alarm.state in ("unacknowledged", "acknowledged"):
                 assert on
                 assert (alarm.acknowledged is None) == (alarm.state == "unacknowledged")

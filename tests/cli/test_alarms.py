@@ -104,6 +104,20 @@ def test_shelved_alarms_are_recorded_and_not_sent_until_they_are_unshelved(plant
     assert "is not shelved" in plant.wrong("unshelve", "--line", "oven", "--condition", "process")
 
 
+def test_an_alarm_of_several_sensors_is_shelved_by_its_id_with_one_message(plant: Plant) -> None:
+    plant.open("oven", "sensor", {"sensor": "flow", "sensors": ["flow", "heat"], "reason": "2 sensors at once"})
+    alarm = plant.ids["oven", "sensor"]
+    sent = len(plant.sent())
+    plant.do("shelve", "--line", "oven", "--condition", "sensor:heat")
+    assert plant.states()["oven", "sensor:flow"] == "unacknowledged"  # flow is not shelved
+    assert "oven, sensor:flow, sensor:heat; open alarms held back by it: 1" in plant.do("shelve", alarm)
+    assert plant.states()["oven", "sensor:flow"] == "shelved"
+    assert "flow, heat" in plant.do("show", alarm)
+    plant.do("unshelve", alarm)
+    assert plant.sent()[sent:] == [("shelved", "normal"), ("shelved", "shelved"), ("unshelved", "unacknowledged")]
+    assert plant.store.holds() == []
+
+
 def test_a_line_out_of_service_tells_nothing_until_it_is_in_service_again(plant: Plant) -> None:
     plant.do("out-of-service", "--line", "oven", "--why", "new lining")
     plant.open("oven", "source", {"reason": "away"})

@@ -78,7 +78,7 @@ class AlarmBook:
             elif event.kind == "closed":
                 out += self._close(event)
             elif event.kind == "reminded":
-                out.append(self._go_on(event))
+                out += self._go_on(event, now)
             else:
                 out.append(event)
         for alarm in list(self.alarms.values()):
@@ -97,7 +97,7 @@ class AlarmBook:
         current = self.current(condition)
         if current is not None and (current.closed is None or current.waits_for_people):
             again = replace(current, closed=None, data=current.data | event.data)
-            again = self._update(replace(again, state=state_of(again, self.held(condition))))
+            again = self._update(replace(again, state=state_of(again, self.held(*again.conditions))))
             return [self._quiet(replace(event, alarm=again.id, data=self._said(again)))]  # it is the same alarm to people
         level = first_priority(event.data.get("class", PROCESS), condition, event.data)
         alarm = Alarm(
@@ -114,24 +114,32 @@ class AlarmBook:
         current = self.current(condition_of(event))
         if current is None or current.closed is not None:
             return [event]  # of an alarm from before the book was kept
-        told = current.told == "opened" and not self.held(current.condition)
+        told = current.told == "opened" and not self.held(*current.conditions)
         current, risen = self._rise(current, event) if told else (current, [])
         closed = replace(current, closed=event.time, data=current.data | event.data)
         return [*risen, *self._settle(closed, event.time, event)]
 
-    def _go_on(self, event: Event) -> Event:
-        """More is known of an alarm that is on (a sensor joined it): told with its state, and to no sink while it is held back."""
+    def _go_on(self, event: Event, now: float) -> list[Event]:
+        """More is known of an alarm that is on (a sensor joined it): told with its state, and to no sink while it is held back.
+
+        One that was held back may not be any more, by a sensor that is not: it is told as opened now.
+        """
         current = self.current(condition_of(event))
         if current is None or current.closed is not None:
-            return event  # of an alarm from before the book was kept
-        sensors = [*current.data.get("sensors", ()), *event.data.get("joined", ())]
-        current = self._update(replace(current, data=current.data | ({"sensors": sensors} if sensors else {})))
-        event = replace(event, alarm=current.id, data=event.data | {"priority": current.priority, "state": current.state})
-        return event if current.told == "opened" and not self.held(current.condition) else self._quiet(event)
+            return [event]  # of an alarm from before the book was kept
+        known = current.data.get("sensors", [])
+        more = [name for name in event.data.get("joined", []) if name not in known]
+        late = self._settle(replace(current, data=current.data | {"sensors": [*known, *more]}), event.time)
+        alarm = self.alarms[current.id]
+        event = replace(event, alarm=alarm.id, data=event.data | {"priority": alarm.priority, "state": alarm.state})
+        if late or self.held(*alarm.conditions):
+            return [*late, self._quiet(event)]
+        self._update(replace(alarm, reminded=now))
+        return [event]
 
     def _as_time_goes_by(self, alarm: Alarm, now: float, worst: float | None) -> list[Event]:
         """Priority and reminder of an alarm that is on and that people were told of."""
-        if alarm.closed is not None or alarm.told != "opened" or self.held(alarm.condition):
+        if alarm.closed is not None or alarm.told != "opened" or self.held(*alarm.conditions):
             return []
         if now < alarm.reminded:  # a clock set back begins the wait anew
             alarm = self._update(replace(alarm, since=min(alarm.since, now), reminded=now))
@@ -169,39 +177,57 @@ class AlarmBook:
 
     # --- holding back ---
 
-    def held(self, condition: str) -> dict[HoldKind, Hold]:
-        """What holds a condition's alarms back."""
-        return {hold.kind: hold for hold in self.holds.values() if hold.covers(condition)}
+    def held(self, *conditions: str) -> dict[HoldKind, Hold]:
+        """What holds an alarm of these conditions back: nothing unless all of them are held, for the others are to be told of."""
+        covering = [[hold for hold in self.holds.values() if hold.covers(condition)] for condition in conditions]
+        return {hold.kind: hold for holds in covering for hold in holds} if all(covering) else {}
 
     def hold(self, hold: Hold) -> list[Event]:
         """Hold back the alarms of a condition from now (`hold.since`) on. One of the same kind is replaced (another expiry)."""
-        self.holds[hold.key] = hold
-        self.changes.began.append(hold)
-        _, changed = self._settle_all(hold, hold.since)
-        return self._tell_of_hold(BEGINS[hold.kind], hold, changed, hold.since, hold.who, hold.why)
+        return self.hold_all([hold])
+
+    def hold_all(self, holds: Sequence[Hold]) -> list[Event]:
+        """The same with several conditions in one deed: they are held alike."""
+        for hold in holds:
+            self.holds[hold.key] = hold
+            self.changes.began.append(hold)
+        _, changed = self._settle_all(holds, holds[0].since)
+        return self._tell_of_holds(BEGINS[holds[0].kind], holds, changed, holds[0].since, holds[0].who, holds[0].why)
 
     def release(self, hold: Hold, who: str, why: str, now: float) -> list[Event]:
         """End a hold. What it kept from the sinks and still stands is told now."""
-        del self.holds[hold.key]
-        self.changes.ended.append(hold)
-        later, changed = self._settle_all(hold, now)
-        return [*self._tell_of_hold(ENDS[hold.kind], hold, changed, now, who, why), *later]
+        return self.release_all([hold], who, why, now)
 
-    def _settle_all(self, hold: Hold, now: float) -> tuple[list[Event], list[Alarm]]:
-        """Give the alarms that a hold covers their states; returns what sinks are due, and the alarms known to them that changed."""
-        before = [alarm for alarm in self.alarms.values() if hold.covers(alarm.condition)]
+    def release_all(self, holds: Sequence[Hold], who: str, why: str, now: float) -> list[Event]:
+        """The same with several holds of one kind in one deed."""
+        for hold in holds:
+            del self.holds[hold.key]
+            self.changes.ended.append(hold)
+        later, changed = self._settle_all(holds, now)
+        return [*self._tell_of_holds(ENDS[holds[0].kind], holds, changed, now, who, why), *later]
+
+    def _settle_all(self, holds: Sequence[Hold], now: float) -> tuple[list[Event], list[Alarm]]:
+        """Give the alarms that holds cover their states; returns what sinks are due, and the alarms known to them that changed."""
+        before = [alarm for alarm in self.alarms.values() if any(_touches(hold, alarm) for hold in holds)]
         events = [event for alarm in before for event in self._settle(alarm, now)]
         after = [(alarm, self.changes.alarms[alarm.id]) for alarm in before]
         return events, [new for old, new in after if old.told == "opened" and old.state != new.state]
 
-    def _tell_of_hold(self, kind: AlarmKind, hold: Hold, alarms: Sequence[Alarm], now: float, who: str, why: str) -> list[Event]:
+    def _tell_of_holds(
+        self, kind: AlarmKind, holds: Sequence[Hold], alarms: Sequence[Alarm], now: float, who: str, why: str
+    ) -> list[Event]:
         """An event for each alarm that the sinks know of. Where there is none, one for the condition, unless the machine's mode did it."""
-        by = {"who": who, "why": why} | ({"until": iso(hold.until)} if hold.until is not None and kind in BEGINS.values() else {})
-        if alarms or hold.who == BY_MODE:
-            return [self._event(kind, alarm, now, by) for alarm in alarms]
-        what = "all of the line" if hold.condition == WHOLE_LINE else hold.condition
-        alarm_class = PROCESS if hold.condition in {PROCESS, WHOLE_LINE} else "data quality"
-        return [make_event(kind, self.line, what, now, {"class": alarm_class, "condition": what, "state": "normal"} | by)]
+        until = holds[0].until
+        by = {"who": who, "why": why} | ({"until": iso(until)} if until is not None and kind in BEGINS.values() else {})
+        events = [self._event(kind, alarm, now, by) for alarm in alarms]
+        for hold in holds:
+            if hold.who == BY_MODE or any(_touches(hold, alarm) for alarm in alarms):
+                continue
+            what = "all of the line" if hold.condition == WHOLE_LINE else hold.condition
+            alarm_class = PROCESS if hold.condition in {PROCESS, WHOLE_LINE} else "data quality"
+            data = {"class": alarm_class, "condition": what, "state": "normal"} | by
+            events.append(make_event(kind, self.line, what, now, data))
+        return events
 
     def _follow_mode(self, suppressed: str | None, now: float) -> list[Event]:
         known = self.holds.get(("suppressed", WHOLE_LINE))
@@ -213,14 +239,15 @@ class AlarmBook:
 
     def _end_what_is_due(self, now: float) -> list[Event]:
         over = [hold for hold in self.holds.values() if hold.until is not None and hold.until <= now]
-        return [event for hold in over for event in self.release(hold, "anomaly", "its time is over", now)]
+        of_kinds = [[hold for hold in over if hold.kind == kind] for kind in BEGINS]
+        return [event for holds in of_kinds if holds for event in self.release_all(holds, "anomaly", "its time is over", now)]
 
     # --- people ---
 
     def acknowledge(self, alarm: Alarm, who: str, why: str, now: float) -> list[Event]:
         """Someone has seen an alarm. A latched one whose condition is over closes by it."""
         alarm = replace(alarm, acknowledged=now, acknowledged_by=who)
-        alarm = self._update(replace(alarm, state=state_of(alarm, self.held(alarm.condition))))
+        alarm = self._update(replace(alarm, state=state_of(alarm, self.held(*alarm.conditions))))
         told = self._event("acknowledged", alarm, now, {"who": who, "why": why})
         return [told, *(self._settle(alarm, now) if alarm.closed is not None else [])]
 
@@ -236,7 +263,7 @@ class AlarmBook:
 
         `event` is what detection says right now, None for what has become due later.
         """
-        holds = self.held(alarm.condition)
+        holds = self.held(*alarm.conditions)
         untold = alarm.told != "opened" if alarm.closed is None else alarm.told == "opened" and alarm.over
         if untold and not holds:
             alarm = replace(alarm, told="opened" if alarm.closed is None else "closed")
@@ -272,3 +299,7 @@ class AlarmBook:
         event = replace(event, id=f"{event.id}-held", data=event.data | {"held_back": True})
         self.changes.quiet.add(event.id)
         return event
+
+
+def _touches(hold: Hold, alarm: Alarm) -> bool:
+    return any(hold.covers(condition) for condition in alarm.conditions)

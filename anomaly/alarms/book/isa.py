@@ -96,6 +96,13 @@ class Alarm:
     data: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """All that it is of: of sensors that failed together, the condition of each."""
+        kind, _, sensor = self.condition.partition(":")
+        others = [one_line(f"{kind}:{name}") for name in self.data.get("sensors", ())] if sensor else []
+        return tuple(dict.fromkeys([self.condition, *others]))
+
+    @property
     def waits_for_people(self) -> bool:
         """A latched alarm whose condition is over: it closes when someone acknowledges it."""
         return self.latched and self.closed is not None and self.acknowledged is None and self.told == "opened"
@@ -129,7 +136,7 @@ def state_of(alarm: Alarm, holds: Mapping[HoldKind, Hold]) -> State:
 def condition_of(event: Event) -> str:
     """The condition that an event is of: `process`, `silent`, `sensor:flow`.
 
-    Each sensor has conditions of its own.
+    Each sensor has conditions of its own. An alarm of several has that of the first of them.
     """
     data = event.data
     name = str(data.get("condition") or data.get("class") or PROCESS)

@@ -34,11 +34,11 @@ class Alarms(Outbox):
     def add_events(self, events: Iterable[Event], sinks: Sequence[str] | None = None) -> None:
         """Store events outside of a batch, for `sinks`; for those that their line is registered for when that is None.
 
-        Alarms that open or close by them go through the book of their line.
+        Alarms that open, go on or close by them go through the book of their line.
         """
         with self._transaction("events not stored") as db:
             for event in events:
-                if event.kind in ("opened", "closed"):
+                if event.kind in ("opened", "reminded", "closed"):
                     self._apply(db, event.line, lambda book, event=event: book.apply([event], self.clock()), sinks)  # type: ignore[misc]
                 else:
                     self._add(event, self._sinks_of(event.line) if sinks is None else sinks)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 
 from anomaly.alarms.events import Event, alarm_id, iso, make_event
 from anomaly.alarms.life import CALM, Settings, State, Transition, step
-from anomaly.alarms.sensors import BEYOND, FROZEN, MISSING, Finding
+from anomaly.alarms.quality.together import KINDS, TOGETHER, Together, Turn
+from anomaly.alarms.sensors import Finding
 
 AWAY_S = 10.0  # a source may be away for this long before it is an alarm
 RELEASE_AWAY_S = 60.0  # a release folder or server, without which the line goes on as it is
@@ -35,6 +35,7 @@ CONDITIONS = {
     "store": Settings(threshold=0.5, off_delay_s=STORE_LOST_S),
 }
 LAST_ROW = "last_row"  # kept with them, for a gap over a restart: the time of the last row of sensors
+KEPT_BESIDE = (LAST_ROW, TOGETHER)  # what is kept with conditions and is none
 Kept = Mapping[str, tuple[State, str | None]]  # condition -> its state, and the id of its open alarm
 
 
@@ -64,8 +65,11 @@ class Quality:
         """`kept` is what the store has of the line, {} at first."""
         self._line = line
         self._states = {name: kept[name][0] if name in kept else State() for name in CONDITIONS}
-        self._states |= {name: state for name, (state, _) in kept.items() if name.startswith((MISSING, FROZEN, BEYOND, LAST_ROW))}
-        self._alarms: dict[str, str | None] = {name: alarm for name, (_, alarm) in kept.items()}
+        self._states |= {name: state for name, (state, _) in kept.items() if name.startswith((*KINDS, LAST_ROW))}
+        self._alarms: dict[str, str | None] = {name: kept[name][1] for name in CONDITIONS if name in kept}
+        self._together = Together(
+            line, {name: state for name, (state, _) in kept.items()}, {name: alarm for name, (_, alarm) in kept.items()}
+        )
         self._silent_after_s = silent_after_s
         self._last = now
         if silent_after_s is not None and self._states["silent"].active:
@@ -76,7 +80,9 @@ class Quality:
     @property
     def kept(self) -> dict[str, tuple[State, str | None]]:
         """What the store is to keep of the line."""
-        return {name: (state, self._alarms.get(name)) for name, state in self._states.items()}
+        alarms = self._alarms | self._together.alarms
+        conditions = {name: (self._states.get(name, CALM), alarms.get(name)) for name in {**self._states, **alarms}}
+        return conditions | self._together.kept
 
     def look(self, seen: Seen, now: float) -> list[Event]:
         """Take in one turn; returns an event for each condition that became an alarm by it, or is over."""
@@ -94,21 +100,20 @@ class Quality:
         return events
 
     def look_at_sensors(self, times: Sequence[float], findings: Sequence[Finding], max_gap_s: float | None = None) -> list[Event]:
-        """Take in what was found in rows at `times` (n,): each condition of each sensor is an alarm of its own.
+        """Take in what was found in rows at `times` (n,): each condition of a sensor is an alarm, with the others that have it since then.
 
         It lives by the times of the rows, so that a file read again gives the same. A gap in them is no time in which a sensor was wrong.
         """
-        moments, events = np.asarray(times, np.float64), []
+        moments = np.asarray(times, np.float64)
         last = self._states.get(LAST_ROW, CALM).since
         gaps = np.diff(moments, prepend=moments[0] if last is None else last) > (np.inf if max_gap_s is None else max_gap_s)
         self._states[LAST_ROW] = State(since=float(moments[-1]))
-        for finding in findings:
-            events += self._live_through(finding, moments, gaps)
-        return events
+        turns = [turn for finding in findings for turn in self._live_through(finding, moments, gaps)]
+        return self._together.take(turns, findings) if turns else []
 
-    def _live_through(self, finding: Finding, times: NDArray[np.float64], gaps: NDArray[np.bool_]) -> list[Event]:
+    def _live_through(self, finding: Finding, times: NDArray[np.float64], gaps: NDArray[np.bool_]) -> list[Turn]:
         """Take one condition through rows at `times` (n,), before which there are `gaps` (n,)."""
-        condition, events = finding.condition, []
+        condition, turns = finding.condition, []
         before = state = self._states.get(condition, CALM)
         wrong = finding.wrong & finding.known
         if finding.starts is not None:
@@ -125,11 +130,10 @@ class Quality:
                     continue
                 state, change = step(state, moment, 0.0 if is_wrong else 1.0, finding.settings)
                 if change is not None:
-                    self._reasons[condition] = finding.reason(change.began, number)
-                    events.append(self._event(condition, change, {"sensor": finding.sensor}))
+                    turns.append(Turn(number, finding, change))
         if state != before or condition in self._states:  # the many that are well take no room in the store
             self._states[condition] = state
-        return events
+        return turns
 
     def _wrong(self, seen: Seen, now: float) -> dict[str, str]:
         """Condition -> what is wrong, "" for nothing; without the conditions of which this turn shows nothing."""
@@ -149,18 +153,18 @@ class Quality:
             found["rubbish"] = f"{bad} of the last {BAD_DATA_OF} records could not be read" if full else ""
         return found
 
-    def _event(self, condition: str, change: Transition, more: Mapping[str, str] = MappingProxyType({})) -> Event:
+    def _event(self, condition: str, change: Transition) -> Event:
         opened = change.kind == "opened"
         alarm = alarm_id(self._line, condition, change.began, condition) if opened else self._alarms.get(condition)
         self._alarms[condition] = alarm if opened else None
         data = {
             "class": "data quality",
-            "condition": condition.partition(":")[0],
+            "condition": condition,
             "reason": self._reasons.get(condition, ""),
             "began": iso(change.began),
         }
         extra = {} if opened else {"lasted_s": change.time - change.began}
-        return make_event(change.kind, self._line, alarm or condition, change.time, data | extra | dict(more))
+        return make_event(change.kind, self._line, alarm or condition, change.time, data | extra)
 
 
 def _begun(wrong: NDArray[np.bool_], finding: Finding, state: State) -> NDArray[np.bool_]:

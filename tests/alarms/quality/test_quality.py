@@ -70,7 +70,7 @@ def test_a_gpu_is_lost_only_when_it_was_in_use_and_not_given_up_by_choice() -> N
     assert lost_provider("", "cpu", "cuda: no driver", order) == ""  # the first start
 
 
-def test_each_sensor_without_a_reading_is_an_alarm_of_its_own_also_after_a_restart() -> None:
+def test_sensors_without_readings_since_the_same_row_are_one_alarm_also_after_a_restart() -> None:
     missing = np.zeros((120, 3), bool)
     missing[10:60, [0, 2]] = True  # two fail together
     missing[70:99, 1] = True  # not for long enough
@@ -81,8 +81,10 @@ def test_each_sensor_without_a_reading_is_an_alarm_of_its_own_also_after_a_resta
         times = [float(at) for at in range(row, row + 8)]
         rows = np.where(missing[row : row + 8], np.nan, 1.0).astype(np.float32)
         found += quality.look_at_sensors(times, find_in_sensors(rows, rows, schema_of("a", "b", "c"), {}))
-    told = [(event.kind, event.data["sensor"], event.time) for event in found]
-    assert sorted(told) == [("closed", "a", 64.0), ("closed", "c", 62.0), ("opened", "a", 39.0), ("opened", "c", 39.0)]
+    told = [(event.kind, event.data["sensors"], event.time) for event in found]
+    assert told == [("opened", ["a", "c"], 39.0), ("closed", ["a", "c"], 64.0)]  # not at 62.0, when c is right again
+    assert found[1].data["reason"] == "all 2 sensors are right again: a, c"
+    assert len({event.alarm for event in found}) == 1
 
 
 def test_pictures_beyond_the_range_are_one_alarm_until_one_is_within_it() -> None:
