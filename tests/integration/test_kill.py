@@ -21,7 +21,7 @@ from anomaly.alarms.store import Store
 from anomaly.bundle.archive import read_bundle
 from anomaly.errors import BundleError
 from tests.conftest import Fitted
-from tests.edge.test_monitor_killed import by_the_data
+from tests.edge.monitor.test_monitor_killed import by_the_data
 
 ANOMALY = [sys.executable, "-m", "anomaly.cli"]
 
