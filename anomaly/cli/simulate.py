@@ -11,6 +11,7 @@ from rich.table import Table
 
 from anomaly.cli.terminal.console import err, out
 from anomaly.cli.terminal.progress import progress
+from anomaly.schema import LONGEST_DELAY_S, LONGEST_S
 
 _ROWS = {
     "alarms": "Alarms", "false_alarms": "False alarms", "false_alarms_per_week": "False alarms a week", "faults": "Faults",
@@ -34,11 +35,13 @@ def simulate(
     faults: Annotated[
         list[Path] | None, typer.Option("--faults", help="Tables of faults; without labels all rows are faulty. Or folders of bad parts.")
     ] = None,
-    period_s: Annotated[float | None, typer.Option(min=1e-3, help="Pictures: seconds from one to the next, in order of name.")] = None,
-    on_delay: Annotated[float | None, typer.Option(min=0, help="Seconds flagged before an alarm opens.")] = None,
-    off_delay: Annotated[float | None, typer.Option(min=0, help="Seconds calm before it closes.")] = None,
-    off_records: Annotated[int | None, typer.Option(min=1, help="And for so many records in a row.")] = None,
-    deadband: Annotated[float | None, typer.Option(min=1, help="Calm means p above the threshold times this.")] = None,
+    period_s: Annotated[
+        float | None, typer.Option(min=1e-3, max=LONGEST_S, help="Pictures: seconds from one to the next, in order of name.")
+    ] = None,
+    on_delay: Annotated[float | None, typer.Option(min=0, max=LONGEST_DELAY_S, help="Seconds flagged before an alarm opens.")] = None,
+    off_delay: Annotated[float | None, typer.Option(min=0, max=LONGEST_DELAY_S, help="Seconds calm before it closes.")] = None,
+    off_records: Annotated[int | None, typer.Option(min=1, max=1_000_000, help="And for so many records in a row.")] = None,
+    deadband: Annotated[float | None, typer.Option(min=1, max=1e9, help="Calm means p above the threshold times this.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
 ) -> None:
     """Replay history through a bundle's alarm settings and through proposed ones: false alarms a week, delay, what is missed."""

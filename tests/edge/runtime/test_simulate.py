@@ -145,3 +145,10 @@ def test_a_camera_whose_budget_is_a_number_a_day_is_judged_with_the_alarm_rules_
     assert found["normal_days"] == pytest.approx(2.9)
     assert found["promise"].startswith("With the alarm rules on, ")
     assert found["promise"].endswith("(Good parts in order of name, 10 a day.)")
+
+
+@pytest.mark.parametrize("option", ["--on-delay", "--off-delay", "--deadband", "--period-s"])
+def test_a_setting_that_no_bundle_may_have_is_a_mistake_told_at_once(tmp_path: Path, option: str) -> None:
+    done = CliRunner().invoke(app, ["alarms", "simulate", str(tmp_path / "b.anomaly"), "--data", str(tmp_path), option, "1e300"])
+    assert done.exit_code == 2
+    assert option in done.output
