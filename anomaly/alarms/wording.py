@@ -36,12 +36,12 @@ def explain_contribution(contribution: NDArray[np.float32], sensors: Sequence[st
 
 
 def describe_event(event: Event) -> str:
-    """One line on an event, for a log or a terminal.
+    """One line on an event, for a log or a terminal; its time in whole seconds.
 
     What, about what, how sure, where, why, by whom: as much of it as the event tells.
     """
     data, kind = event.data, event.kind
-    parts = [iso(event.time), _VERBS[kind][0]]
+    parts = [iso(event.time // 1), _VERBS[kind][0]]
     if kind in ("swapped", "refused", "rolled_back"):
         parts.append(str(data.get("bundle_hash", ""))[:12])
     elif kind == "heartbeat":

@@ -71,14 +71,19 @@ def simulate(
 
 
 def _print(found: dict[str, dict[str, Any]]) -> None:
-    table = Table("", *(f"{name}: on {_told(one['settings']['on_delay_s'])} s, off {_told(one['settings']['off_delay_s'])} s"
-                        for name, one in found.items()))  # fmt: skip
+    if found["bundle"] == found["proposed"]:
+        found = {"bundle": found["bundle"]}  # nothing else was proposed
+    table = Table("", *(f"{name}:\n{_head(one['settings'])}" for name, one in found.items()))
     for key, name in (_OF_PARTS if "good_parts" in found["bundle"] else _ROWS).items():
         table.add_row(name, *(_told(one[key]) + _share(one, key) for one in found.values()))
     out.print(table)
     sentences = {name: one["promise"] for name, one in found.items()}
-    for name, sentence in sentences.items() if len(set(sentences.values())) > 1 else [("both", sentences["bundle"])]:
+    for name, sentence in sentences.items() if len(set(sentences.values())) != 1 or len(found) == 1 else [("both", sentences["bundle"])]:
         out.print(f"{name}: {sentence}", markup=False)
+
+
+def _head(settings: dict[str, Any]) -> str:
+    return f"on {_told(settings['on_delay_s'])} s\noff {_told(settings['off_delay_s'])} s\ndeadband {_told(settings['deadband'])}"
 
 
 def _share(one: dict[str, Any], key: str) -> str:

@@ -88,7 +88,7 @@ class TerminalHandler(logging.Handler):
     def as_text(self, record: logging.LogRecord) -> list[str]:
         """`time LEVEL line: message`; where the journal keeps time and level itself, its priority in front instead."""
         event = getattr(record, "event", None)
-        told = f"{iso(event.time)}  " if isinstance(event, Event) else ""  # its words begin with its own time
+        told = f"{iso(event.time // 1)}  " if isinstance(event, Event) else ""  # its words begin with its own time
         time = told.rstrip() or iso(int(record.created))
         head = f"<{JOURNAL.get(record.levelno, 6)}>{told}" if self.journal else f"{time} {record.levelname:<7} "
         messages = [record.getMessage().removeprefix(told)]
