@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -11,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from anomaly.errors import SpecError
 from anomaly.schema import AlarmSettings, Channel, Dialect, Part, check_time_format
-from anomaly.toml_file import read_toml
+from anomaly.toml_file import read_toml, unknown_key
 
 ORIENTED_FILTERS = "oriented_filters"  # the backbone that needs no weights
 
@@ -313,9 +312,7 @@ def _explain(path: Path, model: type[BaseModel], item: Any) -> str:
     key = ".".join(where) or "(whole file)"
     if item["type"] == "extra_forbidden":
         known = _known_keys(model, where[:-1])
-        near = difflib.get_close_matches(where[-1], known, n=1)
-        fix = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
-        return f"{path}: unknown key `{key}`; {fix}"
+        return f"{path}: {unknown_key(key, known)}"
     message = item["msg"].removeprefix("Value error, ")
     given = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
     return f"{path}: key `{key}`: {message}{given}"

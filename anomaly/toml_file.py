@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -29,3 +31,15 @@ def read_toml(path: Path, example: str) -> dict[str, Any]:
         found = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", str(error))
         line = int(found[1]) if found and found[1] else text.rstrip("\n").count("\n") + 1
         raise SpecError(f"{path}, line {line}: not valid TOML: {error}") from error
+
+
+def unknown_key(key: str, known: Collection[str]) -> str:
+    """What is said of a key (`a.0.b` with those above it) that no reader knows.
+
+    >>> unknown_key("line.1.silent_after", ["name", "silent_after_s"])
+    'unknown key `line.1.silent_after`; did you mean `silent_after_s`?'
+    >>> unknown_key("x", ["name", "path"])
+    'unknown key `x`; known here: name, path'
+    """
+    near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
+    return f"unknown key `{key}`; " + (f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}")

@@ -19,7 +19,7 @@ from anomaly.edge.monitor import POLL_S, Monitor, open_monitor
 from anomaly.edge.release import Loaded, Release
 from anomaly.errors import SpecError, in_words
 from anomaly.parallel import cores
-from anomaly.toml_file import read_toml
+from anomaly.toml_file import read_toml, unknown_key
 
 GB = 1e9
 
@@ -52,7 +52,11 @@ def read_box(path: Path) -> BoxSpec:
         spec = BoxSpec.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        raise SpecError(f"{path}: key `{'.'.join(str(part) for part in first['loc'])}`: {first['msg']}") from error
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            known = LineSpec.model_fields if len(first["loc"]) > 1 else BoxSpec.model_fields
+            raise SpecError(f"{path}: {unknown_key(key, known)}") from error
+        raise SpecError(f"{path}: key `{key}`: {first['msg']}") from error
     names = [line.name for line in spec.line]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -28,7 +28,7 @@ from anomaly.alarms.sinks.prefect_event import PrefectSettings
 from anomaly.alarms.sinks.syslog import SyslogSettings
 from anomaly.alarms.sinks.webhook import WebhookSettings
 from anomaly.errors import SpecError
-from anomaly.toml_file import read_toml
+from anomaly.toml_file import read_toml, unknown_key
 
 Settings = Annotated[
     WebhookSettings | JsonLinesSettings | AppriseSettings | MqttSettings | SparkplugSettings | OpcUaSettings
@@ -81,4 +81,9 @@ def _first(error: ValidationError, sinks: object) -> str:
     one = sinks[number] if isinstance(sinks, list) and isinstance(number, int) else None
     name = one.get("name", number) if isinstance(one, dict) else number
     keys = ".".join(str(part) for part in rest[1:])  # rest[0] is the kind
+    if first["type"] == "union_tag_invalid":
+        return f"sink {name!r}: no kind {first['ctx']['tag']!r}; there are {first['ctx']['expected_tags']}"
+    if first["type"] == "extra_forbidden" and len(rest) == 2:
+        kinds = {get_args(each.model_fields["kind"].annotation)[0]: each for each in get_args(get_args(Settings)[0])}
+        return f"sink {name!r}: {unknown_key(keys, kinds[rest[0]].model_fields)}"
     return f"sink {name!r}{f', key `{keys}`' if keys else ''}: {first['msg'].removeprefix('Value error, ')}"
