@@ -83,7 +83,8 @@ def _print(found: dict[str, dict[str, Any]]) -> None:
 
 
 def _head(settings: dict[str, Any]) -> str:
-    return f"on {_told(settings['on_delay_s'])} s\noff {_told(settings['off_delay_s'])} s\ndeadband {_told(settings['deadband'])}"
+    records = f", {settings['off_records']} records" if settings["off_records"] > 1 else ""
+    return f"on {_told(settings['on_delay_s'])} s\noff {_told(settings['off_delay_s'])} s{records}\ndeadband {_told(settings['deadband'])}"
 
 
 def _share(one: dict[str, Any], key: str) -> str:
