@@ -79,4 +79,4 @@ def keep_aside(rejected: Sequence[Rejected], folder: Path | None, log: LineLog) 
             folder.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(item.path, folder / item.id.replace("/", "__"))
         except OSError as error:
-            log.warning("%s: could not be kept aside (%s); its reason is in the store", record_name(item.path), error.strerror)
+            log.warning("%s: could not be kept aside (%s); its reason is in the store", record_name(item.path), error.strerror or error)

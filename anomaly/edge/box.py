@@ -16,7 +16,7 @@ from anomaly.alarms.health.line import LineHealth
 from anomaly.alarms.store import LIMIT_BYTES
 from anomaly.edge.line import Line
 from anomaly.edge.monitor import POLL_S, Monitor, open_monitor
-from anomaly.edge.release import Loaded, Release
+from anomaly.edge.release import Loaded, Release, short_name
 from anomaly.errors import SpecError, in_words
 from anomaly.parallel import cores
 from anomaly.toml_file import read_toml, unknown_key
@@ -79,13 +79,13 @@ def open_lines(
     """
     shared: dict[str, tuple[Loaded, Release | None]] = {}
 
-    def opener(number: int, line: LineSpec) -> Callable[[], Monitor]:
+    def opener(line: LineSpec) -> Callable[[], Monitor]:
         own: dict[str, tuple[Loaded, Release | None]] = {}
 
         def open_line() -> Monitor:
             found = shared.get(line.bundle) or own.get(line.bundle)
             if found is None:
-                found = open_(line.bundle, spec.store.with_name(f"{spec.store.name}.bundles") / str(number))
+                found = open_(line.bundle, spec.store.with_name(f"{spec.store.name}.bundles") / short_name(line.name))
                 (own if found[1] is not None else shared)[line.bundle] = found
             shown = health[line.name]
             return open_monitor(
@@ -95,9 +95,7 @@ def open_lines(
 
         return open_line
 
-    return [
-        Line(line.name, opener(number, line), spec.store, sinks, wake, once, health[line.name]) for number, line in enumerate(spec.line)
-    ]
+    return [Line(line.name, opener(line), spec.store, sinks, wake, once, health[line.name]) for line in spec.line]
 
 
 @dataclass

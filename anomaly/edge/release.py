@@ -7,6 +7,7 @@ Either way the bundle in use stays in use. The last good one is kept on this mac
 
 from __future__ import annotations
 
+import hashlib
 import json
 import queue
 import re
@@ -94,7 +95,7 @@ class Release:
 
     @property
     def remote(self) -> bool:
-        return self.where.startswith(("http://", "https://"))
+        return _is_url(self.where)
 
     def first(self) -> tuple[Loaded, str]:
         """The champion, or the last good bundle where the champion cannot be used, with the reason why not ("" for the champion).
@@ -326,18 +327,33 @@ class Release:
 def open_detector(where: str, keep: Path, open_: Open) -> tuple[Loaded, Release | None, str]:
     """(detector, release that is followed, why it is not the release's champion) from a bundle's path, or a release folder or URL.
 
-    `keep`: a folder for the last good bundle of a release. The reason is "" but where the last good bundle has to do.
+    `keep`: a folder for the last good bundles of releases. The reason is "" but where the last good bundle has to do, also for a release
+    folder that is gone.
 
     Raises BundleError when the bundle cannot be verified, or fails its self-test here.
     """
-    if where.startswith(("http://", "https://")) or Path(where).is_dir():
-        release = Release(where, keep, open_)
+    own = keep / short_name(where if _is_url(where) else str(Path(where).resolve()))  # what one release leaves is no use to another
+    if _is_url(where) or Path(where).is_dir() or (own.is_dir() and not Path(where).exists()):
+        release = Release(where, own, open_)
         loaded, why = release.first()
         return loaded, release, why
     bundle = read_bundle(Path(where))
     session = open_(bundle)
     self_test(bundle, session)
     return Loaded(bundle, session), None, ""
+
+
+def short_name(text: str) -> str:
+    """A name for a folder, the same for the same text.
+
+    >>> short_name("press 3/left")
+    'bb900d5a3d67cca5'
+    """
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()
+
+
+def _is_url(where: str) -> bool:
+    return where.startswith(("http://", "https://"))
 
 
 def name_of(bundle: Bundle) -> str:

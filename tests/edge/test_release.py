@@ -13,7 +13,7 @@ import pytest
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import Bundle, read_bundle, write_bundle
 from anomaly.edge.monitor import Monitor
-from anomaly.edge.release import Release
+from anomaly.edge.release import Release, open_detector
 from anomaly.edge.runtime.session import Session
 from anomaly.edge.sources.uri import open_source
 from anomaly.errors import BundleError
@@ -274,3 +274,18 @@ def test_a_release_that_is_gone_is_told_once_and_when_it_is_back(sensor: Fitted,
     (tmp_path / "away").rename(folder)
     assert turns(10) == ["opened", "closed"]
     release.close()
+
+
+def test_the_last_good_bundle_of_one_release_is_no_use_to_another(folder: Path, tmp_path: Path) -> None:
+    """Two monitors on one store; before, the second ran the bundle of the first one's machine when its own release was away."""
+    first, _, why = open_detector(str(folder), tmp_path / "keep", open_on_cpu)
+    assert not why
+    other = tmp_path / "other"
+    other.mkdir()
+    with pytest.raises(BundleError):
+        open_detector(str(other), tmp_path / "keep", open_on_cpu)
+    folder.rename(tmp_path / "unmounted")
+    again, release, why = open_detector(str(folder), tmp_path / "keep", open_on_cpu)
+    assert again.bundle.hash == first.bundle.hash
+    assert release is not None
+    assert "champion.json" in why
