@@ -122,7 +122,10 @@ def test_what_is_no_history_of_pictures_is_named(camera: Fitted, sensor: Fitted,
 
 
 def test_the_table_of_pictures_says_shares_and_one_sentence(camera: Fitted) -> None:
-    done = CliRunner().invoke(app, ["alarms", "simulate", str(camera.bundle), "--data", str(camera.data), "--period-s", "1"])
+    asked = ["alarms", "simulate", str(camera.bundle), "--data", str(camera.data), "--period-s", "1"]
+    alone = CliRunner().invoke(app, asked)
+    assert "bundle: Expect 5 in 100 good parts flagged" in alone.stdout
+    done = CliRunner().invoke(app, [*asked, "--on-delay", "5"])
     assert done.exit_code == 0, done.output
     assert "Clock: a picture every 1 s" in done.stdout
     assert "False alarms a day" in done.stdout
