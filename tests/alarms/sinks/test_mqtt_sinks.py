@@ -187,6 +187,7 @@ def test_user_and_password_come_from_the_environment(
         ('kind = "mqtt"\nurl = "mqtt://h"\ntopic = "a/#"', "key `topic`"),
         ('kind = "mqtt"\nurl = "mqtt://h"\ntopic = "a/{place}"', "key `topic`: in braces may stand line"),
         ('kind = "mqtt"\nurl = "mqtt://h"\ntopic = "a/{line.__class__}"', "key `topic`"),
+        ('kind = "mqtt"\nurl = "mqtt://h"\ntopic = "a/{line:>99999999}"', "key `topic`: in braces may stand line"),
         ('kind = "mqtt"\nurl = "mqtts://h"\nca = "nowhere.pem"', "key `ca`"),
         ('kind = "sparkplug"\nurl = "mqtt://h"\ngroup = "a/b"', "key `group`"),
     ],

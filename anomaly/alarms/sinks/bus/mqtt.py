@@ -22,11 +22,13 @@ def _checked_topic(topic: str) -> str:
     if not topic or any(sign in topic for sign in "+#\x00") or topic.startswith("$") or len(topic) > 200:
         raise ValueError("a topic to publish to has no + and no #, does not begin with $, and has at most 200 letters")
     try:
-        places = [name for _, name, how, conversion in string.Formatter().parse(topic) if name is not None and not how and not conversion]
-        topic.format(**dict.fromkeys(PLACES, "x"))
+        parts = [part for part in string.Formatter().parse(topic) if part[1] is not None]
+        plain = not any(how or conversion for _, _, how, conversion in parts)
+        if plain:  # else a width of 99,999,999 letters, say
+            topic.format(**dict.fromkeys(PLACES, "x"))
     except (ValueError, KeyError, IndexError) as error:
         raise ValueError(f"in braces may stand {', '.join(PLACES)}; what stands there is not one of them ({error})") from error
-    if any(place not in PLACES for place in places):
+    if not plain or any(place not in PLACES for _, place, _, _ in parts):
         raise ValueError(f"in braces may stand {', '.join(PLACES)}")
     return topic
 
