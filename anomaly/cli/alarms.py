@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anomaly.cli.terminal.alarm_table import SHORT, about, alarm_as_dict, because, hold_as_dict, print_events, print_table, sure, what, when
-from anomaly.cli.terminal.console import out
+from anomaly.cli.terminal.console import err, out
 from anomaly.errors import StoreError
 from anomaly.names import masked, one_line
 
@@ -137,7 +137,7 @@ def _acknowledge(db: Store, alarm: Alarm, who: str, why: str) -> None:
         events: list[Event] = book.acknowledge(known, who, why, time.time())
         return events
 
-    db.act(alarm.line, "acknowledge", who, why, do, alarm.id)
+    db.act(alarm.line, "acknowledged", who, why, do, alarm.id)
     out.print(one_line(f"acknowledged {alarm.id[:SHORT]}: {alarm.line}, {alarm.condition}"))
 
 
@@ -254,8 +254,7 @@ def _target(db: Store, id_: str | None, line: str | None, condition: str | None)
 
     Raises BadParameter where nothing is, StoreError for a condition that the line does not have.
     """
-    from anomaly.alarms.book import PROCESS, WHOLE_LINE
-    from anomaly.alarms.quality import CONDITIONS, KEPT_BESIDE
+    from anomaly.alarms.book import WHOLE_LINE
 
     if (id_ is None) == (line is None) or (id_ is not None and condition is not None):
         raise typer.BadParameter("name an alarm by its id, or give --line, with --condition for one of its conditions")
@@ -266,25 +265,37 @@ def _target(db: Store, id_: str | None, line: str | None, condition: str | None)
     if condition is None:
         return line, (WHOLE_LINE,)
     name = one_line(condition)
-    known = sorted(each for each in {PROCESS, *CONDITIONS, *db.conditions_of(line)} if not each.startswith(KEPT_BESIDE))
+    known = _known_conditions(db, line)
     if name not in known and not re.match(r"sensor(_frozen|_range)?:.", name):
         raise StoreError(f"line {line!r} has no condition {name!r}; it has {', '.join(known)}, and sensor:NAME for a sensor")
     return line, (name,)
 
 
+def _known_conditions(db: Store, line: str) -> list[str]:
+    """The conditions that any line has, and those of sensors and sinks that this one had."""
+    from anomaly.alarms.book import PROCESS
+    from anomaly.alarms.quality import CONDITIONS, KEPT_BESIDE
+
+    return sorted(each for each in {PROCESS, *CONDITIONS, *db.conditions_of(line)} if not each.startswith(KEPT_BESIDE))
+
+
 def _hold(
     kind: HoldKind, id_: str | None, store: Path, line: str | None, condition: str | None, seconds: float | None, who: str, why: str
 ) -> None:
-    from anomaly.alarms.book import Hold
+    from anomaly.alarms.book import WHOLE_LINE, Hold
 
     db = _open(store, line)
     name, meant = _target(db, id_, line, condition)
     now = time.time()
     end = None if seconds is None else now + seconds
     holds = [Hold(kind, each, now, end, who, one_line(why)) for each in meant]
-    events = db.act(name, kind, who, one_line(why), lambda book: book.hold_all(holds), _only(db, id_))
     until = f" until {when(end)}" if end is not None else ""
-    out.print(one_line(f"{kind}{until}: {name}, {', '.join(map(what, meant))}; open alarms held back by it: {_told_of(events)}"))
+    words = ", ".join(map(what, meant))
+    events = db.act(name, f"{kind}{until}: {words}", who, one_line(why), lambda book: book.hold_all(holds), _only(db, id_))
+    out.print(one_line(f"{kind}{until}: {name}, {words}; open alarms held back by it: {_told_of(events)}"))
+    unseen = [each for each in meant if each != WHOLE_LINE and each not in _known_conditions(db, name)]
+    if unseen:
+        err.print(one_line(f"note: line {name!r} has never had {', '.join(map(what, unseen))}; mind the spelling"), style="yellow")
 
 
 def _release(kind: HoldKind, id_: str | None, store: Path, line: str | None, condition: str | None, who: str, why: str) -> None:
@@ -300,7 +311,7 @@ def _release(kind: HoldKind, id_: str | None, store: Path, line: str | None, con
         events: list[Event] = book.release_all(holds, who, one_line(why), time.time())
         return events
 
-    events = db.act(name, f"end of {kind}", who, one_line(why), do, _only(db, id_))
+    events = db.act(name, f"no longer {kind}: {words}", who, one_line(why), do, _only(db, id_))
     out.print(one_line(f"no longer {kind}: {name}, {words}; open alarms: {_told_of(events)}"))
 
 

@@ -60,7 +60,7 @@ def dead_letters(
     from anomaly.alarms.events import EventKind, make_event
     from anomaly.alarms.wording import describe_event
 
-    letters = _open(store).dead_letters(sink)
+    letters = _open(store, sink).dead_letters(sink)
     for letter in letters:
         body = json.loads(letter.body)
         if json_:
@@ -84,19 +84,24 @@ def replay(
     sink: SinkName = None,
 ) -> None:
     """Let dead letters be sent again. A monitor that runs on the store does so at once; else the next one does."""
-    opened = _open(store)
+    opened = _open(store, sink)
     letters = opened.dead_letters(sink)
     wanted = [_match(begin, letters) for begin in ids or []]
     count = opened.replay(sink, wanted)
     out.print(f"{count} dead letter{'s' * (count != 1)}{'' if sink is None else f' of sink {sink}'} will be sent again")
 
 
-def _open(path: Path) -> Store:
+def _open(path: Path, sink: str | None) -> Store:
+    """The store. Raises DataError when it is not there, or has nothing of the sink."""
     from anomaly.alarms.store import Store
 
     if not path.exists():
         raise DataError(f"{path}: no such store; --store names the one that the monitor uses")
-    return Store(path)
+    store = Store(path)
+    known = sorted({name for name, _ in store.outbox_counts()})
+    if sink is not None and sink not in known:
+        raise DataError(f"{path}: has nothing of a sink {sink!r}; its sinks are {', '.join(known) or 'none yet'}")
+    return store
 
 
 def _match(begin: str, letters: list[DeadLetter]) -> str:

@@ -66,9 +66,9 @@ def _open(where: str, keep: Path, provider: ProviderName, threads: int | None, g
 
 
 def _stop_by_signal() -> threading.Event:
-    """An event that SIGTERM and SIGINT set."""
+    """An event that SIGTERM and SIGINT set, and SIGHUP, which comes when a remote terminal is closed."""
     stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
         signal.signal(number, lambda *_: stop.set())
     return stop
 

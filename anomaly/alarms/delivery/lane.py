@@ -169,7 +169,7 @@ class Lane:
         self._note_failure(str(error))
         if error.permanent:
             self._failures = 0  # it answers
-            store.failed(message.rows, str(error), None)
+            self._give_up(store, message, str(error))
             return
         self._failures += 1
         attempts, jitter = max(row.attempts for row in message.rows), self.random.random()
@@ -181,7 +181,17 @@ class Lane:
         elif self._failures >= FAILURES:
             rest = backoff_s(self._failures - FAILURES, jitter, FIRST_REST_S, LONGEST_REST_S)
             self._rest_until, wait = now + rest, 2 * rest  # so that the next try is of another event: this one may be the reason
-        store.failed(message.rows, str(error), None if last else now + wait)
+        if last:
+            self._give_up(store, message, str(error))
+        else:
+            store.failed(message.rows, str(error), now + wait)
+
+    def _give_up(self, store: Store, message: Message, error: str) -> None:
+        """What is refused for good is a dead letter; but for a sign of life, which must not come later, when there may be no life."""
+        if all(fact.kind == "line.heartbeat" for fact in message.facts):
+            store.settle(message.rows, "superseded")
+        else:
+            store.failed(message.rows, error, None)
 
     def _settle(self, store: Store) -> None:
         self._settled_at = time.monotonic()

@@ -104,7 +104,7 @@ class Action(NamedTuple):
 def append_action(db: sqlite3.Connection, time: float, who: str, action: str, line: str, alarm: str, why: str) -> None:
     """Add a row to the audit log."""
     seq, previous = _head(db)
-    who, line, why = (one_line(masked(text)) for text in (who, line, why))
+    who, action, line, why = (one_line(masked(text)) for text in (who, action, line, why))
     row = Action(seq + 1, time, who, action, line, alarm, why, previous, "")
     row = row._replace(hash=row.digest)
     db.execute("INSERT INTO audit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)

@@ -38,12 +38,11 @@ def sure(alarm: Alarm) -> str:
 def about(alarm: Alarm) -> str:
     """What is wrong, in a few words."""
     data = alarm.data
-    if data.get("reason"):
-        return str(data["reason"])
+    where = f"{data['where']['x']:.0%} from the left, {data['where']['y']:.0%} from the top" if data.get("where") else ""
+    if data.get("reason") or where:
+        return ", ".join(part for part in (str(data.get("reason") or ""), where) if part)
     if data.get("top"):
         return ", ".join(f"{each['sensor']} {each['share']:.0%}" for each in data["top"])
-    if data.get("where"):
-        return f"{data['where']['x']:.0%} from the left, {data['where']['y']:.0%} from the top"
     return str(data.get("cause", ""))
 
 

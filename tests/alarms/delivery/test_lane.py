@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from anomaly.alarms.delivery.lane import FAILURES, LONGEST_REST_S, Lane
+from anomaly.alarms.events import make_event
 from anomaly.alarms.sinks.webhook import Webhook
 from anomaly.alarms.store import Store
 from anomaly.errors import SinkError, StoreError
@@ -85,6 +86,15 @@ def test_a_refusal_for_good_is_a_dead_letter_at_once_and_holds_up_nothing(store:
     assert store.replay("w", [ids[0]]) == 1
     lane.attempt(store)
     assert sink.ids == [*ids[1:], ids[0]]
+
+
+def test_a_sign_of_life_that_was_refused_is_not_kept_to_be_sent_when_there_may_be_no_life(store: Store) -> None:
+    store.add_events([make_event("heartbeat", "press", "press", 1.0, {"status": "ok"})], ["w"])
+    sink = Noting("w", fail(1, SinkError("w: HTTP 400", permanent=True)))
+    lane, _ = lane_of(store, sink, heartbeat_s=60.0)
+    lane.attempt(store)
+    assert sink.calls == 1
+    assert (store.dead_letters(), store.replay()) == ([], 0)
 
 
 def test_what_a_receiver_asks_to_wait_is_waited(store: Store) -> None:
