@@ -81,6 +81,8 @@ import os, signal, sys
 from anomaly.cli.main import app, main
 from anomaly.cli.terminal.progress import progress
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what runs in the background with SIGINT ignored
+
 @app.command()
 def work() -> None:
     with progress("work", goes_on=True) as say:
