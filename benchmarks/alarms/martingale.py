@@ -139,16 +139,17 @@ def as_stored(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def camera_delays(bundle: Bundle, session: Session, seeds: int) -> dict[str, Any]:
     """Pictures, one in five minutes, from the beginning of a drift to its event."""
     reference, figures = read_reference(bundle.members["reference.parquet"], bundle.manifest.calibration), {}
-    for kind in ("none", "light 10 % darker", "every third part of another batch, its face 12 grey levels lighter"):
+    mix = "every third part of another batch, its face 40 grey levels lighter"
+    for kind in ("none", "light 10 % darker", "light 25 % darker", mix):
         delays, flagged = [], []
         for seed in range(seeds):
             rng, drift, found = np.random.default_rng(200 + seed), DriftMonitor("camera", bundle.hash, reference), None
             for number in range(500):
                 picture = synthetic.part_picture(rng)[0].astype(np.float64)
                 if number >= 200 and kind.startswith("light"):
-                    picture *= 0.9
+                    picture *= 1 - int(kind.split()[1]) / 100
                 elif number >= 200 and kind.startswith("every") and number % 3 == 0:
-                    picture[picture > 100] += 12
+                    picture[picture > 100] += 40
                 answer = session.run(as_stored(np.clip(picture, 0, 255).astype(np.uint8))[None])
                 counts = answer.p_value > bundle.manifest.threshold.p_value
                 flagged += [not counts[0]] if number >= 200 else []
