@@ -34,9 +34,9 @@ def find_pictures(root: Path) -> PictureSet:
     train = _train_pictures(root) if parts else _pictures_of(root, root)
     found = PictureSet(root, tuple(train), tuple(_test_pictures(root)), tuple(_passed_over(root, parts, train)))
     if not found.train:
-        there = "".join(f"\n  {note}" for note in found.notes)
         raise DataError(
-            f"{root}: no pictures in it ({', '.join(sorted(PICTURES))}); put good parts in train/good, or straight into the folder{there}"
+            f"{root}: no pictures in it ({', '.join(sorted(PICTURES))}); put good parts in train/good, or straight into the folder",
+            *(f"  {note}" for note in found.notes),
         )
     return found
 

@@ -100,8 +100,8 @@ def check_enough(survey: Survey, root: Path) -> None:
     """Raise DataError, with reasons, when the readable pictures are too few or show too few different parts to be fitted to."""
     count, parts = len(survey.readable), survey.parts
     if count < FEWEST:
-        reasons = "".join(f"\n  {reason}" for reason in list(survey.rejected.values())[:5])
-        raise DataError(f"{root}: {count} readable pictures of good parts; at least {FEWEST} are needed{reasons}")
+        reasons = (f"  {reason}" for reason in list(survey.rejected.values())[:5])
+        raise DataError(f"{root}: {count} readable pictures of good parts; at least {FEWEST} are needed", *reasons)
     if parts < FEWEST_PARTS:
         raise DataError(
             f"{root}: {count} pictures show only {parts} different part{'s' if parts > 1 else ''} (identical or nearly so); pictures of at "

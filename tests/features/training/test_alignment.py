@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from anomaly.features.training.alignment import align_maps, coral, covariance
@@ -21,6 +21,7 @@ def correlated(rows: int, seed: int, width: int = 4) -> torch.Tensor:
 @settings(max_examples=20, deadline=None)
 def test_coral_gives_the_source_the_targets_moments(seed: int) -> None:
     source, target = correlated(400, seed), correlated(300, seed + 1)
+    assume(torch.linalg.cond(covariance(source.double())) < 1e6)  # beyond that float32 has no digits left for the smallest direction
     moved = coral(source, target, ridge=1e-9)(source)
     assert torch.allclose(moved.mean(0), target.mean(0), atol=1e-3)
     assert torch.allclose(covariance(moved.double()), covariance(target.double()), rtol=1e-2, atol=1e-2)
