@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from anomaly.alarms.events import Event, alarm_id, iso, make_event
+from anomaly.alarms.routing import PRIORITIES
 
 FLOOD_ABOVE, FLOOD_OVER_BELOW, FLOOD_WINDOW_S = 10, 5, 600.0
 TELL_AGAIN_S = 3600.0  # a flood that goes on is told again after so long
@@ -23,7 +24,6 @@ SUMMARY_AFTER_S = (600.0, 3600.0, 21_600.0, 86_400.0)  # of rejections of one ca
 MOST_NAMED = 20  # alarms listed in a summary
 MOST_KEPT = 1000  # open alarms and conditions remembered
 MOST_CAUSES = 50  # of rejections told apart
-_PRIORITIES = ("low", "medium", "high", "critical")
 _MAY_BE_HELD = ("opened", "closed", "reminded", "escalated")
 _HELD_OTHERWISE = ("shelved", "out_of_service", "suppressed")
 
@@ -266,7 +266,7 @@ def _within(times: Sequence[float], now: float) -> int:
 
 
 def _rank(priority: str) -> int:
-    return _PRIORITIES.index(priority) if priority in _PRIORITIES else 0
+    return PRIORITIES.index(priority) if priority in PRIORITIES else 0
 
 
 def _brief(alarm: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,8 @@ numbers is cut into digits of 11 bits. So only the queries are rounded there.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
@@ -45,8 +47,7 @@ def nearest_by_integers(write: GraphWriter, queries: str, patches: Tensor) -> st
     raised = write.op("Cast", write.op("Add", queries, float(ZERO)), to=TensorProto.UINT8)
     tail = np.full((1, width), ZERO + LEVELS, dtype=np.uint8)
     tail[0, -1] = ZERO + 1
-    shape = write.op("Concat", write.op("Shape", raised, end=1), [width], axis=0)
-    whole = write.op("Concat", raised, write.op("Expand", tail, shape), axis=1)
+    whole = _with_tail(write, raised, tail)
     most = ""
     for start in range(0, joined.shape[1], BLOCK):
         sums = write.op("MatMulInteger", whole, joined[:, start : start + BLOCK], np.array(ZERO, np.uint8))
@@ -71,8 +72,7 @@ def nearest_at_once(write: GraphWriter, queries: str, patches: Tensor) -> str:
     stored = np.ascontiguousarray(patches.numpy().T)  # (D, M)
     digits = _to_base((stored.astype(np.int64) ** 2).sum(0))  # (K, M)
     tail = np.array([[-0.5 * DIGIT**place for place in range(len(digits))]], np.float32)  # times the digits: -|b|^2 / 2
-    shape = write.op("Concat", write.op("Shape", queries, end=1), [len(digits)], axis=0)
-    whole = write.op("Concat", queries, write.op("Expand", tail, shape), axis=1)
+    whole = _with_tail(write, queries, tail)
     most = ""
     for start in range(0, stored.shape[1], MOST):
         columns = (stored[:, start : start + MOST], digits[:, start : start + MOST])
@@ -82,6 +82,12 @@ def nearest_at_once(write: GraphWriter, queries: str, patches: Tensor) -> str:
         most = write.op("Max", most, found) if most else found
     most = write.op("Reshape", most, [-1])
     return write.op("Mul", most, -2.0)
+
+
+def _with_tail(write: GraphWriter, rows: str, tail: NDArray[Any]) -> str:
+    """Rows (Q, D) with the columns of `tail` (1, K) after each: (Q, D + K)."""
+    shape = write.op("Concat", write.op("Shape", rows, end=1), [tail.shape[1]], axis=0)
+    return write.op("Concat", rows, write.op("Expand", tail, shape), axis=1)
 
 
 def _to_base(numbers: NDArray[np.int64]) -> NDArray[np.int16]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from anomaly.alarms.events import make_event
-from anomaly.alarms.sinks.alerts_toml import read_sinks
+from anomaly.alarms.sinks.alerts_toml import read_routes
 from anomaly.alarms.sinks.json_lines import JsonLines
 from anomaly.alarms.sinks.webhook import Webhook
 from anomaly.errors import SpecError
@@ -46,9 +46,9 @@ def test_sink_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def read(text: str):
         path.write_text(text)
-        return read_sinks(path)
+        return [route.sink for route in read_routes(path)]
 
-    assert [s.name for s in read_sinks(Path("deploy/alerts.toml"))] == ["file"]
+    assert [route.name for route in read_routes(Path("deploy/alerts.toml"))] == ["file"]
     with pytest.raises(SpecError, match="ALARM_SECRET is not set"):
         read('[[sink]]\nname="w"\nkind="webhook"\nurl="http://x"\nsecret_env="ALARM_SECRET"')
     for bad in ("ftp://x", "http://plant:port/x", "http://[::1", "https://a..b/x", "http://", "http://x/\\u001b[2J", "http://x:99999/"):
@@ -69,7 +69,7 @@ def test_apprise_reaches_a_real_receiver(receiver: Receiver, tmp_path: Path, mon
     path.write_text('[[sink]]\nname="a"\nkind="apprise"\nurl_env="ONCALL_URL"')
     data = {"record": "r:7", "began": "2026-01-01T00:00:00Z", "p_value": 0.001, "top": [{"sensor": "flow", "share": 0.8}]}
     event = make_event("opened", "press-7", "a", 0.0, data)
-    read_sinks(path)[0].send(event.to_json(), event.id)
+    read_routes(path)[0].sink.send(event.to_json(), event.id)
     sent = json.loads(receiver.got[0][1])
     assert sent["title"] == "press-7: alarm"
     assert "1 normal record in 1,000" in sent["message"]
@@ -87,7 +87,7 @@ def test_every_example_of_a_sink_can_be_used_as_it_stands(tmp_path: Path, monkey
     kinds = set()
     for text in [whole, *re.findall(r"```toml\n(.*?)```", page, re.DOTALL)]:
         (tmp_path / "alerts.toml").write_text(text)
-        for sink in read_sinks(tmp_path / "alerts.toml"):
+        for sink in (route.sink for route in read_routes(tmp_path / "alerts.toml")):
             kinds.add(type(sink).__name__)
             sink.close()
     assert len(kinds) == 9
@@ -96,7 +96,7 @@ def test_every_example_of_a_sink_can_be_used_as_it_stands(tmp_path: Path, monkey
 def test_reading_the_file_loads_no_client_of_a_sink_it_does_not_name() -> None:
     clients = ("paho", "asyncua", "google.protobuf", "httpx", "apprise", "torch")
     script = (
-        "import sys; from pathlib import Path; from anomaly.alarms.sinks.alerts_toml import read_sinks; "
-        f"read_sinks(Path('deploy/alerts.toml')); print([name for name in {clients} if name in sys.modules])"
+        "import sys; from pathlib import Path; from anomaly.alarms.sinks.alerts_toml import read_routes; "
+        f"read_routes(Path('deploy/alerts.toml')); print([name for name in {clients} if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +68,44 @@ def serving(
         except subprocess.TimeoutExpired:
             started.kill()
             started.wait(10)
+
+
+class OpcUaServer:
+    """asyncua's own server on a thread, with the nodes that a subclass adds and what it does while it serves."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.start()
+
+    def start(self) -> None:
+        """Serve on the same port, again after `stop`."""
+        self._ready, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(30)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(20)
+
+    async def add_nodes(self, server: Any) -> None:
+        raise NotImplementedError
+
+    async def turn(self) -> None:
+        """Once every 20 ms."""
+
+    async def _serve(self) -> None:
+        from asyncua import Server
+
+        server = Server()
+        await server.init()
+        server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}/")
+        await self.add_nodes(server)
+        async with server:
+            self._ready.set()
+            while not self._stop.is_set():
+                await self.turn()
+                await asyncio.sleep(0.02)
 
 
 def _found(name: str) -> Path | None:

@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from anomaly.alarms.sinks.alertmanager import AlertmanagerSettings
 from anomaly.alarms.sinks.apprise_sink import AppriseSettings
-from anomaly.alarms.sinks.base import Route, Sink
+from anomaly.alarms.sinks.base import Route
 from anomaly.alarms.sinks.bus.mqtt import MqttSettings
 from anomaly.alarms.sinks.bus.opcua import OpcUaSettings
 from anomaly.alarms.sinks.bus.sparkplug import SparkplugSettings
@@ -50,11 +50,6 @@ def read_route(path: Path, name: str) -> Route:
     if found is None:
         raise SpecError(f"{path}: no sink {name!r}; there are {', '.join(each.name for each in settings) or 'none'}")
     return Route(found, found.open(path), partial(found.open, path), found.timeout_s)
-
-
-def read_sinks(path: Path) -> list[Sink]:
-    """The sinks alone, without what each of them is to be sent."""
-    return [route.sink for route in read_routes(path)]
 
 
 def _read_settings(path: Path) -> list[Settings]:

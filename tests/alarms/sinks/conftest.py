@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from anomaly.alarms.events import EventKind, make_event
-from anomaly.alarms.sinks.alerts_toml import read_sinks
+from anomaly.alarms.sinks.alerts_toml import read_routes
 from anomaly.alarms.sinks.base import Sink
 
 HOSTILE = 'press\n3 "left]" \\ +#/\x1b[31m é'  # a line's name is text from outside
@@ -32,6 +32,6 @@ def sink(tmp_path: Path) -> Callable[[str], Sink]:
     def opened(text: str) -> Sink:
         path = tmp_path / "alerts.toml"
         path.write_text(f'[[sink]]\nname = "it"\n{text}\n')
-        return read_sinks(path)[0]
+        return read_routes(path)[0].sink
 
     return opened

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from anomaly.alarms.sinks.base import RecallingSink, Sink
 from anomaly.errors import SinkError, SpecError
 from tests.alarms.sinks.conftest import event
-from tests.integration.servers import free_port
+from tests.integration.servers import OpcUaServer, free_port
 
 NODES = {"press-3.Event": "", "press-3.Text": "", "press-3.Active": 0.0, "ReadOnly": ""}
 SETTINGS = """kind = "opcua"
@@ -24,22 +23,12 @@ active_node = "ns=2;s={{line}}.Active"
 timeout_s = 5"""
 
 
-class Controller:
-    """asyncua's own server with variables that may be written, on a thread."""
+class Controller(OpcUaServer):
+    """Variables that may be written."""
 
-    def __init__(self) -> None:
-        self.port = free_port()
-        self._ready, self._stop = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
-        self._thread.start()
-        assert self._ready.wait(30)
+    async def add_nodes(self, server: Any) -> None:
+        from asyncua import ua
 
-    async def _serve(self) -> None:
-        from asyncua import Server, ua
-
-        server = Server()
-        await server.init()
-        server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}/")
         self._nodes: dict[str, Any] = {}
         for name, value in NODES.items():
             node = await server.nodes.objects.add_variable(ua.NodeId(name, 2), ua.QualifiedName(name, 2), value)
@@ -47,17 +36,9 @@ class Controller:
                 await node.set_writable()
             self._nodes[name] = node
         self._loop = asyncio.get_running_loop()
-        async with server:
-            self._ready.set()
-            while not self._stop.is_set():
-                await asyncio.sleep(0.02)
 
     def value(self, name: str) -> Any:
         return asyncio.run_coroutine_threadsafe(self._nodes[name].read_value(), self._loop).result(10)
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(20)
 
 
 @pytest.fixture
