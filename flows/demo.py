@@ -1,4 +1,4 @@
-"""`python -m flows.demo`: the main job on the samples, once for a camera and once for a plant, and where its results are."""
+"""`python -m flows.demo`: the main job on the samples, for a camera, a plant and a press, and where its results are."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from flows.pipeline import pipeline
 
 OUT = Path("out")
 SAMPLES = Path("data_samples")
+SPECS = {"camera": "specs/camera.toml", "plant": "specs/plant.toml", "press": "specs/sensor.toml"}  # of each sample
 ALERTS = """# written by the demo: alarms go to one file
 [[sink]]
 name = "file"
@@ -27,7 +28,8 @@ def main() -> None:
     started = time.monotonic()
     OUT.mkdir(exist_ok=True)
     done = []
-    for name, spec, data in (("camera", "specs/camera.toml", SAMPLES / "camera"), ("plant", "specs/plant.toml", SAMPLES / "plant")):
+    for name, spec in SPECS.items():
+        data = SAMPLES / name
         print(f"\n=== {name}: fit on {data}", flush=True)
         bundle = pipeline(Path(spec), data, OUT / "release" / name, OUT)
         source = _drop_folder(data) if name == "camera" else data / "test.csv"

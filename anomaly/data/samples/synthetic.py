@@ -16,6 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from anomaly.data.samples.press import write_press
+
 PLANT_SENSORS = {
     "pump_speed": "rpm",
     "motor_current": "A",
@@ -259,12 +261,13 @@ _DEFECTS: dict[str, Callable[[Array, _Part, np.random.Generator], tuple[Array, N
 
 
 def write_samples(root: Path, seed: int = 2026, train: int = 60, good: int = 20, each: int = 6) -> None:
-    """Write `root/camera` (MVTec AD layout) and `root/plant` (train.csv, test.csv): the same bytes for the same seed."""
+    """Write `root/camera` (MVTec AD layout), and `root/plant` and `root/press` (train.csv, test.csv): the same bytes for the same seed."""
     rng = np.random.default_rng(seed)
     _write_pictures(root / "camera", rng, train, good, each)
     (root / "plant").mkdir(parents=True, exist_ok=True)
     plant(6000, rng).drop(columns=["anomaly", "fault_kind"]).to_csv(root / "plant" / "train.csv", index=False)
     plant(4000, rng, faults=True, start="2026-01-12T06:00:00Z").to_csv(root / "plant" / "test.csv", index=False)
+    write_press(root / "press", seed)
 
 
 def _write_pictures(root: Path, rng: np.random.Generator, train: int, good: int, each: int) -> None:
