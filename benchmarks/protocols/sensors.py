@@ -14,8 +14,9 @@ import argparse
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from anomaly.alarms.life import Settings
+from anomaly.alarms.process import Rules
 from anomaly.atomic import write_text
 from anomaly.data.files import TABLES, find_files
-from anomaly.data.tables.files import table_schema
+from anomaly.data.tables.files import table_schema, window_of
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.errors import AnomalyError, DataError
 from anomaly.evaluation import metrics
@@ -35,11 +38,12 @@ from anomaly.evaluation.vus import vus
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.progress import Progress
+from anomaly.schema import AlarmSettings
 from anomaly.spec import Budget, SensorSpec, read_spec
 
 SKAB_TRAINING_ROWS = 400
 SKAB_LABELS = ("anomaly", "changepoint")
-ANY_GAP_S = 1e9  # longer than any record
+ANY_GAP_S = 3e8  # ten years: longer than any record
 Frame = pd.DataFrame
 
 
@@ -89,7 +93,7 @@ def nab_windows(table: SensorTable) -> list[tuple[float, float]]:
 def benchmark_nab(spec: SensorSpec, data: Path, extractor: Path | None, progress: Progress) -> dict[str, Any]:
     """NAB (github.com/numenta/NAB): the first 15 % of each series, at most 750 rows, are learnt from; alarms' first rows are judged."""
     series: dict[str, Any] = {}
-    for path in _series(data):
+    for path in tables_of(data):
         frame = pd.read_csv(path)
         learnt = nab_probation(len(frame))
         scored, table, p = learn_and_score(spec, path, frame.head(learnt), frame, extractor)
@@ -117,28 +121,58 @@ def row_after_row(spec: SensorSpec) -> SensorSpec:
 
 def skab_runs(data: Path) -> list[Path]:
     """SKAB's labelled runs under its data folder, without the normal record."""
-    return [p for p in _series(data) if p.parent.name != "anomaly-free"]
+    return [p for p in tables_of(data) if p.parent.name != "anomaly-free"]
 
 
-def _series(data: Path) -> list[Path]:
+def tables_of(data: Path) -> list[Path]:
+    """The tables under a benchmark's data folder; there is at least one."""
     found = find_files(data, TABLES, deep=True)
     if not found:
         raise DataError(f"{data}: no tables; give the benchmark's data folder, as its repository lays it out")
     return found
 
 
-def learn_and_score(
-    spec: SensorSpec, path: Path, train: Frame, whole: Frame, extractor: Path | None = None
-) -> tuple[Frame, SensorTable, float]:
-    """Fit on some rows of the series at `path`, in a file of their own as a user has them; score it whole; the p-value to flag from."""
+@dataclass(frozen=True)
+class Scored:
+    """A scored series: `rows` as `score_table` gives them, the p-value `p` to flag from, and how the detector came about.
+
+    fit_s: processor seconds from the rows to a calibrated detector
+    report: what the fit step says of itself
+    rules: of its process alarm
+    """
+
+    rows: Frame
+    table: SensorTable
+    p: float
+    window: int
+    fit_s: float
+    report: dict[str, Any]
+    rules: Rules
+
+
+def learn(spec: SensorSpec, path: Path, train: Frame, whole: Frame, extractor: Path | None = None) -> Scored:
+    """Fit on some rows of the series at `path`, in a file of their own as a user has them; score it whole."""
     with tempfile.TemporaryDirectory() as scratch:
         learnt, every = Path(scratch) / "train.csv", Path(scratch) / f"{path.stem}.csv"
         train.to_csv(learnt, index=False)
         whole.to_csv(every, index=False)
+        began = time.process_time()
         steps = Steps(SensorLine(spec, learnt), Path(scratch) / "work", extractor)
-        table = read_table(every, table_schema(spec.input))
-        scored = score_table(steps.detector().run, table, spec.input.window, spec.input.context)
-        return scored, replace(table, path=path), steps.threshold().p_value
+        detector, p = steps.detector(), steps.threshold().p_value
+        fit_s = time.process_time() - began
+        schema, table = steps.line.input_schema(), read_table(every, table_schema(spec.input))
+        scored = score_table(detector.run, table, *window_of(schema))
+        delays = AlarmSettings(**steps.line.delays()._asdict()).model_dump()
+        rules = Rules(Settings(threshold=p, **delays), (schema.window or 0) * (schema.period_s or 0.0))
+        return Scored(scored, replace(table, path=path), p, schema.window or 0, fit_s, steps.fitted.report, rules)
+
+
+def learn_and_score(
+    spec: SensorSpec, path: Path, train: Frame, whole: Frame, extractor: Path | None = None
+) -> tuple[Frame, SensorTable, float]:
+    """As `learn`: the scored rows, the table, and the p-value to flag from."""
+    found = learn(spec, path, train, whole, extractor)
+    return found.rows, found.table, found.p
 
 
 def _run_figures(

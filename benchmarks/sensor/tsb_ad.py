@@ -1,13 +1,12 @@
-"""Ranking on TSB-AD files and SKAB runs beside PCA, Sub-PCA and PaAno: VUS-PR, AUC-ROC and seconds a series, one run, same rows.
+"""PCA, Sub-PCA and PaAno on TSB-AD files and SKAB runs: VUS-PR, AUC-ROC and seconds a series, beside `benchmarks.sensor.every_record`.
 
     python -m benchmarks.sensor.tsb_ad --tsb FOLDER --skab FOLDER [--peer PEER_PYTHON --paano CLONE [--all] [--missing]] [--out FILE.json]
 
 FOLDER of TSB-AD holds files in its form (last column `Label`, `tr_N` in the name: the first N rows are learnt from). SKAB runs are
 learnt from their first 400 rows. As TSB-AD does, all rows are judged, those learnt from too; VUS up to a width of 100 rows. Sub-PCA and
-PaAno give a window's score to its middle; ours is stated both ways, at the row where the window ends (as a plant would see it) and in its
-middle. PaAno is run from a clone of its own code (github.com/jinnnju/PaAno) by a Python of its own, as its scripts do (instance
-normalisation, patch 96; 32 on SKAB), on TSB-AD's files, and with --all on the SKAB runs; where it is not run, its figures in --out stay.
-Beside the default spec: our memory bank over windows as long as PaAno's patches.
+PaAno give a window's score to its middle. PaAno is run from a clone of its own code (github.com/jinnnju/PaAno) by a Python of its own, as
+its scripts do (instance normalisation, patch 96; 32 on SKAB), on TSB-AD's files, and with --all on the SKAB runs; where it is not run, its
+figures in --out stay.
 """
 
 from __future__ import annotations
@@ -21,48 +20,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 
 from anomaly.atomic import write_text
-from anomaly.data.tables.conversion import LABEL, tsb_ad_parts
-from anomaly.evaluation.figures import by_row
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.vus import vus
-from anomaly.spec import Pretrain, SensorInput, SensorScorerSpec, SensorSpec
-from benchmarks.protocols.sensors import SKAB_TRAINING_ROWS, learn_and_score, skab_runs
+from benchmarks.protocols import records
 
-SPEC = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
+METHODS = ("pca", "sub_pca", "paano")
 Floats = NDArray[np.float64]
-
-
-def series(tsb: Path, skab: Path) -> dict[str, tuple[Floats, NDArray[np.bool_], int]]:
-    """name -> (values (n, C), labels (n,), rows learnt from)."""
-    found: dict[str, tuple[Floats, NDArray[np.bool_], int]] = {}
-    for path in sorted(tsb.glob("*.csv")):
-        train, frame = tsb_ad_parts(path)
-        found[path.stem] = (frame.drop(columns=["time", LABEL]).to_numpy(float), frame[LABEL].to_numpy() > 0, len(train))
-    for path in skab_runs(skab):
-        frame = pd.read_csv(path, sep=";")
-        values = frame.drop(columns=["datetime", "anomaly", "changepoint"]).to_numpy(float)
-        found[f"skab_{path.parent.name}_{path.stem}"] = (values, frame["anomaly"].to_numpy() > 0, SKAB_TRAINING_ROWS)
-    return found
-
-
-def ours(values: Floats, learnt: int, spec: SensorSpec = SPEC) -> Floats:
-    """Our detector, learnt from the first rows."""
-    frame = pd.DataFrame(values, columns=[f"s{i}" for i in range(values.shape[1])])
-    frame.insert(0, "time", np.arange(len(values), dtype=float))
-    scored, _, p = learn_and_score(spec, Path("series.csv"), frame.head(learnt), frame)
-    return by_row(scored, 0, len(values), p)[1]
-
-
-def centred(scores: Floats, window: int) -> Floats:
-    """Scores of the windows that end at each row, put where their middle is."""
-    ahead = window // 2
-    return np.pad(scores[ahead:], (0, ahead), mode="edge")
 
 
 def pca(values: Floats, learnt: int, window: int = 1) -> Floats:
@@ -108,39 +76,29 @@ def main() -> None:
     arguments = parser.parse_args()
     before = json.loads(arguments.out.read_text())["series"] if arguments.out.exists() else {}
     results: dict[str, dict[str, Any]] = {}
-    for name, (values, labels, learnt) in series(arguments.tsb, arguments.skab).items():
+    for record in (*records.tsb_ad(arguments.tsb), *records.skab(arguments.skab)):
+        name, values, labels, learnt = record.name, record.values, record.labels, record.first
         row: dict[str, Any] = {"rows": len(values), "sensors": values.shape[1]}
-        patch = 32 if name.startswith("skab_") else 96
-        bank = SPEC.model_copy(update={"scorer": SensorScorerSpec(method="memory_bank"), "input": SensorInput(window=patch // 3 * 3)})
-        for method, run in {
-            "ours": lambda: ours(values, learnt),  # noqa: B023 - called at once
-            "ours_memory_bank": lambda: ours(values, learnt, bank),  # noqa: B023
-            "pca": lambda: pca(values, learnt),  # noqa: B023
-            "sub_pca": lambda: pca(values, learnt, 30),  # noqa: B023
-        }.items():
+        for method, window in {"pca": 1, "sub_pca": 30}.items():
             started = time.perf_counter()
-            scores = run()
+            scores = pca(values, learnt, window)
             row[method] = figures(labels, scores, time.perf_counter() - started)
-            if method.startswith("ours"):
-                window = (SPEC if method == "ours" else bank).input.window
-                row[f"{method}_centred"] = figures(labels, centred(scores, window), row[method]["seconds"])
-        asked = (arguments.all or not name.startswith("skab_")) and not (arguments.missing and "paano" in before.get(name, {}))
+        asked = (arguments.all or record.kind != "skab") and not (arguments.missing and "paano" in before.get(name, {}))
         if arguments.peer and arguments.paano and asked:
-            scores, seconds = paano(arguments.peer, arguments.paano, values, learnt, patch)
+            scores, seconds = paano(arguments.peer, arguments.paano, values, learnt, 32 if record.kind == "skab" else 96)
             row["paano"] = figures(labels, scores, seconds)
         elif "paano" in before.get(name, {}):
             row["paano"] = before[name]["paano"]
-        results[name] = row
+        results[name] = row | {"kind": record.kind}
         print(name, json.dumps(row), flush=True)
     groups = {
-        "tsb_ad": [r for n, r in results.items() if not n.startswith("skab_")],
-        "skab": [r for n, r in results.items() if n.startswith("skab_")],
+        **{kind: [r for r in results.values() if r["kind"] == kind] for kind in ("tsb_ad", "skab")},
         "beside_paano": [r for r in results.values() if "paano" in r],
     }
     means = {
         group: {
             m: {k: float(np.mean([r[m][k] for r in rows])) for k in ("auc_roc", "vus_pr", "seconds")}
-            for m in ("ours", "ours_centred", "ours_memory_bank", "ours_memory_bank_centred", "pca", "sub_pca", "paano")
+            for m in METHODS
             if rows and all(m in r for r in rows)
         }
         for group, rows in groups.items()
