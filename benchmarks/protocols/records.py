@@ -1,4 +1,4 @@
-"""Records that sensors are judged on, each with what is learnt from and which rows are faulty: public ones, the sample, made-up ones."""
+"""Records that sensors are judged on, each with what is learnt from and which rows are faulty: public ones, the samples, made-up ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from benchmarks.protocols.sensors import SKAB_LABELS, SKAB_TRAINING_ROWS, nab_wi
 
 Frame = pd.DataFrame
 TIMES = ("time", "datetime", "timestamp")
-SAMPLE = Path(__file__).parents[2] / "data_samples" / "plant"
+SAMPLES = Path(__file__).parents[2] / "data_samples"
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,12 @@ def nab(data: Path) -> Iterator[Record]:
         yield Record(f"nab/{path.stem}", frame.head(learnt), frame, labels, learnt, "nab")
 
 
-def plant(data: Path = SAMPLE) -> Record:
-    """The sample plant: one table is learnt from, the other is judged from its first row on."""
-    train, whole = (pd.read_csv(data / f"{name}.csv") for name in ("train", "test"))
-    labels = whole["anomaly"].to_numpy() > 0
-    return Record("plant", train, whole.drop(columns=["anomaly", "fault_kind"]), labels, 0, "plant")
+def samples(data: Path = SAMPLES) -> Iterator[Record]:
+    """The samples that the project ships: one table is learnt from, the other is judged from its first row on."""
+    for name, unit_rows in {"plant": [], "press": [1]}.items():
+        train, whole = (pd.read_csv(data / name / f"{part}.csv", skiprows=unit_rows) for part in ("train", "test"))
+        labels = whole["anomaly"].to_numpy() > 0
+        yield Record(f"sample {name}", train, whole.drop(columns=["anomaly", "fault_kind"]), labels, 0, f"sample {name}")
 
 
 MADE: dict[str, Callable[[], made.Made]] = {
@@ -111,8 +112,8 @@ def row_a_second(name: str, values: NDArray[np.float64], labels: NDArray[np.bool
 
 
 def all_records(skab_data: Path | None, tsb_data: Path | None, nab_data: Path | None) -> Iterator[Record]:
-    """The sample, the made-up records, and what is there of the public ones."""
-    yield plant()
+    """The samples, the made-up records, and what is there of the public ones."""
+    yield from samples()
     yield from made_up()
     for data, records in ((nab_data, nab), (tsb_data, tsb_ad), (skab_data, skab)):
         yield from records(data) if data else ()

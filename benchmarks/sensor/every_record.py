@@ -3,7 +3,7 @@
     python -m benchmarks.sensor.every_record [--skab SKAB] [--tsb TSB] [--nab NAB] [--only NAME] [--middle] [--view VIEW] [--spec SPEC.toml]
         [--json FILE]
 
-The sample plant and made-up records (benchmarks/protocols/made.py) are always judged. SKAB is the folder of its runs, TSB holds files in
+The samples and made-up records (benchmarks/protocols/made.py) are always judged. SKAB is the folder of its runs, TSB holds files in
 TSB-AD's form, NAB its series with windows.json. Judged are the rows that were not learnt from. Each window's score stands at its last row,
 as a plant sees it; with --middle the table shows it at the window's middle (the JSON holds both).
 

@@ -139,3 +139,11 @@ def test_the_20_series_read_as_tsb_ad_and_skab_lay_them_out(tmp_path: Path) -> N
     frame.to_csv(tmp_path / "001_X_id_1_Y_tr_20_1st_50.csv", index=False)
     (record,) = records.tsb_ad(tmp_path)
     assert (record.first, len(record.train), record.values.shape, int(record.labels.sum())) == (20, 20, (60, 1), 10)
+
+
+def test_samples_are_learnt_from_one_table_and_judged_on_all_of_another() -> None:
+    for record in records.samples():
+        assert not {"anomaly", "fault_kind"} & {*record.train, *record.whole}
+        assert record.values.shape == (len(record.labels), record.train.shape[1] - 1)
+        assert record.first == 0
+        assert 0.02 < record.labels.mean() < 0.5
