@@ -118,7 +118,6 @@ class InputSchema(Part):
     """What the graph takes. Pictures: channels and bit depth. Windows: rows, sensors, period and how to read a table.
 
     `significant_bits`: how many bits of a 16-bit file the pictures' values take up, from the lowest; None where that is all of them.
-    A window is `context` rows, NaN where there are none, followed by `window` rows that must be there.
     """
 
     name: str = Field(pattern=KIND)
@@ -126,7 +125,6 @@ class InputSchema(Part):
     channels: int = Field(ge=1, le=100_000)
     significant_bits: int | None = Field(None, ge=8, le=16)
     window: int | None = Field(None, ge=1, le=1_000_000)
-    context: int = Field(0, ge=0, le=1_000_000)
     period_s: float | None = Field(None, gt=0, le=LONGEST_S, allow_inf_nan=False)
     max_gap_s: float | None = Field(None, gt=0, le=LONGEST_S, allow_inf_nan=False)
     time: str | None = None

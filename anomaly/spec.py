@@ -212,7 +212,6 @@ class SensorInput(Part):
     period_s: float | None = Field(None, gt=0, description="seconds between rows; found when not given")
     max_gap_s: float | None = Field(None, gt=0, description="no window spans a longer gap; ten periods when not given")
     window: int = Field(30, ge=6, le=4096, multiple_of=3, description="rows a window")
-    context: int = Field(200, ge=0, le=4096, description="rows before it: a fault coming back to normal is over")
     sensors: tuple[Channel, ...] = Field((), description="columns; all numeric ones but labels when not given")
     labels: tuple[str, ...] = ("anomaly", "label", "changepoint", "fault", "is_anomaly")
     train_rows: int | None = Field(None, ge=1, description="only the first rows of a table are normal running to learn from")
@@ -276,6 +275,9 @@ class SensorSpec(Part):
     alarm: Alarm = Alarm()
 
 
+GONE = {  # keys of an older version: what became of them
+    ("sensor", "input.context"): "scores are no longer eased after a fault; leave it out. When an alarm is over is set in [alarm]",
+}
 SPECS: dict[str, type[BaseModel]] = {"camera": CameraSpec, "sensor": SensorSpec}  # by `kind`; a further kind adds its own
 
 
@@ -311,8 +313,8 @@ def _explain(path: Path, model: type[BaseModel], item: Any) -> str:
     where = [str(part) for part in item["loc"]]
     key = ".".join(where) or "(whole file)"
     if item["type"] == "extra_forbidden":
-        known = _known_keys(model, where[:-1])
-        return f"{path}: {unknown_key(key, known)}"
+        gone = next((why for (kind, name), why in GONE.items() if model is SPECS.get(kind) and name == key), None)
+        return f"{path}: unknown key `{key}`; {gone}" if gone else f"{path}: {unknown_key(key, _known_keys(model, where[:-1]))}"
     message = item["msg"].removeprefix("Value error, ")
     given = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
     return f"{path}: key `{key}`: {message}{given}"

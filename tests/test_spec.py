@@ -53,6 +53,10 @@ def test_shipped_specs_are_valid(path: Path) -> None:
         ('kind = "camera"\n[zzz]\na = 1', r"unknown key `zzz`; known here: kind, name"),
         ('kind = "sensor"\n[input]\nsensors = [{name = "p", low = 3, high = 1}]', r"low 3\.0 is not below high 1\.0"),
         ('kind = "sensor"\n[input]\nwindow = 1', r"key `input\.window`: Input should be a multiple of 3 \(given: 1\)"),
+        (
+            'kind = "sensor"\n[input]\ncontext = 200',
+            r"s\.toml: unknown key `input\.context`; scores are no longer eased after a fault; leave it out",
+        ),
         ('kind = "robot"', r'key `kind` is \'robot\'; set kind = "camera" or kind = "sensor"'),
         ('kind = "camera"\n[extractor]\nstages = ["blocks.5"]', r"scorer\.banks names stage 'blocks\.4'"),
         ('kind = "camera"\n[input]\nsize = [128, 32]', r"key `input\.size\.1`: Input should be greater than or equal to 64 \(given: 32\)"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
+from pydantic_core import from_json, to_json
 
 from anomaly.errors import BundleError
 from anomaly.schema import KIND, AlarmSettings, InputSchema, Part
@@ -26,7 +27,7 @@ class Member(Part):
 class Manifest(Part):
     """Everything a reader may need to know before running the detector. It holds no time of day, so the same input gives the same bytes."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._]{0,31}$")
     kind: str = Field(pattern=KIND)
@@ -45,10 +46,27 @@ class Manifest(Part):
 
 
 def parse_manifest(raw: bytes, where: str) -> Manifest:
-    """Parse and validate manifest bytes. Raises BundleError naming the bundle and the key."""
+    """Parse and validate manifest bytes. Raises BundleError naming the bundle and the key, or that its version is no longer read."""
     try:
-        return Manifest.model_validate_json(raw)
+        return Manifest.model_validate_json(_of_version_1(raw, where) or raw)
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"]) or "manifest.json"
         raise BundleError(f"{where}: manifest.json, {key}: {first['msg']}; the bundle is damaged or from another version") from error
+
+
+def _of_version_1(raw: bytes, where: str) -> bytes | None:
+    """A manifest of version 1 without its key `context`, which told of readings alone; None for any other.
+
+    Raises BundleError for a detector of readings, whose graphs take that context.
+    """
+    try:
+        given = from_json(raw)
+    except ValueError:  # pydantic says what is wrong with it
+        return None
+    if not isinstance(given, dict) or given.get("schema_version") != 1 or not isinstance(given.get("input"), dict):
+        return None
+    if given["input"].get("name") == "window":
+        raise BundleError(f"{where}: made by an older version, whose scores were eased after a fault; fit it again with this version")
+    given["input"].pop("context", None)
+    return to_json(given)

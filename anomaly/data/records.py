@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +18,10 @@ Payload = TypeVar("Payload")
 
 
 class Cut(NamedTuple):
-    """Where a window was cut from: rows (n, C), of which the window's own end before row `end`. It is the `number`-th of its source.
-
-    `past` belongs to a stretch without gaps. Each detector keeps there its state and the number of the row at which to take it up again.
-    """
+    """Where a window was cut from: rows (n, C) of one stretch, of which the window's own end before row `end`."""
 
     rows: NDArray[np.float32]
     end: int
-    number: int
-    past: WeakKeyDictionary[object, tuple[int, NDArray[np.float32]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ TIMEOUT_S = 30.0
 LONGEST_RETRY_S = 600.0  # of a bundle by network: it is fetched whole each time
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.anomaly")
 # Of the input, for a swap while running.
-_SAME = ("name", "dtype", "channels", "significant_bits", "window", "context", "period_s", "mode_column")
+_SAME = ("name", "dtype", "channels", "significant_bits", "window", "period_s", "mode_column")
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from anomaly.data.pictures.reading import Picture, PictureFormat, read_picture
 from anomaly.data.tables.reader import SensorTable
-from anomaly.data.tables.windows import stretch_lengths, windows_at
+from anomaly.data.tables.windows import window_ends, windows_at
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation import metrics
 from anomaly.evaluation.pixels import PixelFigures
@@ -152,20 +152,18 @@ def _with_intervals(
     return figures
 
 
-def score_table(run: Run, table: SensorTable, rows: int, context: int = 0, first_row: int = 0, progress: Progress = silent) -> pd.DataFrame:
-    """Score every window of `rows` rows, with the `context` rows before it as far as there are any, that ends at or after `first_row`.
+def score_table(run: Run, table: SensorTable, rows: int, first_row: int = 0, progress: Progress = silent) -> pd.DataFrame:
+    """Score every window of `rows` rows that ends at or after `first_row`.
 
-    `run` takes windows (n, context + rows, C) and gives (score (n,), p_value (n,), contribution (n, C)). Returns a row a window: row (the
+    `run` takes windows (n, rows, C) and gives (score (n,), p_value (n,), contribution (n, C)). Returns a row a window: row (the
     index of its last row), time (s), score, p_value and `share:SENSOR` for each sensor. Raises DataError when the table holds no window.
     """
-    whole = rows + context
-    known = stretch_lengths(table.times, table.usable, table.max_gap_s)
-    ends = np.flatnonzero(known >= rows)
+    ends = window_ends(table.times, table.usable, rows, table.max_gap_s)
     ends = ends[ends >= first_row]
-    batch = max(1, BATCH_VALUES // (whole * table.values.shape[1]))
+    batch = max(1, BATCH_VALUES // (rows * table.values.shape[1]))
     chunks = np.array_split(ends, max(1, -(-len(ends) // batch)))
     parts = [
-        run(windows_at(table.values, chunk, whole, np.minimum(known[chunk], whole)))
+        run(windows_at(table.values, chunk, rows))
         for chunk in counted(chunks, progress, f"windows of {table.path.name}, in batches")
         if len(chunk)
     ]
@@ -193,7 +191,6 @@ def evaluate_tables(
     tables: Sequence[SensorTable],
     label: str,
     rows: int,
-    context: int,
     p: float,
     score_threshold: float | None = None,
     first_row: int = 0,
@@ -201,7 +198,7 @@ def evaluate_tables(
 ) -> Evaluation:
     """Score labelled tables and compute row and range figures over all their rows from `first_row` on.
 
-    `run`, `rows` and `context` are as for `score_table`; `label` names the column of 0 and 1. A row that ends no full window is not flagged
+    `run` and `rows` are as for `score_table`; `label` names the column of 0 and 1. A row that ends no full window is not flagged
     and ranks lowest. Raises DataError for a table without that column.
     """
     parts = []
@@ -209,7 +206,7 @@ def evaluate_tables(
         if label not in table.labels:
             raise DataError(f"{table.path}: no label column {label!r} to evaluate against; name it in [input] labels")
         share = 0.6 / len(tables)
-        scored = score_table(run, table, rows, context, first_row, part(progress, index * share, (index + 1) * share))
+        scored = score_table(run, table, rows, first_row, part(progress, index * share, (index + 1) * share))
         every = pd.DataFrame({"row": np.arange(first_row, len(table.times))})
         every["time"] = table.times[first_row:]
         every["label"] = table.labels[label][first_row:] > 0

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from anomaly.features.encoder import SensorExtractor
-from anomaly.scorers.sensors.windows import RecoveryDamping, RecoveryDampingStream
+from anomaly.scorers.sensors.windows import by_position
 
 
 @dataclass(frozen=True)
@@ -63,33 +63,29 @@ class Detector(nn.Module):
 class StreamDetector(nn.Module):
     """Streaming sensor detector: consecutive rows in, one or many at a time; what overlapping windows have in common is computed once.
 
-    Inputs: rows (R, C) float32, NaN = missing, the last R - T + 1 of them new, where T is a window without its context; before (context,)
-    float32, the undamped scores of the rows before the new ones, 0 where there are none. Outputs for each new row: score, p_value,
-    contribution and undamped score.
+    Rows (R, C) float32, NaN = missing, R at least the T rows of a window -> score (P,), p_value (P,), contribution (P, C) of the windows
+    that end at the last P = R - T + 1 rows.
     """
 
-    def __init__(self, detector: Detector, extractor: SensorExtractor, scorer: RecoveryDampingStream) -> None:
+    def __init__(self, detector: Detector, extractor: SensorExtractor) -> None:
+        """`extractor` gives the features of the window at every row."""
         super().__init__()
         self.preprocess = detector.preprocess
         self.extractor = extractor
-        self.scorer = scorer
+        self.scorer = detector.scorer
         self.calibrator = detector.calibrator
 
-    def forward(self, rows: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        score, contribution, bare = self.scorer(self.extractor(self.preprocess(rows.unsqueeze(0))), before)
-        return score, self.calibrator(score), contribution, bare
+    def forward(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        score, contribution = self.scorer(by_position(self.extractor(self.preprocess(rows.unsqueeze(0)))))
+        return score, self.calibrator(score), contribution
 
 
-def stream_detector(detector: Detector, context: int) -> StreamDetector | None:
-    """The streaming form of a sensor detector whose windows have `context` rows before those judged.
-
-    None for a detector with a learnt encoder, whose answer depends on where a window begins.
-    """
-    extractor, damping = detector.extractor, detector.scorer
-    if not isinstance(extractor, SensorExtractor) or not isinstance(damping, RecoveryDamping) or extractor.encoder is not None:
+def stream_detector(detector: Detector) -> StreamDetector | None:
+    """The streaming form of a sensor detector; None for one with a learnt encoder, whose answer depends on where a window begins."""
+    extractor = detector.extractor
+    if not isinstance(extractor, SensorExtractor) or extractor.encoder is not None:
         return None
-    every = SensorExtractor(extractor.rows, every_row=True)
-    return StreamDetector(detector, every, RecoveryDampingStream(damping.scorer, context, extractor.step)).eval()
+    return StreamDetector(detector, SensorExtractor(extractor.rows, every_row=True)).eval()
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]

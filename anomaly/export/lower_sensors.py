@@ -1,4 +1,4 @@
-"""The parts of a sensor detector as nodes of a graph: standardisation, features, scorers, and the damping after a fault."""
+"""The parts of a sensor detector as nodes of a graph: standardisation, features, scorers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from anomaly.features.preprocess import MAX_Z, SensorPreprocess
 from anomaly.scorers.sensors.deviation import Deviation
 from anomaly.scorers.sensors.neighbour import NearestNeighbour
 from anomaly.scorers.sensors.quadratic import Quadratic
-from anomaly.scorers.sensors.windows import ENOUGH, RECOVERED, WHOLE, RecoveryDamping, RecoveryDampingStream
+from anomaly.scorers.sensors.windows import ENOUGH
 
 END = int(np.iinfo(np.int64).max)  # a slice up to the last one
 FLOAT, BOOL = 1, 9  # element types of a Cast
@@ -36,13 +36,11 @@ def _preprocess(module: SensorPreprocess, write: GraphWriter, window: str) -> li
 def _extractor(module: SensorExtractor, write: GraphWriter, x: str) -> list[str]:
     """Values and what is known (N, 2, T, C) -> level (N, C, P), spread (N, C, P), learnt (N, C * k, P) with an encoder, known (N, C, P)."""
     step = module.step
-    length = write.op("Shape", x, start=2, end=3)
     if module.every_row:  # a chunk begins at each row
-        firsts = _count_up(write, write.op("Sub", length, step - 1))
+        firsts = _count_up(write, write.op("Sub", write.op("Shape", x, start=2, end=3), step - 1))
         chunks = write.op("Gather", x, write.op("Add", firsts, np.arange(step)[:, None]), axis=2)  # (N, 2, step, K, C)
         axis = 2
-    else:  # side by side; what is left over at the front belongs to no position. With T known ONNX Runtime folds the sizes away.
-        x = write.op("Slice", x, write.op("Mod", write.op("Sub", length, module.rows), step), [END], [2])
+    else:  # side by side
         shape = write.op("Concat", [0, 2, -1, step], write.op("Shape", x, start=3), axis=0)
         chunks = write.op("Reshape", x, shape)  # (N, 2, K, step, C)
         axis = 3
@@ -55,7 +53,7 @@ def _extractor(module: SensorExtractor, write: GraphWriter, x: str) -> list[str]
     maps = [write.op("Transpose", m, perm=[0, 2, 1]) for m in (level, spread, share)]
     if module.encoder is not None:
         (learnt,) = lower(module.encoder, write, _fill_missing(write, x))
-        maps.insert(2, write.op("AveragePool", learnt, kernel_shape=[module.rows], strides=[step]))
+        maps.insert(2, write.op("ReduceMean", learnt, [2], keepdims=1))
     return maps
 
 
@@ -220,48 +218,6 @@ def _nearest_neighbour(module: NearestNeighbour, write: GraphWriter, *features: 
     return [write.op("Squeeze", score, [1]), write.op("Mul", share, score)]
 
 
-# --- damping after a fault ---
-
-
-@lower.register
-def _recovery_damping(module: RecoveryDamping, write: GraphWriter, *features: str) -> list[str]:
-    """[(N, C * k, P)] -> score (N,), contribution (N, C), both at the last position."""
-    score, _ = lower(module.scorer, write, *_by_position(write, features))
-    last = [write.op("Slice", m, [-1], [END], [2]) for m in features]
-    own, share = lower(module.scorer, write, *last)  # apart, so that the graph shares out no other position's score
-    whole = _is_whole(write, features[-1])
-    seen = write.op("Where", whole, write.op("Reshape", score, write.op("Shape", whole)), 0.0)
-    return _damped(write, own, write.op("ReduceMax", seen, [1], keepdims=0), share)
-
-
-@lower.register
-def _recovery_damping_stream(module: RecoveryDampingStream, write: GraphWriter, *inputs: str) -> list[str]:
-    """[(1, C * k, P)] and undamped scores before (context,) -> score (P,), contribution (P, C), undamped score (P,)."""
-    *features, before = inputs
-    score, share = lower(module.scorer, write, *_by_position(write, features))
-    whole = write.op("Squeeze", _is_whole(write, features[-1]), [0])
-    undamped = write.op("Where", whole, score, 0.0)
-    looked_at = module.context // module.step
-    seen = write.op("Concat", before, undamped, axis=0)
-    if module.context > looked_at * module.step:
-        seen = write.op("Slice", seen, [module.context - looked_at * module.step], [END], [0])
-    pool = {"kernel_shape": [looked_at + 1], "dilations": [module.step]}
-    highest = write.op("Squeeze", write.op("MaxPool", write.op("Unsqueeze", seen, [0, 1]), **pool), [0, 1])
-    return [*_damped(write, score, highest, share), undamped]
-
-
-def _by_position(write: GraphWriter, features: tuple[str, ...] | list[str]) -> list[str]:
+def by_position(write: GraphWriter, features: list[str]) -> list[str]:
     """[(N, K, P)] -> [(N, P, K)]: as the scorers read it, every position a window of its own."""
     return [write.op("Transpose", m, perm=[0, 2, 1]) for m in features]
-
-
-def _is_whole(write: GraphWriter, known: str) -> str:
-    """Which positions count as context (N, P), from the share of rows with a reading (N, C, P)."""
-    return write.op("GreaterOrEqual", write.op("ReduceMax", known, [1], keepdims=0), WHOLE)
-
-
-def _damped(write: GraphWriter, score: str, highest: str, share: str) -> list[str]:
-    """Scores (N,) and contributions (N, C), lowered where a score is below half of the highest (N,) in its context."""
-    half = write.op("Max", write.op("Mul", highest, RECOVERED), 1e-12)
-    factor = write.op("Min", write.op("Div", score, half), 1.0)
-    return [write.op("Mul", score, factor), write.op("Mul", share, write.op("Unsqueeze", factor, [1]))]

@@ -16,6 +16,7 @@ from anomaly.errors import ExportError
 from anomaly.export import lower_pictures, lower_sensors  # noqa: F401 - they register their parts with `lower`
 from anomaly.export.detector import Detector, StreamDetector
 from anomaly.export.lower import NotLoweredError, lower
+from anomaly.export.lower_sensors import by_position
 from anomaly.export.traced import extractor_graph, trace
 from anomaly.export.writer import GraphWriter, Search
 from anomaly.features.stages import Stages
@@ -56,16 +57,15 @@ def export_features(detector: Detector, example: NDArray[Any]) -> onnx.ModelProt
 def export_stream(detector: StreamDetector, rows: NDArray[np.float32]) -> bytes:
     """The streaming detector as one ONNX graph; the same detector gives the same bytes.
 
-    `rows` (R, C) float32 are those of two windows without context, or more; R is free and at least as many. The graph takes `rows` and
-    `before` and answers as `StreamDetector`. Raises ExportError when the graph is not valid ONNX.
+    `rows` (R, C) float32 are an example, of which only C counts. The graph takes any R >= T and answers as `StreamDetector`. Raises
+    ExportError when the graph is not valid ONNX.
     """
     write, sensors = GraphWriter(), rows.shape[1]
     own = write.input("rows", np.float32, ["R", sensors])
-    before = write.input("before", np.float32, [detector.scorer.context])
     (x,) = lower(detector.preprocess, write, write.op("Unsqueeze", own, [0]))
-    score, contribution, bare = lower(detector.scorer, write, *lower(detector.extractor, write, x), before)
+    score, contribution = lower(detector.scorer, write, *by_position(write, lower(detector.extractor, write, x)))
     (p_value,) = lower(detector.calibrator, write, score)
-    for value, name in ((score, "score"), (p_value, "p_value"), (contribution, "contribution"), (bare, "bare")):
+    for value, name in ((score, "score"), (p_value, "p_value"), (contribution, "contribution")):
         write.output(value, name, np.float32, ["P", sensors] if name == "contribution" else ["P"])
     return write.content()
 

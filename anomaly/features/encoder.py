@@ -59,11 +59,11 @@ def _sum_rows(chunks: Tensor) -> Tensor:
 
 
 class SensorExtractor(nn.Module):
-    """Features of each sensor over `rows` rows, at every position of a sliding window within a longer one.
+    """Features of each sensor over a window of `rows` rows, or at every row of a longer stretch.
 
     Level: the mean of the last third of the rows. Spread: the logarithm of the standard deviation over all rows. Learnt, if there is an
     encoder: the mean of its channels over all rows. Only known readings count. Rows are first summed in chunks of a sixth of `rows`
-    (a third, where it does not divide by six), which is also the step between positions.
+    (a third, where it does not divide by six).
 
     >>> window = torch.ones(1, 2, 30, 3)  # one window of 30 rows and 3 sensors: values, and 1 where there is a reading
     >>> level, spread, known = SensorExtractor(30)(window)
@@ -72,7 +72,7 @@ class SensorExtractor(nn.Module):
     """
 
     def __init__(self, rows: int, encoder: SensorEncoder | None = None, *, every_row: bool = False) -> None:
-        """`rows` must be a multiple of 3. With `every_row` positions are a row apart instead of a step; not with an encoder."""
+        """`rows` must be a multiple of 3. With `every_row` a window ends at each row from the `rows`-th on; not with an encoder."""
         super().__init__()
         assert not (every_row and encoder), "an encoder's answer depends on where the window begins"
         self.rows = rows
@@ -83,12 +83,10 @@ class SensorExtractor(nn.Module):
         self.hop = self.step if every_row else 1  # chunks from one part of a position to its next
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, 2, T, C), T >= rows -> [level (N, C, P), spread (N, C, P), learnt (N, C * k, P), known (N, C, P)].
+        """(N, 2, T, C) -> [level (N, C, P), spread (N, C, P), learnt (N, C * k, P), known (N, C, P)].
 
-        P positions a step (or a row) apart, the last of them ending at the window's last row. `known` is the share of rows with a reading.
+        P = 1 and T = rows; with `every_row` P = T - rows + 1 windows. `known` is the share of rows with a reading.
         """
-        if not self.every_row:  # what is left over at the front belongs to no position
-            x = x[:, :, x.shape[2] - self.rows - (x.shape[2] - self.rows) // self.step * self.step :]
         chunks = self._chunks(x)
         z, known = chunks[:, 0], chunks[:, 1]
         counted = _sum_rows(known)  # (N, K, C)
@@ -103,7 +101,7 @@ class SensorExtractor(nn.Module):
         variance = (self._over(squares, self.parts) + between) / rows.clamp(min=1.0)
         maps = [torch.where(level_rows > 0, recent, overall), torch.log(variance.sqrt() + STD_FLOOR)]
         if self.encoder is not None:
-            maps.append(F.avg_pool1d(self.encoder(fill_missing(x)), self.rows, stride=self.step).transpose(1, 2))
+            maps.append(self.encoder(fill_missing(x)).mean(dim=2).unsqueeze(1))
         return [m.transpose(1, 2) for m in (*maps, rows / self.rows)]
 
     def _chunks(self, x: Tensor) -> Tensor:

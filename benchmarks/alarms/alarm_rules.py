@@ -5,7 +5,7 @@
 SKAB is the folder of its runs: the first 400 rows of each are learnt from, the rest is judged. TSB holds files in TSB-AD's form. Beside
 them: a press whose strokes change shape, noise that remembers (AR(1)), a daily pattern, and a simulated month of the sample plant with one
 of each kind of fault on every third day. Before: an alarm opens at once and closes after one calm window. Now: the delays that a spec which
-is silent gets. And with an on-delay of a whole window, to show what that would cost. A spec's `context` is 0 but where it is said.
+is silent gets. And with an on-delay of a whole window, to show what that would cost.
 """
 
 from __future__ import annotations
@@ -42,17 +42,9 @@ def run_of(rows: pd.DataFrame, label: NDArray[Any]) -> Run:
     return Run(rows["time"].to_numpy(np.float64), *columns, rows.filter(like="share:").to_numpy(np.float32), label)
 
 
-def without_context(spec: SensorSpec, context: int = 0) -> SensorSpec:
-    return spec.model_copy(update={"input": spec.input.model_copy(update={"context": context})})
-
-
-def skab(data: Path, context: int) -> Scored:
-    return [scored(record, context) for record in records.skab(data)]
-
-
-def scored(record: Record, context: int = 0) -> tuple[Run, float]:
+def scored(record: Record) -> tuple[Run, float]:
     """A record's rows that were not learnt from, scored."""
-    spec = without_context(row_after_row(NO_PRETRAINING) if record.row_after_row else NO_PRETRAINING, context)
+    spec = row_after_row(NO_PRETRAINING) if record.row_after_row else NO_PRETRAINING
     rows, _, p = learn_and_score(spec, Path("series.csv"), record.train, record.whole)
     rows = rows[rows["row"] >= record.first]
     return run_of(rows, record.labels[rows["row"]]), p
@@ -92,12 +84,12 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     figures: dict[str, Any] = {}
     if given.skab:
-        figures |= {f"SKAB, context {context}": compare(skab(given.skab, context)) for context in (200, 0)}
+        figures["SKAB"] = compare([scored(record) for record in records.skab(given.skab)])
     if given.tsb:
         figures |= {record.name[:15]: compare([scored(record)]) for record in records.tsb_ad(given.tsb)}
     figures |= {record.name: compare([scored(record)]) for record in records.made_up() if record.name in MADE}
     if given.days:
-        figures[f"plant, {given.days} days, context 200"] = compare(plant_month(given.days), PERIOD_S)
+        figures[f"plant, {given.days} days"] = compare(plant_month(given.days), PERIOD_S)
     for name, ways in figures.items():
         for when, one in ways.items():
             told = f"{one['alarms']} alarms, precision {one['precision'] or 0:.2f}, {one['faults_alarmed']} of {one['faults']} faults"

@@ -52,12 +52,11 @@ def watch_plant(bundle: Bundle, session: Session, reference: Reference, readings
     """Score a record row by row as the edge does: the monitor, its events, and the mean rank of each block."""
     schema = bundle.manifest.input
     values, window = within_limits(readings, schema.sensors), schema.window or 1
-    drift, before, events = DriftMonitor("plant", bundle.hash, reference, schema.sensors), np.zeros(session.context, np.float32), []
+    drift, events = DriftMonitor("plant", bundle.hash, reference, schema.sensors), []
     ranks: list[float] = []
     for start in range(0, len(values) - window + 1, CHUNK):
         rows = values[start : start + CHUNK + window - 1]
-        answer, bare = session.run_stream(rows, before)
-        before = np.concatenate([before, bare])[len(bare) :]
+        answer = session.run_stream(rows)
         counts = answer.p_value > bundle.manifest.threshold.p_value
         followed = np.column_stack([answer.detail, rows[window - 1 :]]).astype(np.float64)
         events += drift.take(5.0 * np.arange(start, start + len(counts)), answer.score, counts, followed)

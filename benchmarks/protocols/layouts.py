@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from anomaly.atomic import write_text
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.data.files import TABLES, find_files
-from anomaly.data.tables.files import table_schema, window_of
+from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.edge.runtime.session import Session, open_session
 from anomaly.errors import AnomalyError, DataError
@@ -39,7 +39,7 @@ def evaluate_layout(bundle: Bundle, session: Session, data: Path, layout: str) -
             table.labels["anomaly"] = _nab_labels(table)
         first = min(nab_probation(len(table.times)) for table in tables)
     p, score = bundle.manifest.threshold.p_value, bundle.manifest.threshold.score
-    return evaluate_tables(session.run, tables, "anomaly", *window_of(bundle.manifest.input), p, score, first)
+    return evaluate_tables(session.run, tables, "anomaly", bundle.manifest.input.window or 1, p, score, first)
 
 
 def _tables_under(data: Path) -> list[Path]:

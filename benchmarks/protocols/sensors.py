@@ -28,7 +28,7 @@ from anomaly.alarms.life import Settings
 from anomaly.alarms.process import Rules
 from anomaly.atomic import write_text
 from anomaly.data.files import TABLES, find_files
-from anomaly.data.tables.files import table_schema, window_of
+from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.errors import AnomalyError, DataError
 from anomaly.evaluation import metrics
@@ -161,7 +161,7 @@ def learn(spec: SensorSpec, path: Path, train: Frame, whole: Frame, extractor: P
         detector, p = steps.detector(), steps.threshold().p_value
         fit_s = time.process_time() - began
         schema, table = steps.line.input_schema(), read_table(every, table_schema(spec.input))
-        scored = score_table(detector.run, table, *window_of(schema))
+        scored = score_table(detector.run, table, schema.window or 1)
         delays = AlarmSettings(**steps.line.delays()._asdict()).model_dump()
         rules = Rules(Settings(threshold=p, **delays), (schema.window or 0) * (schema.period_s or 0.0))
         return Scored(scored, replace(table, path=path), p, schema.window or 0, fit_s, steps.fitted.report, rules)

@@ -4,7 +4,7 @@
 
 TABLE is a long normal record (SKAB's anomaly-free.csv). PEER_PYTHON has PyOD and Merlion: PyOD's KNN, PCA and MCD are fitted on the
 same windows, flattened, as its users do, and score the same ones in the same run; Merlion's isolation forest takes their rows. Ours
-is the bundle in ONNX Runtime with 200 rows of context, by the graph for rows that follow each other; beside it every window as a whole.
+is the bundle in ONNX Runtime by the graph for rows that follow each other; beside it every window as a whole.
 """
 
 from __future__ import annotations
@@ -46,28 +46,25 @@ def bundle_of(frame: pd.DataFrame, method: SensorMethod) -> tuple[Session, Senso
 
 
 def windows_of(frame: pd.DataFrame, spec: SensorSpec) -> NDArray[np.float32]:
-    """The windows that end at the rows to be scored, with context, from one row to the next."""
+    """The windows that end at the rows to be scored, from one row to the next."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "all.csv"
         frame.to_csv(path, index=False)
         table = read_table(path, table_schema(spec.input))
-    whole = spec.input.window + spec.input.context
+    rows = spec.input.window
     known = stretch_lengths(table.times, table.usable, table.max_gap_s)
-    last = len(known) - int(np.argmax(known[::-1] >= whole))  # the end of the last stretch
-    ends = np.arange(max(last - SCORED, last - int(known[last - 1]) + whole - 1), last)
-    return windows_at(table.values, ends, whole)
+    last = len(known) - int(np.argmax(known[::-1] >= rows))  # the end of the last stretch
+    ends = np.arange(max(last - SCORED, last - int(known[last - 1]) + rows - 1), last)
+    return windows_at(table.values, ends, rows)
 
 
 def portions(session: Session, windows: NDArray[np.float32], count: int) -> NDArray[np.float64]:
     """Seconds (n,) that each portion of `count` rows takes, one after the other, as the edge hands them over."""
     rows = np.concatenate([windows[0], windows[1:, -1]])
-    context, begins = session.context, windows.shape[1] - 1
-    _, before = session.run_stream(rows[:begins], np.zeros(context, np.float32))
-    taken = []
+    begins, taken = windows.shape[1] - 1, []
     for end in range(begins, len(rows), count):
         started = time.perf_counter()
-        _, bare = session.run_stream(rows[end - begins + context : end + count], before)
-        before = np.concatenate([before, bare])[len(bare) :]
+        session.run_stream(rows[end - begins : end + count])
         taken.append(time.perf_counter() - started)
     return np.array(taken)
 
@@ -78,7 +75,7 @@ def rate(session: Session, windows: NDArray[np.float32], rounds: int = 3) -> flo
 
 
 def one_by_one(session: Session, windows: NDArray[np.float32]) -> dict[str, float]:
-    """Milliseconds a row when rows come one at a time: given the scores of the rows before, and every window as a whole."""
+    """Milliseconds a row when rows come one at a time: by the graph for rows that follow each other, and by that for windows."""
     windows, whole = windows[:2000], []
     for window in windows:
         started = time.perf_counter()
@@ -136,10 +133,8 @@ def main() -> None:
         windows = windows_of(frame, spec)
         figures["ours"][method] = {"windows_per_s": rate(session, windows), **one_by_one(session, windows)}
     if arguments.peer:
-        rows = spec.input.window
-        bare = windows[:, -rows:]
-        learnt = windows_of(frame.head(LEARNT + rows + spec.input.context), spec)[:, -rows:]
-        figures["peers"] = peers(arguments.peer, bare, learnt)
+        learnt = windows_of(frame.head(LEARNT + spec.input.window), spec)
+        figures["peers"] = peers(arguments.peer, windows, learnt)
         best = figures["ours"]["deviation"]["windows_per_s"]
         figures["ratios"] = {name: best / value for name, value in figures["peers"].items()}
     for sensors in (8, 32, 128, 512):

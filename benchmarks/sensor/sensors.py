@@ -27,7 +27,7 @@ from anomaly.data.samples.synthetic import PLANT_SENSORS, plant
 from anomaly.data.tables.faults import KINDS, inject
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import read_table
-from anomaly.data.tables.windows import stretch_lengths, windows_at
+from anomaly.data.tables.windows import window_ends, windows_at
 from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.ranges import onsets
 from anomaly.features.tensors import load_tensors
@@ -56,7 +56,7 @@ def scores(steps: Steps, frame: Frame, scratch: Path) -> NDArray[np.float64]:
     """The score of every row of a table; rows that end no window rank lowest."""
     path = scratch / "test.csv"
     frame.to_csv(path, index=False)
-    found = score_table(steps.detector().run, read_table(path, table_schema(SPEC.input)), SPEC.input.window, SPEC.input.context)
+    found = score_table(steps.detector().run, read_table(path, table_schema(SPEC.input)), SPEC.input.window)
     return by_row(found, 0, len(frame), 0.0)[1]
 
 
@@ -166,15 +166,13 @@ def contribution(seeds: int, each: int = 400) -> dict[str, Any]:
             path = Path(scratch) / "t.csv"
             test.to_csv(path, index=False)
             table = read_table(path, table_schema(SPEC.input))
-        whole = SPEC.input.window + SPEC.input.context
-        known = stretch_lengths(table.times, table.usable, table.max_gap_s)
-        ends = rng.choice(np.flatnonzero(known >= whole), each, replace=False)
-        windows = windows_at(table.values, ends, whole)
+        ends = window_ends(table.times, table.usable, SPEC.input.window, table.max_gap_s)
+        windows = windows_at(table.values, rng.choice(ends, each, replace=False), SPEC.input.window)
         spread = (np.nanquantile(table.values, 0.84, axis=0) - np.nanquantile(table.values, 0.16, axis=0)) / 2
         for window in windows:
             kind = KINDS[len(kinds) % len(KINDS)]
-            last, sensor = inject(window[-SPEC.input.window :], rng, spread.astype(np.float32), kind)
-            _, p_value, share = detector.run(np.concatenate([window[: -SPEC.input.window], last])[None])
+            faulty, sensor = inject(window, rng, spread.astype(np.float32), kind)
+            _, p_value, share = detector.run(faulty[None])
             ranks.append(int((share[0] > share[0, sensor]).sum()))
             flags.append(float(p_value[0]) <= p)
             kinds.append(kind)

@@ -142,13 +142,32 @@ def test_not_a_bundle(tmp_path: Path) -> None:
         read_bundle(tmp_path / "z.anomaly")
 
 
+def of_version_1(source: Path, target: Path) -> Path:
+    """The bundle with the manifest that version 0.8.0 would have written: each kind of input had the key `context`."""
+
+    def older(members):
+        manifest = json.loads(dict(members)["manifest.json"]) | {"schema_version": 1}
+        manifest["input"] |= {"context": 200 if manifest["input"]["name"] == "window" else 0}
+        return [("manifest.json", json.dumps(manifest).encode()), *((n, c) for n, c in members if n != "manifest.json")]
+
+    return repack(source, target, older)
+
+
+def test_an_older_detector_of_readings_is_refused_and_one_of_pictures_still_runs(sensor: Fitted, camera: Fitted, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"s\.anomaly: made by an older version, whose scores were eased after a fault; fit it again"):
+        read_bundle(of_version_1(sensor.bundle, tmp_path / "s.anomaly"))
+    found = read_bundle(of_version_1(camera.bundle, tmp_path / "c.anomaly"))
+    assert found.manifest.schema_version == 1
+    assert found.manifest.input == read_bundle(camera.bundle).manifest.input
+
+
 # --- hostile graphs: refused in words, before any record is scored ---
 
 
 def hostile(kind: str) -> bytes:
     from onnx import TensorProto, helper
 
-    window = helper.make_tensor_value_info("window", TensorProto.FLOAT, ["N", 230, 8])
+    window = helper.make_tensor_value_info("window", TensorProto.FLOAT, ["N", 30, 8])
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
         for name, shape in (("score", ["N"]), ("p_value", ["N"]), ("contribution", ["N", 8]))

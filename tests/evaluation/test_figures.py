@@ -31,7 +31,7 @@ def table(tmp_path: Path) -> SensorTable:
 
 
 SCHEMA = InputSchema(
-    name="window", dtype="float32", channels=1, window=3, context=2, period_s=1.0, max_gap_s=10.0, time="time",
+    name="window", dtype="float32", channels=1, window=3, period_s=1.0, max_gap_s=10.0, time="time",
     sensors=({"name": "a", "unit": "", "low": None, "high": None},), labels=("anomaly",), mode_column=None, modes=(),
 )  # fmt: skip
 
@@ -42,20 +42,17 @@ def latest(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return score, np.where(score >= 10, 0.001, 0.5).astype(np.float32), np.ones((len(windows), 1), np.float32)
 
 
-def test_every_whole_window_is_scored_with_the_context_there_is(table: SensorTable) -> None:
+def test_every_whole_window_is_scored(table: SensorTable) -> None:
     seen = []
 
     def run(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         seen.append(windows)
         return latest(windows)
 
-    scored = score_table(run, table, rows=3, context=2)
+    scored = score_table(run, table, rows=3)
     assert scored["row"].tolist() == [2, 3, 4, *range(7, 20)]  # none spans the hour before row 5
-    windows = np.concatenate(seen)[..., 0]
-    assert windows.shape == (16, 5)
-    missing = np.isnan(windows).sum(axis=1).tolist()
-    assert missing == [2, 1, 0, 2, 1, *[0] * 11]  # context begins again with the stretch
-    assert score_table(run, table, 3, 2, first_row=10)["row"].tolist() == list(range(10, 20))
+    assert np.concatenate(seen)[..., 0].tolist() == [table.values[row - 2 : row + 1, 0].tolist() for row in scored["row"]]
+    assert score_table(run, table, 3, first_row=10)["row"].tolist() == list(range(10, 20))
     with pytest.raises(DataError, match="no stretch of 16 rows"):
         score_table(run, table, rows=16)
 
@@ -67,14 +64,14 @@ def test_a_row_that_ends_no_window_ranks_lowest_and_is_not_flagged(table: Sensor
 
 
 def test_figures_of_tables_by_hand(table: SensorTable) -> None:
-    found = evaluate_tables(latest, [table], "anomaly", 3, 0, p=0.01)
+    found = evaluate_tables(latest, [table], "anomaly", 3, p=0.01)
     assert found.figures["roc_auc"] == 1.0
     assert found.figures["recall"] == 1.0
     assert (found.figures["faults"], found.figures["faults_found"], found.figures["detection_delay_s"]) == (1, 1, 0.0)
     assert found.figures["false_alarms_per_day"] == 0.0
     assert len(found.records) == 20
     with pytest.raises(DataError, match="no label column 'fault'"):
-        evaluate_tables(latest, [table], "fault", 3, 0, p=0.01)
+        evaluate_tables(latest, [table], "fault", 3, p=0.01)
 
 
 def test_a_picture_that_cannot_be_read_is_rejected_and_the_rest_is_judged(tmp_path: Path) -> None:

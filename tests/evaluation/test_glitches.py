@@ -1,7 +1,4 @@
-"""A glitch never hides a fault: one wild row before, in or after a fault of another sensor. The detector has no context here.
-
-With a context, scores are damped by their own past (`RecoveryDamping`), and a glitch hides most of a fault.
-"""
+"""A glitch never hides a fault: one wild row before, in or after a fault of another sensor."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from anomaly.pipeline.steps import Steps
 from anomaly.spec import read_spec
 
 WINDOW, ONSET, OVER = 30, 300, 450
-SPEC = '[input]\ncontext = 0\n[pretrain]\nmethod = "none"\n[budget]\nfalse_alarm_rate = 0.01\n'
+SPEC = '[pretrain]\nmethod = "none"\n[budget]\nfalse_alarm_rate = 0.01\n'
 
 
 def readings(rows: int, seed: int) -> pd.DataFrame:

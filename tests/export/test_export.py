@@ -41,24 +41,21 @@ def test_200_random_and_200_real_inputs_agree(kind: str, request: pytest.Fixture
 
 def test_rows_that_follow_each_other_are_answered_as_windows_are_in_any_portions(sensor: Fitted) -> None:
     bundle = read_bundle(sensor.bundle)
-    assert bundle.manifest.parity["stream"]["inputs"] == 2000 - 229
+    assert bundle.manifest.parity["stream"]["inputs"] == 2000 - 29
     session = open_session(bundle, "cpu")
     rng = np.random.default_rng(1)
     rows = np.cumsum(rng.standard_normal((700, 8)), axis=0).astype(np.float32)
-    rows[:150] = rows[400:405, 2] = np.nan  # the context begins within the stretch; a sensor is away for a while
-    windows = np.lib.stride_tricks.sliding_window_view(rows, 230, axis=0).transpose(0, 2, 1)
+    rows[100:150] = rows[400:405, 2] = np.nan  # all sensors are away for a while, then one
+    windows = np.lib.stride_tricks.sliding_window_view(rows, 30, axis=0).transpose(0, 2, 1)
     expected = session.run(np.ascontiguousarray(windows))
-    at_once, bare = session.run_stream(rows, np.zeros(200, np.float32))
-    portions, end = [], 229
-    before = bare[: end - 29][-200:]
+    at_once, portions, end = session.run_stream(rows), [], 29
     while end < 700:
         count = min(int(rng.choice([1, 1, 1, 2, 7, 40])), 700 - end)
-        answer, new = session.run_stream(rows[end - 29 : end + count], before)
-        portions.append(answer)
-        before, end = np.concatenate([before, new])[count:], end + count
+        portions.append(session.run_stream(rows[end - 29 : end + count]))
+        end += count
     for index, theirs in enumerate(expected):
-        assert len(theirs) == 700 - 229
-        np.testing.assert_allclose(at_once[index][200:], theirs, rtol=1e-4, atol=1e-3)
+        assert len(theirs) == 700 - 29
+        np.testing.assert_allclose(at_once[index], theirs, rtol=1e-4, atol=1e-3)
         np.testing.assert_allclose(np.concatenate([p[index] for p in portions]), theirs, rtol=1e-4, atol=1e-3)
 
 
@@ -92,7 +89,7 @@ def test_long_pictures_keep_their_proportions(tmp_path: Path, backbone: str) -> 
 def test_a_learnt_encoder_has_no_graph_for_rows_that_follow_each_other(sensor: Fitted) -> None:
     detector = sensor.steps.detector()
     detector.extractor.encoder = SensorEncoder()  # type: ignore[assignment]
-    assert stream_detector(detector, 200) is None
+    assert stream_detector(detector) is None
 
 
 @pytest.mark.parametrize("kind", ["camera", "sensor"])
@@ -108,7 +105,7 @@ def test_signatures_are_the_contract(camera: Fitted, sensor: Fitted) -> None:
     assert answer.score.shape == answer.p_value.shape == (3,)
     assert answer.detail.shape == (3, 8, 8)
     assert {part.dtype for part in answer} == {np.dtype(np.float32)}
-    answer = Session(read_bundle(sensor.bundle).detector, "cpu").run(np.full((2, 230, 8), np.nan, np.float32))
+    answer = Session(read_bundle(sensor.bundle).detector, "cpu").run(np.full((2, 30, 8), np.nan, np.float32))
     assert answer.detail.shape == (2, 8)
     assert all(np.isfinite(part).all() for part in answer)
 

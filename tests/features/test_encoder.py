@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from anomaly.features.encoder import STD_FLOOR, SensorEncoder
-from tests.features.windows import ROWS, STEP, learnt, noise, seen
+from anomaly.features.encoder import STD_FLOOR, SensorEncoder, SensorExtractor
+from tests.features.windows import ROWS, learnt, noise, seen
 
 
 def test_level_and_spread_by_hand() -> None:
@@ -16,14 +16,17 @@ def test_level_and_spread_by_hand() -> None:
     assert (known == 1).all()
 
 
-def test_a_longer_window_is_seen_at_every_position_as_by_itself() -> None:
-    z = noise(2, 3, rows=ROWS + 4 * STEP)
-    encoder = learnt(2)
-    for maps in (seen(z), seen(z, encoder=encoder)[:2]):
-        for position in range(5):
-            alone = seen(z[:, :, position * STEP : position * STEP + ROWS])
-            for one, other in zip(maps[:2], alone[:2], strict=True):
-                torch.testing.assert_close(one[:, :, position], other[:, :, 0], rtol=1e-4, atol=1e-5)
+def test_a_window_that_ends_at_any_row_of_a_stretch_is_seen_as_by_itself() -> None:
+    z = noise(2, 3, rows=ROWS + 4)
+    maps = SensorExtractor(ROWS, every_row=True)(torch.stack([z, torch.ones_like(z)], dim=1).transpose(2, 3))
+    for row in range(5):
+        for one, other in zip(maps, seen(z[:, :, row : row + ROWS]), strict=True):
+            torch.testing.assert_close(one[:, :, row], other[:, :, 0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_learnt_feature_is_the_mean_of_its_channel() -> None:
+    z, encoder = noise(2, 3), learnt(2)
+    torch.testing.assert_close(seen(z, encoder=encoder)[2][:, :, 0], encoder(z).mean(dim=2))
 
 
 def test_only_known_readings_count() -> None:

@@ -6,7 +6,7 @@ import torch
 
 from anomaly.features.encoder import SensorEncoder, SensorExtractor
 
-ROWS, STEP = 12, 2
+ROWS = 12
 
 
 def seen(z: torch.Tensor, known: torch.Tensor | None = None, encoder: SensorEncoder | None = None) -> list[torch.Tensor]:

@@ -65,11 +65,6 @@ def table_schema(source: InputSchema | SensorInput) -> TableSchema:
     return TableSchema(source.sensors, time, source.labels, column, modes, source.period_s, source.max_gap_s, dialect)
 
 
-def window_of(schema: InputSchema) -> tuple[int, int]:
-    """(rows a window must have, rows of context before it)."""
-    return schema.window or 1, schema.context
-
-
 def label_of(table: SensorTable) -> str | None:
     """The column that tells faults from normal rows, if the table has one."""
     return next((name for name in BINARY_LABELS if name in table.labels), next(iter(table.labels), None))

@@ -32,30 +32,14 @@ def window_ends(times: NDArray[np.float64], usable: NDArray[np.bool_], rows: int
     return np.flatnonzero(stretch_lengths(times, usable, max_gap_s) >= rows)
 
 
-def windows_at(
-    values: NDArray[np.float32], ends: NDArray[np.int64], rows: int, known: NDArray[np.int64] | None = None
-) -> NDArray[np.float32]:
+def windows_at(values: NDArray[np.float32], ends: NDArray[np.int64], rows: int) -> NDArray[np.float32]:
     """Windows (n, rows, C) ending at the given rows of `values` (len, C). A copy, contiguous.
-
-    `known` (n,) is how many of a window's last rows belong to its stretch; those before are NaN. Without it all do.
 
     >>> values = np.arange(4, dtype=np.float32)[:, None]
     >>> windows_at(values, np.array([2, 3]), rows=3)[:, :, 0].tolist()
     [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]
-    >>> windows_at(values, np.array([1]), rows=3, known=np.array([2]))[:, :, 0].tolist()
-    [[nan, 0.0, 1.0]]
     """
-    if known is None:
-        return np.ascontiguousarray(sliding_window_view(values, rows, axis=0)[ends - rows + 1].transpose(0, 2, 1))
-    if not len(ends):
-        return np.empty((0, rows, values.shape[1]), np.float32)
-    first = int(ends.min()) - rows + 1
-    part = values[max(0, first) : int(ends.max()) + 1]  # only these rows are copied, not a table of a million
-    if first < 0:
-        part = np.concatenate([np.full((-first, values.shape[1]), np.nan, dtype=np.float32), part])
-    windows = windows_at(part, ends - first, rows)
-    windows[np.arange(rows)[None, :] < rows - known[:, None]] = np.nan
-    return windows
+    return np.ascontiguousarray(sliding_window_view(values, rows, axis=0)[ends - rows + 1].transpose(0, 2, 1))
 
 
 def stack_windows(

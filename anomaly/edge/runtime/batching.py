@@ -24,8 +24,7 @@ class Answers(NamedTuple):
 def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Answers:
     """The answers for every record, the same as if each ran alone. Records of one shape, or rows of one stretch, run together.
 
-    Detectors of readings may bring a second graph for rows that follow each other: it looks at the context of a row once, not once
-    for each row.
+    Detectors of readings may bring a second graph for rows that follow each other: what their windows share is computed once.
     """
     parts: list[Answer] = []
     most = kind_of(session.input_name).records_per_run
@@ -34,7 +33,8 @@ def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Answers:
         first = records[start]
         if session.streams and first.cut is not None:
             count = _along(records, first.cut, start)
-            parts.append(_streamed(session, first.cut, len(first.payload), count))
+            begin = first.cut.end - len(first.payload)
+            parts.append(session.run_stream(first.cut.rows[begin : first.cut.end + count - 1]))
         else:
             count = _alike(records, start, most)
             parts.append(session.run(np.stack([r.payload for r in records[start : start + count]])))
@@ -62,17 +62,3 @@ def _along(records: Sequence[Record[NDArray[Any]]], cut: Cut, start: int) -> int
             break
         stop += 1
     return stop - start
-
-
-def _streamed(session: Session, cut: Cut, whole: int, count: int) -> Answer:
-    """The answers for `count` rows from that of `cut` on, each with the `whole` rows that end at it as its window.
-
-    Where the rows before were scored last, their bare scores are used again. Else the context is computed once more.
-    """
-    number, before = cut.past.get(session, (-1, np.empty(0, np.float32)))
-    start = cut.end - whole + session.context
-    if number != cut.number:
-        before, start = np.zeros(session.context, np.float32), cut.end - whole
-    answer, bare = session.run_stream(cut.rows[start : cut.end + count - 1], before)
-    cut.past[session] = cut.number + count, np.concatenate([before, bare])[len(bare) :]
-    return Answer(*(part[-count:] for part in answer))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anomaly.bundle.archive import Bundle
-from anomaly.edge.runtime.session import Answer, Session
+from anomaly.edge.runtime.session import Session
 from anomaly.errors import BundleError
 
 SELF_TEST_RELATIVE = 1e-3  # a GPU may sum in another order; a wrong graph differs by far more
@@ -30,10 +29,9 @@ def self_test(bundle: Bundle, session: Session) -> int:
             raise BundleError(f"{bundle.path}: {name} cannot be read: {error}") from error
         try:
             answer = session.run(raw)
-            streamed = _streamed(session, raw[0]) if session.streams else []
+            answers = [answer, session.run_stream(raw[0])] if session.streams else [answer]
         except Exception as error:  # ONNX Runtime raises many types, without a common root
             raise BundleError(f"{bundle.path}: the graph cannot be run: {str(error).splitlines()[0][:300]}") from error
-        answers = [answer, *streamed]
         found = np.concatenate([each.score[-1:] for each in answers])
         relative = float(np.max(np.abs(found - score) / np.maximum(np.abs(score), 1.0)))
         threshold = bundle.manifest.threshold.p_value
@@ -45,9 +43,3 @@ def self_test(bundle: Bundle, session: Session) -> int:
                 f"{session.provider}; do not use it on this machine; try --provider cpu"
             )
     return len(names)
-
-
-def _streamed(session: Session, window: NDArray[np.float32]) -> list[Answer]:
-    """The answers for the last row of a window (T, C): with its context as rows, and with the bare scores of that context."""
-    whole, bare = session.run_stream(window, np.zeros(session.context, np.float32))
-    return [whole, session.run_stream(window[session.context :], bare[:-1])[0]]

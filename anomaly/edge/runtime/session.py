@@ -99,22 +99,16 @@ class Session:
         self._open(wanted)
         # Small matrix products over a few sensors: a GPU is no quicker there.
         self._stream = _open({"float": stream}, ["cpu"], self._device, {})[0] if stream is not None else None
-        self.context = 0 if self._stream is None else int(self._stream.get_inputs()[1].shape[0])
 
     @property
     def streams(self) -> bool:
         """Whether `run_stream` can be called."""
         return self._stream is not None
 
-    def run_stream(self, rows: NDArray[np.float32], before: NDArray[np.float32]) -> tuple[Answer, NDArray[np.float32]]:
-        """Score rows (R, C) that follow each other: (answers of the last R - T + 1, their bare scores), T a window without its context.
-
-        A bare score is that of a window alone, before those of its context are taken into account. `before` (context,): the bare scores
-        of the rows before these. Where they are not known, give zeros: the answers are then right for all but the first `context` rows.
-        """
+    def run_stream(self, rows: NDArray[np.float32]) -> Answer:
+        """Score rows (R, C) that follow each other: the answers for the windows of T rows that end at the last R - T + 1."""
         assert self._stream is not None, "ask `streams` first"
-        *answer, bare = self._stream.run(None, {"rows": rows, "before": before})
-        return Answer(*answer), bare
+        return Answer(*self._stream.run(None, {"rows": rows}))
 
     @property
     def input_name(self) -> str:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from anomaly.alarms.replay import History, Run, parts, promise, promise_of_parts, replay
 from anomaly.bundle.archive import Bundle
 from anomaly.data.files import TABLES, find_files
-from anomaly.data.tables.files import label_of, table_schema, window_of
+from anomaly.data.tables.files import label_of, table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
-from anomaly.data.tables.windows import stretch_lengths, windows_at
+from anomaly.data.tables.windows import window_ends, windows_at
 from anomaly.edge.kinds import rules_of
 from anomaly.edge.runtime.session import Session
 from anomaly.edge.runtime.simulate_pictures import picture_history
@@ -55,14 +55,13 @@ def _tables(bundle: Bundle, session: Session, paths: Sequence[Path], faults: boo
 
 
 def _scored(bundle: Bundle, session: Session, table: SensorTable, faults: bool) -> Run:
-    rows, context = window_of(bundle.manifest.input)
-    known = stretch_lengths(table.times, table.usable, table.max_gap_s)
-    ends = np.flatnonzero(known >= rows)
+    rows = bundle.manifest.input.window or 1
+    ends = window_ends(table.times, table.usable, rows, table.max_gap_s)
     if not len(ends):
         raise DataError(f"{table.path}: no stretch of {rows} rows without a gap, so no record to score")
     parts = []
     for chunk in np.array_split(ends, -(-len(ends) // BATCH)):
-        answer = session.run(windows_at(table.values, chunk, rows + context, np.minimum(known[chunk], rows + context)))
+        answer = session.run(windows_at(table.values, chunk, rows))
         parts.append((answer[0], answer[1], np.stack(list(answer[2]))))
     score, p_value, shares = (np.concatenate(column) for column in zip(*parts, strict=True))
     label = label_of(table)

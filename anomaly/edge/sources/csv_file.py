@@ -32,7 +32,7 @@ LONGEST = 1 << 24  # bytes of a line: what is longer is no table
 
 
 class Row(NamedTuple):
-    """A row that is kept as context: the byte it begins at, its line, its time."""
+    """A row that is kept for the windows of those to come: the byte it begins at, its line, its time."""
 
     byte: int
     line: int
@@ -45,7 +45,7 @@ class CsvSource:
     While it is away, or has no header that fits, the poll says so as `trouble`; it is looked at again when it changes.
 
     Lines are read by the bundle's dialect, as `read_table` reads a whole file. Each record is the window that ends at a row. The position
-    holds the byte to go on from, and the byte at which the oldest row of context begins.
+    holds the byte to go on from, and the byte at which the oldest row that is kept begins.
     """
 
     def __init__(self, path: Path, schema: InputSchema, position: dict[str, Any]) -> None:
@@ -75,14 +75,14 @@ class CsvSource:
         same = position and position["inode"] == self._inode and crc32(self._mark[:length]) == mark
         if same and position["offset"] <= found.st_size:
             self._offset, self._row = int(position["start"]), int(position["start_row"])
-            self._take(Poll(), 1 << 30, until=int(position["offset"]))  # context: rows scored before the restart
+            self._take(Poll(), 1 << 30, until=int(position["offset"]))  # rows scored before the restart
 
     def _follow(self) -> None:
         """The rows to come are not connected with those before."""
         self._windows.clear()
         self._holder = Holder(self._channels)
         self._order, self._late = RowOrder(self._schema.max_gap_s or np.inf), LateRows()
-        self._context: list[Row] = []
+        self._kept: list[Row] = []
 
     def _read_header(self) -> tuple[int, int]:
         """(byte, line) after the header. Raises DataError for a header that does not fit the bundle."""
@@ -144,7 +144,7 @@ class CsvSource:
         except (SourceError, OSError) as error:
             found.trouble = str(error) if isinstance(error, SourceError) else f"{self._path}: cannot be read ({error.strerror})"
             return found
-        start, start_row = (self._context[0].byte, self._context[0].line) if self._context else (self._offset, self._row + 1)
+        start, start_row = (self._kept[0].byte, self._kept[0].line) if self._kept else (self._offset, self._row + 1)
         found.position = {"inode": self._inode, "offset": self._offset, "row": self._row, "start": start, "start_row": start_row - 1}
         found.position["mark"] = [len(self._mark), crc32(self._mark)]
         return found
@@ -239,10 +239,10 @@ class CsvSource:
         taken = self._order.take(times[rows])
         self._late.take(times[rows], taken)
         if taken.rewind is not None:
-            for row in [row for row in self._context if row.time > taken.rewind]:
+            for row in [row for row in self._kept if row.time > taken.rewind]:
                 reason = f"{self._path.name}:{row.line}: its time is far ahead of the rows after it"
                 found.rejected.append(Rejected(f"{self._path.name}:{row.line}", max(taken.rewind, 0.0), reason))
-            self._context = [row for row in self._context if row.time <= taken.rewind]
+            self._kept = [row for row in self._kept if row.time <= taken.rewind]
             self._windows.rewind(taken.rewind)
         for at in np.flatnonzero(~taken.kept):
             if taken.stray[at]:
@@ -291,16 +291,16 @@ class CsvSource:
             usable = np.asarray(pc.is_in(words, value_set=pa.array(list(self._schema.modes), pa.string())).fill_null(False))
         numbered = self._row + 1 + at
         found.records += self._windows.extend([f"{self._path.name}:{line}" for line in numbered.tolist()], moments, values, usable)
-        self._context += [Row(*each) for each in zip(begins[at].tolist(), numbered.tolist(), moments.tolist(), strict=True)]
+        self._kept += [Row(*each) for each in zip(begins[at].tolist(), numbered.tolist(), moments.tolist(), strict=True)]
         self._forget()
 
     def _forget(self) -> None:
         """Let go of rows that neither a window nor a held reading needs any more."""
-        spare = len(self._context) - self._windows.kept
+        spare = len(self._kept) - self._windows.kept
         since = self._windows.first_time - self._holder.longest_s
-        while spare > 0 and self._context[spare - 1].time >= since:
+        while spare > 0 and self._kept[spare - 1].time >= since:
             spare -= 1
-        del self._context[: max(spare, 0)]
+        del self._kept[: max(spare, 0)]
 
 
 def _has_rows(head: bytes) -> bool:

@@ -30,7 +30,7 @@ class TableFolder:
     """Files are read whole, oldest first, once they have not changed for two seconds. One that cannot be read is set aside.
 
     A file that appears while this runs is read whatever its time of change says: the clock may have been set back, or a copy kept the time
-    of the original. The position holds the file and the row to go on from, and the file that the context begins in.
+    of the original. The position holds the file and the row to go on from, and the file that the next window begins in.
     """
 
     def __init__(self, folder: Path, schema: InputSchema, position: dict[str, Any], clock: Callable[[], float] = time.time) -> None:
@@ -41,7 +41,7 @@ class TableFolder:
         self._schema = table_schema(schema)
         self._windows = WindowBuffer(schema)
         self._table: SensorTable | None = None
-        self._sizes: list[tuple[Key, int]] = []  # rows taken of each file that the context reaches into
+        self._sizes: list[tuple[Key, int]] = []  # rows taken of each file that the next window reaches into
         self._at: Key = (-1, "")
         self._row = 0
         self._handled: set[Key] = set()
@@ -134,7 +134,7 @@ class TableFolder:
         return abs(now - since) >= SETTLED_S
 
     def _resume(self, position: dict[str, Any]) -> None:
-        """Read again what the context needs of files handled before a restart. One that is no longer there, or as it was, gives none."""
+        """Read again what the next window needs of files handled before a restart. One that is gone, or changed, gives none."""
         last, first = _key(position["file"]), _key(position["from"])
         for key, path in self._files():
             if not (first <= key <= last or key == last):

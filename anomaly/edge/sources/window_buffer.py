@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,18 +12,17 @@ from anomaly.data.records import Cut, Record
 from anomaly.data.tables.windows import stretch_lengths
 from anomaly.schema import InputSchema
 
-SPARE = 16  # rows kept beyond the context, so that it stays whole when rows with a wrong stamp are withdrawn
+SPARE = 16  # rows kept beyond those of the next window, so that it stays whole when rows with a wrong stamp are withdrawn
 
 
 class WindowBuffer:
-    """The last rows of a source, from which each new row becomes a window, with as much context as there is (NaN before that).
+    """The last rows of a source, from which each new row becomes a window once its stretch has as many rows.
 
     A window spans no gap and no row in another operating mode.
     """
 
     def __init__(self, schema: InputSchema) -> None:
         self._rows = schema.window or 1
-        self._whole = self._rows + schema.context
         self._gap = schema.max_gap_s or np.inf
         self._columns = len(schema.sensors)
         self.clear()
@@ -34,8 +32,6 @@ class WindowBuffer:
         self._times = np.empty(0)
         self._values = np.empty((0, self._columns), np.float32)
         self._usable = np.empty(0, bool)
-        self._number = 0  # of the next row to come
-        self._past: WeakKeyDictionary[object, tuple[int, NDArray[np.float32]]] = WeakKeyDictionary()
 
     @property
     def last_time(self) -> float:
@@ -44,7 +40,7 @@ class WindowBuffer:
 
     @property
     def kept(self) -> int:
-        """How many rows are kept as context for those to come."""
+        """How many rows are kept for the windows of those to come."""
         return len(self._times)
 
     @property
@@ -56,7 +52,6 @@ class WindowBuffer:
         """Withdraw the rows after `time`: they were stamped wrongly. Returns how many."""
         keep = self._times <= time
         self._times, self._values, self._usable = self._times[keep], self._values[keep], self._usable[keep]
-        self._past = WeakKeyDictionary()
         return int((~keep).sum())
 
     def extend(
@@ -74,16 +69,15 @@ class WindowBuffer:
         usable = np.concatenate([self._usable, usable])
         known = stretch_lengths(times, usable, self._gap)
         records = [
-            Record(ids[end - before], float(times[end]), cut.rows[cut.end - self._whole : cut.end], cut)
+            Record(ids[end - before], float(times[end]), cut.rows[cut.end - self._rows : cut.end], cut)
             for end, cut in self._cuts(values, known, before)
         ]
-        self._number += len(times) - before
-        keep = max(0, len(times) - max(self._whole - 1, 1) - SPARE)
+        keep = max(0, len(times) - max(self._rows - 1, 1) - SPARE)
         self._times, self._values, self._usable = times[keep:].copy(), values[keep:].copy(), usable[keep:].copy()
         return records
 
     def _cuts(self, values: NDArray[np.float32], known: NDArray[np.int64], before: int) -> Iterator[tuple[int, Cut]]:
-        """Each new row that ends a window, and where the window lies among the rows of its stretch, with NaN where context is missing.
+        """Each new row that ends a window, and where the window lies among the rows of its stretch.
 
         `known` (n,): how many rows of its stretch end at each row. Windows are views: rows that overlap are held once.
         """
@@ -92,10 +86,6 @@ class WindowBuffer:
             if not len(group):
                 continue
             first, last = int(group[0]), int(group[-1])
-            if known[first] == self._rows:  # a stretch begins
-                self._past = WeakKeyDictionary()
-            context = min(int(known[first]), self._whole)
-            missing = np.full((self._whole - context, self._columns), np.nan, np.float32)
-            rows = np.concatenate([missing, values[first + 1 - context : last + 1]])
+            rows = values[first + 1 - self._rows : last + 1]
             for end in group.tolist():
-                yield end, Cut(rows, self._whole + end - first, self._number + end - before, self._past)
+                yield end, Cut(rows, self._rows + end - first)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from anomaly.alarms.replay import Run, promise, replay
 from anomaly.bundle.archive import Bundle
-from anomaly.data.tables.files import find_tables, label_of, table_schema, window_of
+from anomaly.data.tables.files import find_tables, label_of, table_schema
 from anomaly.data.tables.reader import read_table
 from anomaly.edge.kinds import rules_of
 from anomaly.edge.runtime.session import Session
@@ -32,7 +32,7 @@ def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None, p
     label = label_of(tables[0])
     if label is None:
         raise DataError(f"{tables[0].path}: no label column ({', '.join(bundle.manifest.input.labels)}); add one with 0 and 1")
-    evaluation = evaluate_tables(session.run, tables, label, *window_of(bundle.manifest.input), p, score, progress=progress)
+    evaluation = evaluate_tables(session.run, tables, label, bundle.manifest.input.window or 1, p, score, progress=progress)
     with_alarms(evaluation, bundle)
     evaluation.notes += [note for table in tables for note in table.report.notes]
     return evaluation
@@ -56,7 +56,7 @@ def score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
     Raises DataError when the table cannot be read.
     """
     table = read_table(path, table_schema(bundle.manifest.input))
-    scored: pd.DataFrame = score_table(session.run, table, *window_of(bundle.manifest.input))
+    scored: pd.DataFrame = score_table(session.run, table, bundle.manifest.input.window or 1)
     shares = scored.filter(like="share:")
     scored.insert(0, "record", [f"{path.name}:{line}" for line in table.lines[scored["row"]]])
     scored["top_sensor"] = [str(name).removeprefix("share:") for name in shares.idxmax(axis=1)]

@@ -77,6 +77,6 @@ def _row_auroc(line: SensorLine, tables: Sequence[tuple[SensorTable, NDArray[np.
         run = Steps(line, Path(scratch)).detector().run
     scores = []
     for table, _ in tables:
-        scored = score_table(run, table, line.spec.input.window, line.spec.input.context)
+        scored = score_table(run, table, line.spec.input.window)
         scores.append(by_row(scored, 0, len(table.times), 1.0)[1])
     return auroc(np.concatenate([label for _, label in tables]), np.concatenate(scores)) or 0.0

@@ -14,7 +14,7 @@ from anomaly.calibration.conformal import Calibrator
 from anomaly.calibration.dependence import extremal_index, independent_block
 from anomaly.data.records import fingerprint
 from anomaly.data.tables.dialect.find import to_store
-from anomaly.data.tables.files import find_tables, label_of, table_schema, window_of
+from anomaly.data.tables.files import find_tables, label_of, table_schema
 from anomaly.data.tables.normal_range import with_normal_range
 from anomaly.data.tables.profile import describe_tables
 from anomaly.data.tables.reader import read_table
@@ -37,7 +37,6 @@ from anomaly.pipeline.sensor.transfer import SensorTransfer, describe_encoder
 from anomaly.progress import Progress, finished, part
 from anomaly.schema import InputSchema
 from anomaly.scorers.build import load_sensor_scorer
-from anomaly.scorers.sensors.windows import RecoveryDamping
 from anomaly.scorers.suspects import is_outlier
 from anomaly.spec import SensorSpec, Transfer
 
@@ -142,7 +141,7 @@ class SensorLine:
     def detector(self, extractor: Path, fitted: Fitted, calibrator: Calibrator) -> Detector:
         network, _ = load_sensor_extractor(self.spec, extractor)
         preprocess = SensorPreprocess(fitted.tensors["input.center"], fitted.tensors["input.scale"])
-        scorer = RecoveryDamping(load_sensor_scorer(fitted.method, fitted.tensors))
+        scorer = load_sensor_scorer(fitted.method, fitted.tensors)
         return Detector(WINDOWS, preprocess, network, scorer, calibrator).eval()
 
     def input_schema(self) -> InputSchema:
@@ -153,7 +152,6 @@ class SensorLine:
             dtype="float32",
             channels=len(table.channels),
             window=self.spec.input.window,
-            context=self.spec.input.context,
             period_s=table.period_s,
             max_gap_s=table.max_gap_s,
             time=self.spec.input.time if isinstance(self.spec.input.time, str) else None,
@@ -169,7 +167,7 @@ class SensorLine:
             return None
         tables = [read_table(path, table_schema(schema)) for path in self.test_paths]
         label = label_of(tables[0])
-        return evaluate_tables(run, tables, label, *window_of(schema), p, progress=progress) if label else None
+        return evaluate_tables(run, tables, label, self.spec.input.window, p, progress=progress) if label else None
 
     def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> Examples:
         noise, real = self.readings.random_windows(count, rng)

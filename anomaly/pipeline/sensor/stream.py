@@ -23,20 +23,20 @@ def make_stream(
 
     `model` is its graph for windows, `p` the p-value that decides. Raises ExportError when the answers differ from the detector's.
     """
-    found = stream_detector(detector, readings.spec.input.context)
+    found = stream_detector(detector)
     if found is None:
         return None, {}
     real, values = readings.successive_windows(CHECKED_WINDOWS), readings.values
     spread = 5 * np.nanstd(values, axis=0)
     noise = (np.nanmean(values, axis=0) + spread * rng.standard_normal((CHECKED_WINDOWS, real.shape[2]))).astype(np.float32)
     noise[rng.random(noise.shape) < 0.05] = np.nan
-    graph = export_stream(found, noise[: readings.spec.input.window + 1])
+    graph = export_stream(found, noise)
     session = Session(model, "cpu", stream=graph)
 
     def run(windows: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         following = np.concatenate([windows[0], windows[1:, -1]])  # each window is the one before, moved on by a row
-        answer, _ = session.run_stream(following, np.zeros(session.context, np.float32))
-        return answer.score[session.context :], answer.p_value[session.context :]
+        answer = session.run_stream(following)
+        return answer.score, answer.p_value
 
     synthetic = np.lib.stride_tricks.sliding_window_view(noise, real.shape[1], axis=0).transpose(0, 2, 1)
     return graph, {"stream": check_parity(detector, run, [synthetic, real], p).as_dict()}

@@ -15,7 +15,7 @@ from torch import Tensor
 from anomaly.data.tables.faults import inject
 from anomaly.data.tables.files import read_normals, table_schema
 from anomaly.data.tables.reader import SensorTable
-from anomaly.data.tables.windows import block_folds, stack_windows, stretch_lengths, window_ends, windows_at
+from anomaly.data.tables.windows import block_folds, stack_windows, window_ends, windows_at
 from anomaly.errors import DataError
 from anomaly.features.encoder import SensorExtractor
 from anomaly.features.preprocess import SensorPreprocess
@@ -113,31 +113,27 @@ class NormalReadings:
         return read_normals(paths, replace(table_schema(self.spec.input), channels=self.tables[0].channels), None, learn=False)
 
     def random_windows(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(noise, normal windows), each (count, context + window, C): what a graph is checked on.
+        """(noise, normal windows), each (count, window, C): what a graph is checked on.
 
         Noise is five spreads wide with one reading in twenty missing; a quarter of the normal windows hold a synthetic fault.
         """
-        rows, whole = self.spec.input.window, self.spec.input.window + self.spec.input.context
+        rows = self.spec.input.window
         center, scale = self.preprocess.center.numpy(), self.preprocess.scale.numpy()
-        noise = (center + 5 * scale * rng.standard_normal((count, whole, len(center)))).astype(np.float32)
+        noise = (center + 5 * scale * rng.standard_normal((count, rows, len(center)))).astype(np.float32)
         noise[rng.random(noise.shape) < 0.05] = np.nan
-        lengths = [stretch_lengths(table.times, table.usable, table.max_gap_s) for table in self.tables]
-        ends = [np.flatnonzero(length >= rows) for length in lengths]
+        ends = [window_ends(table.times, table.usable, rows, table.max_gap_s) for table in self.tables]
         before = np.cumsum([0, *map(len, ends)])  # how many windows the tables before each have
         real = []
         for place in rng.integers(before[-1], size=count):
             index = int(np.searchsorted(before, place, side="right")) - 1
-            end = int(ends[index][place - before[index]])
-            at, known = np.array([end]), np.minimum(lengths[index][[end]], whole)
-            real.append(windows_at(self.tables[index].values, at, whole, known)[0])
-        real[::4] = [np.concatenate([w[:-rows], inject(w[-rows:], rng, scale)[0]]) for w in real[::4]]
+            real.append(windows_at(self.tables[index].values, ends[index][[place - before[index]]], rows)[0])
+        real[::4] = [inject(window, rng, scale)[0] for window in real[::4]]
         return noise, np.stack(real)
 
     def successive_windows(self, count: int) -> NDArray[np.float32]:
-        """Windows (n, context + window, C), each a row after the one before, from the beginning of the first table; `count` at most."""
-        whole, values = self.spec.input.window + self.spec.input.context, self.tables[0].values
-        ends = np.arange(self.spec.input.window - 1, min(len(values), self.spec.input.window - 1 + count))
-        return windows_at(values, ends, whole, ends + 1)
+        """Windows (n, window, C), each a row after the one before, from the beginning of the first table; `count` at most."""
+        rows, values = self.spec.input.window, self.tables[0].values
+        return windows_at(values, np.arange(rows - 1, min(len(values), rows - 1 + count)), rows)
 
 
 def fit_preprocess(values: NDArray[np.float32], names: Sequence[str], where: str, lent: LentWindows | None = None) -> SensorPreprocess:

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomaly.data.tables.windows import block_folds, stack_windows, stretch_lengths, window_ends, windows_at
+from anomaly.data.tables.windows import block_folds, stack_windows, window_ends, windows_at
 from tests.reference import windows as naive
 
 steps = st.lists(st.sampled_from([1.0, 1.0, 1.0, 5.0]), min_size=1, max_size=40)
@@ -24,22 +24,6 @@ def test_windows_hold_the_rows_that_end_at_their_row() -> None:
     windows = windows_at(values, np.array([3, 9]), 4)
     np.testing.assert_array_equal(windows[0], values[0:4])
     np.testing.assert_array_equal(windows[1], values[6:10])
-
-
-@given(steps, st.integers(1, 8), st.integers(0, 30))
-def test_context_reaches_back_to_the_stretch_s_first_row(gaps: list[float], rows: int, context: int) -> None:
-    times = np.cumsum(gaps)
-    values = np.arange(2 * len(gaps), dtype=np.float32).reshape(-1, 2)
-    lengths = stretch_lengths(times, np.ones(len(gaps), bool), 2.0)
-    ends = np.flatnonzero(lengths >= rows)
-    windows = windows_at(values, ends, rows + context, np.minimum(lengths[ends], rows + context))
-    for window, end in zip(windows, ends, strict=True):
-        first = end
-        while first > 0 and times[first] - times[first - 1] <= 2.0:
-            first -= 1
-        there = values[max(first, end - rows - context + 1) : end + 1]
-        np.testing.assert_array_equal(window[-len(there) :], there)
-        assert np.isnan(window[: -len(there)]).all()
 
 
 @given(st.integers(20, 200), st.integers(2, 6), st.integers(1, 10))

@@ -60,7 +60,7 @@ def test_sensor_loop_equals_batch_scoring(sensor: Fitted, tmp_path: Path) -> Non
     loop = monitor(sensor, tmp_path, str(path))
     at_once: list[int] = []
     run_stream = loop.session.run_stream
-    loop.session.run_stream = lambda rows, before: at_once.append(len(rows)) or run_stream(rows, before)  # type: ignore[method-assign, func-returns-value]
+    loop.session.run_stream = lambda rows: at_once.append(len(rows)) or run_stream(rows)  # type: ignore[method-assign, func-returns-value]
     totals = loop.run(threading.Event(), once=True)
     assert max(at_once) > 500  # a long file is scored in long stretches
     frame, _ = score_paths(bundle, Session(bundle.detector, "cpu"), [path])

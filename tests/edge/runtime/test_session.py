@@ -40,7 +40,7 @@ class Tight:
 def test_out_of_gpu_memory_halves_the_batch_then_goes_to_the_cpu_and_says_so(sensor: Fitted) -> None:
     bundle = read_bundle(sensor.bundle)
     session = Session(bundle.detector, "cpu")
-    raw = np.random.default_rng(0).normal(size=(20, 230, 8)).astype(np.float32)
+    raw = np.random.default_rng(0).normal(size=(20, 30, 8)).astype(np.float32)
     expected = session.run(raw)
     tight = Tight(6)
     session._session, session.provider = tight, "cuda"

@@ -8,7 +8,7 @@ from anomaly.schema import Channel, InputSchema
 from tests.edge.conftest import until
 
 SCHEMA = InputSchema(
-    name="window", dtype="float32", channels=2, window=3, context=2, period_s=1.0, max_gap_s=10,
+    name="window", dtype="float32", channels=2, window=3, period_s=1.0, max_gap_s=10,
     sensors=[Channel(name="a"), Channel(name="b", high=50)],
 )  # fmt: skip
 

@@ -11,7 +11,6 @@ import pytest
 from anomaly.edge.sources.csv_file import CsvSource
 from anomaly.errors import DataError
 from anomaly.schema import Channel, Dialect, InputSchema
-from tests.edge.sources.conftest import SCHEMA as WITH_CONTEXT
 
 SCHEMA = InputSchema(
     name="window", dtype="float32", channels=2, window=3, max_gap_s=10, sensors=[Channel(name="a"), Channel(name="b", high=50)]
@@ -65,23 +64,10 @@ def test_no_window_spans_a_gap(feed: Path) -> None:
     assert [r.id for r in poll.records] == ["feed.csv:4", "feed.csv:5", "feed.csv:8"]
 
 
-def test_context_is_what_there_is_before_a_window(feed: Path) -> None:
-    with feed.open("a") as stream:
-        stream.write(rows(100, 104))
-    schema = SCHEMA.model_copy(update={"context": 5})
-    records = CsvSource(feed, schema, {}).poll(100).records
-    assert [r.id for r in records] == ["feed.csv:4", "feed.csv:5", "feed.csv:8", "feed.csv:9"]
-    assert all(r.payload.shape == (8, 2) for r in records)
-    np.testing.assert_array_equal(records[1].payload[4:, 0], [0, 1, 2, 3])
-    assert np.isnan(records[1].payload[:4]).all()
-    np.testing.assert_array_equal(records[3].payload[4:, 0], [100, 101, 102, 103])
-    assert np.isnan(records[3].payload[:4]).all()  # nothing from before the gap
-
-
-@pytest.mark.parametrize("context", [0, 5, 40])
+@pytest.mark.parametrize("window", [3, 8])
 @pytest.mark.parametrize("limit", [1, 2, 5])
-def test_restart_anywhere_gives_the_same_windows(feed: Path, limit: int, context: int) -> None:
-    schema = SCHEMA.model_copy(update={"context": context})
+def test_restart_anywhere_gives_the_same_windows(feed: Path, limit: int, window: int) -> None:
+    schema = SCHEMA.model_copy(update={"window": window})
     with feed.open("a") as stream:
         stream.write(rows(4, 20) + "bad\n" + rows(20, 30) + rows(80, 86))
     whole = [(r.id, r.payload.tobytes()) for r in CsvSource(feed, schema, {}).poll(1000).records]
@@ -111,8 +97,8 @@ def test_a_block_at_once_is_what_line_by_line_gives(tmp_path: Path, odd: str) ->
     path.write_text(
         "time,a,b,note\n" + "".join(f"{i},{i / 7},{i},x\n" for i in range(5)) + odd + "".join(f"{i},{i},3,x\n" for i in range(6, 60))
     )
-    quick = CsvSource(path, WITH_CONTEXT, {}).poll(1000)
-    source = CsvSource(path, WITH_CONTEXT, {})
+    quick = CsvSource(path, SCHEMA, {}).poll(1000)
+    source = CsvSource(path, SCHEMA, {})
     slow = [source.poll(1) for _ in range(60)]
     records = [r for poll in slow for r in poll.records]
     assert [(r.id, r.time, r.payload.tobytes()) for r in quick.records] == [(r.id, r.time, r.payload.tobytes()) for r in records]
@@ -125,7 +111,7 @@ def test_a_block_at_once_is_what_line_by_line_gives(tmp_path: Path, odd: str) ->
 def test_dates_are_read_alike(tmp_path: Path, stamp: str) -> None:
     path = tmp_path / "f.csv"
     path.write_text("time;a;b\n" + "".join(f"{stamp.format(i)};{i};1\n" for i in range(5)))
-    times = [r.time for r in CsvSource(path, WITH_CONTEXT, {}).poll(100).records]
+    times = [r.time for r in CsvSource(path, SCHEMA, {}).poll(100).records]
     assert times == [pd.Timestamp("2026-03-01 10:00", tz="UTC").timestamp() + i for i in (2, 3, 4)]
 
 

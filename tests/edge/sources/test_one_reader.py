@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record
-from anomaly.data.tables.files import read_normals, table_schema, window_of
+from anomaly.data.tables.files import read_normals, table_schema
 from anomaly.data.tables.reader import SensorTable, TableSchema, read_table
-from anomaly.data.tables.windows import stretch_lengths, windows_at
+from anomaly.data.tables.windows import window_ends, windows_at
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.session import Session, open_session
 from anomaly.edge.sources.csv_file import CsvSource
@@ -79,11 +79,11 @@ def ways(draw: st.DrawFn) -> tuple[Way, dict[tuple[int, int], str]]:
     return way, gone
 
 
-def fitted_schema(path: Path, window: int = 3, context: int = 2) -> InputSchema:
+def fitted_schema(path: Path, window: int = 3) -> InputSchema:
     """The input schema that a fit on the table leaves in a bundle, through its JSON."""
     (table,) = read_normals([path], TableSchema(), None)
     schema = InputSchema(
-        name="window", dtype="float32", channels=len(table.channels), window=window, context=context, period_s=table.period_s,
+        name="window", dtype="float32", channels=len(table.channels), window=window, period_s=table.period_s,
         max_gap_s=table.max_gap_s, sensors=table.channels, dialect=table.dialect,
     )  # fmt: skip
     return InputSchema.model_validate_json(schema.model_dump_json())
@@ -100,10 +100,8 @@ def polled(path: Path, schema: InputSchema, limit: int) -> list[Record]:
 
 def windows_of(table: SensorTable, schema: InputSchema) -> dict[str, bytes]:
     """Every window of a whole table, by its record."""
-    known = stretch_lengths(table.times, table.usable, table.max_gap_s)
-    ends = np.flatnonzero(known >= schema.window)
-    whole = schema.window + schema.context
-    found = windows_at(table.values, ends, whole, np.minimum(known[ends], whole))
+    ends = window_ends(table.times, table.usable, schema.window, table.max_gap_s)
+    found = windows_at(table.values, ends, schema.window)
     return {f"{table.path.name}:{table.lines[end]}": window.tobytes() for end, window in zip(ends, found, strict=True)}
 
 
@@ -183,7 +181,7 @@ def test_evaluate_reads_the_rows_that_score_reads(case: tuple[Bundle, Session, P
     scored = score_file(bundle, session, path)
     table = read_table(path, table_schema(bundle.manifest.input))
     labelled = replace(table, labels={"fault": (np.arange(len(table.times)) % 2).astype(np.float64)})
-    found = evaluate_tables(session.run, [labelled], "fault", *window_of(bundle.manifest.input), bundle.manifest.threshold.p_value).records
+    found = evaluate_tables(session.run, [labelled], "fault", bundle.manifest.input.window, bundle.manifest.threshold.p_value).records
     found = found[found["score"].notna()]
     assert [f"t.csv:{table.lines[row]}" for row in found["row"]] == list(scored["record"])
     np.testing.assert_array_equal(found["time"], scored["time"])

@@ -32,7 +32,7 @@ class Feed(ABC):
         self.stopping = threading.Event()
         self.connects = 0
         self.mark: dict[str, Any] = {}  # the position after what is put next, where the source has one
-        self.muted = False  # records are not queued: they were handled before a restart and are read again only as context
+        self.muted = False  # records are not queued: they were handled before a restart and are read again only for the next window
         self._queue: deque[tuple[Record[Any] | Rejected, dict[str, Any]]] = deque()
         self._most = queue
         self._dropped = 0

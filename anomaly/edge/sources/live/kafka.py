@@ -22,8 +22,8 @@ class KafkaFeed(RowFeed):
     """`kafka://[USER@]HOST[:PORT]/TOPIC[?sasl=SCRAM-SHA-512]`, `kafkas://` for TLS; the password comes from ANOMALY_KAFKA_PASSWORD.
 
     Where a row has no time, the message's time stamp counts. Reading begins at the newest message. After a restart it goes on at the
-    stored position, and the rows needed as context are read again. Kafka keeps what is not read yet, so nothing is discarded: while the
-    queue is full, no messages are fetched. Rows of one line belong in one partition, since order is kept only within a partition.
+    stored position, and the rows that the next window needs are read again. Kafka keeps what is not read yet, so nothing is discarded:
+    while the queue is full, no messages are fetched. Rows of one line belong in one partition, since order is kept only within a partition.
     """
 
     def __init__(self, uri: str, schema: InputSchema, position: dict[str, Any], clock: Callable[[], float] = time.time) -> None:
@@ -51,7 +51,7 @@ class KafkaFeed(RowFeed):
             mechanism = {"sasl.mechanism": options.get("sasl", "SCRAM-SHA-512"), "sasl.username": unquote(parts.username)}
             self._settings |= mechanism | {"sasl.password": os.environ.get(PASSWORD, "")}
         self._next: dict[str, int] = dict(position.get("offsets", {}))  # of each partition, all before it taken
-        self._context = (schema.window or 1) + schema.context
+        self._window = schema.window or 1
         super().__init__(f"kafka:{parts.hostname}/{self._topic}", schema, clock)
 
     def run(self) -> None:
@@ -74,7 +74,7 @@ class KafkaFeed(RowFeed):
             consumer.close()
 
     def _partitions(self, consumer: Any) -> list[Any]:
-        """All partitions, each from a context's rows before what was taken last, else from its end. Raises SourceError."""
+        """All partitions, each from a window's rows before what was taken last, else from its end. Raises SourceError."""
         try:
             found = consumer.list_topics(self._topic, timeout=CONNECT_S).topics[self._topic]
             if found.error is not None:
@@ -86,7 +86,7 @@ class KafkaFeed(RowFeed):
                 if taken is None:
                     partition.offset = self._next[str(number)] = consumer.get_watermark_offsets(partition, timeout=CONNECT_S)[1]
                 else:
-                    partition.offset = max(0, taken - self._context)
+                    partition.offset = max(0, taken - self._window)
                 wanted.append(partition)
         except self._kafka.KafkaException as error:
             raise SourceError(f"no connection to {self._where} ({error.args[0].str()})") from error
