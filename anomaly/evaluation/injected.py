@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +37,16 @@ class Ranking:
 def joined(rankings: Sequence[Ranking]) -> Ranking:
     """One ranking over the records of several, end to end."""
     return Ranking(np.concatenate([r.clean for r in rankings]), np.concatenate([r.faulty for r in rankings]))
+
+
+def share_found(clean: NDArray[np.float64], faulty: Mapping[str, NDArray[np.float64]], rate: float = 0.01) -> dict[str, float]:
+    """Share of the synthetic faults of each kind that score above all but `rate` of the normals (n,). Kinds without a fault are left out.
+
+    >>> share_found(np.arange(100.0), {"step": np.array([99.5, 120.0]), "stuck": np.array([3.0, 99.5])})
+    {'step': 1.0, 'stuck': 0.5}
+    """
+    threshold = np.quantile(clean, 1 - rate)
+    return {kind: round(float((scores > threshold).mean()), 3) for kind, scores in faulty.items() if len(scores)}
 
 
 def gain_interval(ours: Ranking, theirs: Ranking, rng: np.random.Generator, rounds: int = 500) -> tuple[float, float, float]:

@@ -23,7 +23,8 @@ class Fitted:
     that has not seen the record; `effective` says how many of them are independent. `reference` becomes the bundle's reference.parquet.
     It has the held-out `score` of each record and, where records follow each other, the `place` of each.
     `report` goes into its manifest. It has at least `normals` (how many records), `held_out_by` (in words), `injected_auroc` (synthetic
-    faults against normals) and `extractor` (its description); `block`, how many records in a row are worth one independent score.
+    faults against normals) and `extractor` (its description); `block`, how many records in a row are worth one independent score;
+    `injected_found`, the share of synthetic faults of each kind that score above 99 % of the normals.
     """
 
     method: str

@@ -10,7 +10,10 @@ import pandas as pd
 import pytest
 
 from anomaly.data.samples.synthetic import plant
+from anomaly.data.tables.faults import KINDS, SHAPES
 from anomaly.errors import SpecError
+from anomaly.features.encoder import SensorExtractor
+from anomaly.pipeline.sensor.held_out import held_out_scores
 from anomaly.pipeline.sensor.line import FIRST_STEPS, SensorLine, train_encoder
 from anomaly.pipeline.sensor.record import pseudo_runs
 from anomaly.progress import silent
@@ -65,6 +68,26 @@ def test_pseudo_runs_lie_apart_and_leave_rows_to_lend(two_tables: Path) -> None:
         assert all(a.stop <= b.start for a, b in itertools.pairwise(parts))
         assert all(part.stop <= len(table.times) for part in parts)
     assert pseudo_runs(tables, 80, 4, lent=True) == []  # 210 rows less twice 80 are fewer than 80: nothing would be left to lend
+
+
+def test_made_up_faults_are_counted_by_their_kind_where_there_is_one(tmp_path: Path) -> None:
+    """Noise has no shape to lose, and a constant sensor can neither be stuck nor mirrored."""
+    frame = pd.DataFrame(np.random.default_rng(0).normal(size=(2000, 3)), columns=["a", "b", "c"])
+    frame["constant"] = 5.0
+    frame.insert(0, "time", pd.date_range("2026-01-01", periods=len(frame), freq="1s"))
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    line = SensorLine(SensorSpec(kind="sensor", pretrain=Pretrain(method="none")), tmp_path)
+    extractor = SensorExtractor(line.spec.input.window)
+    normals = line.readings.normals
+    held_out = held_out_scores(line.spec, normals, extractor, normals.features(extractor))
+    found = held_out.found()
+    assert list(found) == [*KINDS, *SHAPES]
+    assert all(found[kind] < 0.1 for kind in SHAPES)
+    assert found["step"] > 0.5
+    assert found["stuck"] > 0.75  # of three sensors that move; counted over four it would be less
+    counts = {kind: len(scores) for kind, scores in held_out.faulty.items()}
+    assert sum(counts[kind] for kind in KINDS) < held_out.ranking.faulty.size
+    assert all(counts[kind] < 0.95 * held_out.ranking.faulty.size / len(SHAPES) for kind in SHAPES)
 
 
 def encoder_verdict(folder: Path, readings: np.ndarray, *, full: bool = False) -> dict[str, object]:

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly.data.tables.faults import inject
+from anomaly.data.tables.faults import KINDS, SHAPES, inject
 from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import block_folds
-from anomaly.evaluation.injected import Ranking, joined
+from anomaly.evaluation.injected import Ranking, joined, share_found
 from anomaly.features.encoder import SensorExtractor
 from anomaly.pipeline.sensor.tables import Normals
 from anomaly.scorers.build import SensorScorer, fit_sensor_scorer
@@ -26,11 +26,19 @@ MOST_NAMED = 20  # suspects named in the report
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out scores (n,) and contributions (n, C) of normal windows, and how synthetic faults ranked among them."""
+    """Held-out scores (n,) and contributions (n, C) of normal windows, and how synthetic faults ranked among them.
+
+    `faulty` are the scores of synthetic faults by their kind, of those too that `ranking` leaves out since they change a shape alone.
+    """
 
     scores: NDArray[np.float64]
     shares: NDArray[np.float64]
     ranking: Ranking
+    faulty: dict[str, NDArray[np.float64]]
+
+    def found(self) -> dict[str, float]:
+        """Share of the synthetic faults of each kind that score above 99 % of the normals."""
+        return share_found(self.scores, self.faulty)
 
 
 def fit_scorer(
@@ -65,18 +73,37 @@ def held_out_scores(
     sensors = normals.windows.shape[2]
     scores, shares = np.empty(len(normals.windows)), np.empty((len(normals.windows), sensors))
     scale = normals.preprocess.scale.numpy()
-    rankings = []
+    rankings, of_kind = [], []
     for index, (fit, held) in enumerate(block_folds(normals.places, spec.calibration.folds, spec.input.window)):
         scorer = fit_scorer(spec, normals, extractor, features, fit if kept is None else fit[kept[fit]])
         rng = np.random.default_rng([spec.seed, index])
         injected = np.sort(rng.choice(len(held), size=min(MOST_INJECTED, len(held)), replace=False))
-        faulty = np.stack([inject(normals.windows[held[i]], rng, scale)[0] for i in injected])
+        own = normals.windows[held[injected]]
+        faulty, kinds = _faulty(own, rng, scale)
         with torch.inference_mode():
             score, share = scorer([m[torch.from_numpy(held)] for m in features])
-            bad, _ = scorer(normals.features(extractor, faulty))
+            bad = scorer(normals.features(extractor, faulty))[0].double().numpy()
         scores[held], shares[held] = score.numpy(), share.numpy()
-        rankings.append(Ranking(scores[held][injected], bad.double().numpy()[:, None]))
-    return HeldOut(scores, shares, joined(rankings))
+        rankings.append(Ranking(scores[held][injected], bad[: len(own), None]))
+        clean = np.concatenate([own, own])
+        there = ((faulty != clean) & ~(np.isnan(faulty) & np.isnan(clean))).any(axis=(1, 2))  # a constant sensor cannot be stuck
+        of_kind.append((kinds[there], bad[there]))
+    every, found = (np.concatenate(parts) for parts in zip(*of_kind, strict=True))
+    return HeldOut(scores, shares, joined(rankings), {kind: found[every == kind] for kind in (*KINDS, *SHAPES)})
+
+
+def _faulty(
+    windows: NDArray[np.float32], rng: np.random.Generator, scale: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.str_]]:
+    """Windows (n, T, C) with a fault each (2 n, T, C), and its kind: once one of KINDS, once one of SHAPES."""
+    kinds, faulty = [], []
+    for window in windows:
+        kinds.append(KINDS[int(rng.integers(len(KINDS)))])
+        faulty.append(inject(window, rng, scale, kinds[-1])[0])
+    for index, window in enumerate(windows):
+        kinds.append(SHAPES[index % len(SHAPES)])
+        faulty.append(inject(window, rng, scale, kinds[-1], windows[rng.integers(len(windows))])[0])
+    return np.stack(faulty), np.array(kinds)
 
 
 def describe_normals(names: Sequence[str], normals: Normals, held_out: HeldOut) -> pd.DataFrame:

@@ -132,6 +132,7 @@ class SensorLine:
             "suspects": suspects,
             "suspects_left_out": leave_out,
             "injected_auroc": held_out.ranking.auroc(),
+            "injected_found": held_out.found(),
             "extractor": about,
         }
         return Fitted(method, tensors, calibration.scores, calibration.independent, reference, report)
