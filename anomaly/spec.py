@@ -250,13 +250,9 @@ class SensorExtractor(Part):
     dilations: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1)
 
 
-SensorMethod = Literal["deviation", "gaussian", "pca", "memory_bank"]
-
-
 class SensorScorerSpec(Part):
     """How windows are scored."""
 
-    method: SensorMethod = "deviation"
     suspects: Literal["list", "leave_out"] = Field("list", description="what becomes of normals that stand out")
 
 
@@ -277,6 +273,7 @@ class SensorSpec(Part):
 
 GONE = {  # keys of an older version: what became of them
     ("sensor", "input.context"): "scores are no longer eased after a fault; leave it out. When an alarm is over is set in [alarm]",
+    ("sensor", "scorer.method"): "there is one scorer of readings, so leave it out; gaussian, pca and memory_bank are gone",
 }
 SPECS: dict[str, type[BaseModel]] = {"camera": CameraSpec, "sensor": SensorSpec}  # by `kind`; a further kind adds its own
 

@@ -57,6 +57,7 @@ def test_shipped_specs_are_valid(path: Path) -> None:
             'kind = "sensor"\n[input]\ncontext = 200',
             r"s\.toml: unknown key `input\.context`; scores are no longer eased after a fault; leave it out",
         ),
+        ('kind = "sensor"\n[scorer]\nmethod = "pca"', r"unknown key `scorer\.method`; there is one scorer of readings, so leave it out"),
         ('kind = "robot"', r'key `kind` is \'robot\'; set kind = "camera" or kind = "sensor"'),
         ('kind = "camera"\n[extractor]\nstages = ["blocks.5"]', r"scorer\.banks names stage 'blocks\.4'"),
         ('kind = "camera"\n[input]\nsize = [128, 32]', r"key `input\.size\.1`: Input should be greater than or equal to 64 \(given: 32\)"),

@@ -12,8 +12,6 @@ from anomaly.export.writer import GraphWriter
 from anomaly.features.encoder import LEVEL_PART, STD_FLOOR, SensorEncoder, SensorExtractor
 from anomaly.features.preprocess import MAX_Z, SensorPreprocess
 from anomaly.scorers.sensors.deviation import Deviation
-from anomaly.scorers.sensors.neighbour import NearestNeighbour
-from anomaly.scorers.sensors.quadratic import Quadratic
 from anomaly.scorers.sensors.windows import ENOUGH
 
 END = int(np.iinfo(np.int64).max)  # a slice up to the last one
@@ -132,10 +130,8 @@ def _gelu(write: GraphWriter, x: str) -> str:
 # --- scorers ---
 
 
-def _deviation_by_feature(
-    write: GraphWriter, features: tuple[str, ...], center: NDArray[Any], scale: NDArray[Any] | None
-) -> tuple[str, str]:
-    """(features less their centre (C, F), over their scale, 0 for sensors that do not count, as (N, F, C); which count (N, 1, C)).
+def _deviation_by_feature(write: GraphWriter, features: tuple[str, ...], center: NDArray[Any]) -> tuple[str, str]:
+    """(features less their centre (C, F), 0 for sensors that do not count, as (N, F, C); which count (N, 1, C)).
 
     `features` are level, spread, learnt if there is one, and known; their elements in the order (N, C * k), whatever their shape.
     """
@@ -148,8 +144,6 @@ def _deviation_by_feature(
         maps.append(write.op("Transpose", write.op("Reshape", features[-2], [-1, sensors, learnt]), perm=[0, 2, 1]))
     counts = write.op("Cast", write.op("GreaterOrEqual", write.op("Reshape", features[-1], [-1, 1, sensors]), ENOUGH), to=FLOAT)
     apart = write.op("Sub", write.op("Concat", *maps, axis=1) if len(maps) > 1 else maps[0], center.T)
-    if scale is not None:
-        apart = write.op("Div", apart, scale.T)
     return write.op("Mul", apart, counts), counts
 
 
@@ -161,7 +155,7 @@ def _floats(tensor: Any) -> NDArray[Any]:
 @lower.register
 def _deviation(module: Deviation, write: GraphWriter, *features: str) -> list[str]:
     """[(N, C * k, 1)] -> score (N,), contribution (N, C)."""
-    deviation, counts = _deviation_by_feature(write, features, _floats(module.center), None)
+    deviation, counts = _deviation_by_feature(write, features, _floats(module.center))
     level = write.op("Slice", deviation, [0], [1], [1])
     predicted = write.op("Sub", write.op("MatMul", level, module.mix), module.mix_center)
     residual = write.op("Mul", write.op("Div", predicted, module.mix_scale), counts)
@@ -172,50 +166,8 @@ def _deviation(module: Deviation, write: GraphWriter, *features: str) -> list[st
     square = write.op("Mul", ratio, ratio)
     parts = write.op("ReduceSumSquare", square, [1], keepdims=0)
     score = write.op("Squeeze", largest, [2])
-    return [write.op("Squeeze", score, [1]), _shared_out(write, parts, score)]
-
-
-def _shared_out(write: GraphWriter, parts: str, score: str) -> str:
-    """The score (N, 1) shared out in proportion to `parts` (N, C), which are not negative."""
     total = write.op("Max", write.op("ReduceSum", parts, [1], keepdims=1), 1e-12)
-    return write.op("Mul", write.op("Div", parts, total), score)
-
-
-@lower.register
-def _quadratic(module: Quadratic, write: GraphWriter, *features: str) -> list[str]:
-    """[(N, C * k, 1)] -> score (N,), contribution (N, C).
-
-    A sensor's part w' R_j B_j R_j' w of a whitened deviation w is |w' R_j L_j| squared, where B_j = L_j L_j': one matrix product for all.
-    """
-    sensors, width = module.mean.shape
-    deviation, _ = _deviation_by_feature(write, features, _floats(module.mean), None)
-    root = _floats(module.root)
-    by_feature = root.reshape(sensors, width, -1).transpose(1, 0, 2).reshape(sensors * width, -1)
-    white = write.op("MatMul", write.op("Reshape", deviation, [-1, sensors * width]), by_feature)
-    score = write.op("Sqrt", write.op("ReduceSumSquare", white, [1], keepdims=1))
-    values, vectors = np.linalg.eigh(_floats(module.blocks).astype(np.float64))
-    halves = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]  # (C, F, F)
-    parts = np.einsum("jfk,jfg->jgk", root.astype(np.float64).reshape(sensors, width, -1), halves).reshape(sensors * width, -1)
-    removed = write.op("Reshape", write.op("MatMul", white, parts.T.astype(np.float32)), [-1, sensors, width])
-    share = write.op("ReduceSumSquare", removed, [2], keepdims=0)
-    return [write.op("Squeeze", score, [1]), _shared_out(write, share, score)]
-
-
-@lower.register
-def _nearest_neighbour(module: NearestNeighbour, write: GraphWriter, *features: str) -> list[str]:
-    """[(N, C * k, 1)] -> score (N,), contribution (N, C)."""
-    sensors, width = module.center.shape
-    z, _ = _deviation_by_feature(write, features, _floats(module.center), _floats(module.scale))
-    bank = _floats(module.bank).reshape(-1, sensors, width).transpose(0, 2, 1).reshape(-1, sensors * width)
-    rows = write.op("Reshape", z, [-1, sensors * width])
-    distance = write.op("Gemm", rows, bank.T, np.square(bank).sum(axis=1), alpha=-2.0)
-    nearest = write.op("Gather", bank, write.op("ArgMin", distance, axis=1, keepdims=0), axis=0)
-    apart = write.op("Reshape", write.op("Sub", rows, nearest), [-1, width, sensors])
-    squared = write.op("ReduceSumSquare", apart, [1], keepdims=0)
-    total = write.op("ReduceSum", squared, [1], keepdims=1)
-    score = write.op("Sqrt", write.op("Div", total, float(sensors * width)))
-    share = write.op("Div", squared, write.op("Max", total, 1e-12))
-    return [write.op("Squeeze", score, [1]), write.op("Mul", share, score)]
+    return [write.op("Squeeze", score, [1]), write.op("Mul", write.op("Div", parts, total), score)]
 
 
 def by_position(write: GraphWriter, features: list[str]) -> list[str]:

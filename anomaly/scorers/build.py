@@ -6,9 +6,7 @@ import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.errors import WeightsError
@@ -18,10 +16,8 @@ from anomaly.scorers.pictures.embedding import Roi
 from anomaly.scorers.pictures.gaussian import PlaceGaussians
 from anomaly.scorers.pictures.memory_bank import BankPlan, FittedBanks, MemoryBank, fit_memory_bank
 from anomaly.scorers.pictures.patches import PatchBank
-from anomaly.scorers.sensors.deviation import Deviation, fit_deviation
-from anomaly.scorers.sensors.neighbour import NearestNeighbour, fit_nearest_neighbour
-from anomaly.scorers.sensors.quadratic import Quadratic, fit_gaussian, fit_pca
-from anomaly.spec import CameraSpec, SensorMethod
+from anomaly.scorers.sensors.deviation import Deviation
+from anomaly.spec import CameraSpec
 
 
 def bank_plans(spec: CameraSpec) -> list[BankPlan]:
@@ -69,35 +65,14 @@ def load_camera_scorer(spec: CameraSpec, method: str, state: Mapping[str, Tensor
     return MemoryBank(plans, banks, region(spec))
 
 
-SensorScorer = Deviation | Quadratic | NearestNeighbour
-SENSOR_SCORERS: dict[str, type[SensorScorer]] = {
-    "deviation": Deviation,
-    "gaussian": Quadratic,
-    "pca": Quadratic,
-    "memory_bank": NearestNeighbour,
-}
-
-
-def fit_sensor_scorer(
-    method: SensorMethod, features: list[Tensor], sensors: int, places: NDArray[np.int64], window: int, seed: int
-) -> SensorScorer:
-    """Fit the named scorer on the features of normal windows [(N, C * k, 1)] of `window` rows that end at rows `places` (N,)."""
-    if method == "deviation":
-        return fit_deviation(features, sensors, places, window)
-    if method == "memory_bank":
-        return fit_nearest_neighbour(features, sensors, torch.Generator().manual_seed(seed))
-    return fit_gaussian(features, sensors) if method == "gaussian" else fit_pca(features, sensors)
-
-
-def load_sensor_scorer(method: str, state: Mapping[str, Tensor]) -> SensorScorer:
+def load_sensor_scorer(method: str, state: Mapping[str, Tensor]) -> Deviation:
     """The fitted scorer again, from its method's name and its saved tensors, which are the arguments of its class.
 
     Raises WeightsError for a name that no scorer has, or tensors that are not its own.
     """
-    if method not in SENSOR_SCORERS:
+    if method != "deviation":
         raise WeightsError(f"no sensor scorer is named {method!r}; fit it again")
-    scorer = SENSOR_SCORERS[method]
-    names = list(inspect.signature(scorer).parameters)
+    names = list(inspect.signature(Deviation).parameters)
     if not set(names) <= set(state):
         raise WeightsError(f"the scorer {method!r} needs the tensors {names}, there are {sorted(state)}; fit it again")
-    return scorer(*(state[name] for name in names))
+    return Deviation(*(state[name] for name in names))

@@ -24,14 +24,14 @@ from anomaly.alarms.process import Rules
 from anomaly.alarms.replay import Run, replay
 from anomaly.atomic import write_text
 from anomaly.data.samples.synthetic import PERIOD_S, plant
-from anomaly.spec import Budget, Pretrain, SensorScorerSpec, SensorSpec
+from anomaly.spec import Budget, Pretrain, SensorSpec
 from benchmarks.protocols import records
 from benchmarks.protocols.records import Record
 from benchmarks.protocols.sensors import learn_and_score, row_after_row
 
 WINDOW = 30
 NO_PRETRAINING = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
-PLANT = NO_PRETRAINING.model_copy(update={"scorer": SensorScorerSpec(method="gaussian"), "budget": Budget(false_alarms_per_day=1)})
+PLANT = NO_PRETRAINING.model_copy(update={"budget": Budget(false_alarms_per_day=1)})
 ROWS_A_DAY = int(86_400 / PERIOD_S)
 MADE = ("press", "AR(1)", "daily pattern")
 Scored = list[tuple[Run, float]]  # runs, each with the p-value at which a row is flagged

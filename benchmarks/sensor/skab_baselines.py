@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 from sklearn.covariance import ledoit_wolf
 
 from anomaly.atomic import write_text
@@ -27,7 +27,6 @@ from anomaly.evaluation.ranges import PROFILES, skab_nab
 from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.progress import silent
-from anomaly.scorers.sensors.quadratic import spe_limit
 from anomaly.spec import SensorSpec
 from benchmarks.protocols.sensors import SKAB_TRAINING_ROWS, benchmark_skab, skab_runs
 
@@ -54,6 +53,19 @@ def t2_q(values: Floats) -> tuple[NDArray[np.bool_], Floats]:
     q = (scores[:, kept:] ** 2).sum(1)
     smooth = pd.DataFrame({"t2": t2 / limit, "q": q / spe_limit(variances[kept:], 0.999)}).rolling(5).median().fillna(0).max(axis=1)
     return smooth.to_numpy() > 1, smooth.to_numpy()
+
+
+def spe_limit(residual_variances: Floats, confidence: float) -> float:
+    """Control limit of the squared prediction error by Jackson and Mudholkar (1979, doi:10.1080/00401706.1979.10489779).
+
+    `residual_variances` are the eigenvalues of the covariance that the principal components leave out.
+    """
+    one, two, three = (float(np.sum(residual_variances**power)) for power in (1, 2, 3))
+    h = 1 - 2 * one * three / (3 * two**2)
+    if h <= 1e-3:  # far from normal: Box's chi-square approximation
+        return two / one * float(special.chdtri(one**2 / two, 1 - confidence))
+    c = float(special.ndtri(confidence))
+    return float(one * (1 + c * np.sqrt(2 * two * h**2) / one + two * h * (h - 1) / one**2) ** (1 / h))
 
 
 def mahalanobis(values: Floats) -> tuple[NDArray[np.bool_], Floats]:

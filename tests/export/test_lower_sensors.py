@@ -20,9 +20,8 @@ from anomaly.export.lower import lower
 from anomaly.export.writer import GraphWriter
 from anomaly.features.encoder import SensorEncoder, SensorExtractor
 from anomaly.features.preprocess import SensorPreprocess
-from anomaly.scorers.build import fit_sensor_scorer
+from anomaly.scorers.sensors.deviation import fit_deviation
 from anomaly.scorers.sensors.windows import by_position
-from tests.scorers.sensors.fitting import METHODS
 
 Arrays = list[NDArray[np.float32]]
 
@@ -77,21 +76,21 @@ def encoder(channels: int) -> SensorEncoder:
         return SensorEncoder(channels)
 
 
-def scorer(method: str, extractor: SensorExtractor, sensors: int) -> nn.Module:
+def scorer(extractor: SensorExtractor, sensors: int) -> nn.Module:
     """A scorer fitted on features of random windows; with one sensor more than a relation needs."""
     rows = extractor.rows
     z = torch.randn(60, 1, rows, sensors, generator=torch.Generator().manual_seed(3)) + torch.linspace(0, 2, 60)[:, None, None, None]
     with torch.inference_mode():
         features = SensorExtractor(rows, extractor.encoder)(torch.cat([z, torch.ones_like(z)], dim=1))
-    return fit_sensor_scorer(method, features, sensors, np.arange(60) * rows, rows, seed=0)  # type: ignore[arg-type]
+    return fit_deviation(features, sensors, np.arange(60) * rows, rows)
 
 
 SHAPES = st.tuples(st.integers(1, 5), st.sampled_from([6, 9, 15, 30]), st.integers(1, 40), st.integers(0, 1000))
 
 
-@given(shape=SHAPES, learnt=st.sampled_from([0, 1, 4]), method=st.sampled_from(METHODS))
+@given(shape=SHAPES, learnt=st.sampled_from([0, 1, 4]))
 @settings(max_examples=40, deadline=None)
-def test_windows_are_scored_alike(shape: tuple[int, int, int, int], learnt: int, method: str) -> None:
+def test_windows_are_scored_alike(shape: tuple[int, int, int, int], learnt: int) -> None:
     count, window, sensors, seed = shape
     extractor = SensorExtractor(window, encoder(learnt) if learnt else None).requires_grad_(False).eval()
     raw = readings(count, window, sensors, seed)
@@ -100,15 +99,12 @@ def test_windows_are_scored_alike(shape: tuple[int, int, int, int], learnt: int,
     with torch.inference_mode():
         features = extractor(standard(raw))
     agree(extractor, [standard(raw)], [0])
-    agree(scorer(method, extractor, sensors), features, [0] * len(features), 1e-4, listed=len(features))
+    agree(scorer(extractor, sensors), features, [0] * len(features), 1e-4, listed=len(features))
 
 
-@given(
-    shape=SHAPES,
-    method=st.sampled_from(METHODS),
-)
+@given(shape=SHAPES)
 @settings(max_examples=25, deadline=None)
-def test_rows_that_follow_each_other_are_scored_alike(shape: tuple[int, int, int, int], method: str) -> None:
+def test_rows_that_follow_each_other_are_scored_alike(shape: tuple[int, int, int, int]) -> None:
     more, window, sensors, seed = shape
     extractor = SensorExtractor(window, every_row=True).eval()
     standard = preprocess(sensors, seed)
@@ -116,7 +112,7 @@ def test_rows_that_follow_each_other_are_scored_alike(shape: tuple[int, int, int
     agree(extractor, [x], [2])
     with torch.inference_mode():
         features = by_position(extractor(x))
-    agree(scorer(method, extractor, sensors), features, [0, 0, 0], 1e-4, listed=3)
+    agree(scorer(extractor, sensors), features, [0, 0, 0], 1e-4, listed=3)
 
 
 @pytest.mark.parametrize("dilations", [(1,), (1, 2, 4, 8)])
@@ -131,7 +127,7 @@ def test_a_graph_takes_any_number_of_windows_and_of_rows() -> None:
     write = GraphWriter()
     raw = write.input("raw", np.float32, ["N", 30, 3])
     standard, extractor = preprocess(3, 0), SensorExtractor(30).eval()
-    fitted = scorer("deviation", extractor, 3).eval()
+    fitted = scorer(extractor, 3).eval()
     score, _ = lower(fitted, write, *lower(extractor, write, *lower(standard, write, raw)))
     write.output(score, "score", np.float32, ["N"])
     session = ort.InferenceSession(write.content(), providers=["CPUExecutionProvider"])

@@ -11,13 +11,12 @@ import pytest
 
 from anomaly.data.samples.synthetic import plant
 from anomaly.data.tables.faults import KINDS, SHAPES
-from anomaly.errors import SpecError
 from anomaly.features.encoder import SensorExtractor
 from anomaly.pipeline.sensor.held_out import held_out_scores
 from anomaly.pipeline.sensor.line import FIRST_STEPS, SensorLine, train_encoder
 from anomaly.pipeline.sensor.record import pseudo_runs
 from anomaly.progress import silent
-from anomaly.spec import Pretrain, SensorInput, SensorSpec, Transfer, read_spec
+from anomaly.spec import Pretrain, SensorInput, SensorSpec, Transfer
 from tests.conftest import Fitted
 
 
@@ -29,15 +28,6 @@ def two_tables(tmp_path: Path) -> Path:
         frame = plant(rows, np.random.default_rng(index)).drop(columns=["anomaly", "fault_kind"])
         frame.to_csv(root / f"train{index}.csv", index=False)
     return root
-
-
-def test_a_scorer_chosen_by_itself_is_refused_with_the_key_and_the_methods(tmp_path: Path) -> None:
-    spec = tmp_path / "s.toml"
-    spec.write_text('kind = "sensor"\n[scorer]\nmethod = "auto"\n')
-    with pytest.raises(SpecError) as refused:
-        read_spec(spec)
-    for word in ("scorer.method", "'auto'", "deviation", "gaussian", "pca", "memory_bank"):
-        assert word in str(refused.value)
 
 
 def test_a_subset_counts_rows_over_all_tables(two_tables: Path) -> None:

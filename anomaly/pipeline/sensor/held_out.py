@@ -17,7 +17,7 @@ from anomaly.data.tables.windows import block_folds
 from anomaly.evaluation.injected import Ranking, joined, share_found
 from anomaly.features.encoder import SensorExtractor
 from anomaly.pipeline.sensor.tables import Normals
-from anomaly.scorers.build import SensorScorer, fit_sensor_scorer
+from anomaly.scorers.sensors.deviation import Deviation, fit_deviation
 from anomaly.spec import SensorSpec
 
 MOST_INJECTED = 200  # windows a block that synthetic faults are put on
@@ -47,15 +47,15 @@ def fit_scorer(
     extractor: SensorExtractor,
     features: list[Tensor],
     chosen: NDArray[np.int64] | None = None,
-) -> SensorScorer:
-    """Fit the spec's scorer on the normals' own features (those `chosen`, all when None) and on what another machine lends."""
+) -> Deviation:
+    """Fit the scorer on the normals' own features (those `chosen`, all when None) and on what another machine lends."""
     rows = np.arange(len(normals.places)) if chosen is None else chosen
     maps, places = [m[torch.from_numpy(rows)] for m in features], normals.places[rows]
     if normals.lent is not None:
         maps = [torch.cat(pair) for pair in zip(maps, normals.features(extractor, normals.lent.windows), strict=True)]
         after = int(normals.places[-1]) + 2 * spec.input.window
         places = np.concatenate([places, normals.lent.places + after])
-    return fit_sensor_scorer(spec.scorer.method, maps, normals.windows.shape[2], places, spec.input.window, spec.seed)
+    return fit_deviation(maps, normals.windows.shape[2], places, spec.input.window)
 
 
 def held_out_scores(

@@ -104,12 +104,11 @@ class SensorLine:
 
     def fit(self, extractor: Path, progress: Progress) -> Fitted:
         network, about = load_sensor_extractor(self.spec, extractor)
-        borrowed, readings, method = load_borrowed(extractor), self.readings, self.spec.scorer.method
+        borrowed, readings = load_borrowed(extractor), self.readings
         normals = readings.normals_with(LentWindows(borrowed[0].numpy(), borrowed[1].numpy())) if borrowed else readings.normals
         features = normals.features(network)
         held_out = held_out_scores(self.spec, normals, network, features)
-        tried = {method: held_out.ranking.auroc()}
-        progress(f"{method}: made-up faults AUROC {tried[method]:.4f}")
+        progress(f"made-up faults AUROC {held_out.ranking.auroc():.4f}")
         suspect = is_outlier(torch.from_numpy(held_out.scores)).numpy()
         leave_out = self.spec.scorer.suspects == "leave_out" and bool(0 < suspect.mean() <= MOST_SUSPECT)
         suspects = name_suspects(readings.tables, self.spec.input.window, normals.places, held_out.scores, suspect)
@@ -125,8 +124,6 @@ class SensorLine:
             "held_out_by": calibration.source,
             "block": independent_block(held_out.scores, normals.places, self.spec.input.window),
             "extremal_index": extremal_index(calibration.scores, self.spec.input.window),
-            "scorer": method,
-            "scorers_tried": tried,
             "tables": describe_tables(readings.tables),
             "care": {table.path.name: table.report.summary() for table in readings.tables},
             "suspects": suspects,
@@ -135,7 +132,7 @@ class SensorLine:
             "injected_found": held_out.found(),
             "extractor": about,
         }
-        return Fitted(method, tensors, calibration.scores, calibration.independent, reference, report)
+        return Fitted("deviation", tensors, calibration.scores, calibration.independent, reference, report)
 
     # --- what the bundle is made of ---
 

@@ -1,1 +1,1 @@
-"""Scorers of sensor windows: `deviation` (the default), `quadratic` (Gaussian, PCA) and `neighbour`; `windows` is what they share."""
+"""The scorer of sensor windows: `deviation`; `windows` has features by sensor and by position."""

@@ -1,4 +1,4 @@
-"""What all scorers of sensors share: features by sensor, and every position of a stretch as a window of its own."""
+"""What scorers of sensors share: features by sensor, and every position of a stretch as a window of its own."""
 
 from __future__ import annotations
 

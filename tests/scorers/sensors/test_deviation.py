@@ -36,9 +36,9 @@ def test_scaling_a_unit_changes_nothing(seed: int, factor: float, offset: float)
 
 def test_a_fifth_of_faulty_windows_hardly_moves_the_fit() -> None:
     z = noise(400, 3)
-    clean = fitted("deviation", z)
+    clean = fitted(z)
     z[:60, 0] += 25.0
-    dirty = fitted("deviation", z)
+    dirty = fitted(z)
     probe = noise(100, 3, 5)
     assert float(dirty(seen(probe))[0].mean()) == pytest.approx(float(clean(seen(probe))[0].mean()), rel=0.2)
     assert float(dirty(seen(z[:60]))[0].min()) > 3 * float(dirty(seen(probe))[0].max())
@@ -96,6 +96,6 @@ def test_faulty_windows_among_the_normals_do_not_bend_relations() -> None:
     dirty = z.clone()
     dirty[100:140, 0] += 6.0
     dirty[100:140, 1] -= 6.0
-    clean, bent = (fitted("deviation", windows).mix for windows in (z, dirty))
+    clean, bent = (fitted(windows).mix for windows in (z, dirty))
     assert float(clean[1, 0]) < -0.6 * float(clean[0, 0])
     torch.testing.assert_close(bent, clean, rtol=0.05, atol=0.1)
