@@ -181,7 +181,8 @@ def _print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str])
         out.print("  note: the threshold rests on a fitted tail, not on counts; more normal data would put it on firm ground")
     out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
     if found := fit_report.get("injected_found"):
-        out.print("    above 99 % of the normals: " + ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in found.items()))
+        best = sorted(found.items(), key=lambda item: -item[1])
+        out.print("    above 99 % of the normals: " + ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in best))
     print_adaptation(fit_report["extractor"].get("adaptation", {}))
     if steps.quick and KINDS[manifest.kind].has_variants:
         extractor = [] if steps.extractor is None else ["--extractor", str(steps.extractor)]

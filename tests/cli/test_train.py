@@ -21,7 +21,7 @@ def test_pretrain_then_fit_with_its_extractor(sensor: Fitted, tmp_path: Path) ->
     assert "held out error" in run("pretrain", sensor.spec, "--data", sensor.data, "--out", weights, "--work", tmp_path / "w")
     said = run("fit", sensor.spec, "--data", sensor.data, "--extractor", weights, "--out", bundle, "--work", tmp_path / "w")
     assert "flagged at p <= 0.02" in said
-    assert re.search(r"above 99 % of the normals: spike \d+%, step \d+%, .*wrong moment \d+%", said)
+    assert re.search(r"above 99 % of the normals: .*step \d+%.*, wrong moment \d+%", " ".join(said.split()))
     assert read_bundle(bundle).hash == read_bundle(sensor.bundle).hash
     assert "nothing has changed" in run(
         "fit", sensor.spec, "--data", sensor.data, "--extractor", weights, "--out", bundle, "--work", tmp_path / "w"
