@@ -20,7 +20,7 @@ from anomaly.errors import BundleError
 
 MANIFEST, SIGNATURE, DETECTOR = "manifest.json", "manifest.sig", "detector.onnx"
 VARIANTS = {"float": DETECTOR, "fp16": "detector.fp16.onnx", "int8": "detector.int8.onnx"}  # the same detector in other arithmetic
-STREAM = "detector.stream.onnx"  # a sensor detector for consecutive rows, which takes the state left by those before
+STREAM = "detector.stream.onnx"  # a sensor detector for rows that follow each other
 CARRIED = "extractor.safetensors"  # weights for another line to start from; the edge does not read them
 TRUSTED_KEY = "ANOMALY_TRUSTED_KEY"  # path of a PEM public key; where set, unsigned bundles are refused
 MAX_BYTES = 2 << 30  # ONNX's own limit for one file
