@@ -40,9 +40,10 @@ def average_precision(labels: Bools, scores: Floats) -> float | None:
     >>> round(average_precision(np.array([False, False, True, True]), np.array([0.1, 0.4, 0.3, 0.9])), 4)
     0.8333
     """
-    from sklearn.metrics import average_precision_score  # takes a second, which data without labels need not wait for
-
-    return float(average_precision_score(labels, scores)) if labels.any() and not labels.all() else None
+    if not labels.any() or labels.all():
+        return None
+    flagged, found = _by_threshold(labels, scores)
+    return float((np.diff(found, prepend=0) * found / flagged).sum() / found[-1])
 
 
 def best_f1(labels: Bools, scores: Floats) -> float | None:
@@ -54,10 +55,17 @@ def best_f1(labels: Bools, scores: Floats) -> float | None:
     """
     if not labels.any() or labels.all():
         return None
-    from sklearn.metrics import precision_recall_curve
+    flagged, found = _by_threshold(labels, scores)
+    return float((2 * found / (flagged + found[-1])).max())
 
-    precision, recall, _ = precision_recall_curve(labels, scores)
-    return float((2 * precision * recall / np.maximum(precision + recall, 1e-12)).max())
+
+def _by_threshold(labels: Bools, scores: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """How many records score at or above each distinct score, highest first, and how many of them are faulty. Scores must be finite."""
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite")
+    order = np.argsort(scores)[::-1]
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
+    return ends + 1, np.cumsum(labels[order])[ends]
 
 
 def decisions(labels: Bools, flagged: Bools) -> dict[str, float]:

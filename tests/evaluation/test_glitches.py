@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from anomaly.bundle.archive import Bundle, read_bundle
-from anomaly.edge.runtime.session import open_session
+from anomaly.edge.runtime.session import Session, open_session
 from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.sensor.bundle import score_file
 from anomaly.pipeline.steps import Steps
@@ -35,7 +35,18 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return read_bundle(Steps(open_line(read_spec(root / "spec.toml"), root / "data"), root / "work").export())
 
 
-def flagged(bundle: Bundle, path: Path, glitch: tuple[str, int, float] | None) -> tuple[set[int], dict[int, str]]:
+@pytest.fixture(scope="module")
+def session(bundle: Bundle) -> Session:
+    return open_session(bundle, "cpu")
+
+
+@pytest.fixture(scope="module")
+def without(bundle: Bundle, session: Session, tmp_path_factory: pytest.TempPathFactory) -> set[int]:
+    """Rows flagged where there is no glitch."""
+    return flagged(bundle, session, tmp_path_factory.mktemp("without") / "a.csv", None)[0]
+
+
+def flagged(bundle: Bundle, session: Session, path: Path, glitch: tuple[str, int, float] | None) -> tuple[set[int], dict[int, str]]:
     """(rows flagged, sensor named first in each row), of a table in which s3 is 4 spreads too high from 300 to 449."""
     frame = readings(700, 2)
     frame.loc[ONSET : OVER - 1, "s3"] += 2.0
@@ -43,7 +54,7 @@ def flagged(bundle: Bundle, path: Path, glitch: tuple[str, int, float] | None) -
         sensor, row, value = glitch
         frame.loc[row, sensor] = value
     frame.to_csv(path, index=False)
-    scored = score_file(bundle, open_session(bundle, "cpu"), path)
+    scored = score_file(bundle, session, path)
     rows = np.arange(WINDOW - 1, 700)
     wrong = (scored["p_value"] <= bundle.manifest.threshold.p_value).to_numpy()
     return set(rows[wrong].tolist()), dict(zip(rows.tolist(), scored["top_sensor"], strict=True))
@@ -52,9 +63,10 @@ def flagged(bundle: Bundle, path: Path, glitch: tuple[str, int, float] | None) -
 @pytest.mark.parametrize("value", [65535.0, -127.0])
 @pytest.mark.parametrize("row", [200, 280, 295, 310, 375, 440, 460, 600], ids=lambda row: f"row {row}")
 @pytest.mark.parametrize("sensor", ["s1", "s2", "s3", "s4"])
-def test_a_glitch_takes_nothing_from_a_fault(bundle: Bundle, tmp_path: Path, sensor: str, row: int, value: float) -> None:
-    without, _ = flagged(bundle, tmp_path / "a.csv", None)
-    found, named = flagged(bundle, tmp_path / "b.csv", (sensor, row, value))
+def test_a_glitch_takes_nothing_from_a_fault(
+    bundle: Bundle, session: Session, without: set[int], tmp_path: Path, sensor: str, row: int, value: float
+) -> None:
+    found, named = flagged(bundle, session, tmp_path / "b.csv", (sensor, row, value))
     assert len(without & set(range(ONSET, OVER))) >= 145
     seen = set(range(row, row + WINDOW))  # rows whose window holds the glitch
     assert found - seen == without - seen

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from anomaly.evaluation import metrics, ranges
 from anomaly.evaluation.injected import Ranking, gain_interval
@@ -20,6 +20,20 @@ def test_auroc_equals_scikit_learns_with_ties(drawn: list[tuple[bool, int]]) -> 
     labels, scores = np.array([a for a, _ in drawn]), np.array([b / 3 for _, b in drawn])
     found = metrics.auroc(labels, scores)
     assert found is None if labels.all() or not labels.any() else found == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(-5, 5)), min_size=2, max_size=40))
+def test_average_precision_and_best_f1_equal_scikit_learns_with_ties(drawn: list[tuple[bool, int]]) -> None:
+    labels, scores = np.array([d[0] for d in drawn]), np.array([d[1] for d in drawn], dtype=np.float64)
+    if not labels.any() or labels.all():
+        assert metrics.average_precision(labels, scores) is None
+        assert metrics.best_f1(labels, scores) is None
+        return
+    assert metrics.average_precision(labels, scores) == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+    precision, recall, _ = precision_recall_curve(labels, scores)
+    assert metrics.best_f1(labels, scores) == pytest.approx(
+        (2 * precision * recall / np.maximum(precision + recall, 1e-12)).max(), abs=1e-12
+    )
 
 
 def test_auroc_of_scores_that_are_not_finite_is_refused() -> None:
