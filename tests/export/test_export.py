@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -17,9 +18,10 @@ from anomaly.export.detector import stream_detector
 from anomaly.export.onnx_graph import check_parity, export_onnx
 from anomaly.features.encoder import SensorEncoder
 from anomaly.pipeline.camera.line import CameraLine
+from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.steps import Steps
 from anomaly.scorers.pictures.patches import PatchBank
-from anomaly.spec import Bank, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, Pretrain
+from anomaly.spec import Bank, Budget, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, Pretrain, read_spec
 from tests.conftest import Fitted
 
 
@@ -162,14 +164,8 @@ def test_a_graph_that_decides_otherwise_is_refused(sensor: Fitted) -> None:
         check_parity(detector, lambda raw: session.run(raw)[:2], real, 0.01)
 
 
-def test_a_camera_without_weights_goes_the_whole_way(camera: Fitted, tmp_path) -> None:
-    from pathlib import Path
-
-    from anomaly.pipeline.kinds import open_line
-    from anomaly.pipeline.steps import Steps
-    from anomaly.spec import read_spec
-
-    spec = read_spec(Path("specs/camera-no-weights.toml"))
+def test_a_camera_without_weights_goes_the_whole_way(camera: Fitted, tmp_path: Path) -> None:
+    spec = read_spec(Path("specs/camera-no-weights.toml")).model_copy(update={"input": CameraInput(size=128)})
     steps = Steps(open_line(spec, camera.data), tmp_path / "work")
     bundle = read_bundle(steps.export())
     assert bundle.manifest.provenance["fit"]["extractor"]["source"]["weights"] == "none (fixed filters)"
@@ -178,14 +174,8 @@ def test_a_camera_without_weights_goes_the_whole_way(camera: Fitted, tmp_path) -
     assert bundle.manifest.metrics["image_auroc"] > 0.6
 
 
-def test_gaussians_alone_go_the_whole_way(camera: Fitted, tmp_path) -> None:
+def test_gaussians_alone_go_the_whole_way(camera: Fitted, tmp_path: Path) -> None:
     """A scorer that keeps no patches: all variants without a search, and no defect of the samples is missed at a loose threshold."""
-    from pathlib import Path
-
-    from anomaly.pipeline.kinds import open_line
-    from anomaly.pipeline.steps import Steps
-    from anomaly.spec import Budget, CameraInput, Pretrain, read_spec
-
     spec = read_spec(Path("specs/camera-dirty-normals.toml"))
     changes = {"input": CameraInput(size=128), "pretrain": Pretrain(method="none"), "budget": Budget(false_alarm_rate=0.05)}
     steps = Steps(open_line(spec.model_copy(update=changes), camera.data), tmp_path / "work")
@@ -196,15 +186,10 @@ def test_gaussians_alone_go_the_whole_way(camera: Fitted, tmp_path) -> None:
     assert len(bundle.detector) < 20_000_000
 
 
-def test_scaling_a_unit_changes_nothing(sensor: Fitted, tmp_path) -> None:
+def test_scaling_a_unit_changes_nothing(sensor: Fitted, tmp_path: Path) -> None:
     """The same readings in other units, fitted and scored, give the same p-values."""
-    from anomaly.pipeline.kinds import open_line
-    from anomaly.pipeline.steps import Steps
-
     source = sensor.steps.line
     factor = np.array([1000, 0.001, 60, 1e5, 1, 25.4, 3.28, 0.01], dtype=np.float64)
-    import pandas as pd
-
     for name in ("train.csv", "test.csv"):
         frame = pd.read_csv(sensor.data / name)
         sensors = list(frame.columns[1:9])
