@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in (ROOT / "benchmarks").glob("*/*.py")
-    if path.name != "__init__.py" and not path.name.startswith("peer_")  # peers run in a Python of their own
+    if not path.name.startswith("peer_") and "__main__" in path.read_text()  # peers run in a Python of their own
 )
 
 
