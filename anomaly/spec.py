@@ -70,8 +70,8 @@ class Transfer(Part):
 
     source: Path | None = Field(None, description="a bundle, or an extractor from `anomaly pretrain`; the spec's own when not given")
     normals: Path | None = Field(None, description="the source line's normal data")
-    faults: Path | None = Field(None, description="cameras, tradaboost: a folder of labelled faults of this line, in folders by kind")
-    source_faults: Path | None = Field(None, description="cameras, tradaboost: the same of the source line")
+    faults: Path | None = Field(None, description="labelled faults of this line: pictures in folders by kind, or tables")
+    source_faults: Path | None = Field(None, description="tradaboost: the same of the source line")
     method: TransferMethod | Literal["auto"] = "auto"
 
     @property

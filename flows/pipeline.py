@@ -104,6 +104,9 @@ def _verdict(found: dict[str, Any]) -> str:
     lines = [f"**{found.get('method', 'target only')}**: {found.get('why', 'only labelled faults were given')}", ""]
     if found.get("negative_transfer"):
         lines += [f"**Negative transfer:** {', '.join(found['negative_transfer'])}", ""]
+    if "few_labels" in found:
+        labels = found["few_labels"]
+        lines += [f"**Labelled faults:** {labels['faults']}, vote {labels['vote']}; {labels.get('why', '')}".rstrip("; "), ""]
     if found.get("ways"):
         lines += ["| way | AUROC on made-up faults | gain over the target alone | 95 % interval | verdict |", "|---|---|---|---|---|"]
     for way, figures in found.get("ways", {}).items():

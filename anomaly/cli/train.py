@@ -18,6 +18,7 @@ import typer
 from anomaly.cli.terminal.console import err, out
 from anomaly.cli.terminal.options import BundlePath, Data, FiguresPath, SpecPath, Work, check_data, check_not_empty, writable_file
 from anomaly.cli.terminal.progress import progress
+from anomaly.cli.terminal.verdicts import print_few_labels, print_transfer
 from anomaly.errors import DataError, SpecError
 from anomaly.progress import Progress, part, skipped
 
@@ -43,6 +44,10 @@ class Method(StrEnum):
 
 Source = Annotated[Path, typer.Argument(help="The other line: its bundle, an extractor, or just its normal data.")]
 Normals = Annotated[Path | None, typer.Option(help="The other line's normal data; several ways need it.")]
+Faults = Annotated[
+    Path | None,
+    typer.Option(help="A few labelled faults of this line: pictures in folders by kind, or tables with labels or stretches (from, to)."),
+]
 
 
 MADE_FOR = {"camera": "pictures", "sensor": "readings"}
@@ -80,6 +85,16 @@ def read_inputs(spec: Path, data: Path) -> CameraSpec | SensorSpec:
     check_paths(spec, parsed)
     check_fits(data, parsed.kind)
     return parsed
+
+
+def with_faults(spec: CameraSpec | SensorSpec, faults: Path | None) -> CameraSpec | SensorSpec:
+    """The spec with these labelled faults as its [transfer] faults. Raises DataError for a path that is not there."""
+    if faults is None:
+        return spec
+    if not faults.exists():
+        raise DataError(f"{faults}: no such file or folder; --faults names labelled faults of this line")
+    check_not_empty(faults)
+    return spec.model_copy(update={"transfer": spec.transfer.model_copy(update={"faults": faults})})
 
 
 def open_steps(
@@ -140,12 +155,15 @@ def fit(
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave the fp16 and int8 variants for later: `anomaly bundle variants` adds them.")
     ] = False,
+    faults: Faults = None,
     work: Work = Path(".anomaly"),
 ) -> None:
     """Fit a detector on normal data and export it as one bundle."""
-    parsed = read_inputs(spec, data)
+    parsed = with_faults(read_inputs(spec, data), faults)
     if extractor is not None and not extractor.is_file():
         raise typer.BadParameter(f"{extractor}: no such file", param_hint="--extractor")
+    if extractor is not None and faults is not None:
+        raise typer.BadParameter("what is learnt of faults goes into the extractor; leave --extractor out", param_hint="--faults")
     with progress("fit", goes_on=True) as say:
         steps = open_steps(parsed, data, work, say, extractor, quick)
         copy(steps.export(), out_)
@@ -184,6 +202,7 @@ def _print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str])
         best = sorted(found.items(), key=lambda item: -item[1])
         out.print("    above 99 % of the normals: " + ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in best))
     print_adaptation(fit_report["extractor"].get("adaptation", {}))
+    print_few_labels(fit_report["extractor"].get("transfer", {}))
     if steps.quick and KINDS[manifest.kind].has_variants:
         extractor = [] if steps.extractor is None else ["--extractor", str(steps.extractor)]
         later = shlex.join(["anomaly", "bundle", "variants", str(path), "--data", str(data), *extractor, "--work", str(steps.work)])
@@ -291,8 +310,8 @@ def transfer(
     out_: Annotated[Path, typer.Option("--out", callback=writable_file, help="Where the bundle goes (.anomaly).")],
     method: Annotated[Method, typer.Option(help="The way; auto judges all and takes none unless it clearly helps.")] = Method.auto,
     normals: Normals = None,
-    faults: Annotated[Path | None, typer.Option(help="Labelled faults of this line, in folders by kind (cameras).")] = None,
-    source_faults: Annotated[Path | None, typer.Option(help="Labelled faults of the other line (cameras, tradaboost).")] = None,
+    faults: Faults = None,
+    source_faults: Annotated[Path | None, typer.Option(help="The same of the other line, for TrAdaBoost.")] = None,
     work: Work = Path(".anomaly"),
 ) -> None:
     """Fit a detector that starts from another line, and say whether that helped."""
@@ -306,25 +325,6 @@ def transfer(
     bundle = read_bundle(out_)
     print_transfer(bundle.manifest.provenance["fit"]["extractor"]["transfer"])
     out.print(f"bundle: {out_}  (hash {bundle.hash[:12]})")
-
-
-def print_transfer(found: dict[str, Any]) -> None:
-    """What the guard found, a line a way."""
-    if found.get("ways"):
-        out.print(f"  target only              AUROC on made-up faults {found['target_only_auroc']:.4f}")
-    for way, figures in found.get("ways", {}).items():
-        low, high = figures["gain_ci95"]
-        out.print(f"  {way:24} {figures['auroc']:.4f}  {figures['gain']:+.4f} ({low:+.4f} to {high:+.4f})  {figures['verdict']}")
-    if found.get("negative_transfer"):
-        err.print(f"negative transfer: {', '.join(found['negative_transfer'])} made it worse than the target alone", style="bold")
-    if "method" in found:
-        out.print(f"taken: {found['method']}; {found['why']}")
-    if "few_labels" in found:
-        labels, over = found["few_labels"], found["few_labels"]["over_normal_only"]
-        between = "{:+.4f} to {:+.4f}".format(*over["gain_ci95"])
-        out.print(
-            f"labelled faults ({labels['faults']}): vote {labels['vote']}; {over['gain']:+.4f} ({between}) over the normal-only score"
-        )
 
 
 @train_app.command()

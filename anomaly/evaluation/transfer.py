@@ -59,16 +59,23 @@ class Comparison:
 
 
 def label_gain(
-    labels: NDArray[np.int64], ours: Floats, theirs: Floats, rng: np.random.Generator, rounds: int = 500
+    labels: NDArray[np.int64],
+    ours: Floats,
+    theirs: Floats,
+    rng: np.random.Generator,
+    rounds: int = 500,
+    groups: NDArray[np.int64] | None = None,
 ) -> tuple[float, float, float]:
     """ROC-AUC of scores `ours` (n,) minus `theirs` on labelled records, with its 95 % interval by the paired bootstrap: (gain, low, high).
 
-    The bootstrap is stratified: normals (label 0) and faults (label 1) are drawn apart, so that no resample is without a fault.
+    The bootstrap is stratified: normals (label 0) and faults (label 1) are drawn apart, so that no resample is without a fault. Records
+    of the same group (n,), such as windows of one stretch of time, are drawn together; each is a group of its own when None.
     """
-    kinds = [np.flatnonzero(labels == label) for label in (0, 1)]
+    together = np.arange(len(labels)) if groups is None else groups
+    kinds = [[np.flatnonzero((together == g) & (labels == label)) for g in np.unique(together[labels == label])] for label in (0, 1)]
     gains = []
     for _ in range(rounds):
-        rows = np.concatenate([rng.choice(kind, size=len(kind)) for kind in kinds])
+        rows = np.concatenate([kind[i] for kind in kinds for i in rng.integers(len(kind), size=len(kind))])
         gains.append((auroc(labels[rows] == 1, ours[rows]) or 0.0) - (auroc(labels[rows] == 1, theirs[rows]) or 0.0))
     low, high = np.percentile(gains, [2.5, 97.5])
     return (auroc(labels == 1, ours) or 0.0) - (auroc(labels == 1, theirs) or 0.0), float(low), float(high)

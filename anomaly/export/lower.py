@@ -12,6 +12,7 @@ from torch import nn
 
 from anomaly.calibration.conformal import BLOCK, Calibrator
 from anomaly.export.writer import GraphWriter
+from anomaly.scorers.boosted import Boosted
 
 
 class NotLoweredError(TypeError):
@@ -58,3 +59,32 @@ def _beyond(module: Calibrator, write: GraphWriter, score: str, start: float, sc
 
 def _log1p(write: GraphWriter, x: str) -> str:
     return write.op("Log", write.op("Add", x, 1.0))
+
+
+# --- the vote of labelled faults ---
+
+
+@singledispatch
+def lower_evidence(scorer: nn.Module, write: GraphWriter, *features: str) -> str:
+    """What a vote beside `scorer` judges by, as `boosted.evidence_of` tells it: rows (N, D). Pooled maps (N, C, h, w) by default."""
+    pooled = []
+    for maps in features:
+        pooled += [write.op("ReduceMean", maps, [2, 3], keepdims=0), write.op("ReduceMax", maps, [2, 3], keepdims=0)]
+    return write.op("Concat", *pooled, axis=1)
+
+
+@lower.register
+def _boosted(module: Boosted, write: GraphWriter, *features: str) -> list[str]:
+    """The scorer's score (N,), raised where the vote says fault, and its map (N, h, w) or contribution (N, C)."""
+    score, detail = lower(module.scorer, write, *features)
+    seen = write.op("Gather", lower_evidence(module.scorer, write, *features), module.feature, axis=1)  # (N, B)
+    beyond = write.op("Clip", write.op("Add", write.op("Div", write.op("Sub", seen, module.threshold), module.width), 0.5), 0.0, 1.0)
+    low, high = module.value[:, 0], module.value[:, 1]
+    votes = write.op("Mul", write.op("Add", write.op("Mul", beyond, (high - low).contiguous()), low.contiguous()), module.say)
+    share = write.op("ReduceSum", votes, [1], keepdims=1)
+    above = write.op("Div", write.op("Sub", share, float(module.floor)), 1.0 - float(module.floor))
+    raised = write.op("Mul", write.op("Max", above, 0.0), float(module.step))
+    if module.owner.shape[1]:
+        each = write.op("Div", raised, write.op("Max", share, 0.5))
+        detail = write.op("Add", detail, write.op("Mul", write.op("MatMul", votes, module.owner), each))
+    return [write.op("Add", score, write.op("Squeeze", raised, [1])), detail]

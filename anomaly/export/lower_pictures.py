@@ -1,4 +1,4 @@
-"""The parts of a camera detector as ONNX graphs: preprocessing, memory banks, Gaussians, and the vote of labelled faults."""
+"""The parts of a camera detector as ONNX graphs: preprocessing, memory banks and Gaussians."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from anomaly.export.lower import lower
 from anomaly.export.search import nearest_at_once, nearest_by_integers, rounded_queries
 from anomaly.export.writer import GraphWriter
 from anomaly.features.preprocess import ImagePreprocess
-from anomaly.scorers.boosted import Boosted
 from anomaly.scorers.pictures.embedding import Roi, roi_mask
 from anomaly.scorers.pictures.gaussian import PlaceGaussians, group_sides
 from anomaly.scorers.pictures.memory_bank import OUTSIDE_ROI, TOP_SHARE, MemoryBank
@@ -146,18 +145,3 @@ def _resized(write: GraphWriter, value: str, grid: tuple[int, ...]) -> str:
     """A map (N, 1, h, w) on another grid, bilinear."""
     size = write.op("Concat", write.op("Shape", value, start=0, end=2), list(grid), axis=0)
     return write.op("Resize", value, None, None, size, mode="linear", coordinate_transformation_mode="half_pixel")
-
-
-@lower.register
-def _boosted(module: Boosted, write: GraphWriter, *features: str) -> list[str]:
-    """The scorer's score (N,), raised where the vote says fault, and its map (N, h, w)."""
-    score, detail = lower(module.scorer, write, *features)
-    pooled = []
-    for maps in features:
-        pooled += [write.op("ReduceMean", maps, [2, 3], keepdims=0), write.op("ReduceMax", maps, [2, 3], keepdims=0)]
-    seen = write.op("Gather", write.op("Concat", *pooled, axis=1), module.feature, axis=1)  # (N, B)
-    below = write.op("LessOrEqual", seen, module.threshold)
-    votes = write.op("Where", below, module.value[:, 0].contiguous(), module.value[:, 1].contiguous())
-    share = write.op("MatMul", votes, module.say)
-    raised = write.op("Max", write.op("Sub", write.op("Mul", share, 2.0), 1.0), 0.0)
-    return [write.op("Add", score, write.op("Mul", raised, float(module.step))), detail]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.export.lower import lower
+from anomaly.export.lower import lower, lower_evidence
 from anomaly.export.writer import GraphWriter
 from anomaly.features.encoder import LEVEL_PART, STD_FLOOR, SensorEncoder, SensorExtractor
 from anomaly.features.preprocess import MAX_Z, SensorPreprocess
@@ -152,15 +152,31 @@ def _floats(tensor: Any) -> NDArray[Any]:
     return found
 
 
-@lower.register
-def _deviation(module: Deviation, write: GraphWriter, *features: str) -> list[str]:
-    """[(N, C * k, 1)] -> score (N,), contribution (N, C)."""
+def _z_scores(module: Deviation, write: GraphWriter, features: tuple[str, ...]) -> str:
+    """[(N, C * k, 1)] -> signed z-scores (N, F + 1, C), which the score and a vote beside it share."""
+    key = ("z-scores", " ".join(features))
+    if key in write.shared:
+        return write.shared[key]
     deviation, counts = _deviation_by_feature(write, features, _floats(module.center))
     level = write.op("Slice", deviation, [0], [1], [1])
     predicted = write.op("Sub", write.op("MatMul", level, module.mix), module.mix_center)
     residual = write.op("Mul", write.op("Div", predicted, module.mix_scale), counts)
     scaled = write.op("Div", deviation, _floats(module.scale).T)
-    z = write.op("Abs", write.op("Concat", scaled, residual, axis=1))  # (N, F + 1, C)
+    write.shared[key] = write.op("Concat", scaled, residual, axis=1)
+    return write.shared[key]
+
+
+@lower_evidence.register
+def _deviation_evidence(scorer: Deviation, write: GraphWriter, *features: str) -> str:
+    """[(N, C * k, 1)] -> signed z-scores (N, (F + 1) * C)."""
+    sensors, width = scorer.center.shape
+    return write.op("Reshape", _z_scores(scorer, write, features), [-1, (width + 1) * sensors])
+
+
+@lower.register
+def _deviation(module: Deviation, write: GraphWriter, *features: str) -> list[str]:
+    """[(N, C * k, 1)] -> score (N,), contribution (N, C)."""
+    z = write.op("Abs", _z_scores(module, write, features))
     largest = write.op("Max", write.op("ReduceMax", z, [1, 2], keepdims=1), 1e-6)
     ratio = write.op("Div", z, largest)
     square = write.op("Mul", ratio, ratio)

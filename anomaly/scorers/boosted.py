@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ Labels = NDArray[np.int64]
 
 ROUNDS = 50
 FULL_VOTE = 6.0  # standard deviations of held-out normal scores by which a unanimous vote raises a score
-VOTE_TENSORS = ("feature", "threshold", "value", "say")  # names in extractor files and in the exported graph
+RAMP = 0.01  # standard deviations of a feature over which a stump goes from one answer to the other
+VOTE_TENSORS = ("feature", "threshold", "width", "value", "say", "owner", "floor")  # names in extractor files
 
 
 @dataclass(frozen=True)
@@ -126,34 +128,79 @@ def fit_tradaboost(source: Rows, source_y: Labels, target: Rows, target_y: Label
     return Vote(tuple(stumps[half:]), tuple(votes[half:]))
 
 
+@runtime_checkable
+class Witness(Protocol):
+    """A scorer that tells what it sees of a record, for a vote to judge by."""
+
+    def evidence(self, features: list[Tensor]) -> Tensor:
+        """Feature maps -> rows (N, D). With C sensors, column j is of sensor j % C."""
+        ...
+
+
 class Boosted(nn.Module):
     """A normal-only scorer plus an AdaBoost vote that can raise its score, never lower it.
 
-    score = the scorer's + `step` * max(0, 2 * share - 1), where `share` of the weight calls the record faulty: `step` for a unanimous vote.
-    The map stays the scorer's. The vote sees the mean and the largest value of every channel of every stage.
+    score = the scorer's + `step` * max(0, share - floor) / (1 - floor), where `share` of the weight calls the record faulty: `step` for a
+    unanimous vote, nothing up to the `floor`, which is one half or more.
+    The vote sees the scorer's `evidence`, and of a scorer without one the mean and the largest value of every channel of every stage.
+    A picture's map stays the scorer's. What the vote adds for sensors is shared out among those whose features called fault.
+
+    Over `width` around its threshold a stump goes from one answer to the other in a straight line: on another machine, where a feature
+    differs in its last digit, no score jumps.
     """
 
     feature: Tensor
     threshold: Tensor
+    width: Tensor
     value: Tensor
     say: Tensor
+    owner: Tensor
+    floor: Tensor
     step: Tensor
 
-    def __init__(self, scorer: nn.Module, feature: Tensor, threshold: Tensor, value: Tensor, say: Tensor, step: Tensor) -> None:
+    def __init__(
+        self,
+        scorer: nn.Module,
+        feature: Tensor,
+        threshold: Tensor,
+        width: Tensor,
+        value: Tensor,
+        say: Tensor,
+        owner: Tensor,
+        floor: Tensor,
+        step: Tensor,
+    ) -> None:
         super().__init__()
         self.scorer = scorer
         self.register_buffer("feature", feature)  # (B,) int64
         self.register_buffer("threshold", threshold)  # (B,)
+        self.register_buffer("width", width)  # (B,), above 0
         self.register_buffer("value", value)  # (B, 2)
         self.register_buffer("say", say)  # (B,): weight of each stump, sums to one
+        self.register_buffer("owner", owner)  # (B, C): 1 for the sensor that a stump looks at; C is 0 for pictures
+        self.register_buffer("floor", floor)  # (), below 1
         self.register_buffer("step", step)  # ()
 
+    def evidence(self, features: list[Tensor]) -> Tensor:
+        """What the scorer and the vote see: rows (N, D)."""
+        return evidence_of(self.scorer, features)
+
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """One map (N, C_s, h_s, w_s) a stage -> score (N,), map (N, h, w)."""
+        """One map a stage, or the maps of a window -> score (N,), and map (N, h, w) or contribution (N, C)."""
         score, detail = self.scorer(features)
-        x = pooled_features(features)[:, self.feature]  # (N, B)
-        share = torch.where(x <= self.threshold, self.value[:, 0], self.value[:, 1]) @ self.say
-        return score + self.step * (2.0 * share - 1.0).clamp(min=0.0), detail
+        x = self.evidence(features)[:, self.feature]  # (N, B)
+        beyond = ((x - self.threshold) / self.width + 0.5).clamp(0.0, 1.0)
+        votes = (self.value[:, 0] + beyond * (self.value[:, 1] - self.value[:, 0])) * self.say
+        share = votes.sum(dim=1)
+        raised = self.step * ((share - self.floor) / (1.0 - self.floor)).clamp(min=0.0)
+        if self.owner.shape[1]:
+            detail = detail + (raised / share.clamp(min=0.5)).unsqueeze(1) * (votes @ self.owner)
+        return score + raised, detail
+
+
+def evidence_of(scorer: nn.Module, features: list[Tensor]) -> Tensor:
+    """The rows (N, D) by which a vote beside a scorer judges."""
+    return scorer.evidence(features) if isinstance(scorer, Witness) else pooled_features(features)
 
 
 def pooled_features(features: list[Tensor]) -> Tensor:
@@ -164,37 +211,53 @@ def pooled_features(features: list[Tensor]) -> Tensor:
 
 def with_vote(scorer: nn.Module, vote: Mapping[str, Tensor], normal_spread: float) -> Boosted:
     """The scorer with a vote as `vote_tensors` gives it; `normal_spread` is the standard deviation of held-out normal scores."""
-    feature, threshold, value, say = (vote[name] for name in VOTE_TENSORS)
-    return Boosted(scorer, feature, threshold, value, say, torch.tensor(FULL_VOTE * normal_spread, dtype=torch.float32))
+    return Boosted(scorer, **{name: vote[name] for name in VOTE_TENSORS}, step=(vote["full"] * normal_spread).float())
 
 
-def vote_tensors(vote: Vote) -> dict[str, Tensor]:
-    """A vote of at least one stump as tensors: feature (B,), threshold (B,), value (B, 2), say (B,) summing to one."""
+def vote_tensors(vote: Vote, x: Rows | None = None, sensors: int = 0, floor: float = 0.5, full: float = FULL_VOTE) -> dict[str, Tensor]:
+    """A vote of at least one stump as tensors: the arguments of `Boosted` but for the step, which is `full` standard deviations.
+
+    `x` (n, D) are the rows it was fitted on: they say how wide a ramp is. Without them a stump jumps. `sensors`, for sensors.
+    """
+    feature = np.array([s.feature for s in vote.stumps], np.int64)
+    width = np.full(len(feature), 1e-9) if x is None else np.maximum(RAMP * x.std(axis=0)[feature], 1e-9)
+    owner = np.eye(sensors)[feature % sensors] if sensors else np.zeros((len(feature), 0))
     return {
-        "feature": torch.tensor([s.feature for s in vote.stumps], dtype=torch.int64),
+        "feature": torch.from_numpy(feature),
         "threshold": torch.tensor([s.threshold for s in vote.stumps], dtype=torch.float32),
+        "width": torch.from_numpy(width.astype(np.float32)),
         "value": torch.tensor([s.value for s in vote.stumps], dtype=torch.float32),
         "say": torch.tensor(vote.weights, dtype=torch.float32) / sum(vote.weights),
+        "owner": torch.from_numpy(owner.astype(np.float32)),
+        "floor": torch.tensor(floor, dtype=torch.float32),
+        "full": torch.tensor(full, dtype=torch.float32),
     }
 
 
-def add_vote(scores: Rows, shares: Rows, step: float) -> Rows:
+def add_vote(scores: Rows, shares: Rows, step: float, floor: float = 0.5) -> Rows:
     """Scores (n,) raised by the vote's shares (n,) as `Boosted` does it, in NumPy.
 
     >>> add_vote(np.array([1.0, 1.0, 1.0]), np.array([0.2, 0.75, 1.0]), step=4.0)
     array([1., 3., 5.])
     """
-    return scores + step * np.maximum(2.0 * shares - 1.0, 0.0)
+    return scores + step * np.maximum(shares - floor, 0.0) / (1.0 - floor)
 
 
-def held_out_shares(fit: Callable[[NDArray[np.int64]], Vote], x: Rows, y: Labels, folds: int, rng: np.random.Generator) -> Rows:
-    """Stratified cross-validation: each row's share (n,) by a vote fitted without it.
+def held_out_shares(fit: Callable[[NDArray[np.int64]], Vote], x: Rows, folds: NDArray[np.int64], learnt: NDArray[np.bool_]) -> Rows:
+    """Cross-validation: each row's share (n,) by a vote fitted without the rows of its fold (n,), a number.
 
-    `fit(rows kept)` is called once for each of `folds` folds, which hold both labels in proportion; `rng` shuffles them.
+    `fit(rows kept)` is called once a fold, with those of the other folds that are `learnt` (n,) from at all.
     """
-    order = np.concatenate([rng.permutation(np.flatnonzero(y == label)) for label in (1, 0)])
     shares = np.empty(len(x))
-    for fold in range(folds):
-        held = order[fold::folds]
-        shares[held] = fit(np.setdiff1d(order, held)).share(x[held])
+    for fold in np.unique(folds):
+        held = folds == fold
+        shares[held] = fit(np.flatnonzero(learnt & ~held)).share(x[held])
     return shares
+
+
+def stratified_folds(y: Labels, folds: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The fold (n,) of each row, drawn by chance; every fold holds both labels (n,) in proportion."""
+    order = np.concatenate([rng.permutation(np.flatnonzero(y == label)) for label in (1, 0)])
+    found = np.empty(len(y), np.int64)
+    found[order] = np.arange(len(y)) % folds
+    return found

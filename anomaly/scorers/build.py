@@ -46,14 +46,21 @@ def fit_camera_scorer(
     return fit_memory_bank(features, plans, spec.scorer.coreset_share, generator, progress, region(spec), borrowed)
 
 
-def load_camera_scorer(spec: CameraSpec, method: str, state: Mapping[str, Tensor]) -> MemoryBank | Boosted:
-    """The fitted scorer again, from its method's name and its saved tensors: "memory_bank", or "boosted" for one with a vote beside it.
+def without_vote(state: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
+    """The tensors of the scorer in a saved `Boosted`, None when the tensors are those of a scorer without a vote."""
+    if "step" not in state:
+        return None
+    return {key.removeprefix("scorer."): tensor for key, tensor in state.items() if key.startswith("scorer.")}
 
-    Raises WeightsError for another name.
+
+def load_camera_scorer(spec: CameraSpec, method: str, state: Mapping[str, Tensor]) -> MemoryBank | Boosted:
+    """The fitted scorer again, with the vote beside it if there was one, from its method's name and its saved tensors.
+
+    Raises WeightsError for another name than "memory_bank".
     """
-    if method == "boosted":
-        inner = {key.removeprefix("scorer."): tensor for key, tensor in state.items() if key.startswith("scorer.")}
-        return Boosted(load_camera_scorer(spec, "memory_bank", inner), *(state[name] for name in (*VOTE_TENSORS, "step")))
+    inner = without_vote(state)
+    if inner is not None:
+        return Boosted(load_camera_scorer(spec, method, inner), **{name: state[name] for name in (*VOTE_TENSORS, "step")})
     if method != "memory_bank":
         raise WeightsError(f"no camera scorer is named {method!r}; fit it again")
     plans = bank_plans(spec)
@@ -65,11 +72,14 @@ def load_camera_scorer(spec: CameraSpec, method: str, state: Mapping[str, Tensor
     return MemoryBank(plans, banks, region(spec))
 
 
-def load_sensor_scorer(method: str, state: Mapping[str, Tensor]) -> Deviation:
-    """The fitted scorer again, from its method's name and its saved tensors, which are the arguments of its class.
+def load_sensor_scorer(method: str, state: Mapping[str, Tensor]) -> Deviation | Boosted:
+    """The fitted scorer again, with the vote beside it if there was one, from its method's name and its saved tensors.
 
-    Raises WeightsError for a name that no scorer has, or tensors that are not its own.
+    These are the arguments of its class. Raises WeightsError for a name that no scorer has, or tensors that are not its own.
     """
+    inner = without_vote(state)
+    if inner is not None:
+        return Boosted(load_sensor_scorer(method, inner), **{name: state[name] for name in (*VOTE_TENSORS, "step")})
     if method != "deviation":
         raise WeightsError(f"no sensor scorer is named {method!r}; fit it again")
     names = list(inspect.signature(Deviation).parameters)

@@ -25,9 +25,10 @@ from anomaly.data.pictures.layouts import find_pictures
 from anomaly.data.pictures.reading import Picture
 from anomaly.evaluation.metrics import auroc, decisions
 from anomaly.features.build import build_camera_extractor
-from anomaly.pipeline.camera.few_labels import Labelled, choose_vote
+from anomaly.pipeline.camera.few_labels import FOLDS
 from anomaly.pipeline.camera.line import CameraLine
-from anomaly.scorers.boosted import FULL_VOTE, Rows, add_vote, fit_adaboost, fit_tradaboost, pooled_features
+from anomaly.pipeline.few_labels import Labelled, choose_vote
+from anomaly.scorers.boosted import FULL_VOTE, Rows, add_vote, fit_adaboost, fit_tradaboost, pooled_features, stratified_folds
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import CameraSpec
 
@@ -120,7 +121,8 @@ def one(
     for name, (source, source_y) in sources.items():
         share = fit_tradaboost(source, source_y, x, y).share(tested[judged])
         note(f"tradaboost, {name}", share, share >= 0.5)
-        vote, held_out, report = choose_vote(Labelled(x, y), Labelled(source, source_y), seed)
+        folds = stratified_folds(y, min(FOLDS, int(y.sum())), np.random.default_rng(seed))
+        vote, held_out, report = choose_vote(Labelled(x, y), Labelled(source, source_y), folds, seed)
         step = FULL_VOTE * float(own.std())
         both, normals = add_vote(scores, vote.share(tested[judged]), step), add_vote(own, held_out[: len(own)], step)
         note(f"together, {name}", both, both > np.quantile(normals, 1 - RATE))

@@ -11,7 +11,9 @@ from PIL import Image
 from torch import Tensor
 
 from anomaly.errors import DataError
-from anomaly.pipeline.camera.few_labels import choose_vote, fit_vote, labelled, read_faults
+from anomaly.pipeline.camera.few_labels import fit_vote, labelled, read_faults
+from anomaly.pipeline.few_labels import Labelled, choose_vote
+from anomaly.scorers.boosted import stratified_folds
 from anomaly.spec import Bank, CameraExtractor, CameraSpec, MemoryBankSpec
 
 SPEC = CameraSpec(
@@ -26,6 +28,10 @@ def maps(count: int, shift: float, seed: int) -> list[Tensor]:
     found = torch.randn(count, 6, 8, 8, generator=torch.Generator().manual_seed(seed))
     found[:, 2] += shift
     return [found]
+
+
+def folds(own: Labelled) -> np.ndarray:
+    return stratified_folds(own.y, min(5, int(own.y.sum())), np.random.default_rng(0))
 
 
 def test_a_fault_that_only_its_channel_mean_gives_away_becomes_a_vote() -> None:
@@ -48,15 +54,15 @@ def test_no_vote_where_the_normal_only_score_ranks_every_fault_above_every_norma
 def test_another_lines_labels_are_taken_only_where_they_clearly_help() -> None:
     source = labelled(maps(100, 0, 7), maps(100, 0.5, 8))
     two = labelled(maps(24, 0, 0), maps(2, 0.5, 100))  # of two faults one is learnt from while the other is judged
-    _, _, report = choose_vote(two, source, 0)
+    _, _, report = choose_vote(two, source, folds(two), 0)
     assert report["tradaboost"]["verdict"] == "helps"
     assert report["vote"] == "tradaboost"
     six = labelled(maps(24, 0, 1), maps(6, 0.6, 101))  # enough by themselves
-    vote, share, report = choose_vote(six, source, 0)
+    vote, share, report = choose_vote(six, source, folds(six), 0)
     assert report["adaboost"]["held_out_auroc"] == 1
     assert report["vote"] == "adaboost"
     assert share.shape == (30,)
-    assert vote == choose_vote(six, None, 0)[0]
+    assert vote == choose_vote(six, None, folds(six), 0)[0]
 
 
 def test_one_labelled_fault_is_too_few(tmp_path: Path) -> None:

@@ -5,45 +5,25 @@ All functions take what an extractor sees of pictures, so that they need neither
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.data.pictures.layouts import find_faults
 from anomaly.data.pictures.reading import Picture
 from anomaly.errors import DataError
 from anomaly.evaluation.metrics import auroc
-from anomaly.evaluation.transfer import Comparison, label_gain
-from anomaly.scorers.boosted import (
-    FULL_VOTE,
-    Rows,
-    Vote,
-    add_vote,
-    fit_adaboost,
-    fit_tradaboost,
-    held_out_shares,
-    pooled_features,
-    vote_tensors,
-)
+from anomaly.pipeline.few_labels import Labelled, choose_vote
+from anomaly.scorers.boosted import FULL_VOTE, Rows, add_vote, pooled_features, stratified_folds, vote_tensors
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.spec import CameraSpec
 
 FOLDS = 5
 FEWEST = 2  # labelled faults, at least: one is fitted on while another is judged
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """One row of features for each picture with its label: `x` (n, D) float64, `y` (n,) int64 with 0 a normal and 1 a fault."""
-
-    x: Rows
-    y: NDArray[np.int64]
 
 
 def labelled(normals: Sequence[Tensor], faults: Sequence[Tensor]) -> Labelled:
@@ -77,37 +57,15 @@ def fit_vote(
     A vote is taken only when, with the normal-only score, it ranks the labelled pictures better than that score does alone.
     """
     own = labelled(normals, faults)
-    vote, share, report = choose_vote(own, source, spec.seed)
+    folds = stratified_folds(own.y, min(FOLDS, int(own.y.sum())), np.random.default_rng(spec.seed))
+    vote, share, report = choose_vote(own, source, folds, spec.seed)
     alone, spread = _normal_only(spec, normals, faults)
-    gain, low, high = _gain(own.y, add_vote(alone, share, FULL_VOTE * spread), alone, spec.seed)
-    report["over_normal_only"] = {"auroc": auroc(own.y == 1, alone), "gain": gain, "gain_ci95": [low, high]}
+    found = own.gain(add_vote(alone, share, FULL_VOTE * spread), alone, spec.seed)
+    report["over_normal_only"] = {"auroc": auroc(own.y == 1, alone), "gain": found.gain, "gain_ci95": [found.low, found.high]}
     report["faults"] = int(own.y.sum())
-    if gain <= 0 or not vote.stumps:
+    if found.gain <= 0 or not vote.stumps:
         return {}, report | {"vote": "none"}
-    return {**vote_tensors(vote), "held_out": torch.from_numpy(share[own.y == 0])}, report
-
-
-def choose_vote(own: Labelled, source: Labelled | None, seed: int) -> tuple[Vote, Rows, dict[str, Any]]:
-    """AdaBoost on a line's own labels, or TrAdaBoost with the source's where that is clearly better on the line's own, by folds.
-
-    Returns the vote fitted on all rows, each own row's share (n,) by a vote fitted without it, and the figures.
-    """
-    fits: dict[str, Callable[[NDArray[np.int64]], Vote]] = {"adaboost": lambda kept: fit_adaboost(own.x[kept], own.y[kept])}
-    if source is not None:
-        fits["tradaboost"] = lambda kept: fit_tradaboost(source.x, source.y, own.x[kept], own.y[kept])
-    folds = min(FOLDS, int(own.y.sum()))
-    shares = {name: held_out_shares(fit, own.x, own.y, folds, np.random.default_rng(seed)) for name, fit in fits.items()}
-    report: dict[str, Any] = {name: {"held_out_auroc": auroc(own.y == 1, share)} for name, share in shares.items()}
-    taken = "adaboost"
-    if "tradaboost" in fits:
-        found = Comparison(auroc(own.y == 1, shares["tradaboost"]) or 0.0, *_gain(own.y, shares["tradaboost"], shares["adaboost"], seed))
-        report["tradaboost"] |= {"gain": found.gain, "gain_ci95": [found.low, found.high], "verdict": found.verdict}
-        taken = "tradaboost" if found.verdict == "helps" else "adaboost"
-    return fits[taken](np.arange(len(own.x))), shares[taken], report | {"vote": taken}
-
-
-def _gain(y: NDArray[np.int64], ours: Rows, theirs: Rows, seed: int) -> tuple[float, float, float]:
-    return label_gain(y, ours, theirs, np.random.default_rng(seed))
+    return {**vote_tensors(vote, own.x), "held_out": torch.from_numpy(share[own.y == 0])}, report
 
 
 def _normal_only(spec: CameraSpec, normals: list[Tensor], faults: list[Tensor]) -> tuple[Rows, float]:

@@ -128,8 +128,7 @@ class CameraLine:
             ),
             "extractor": about,
         }
-        method, effective = "boosted" if vote else "memory_bank", float(self.pictures.survey.parts)
-        return Fitted(method, scorer.state_dict(), held_out, effective, reference, report)
+        return Fitted("memory_bank", scorer.state_dict(), held_out, float(self.pictures.survey.parts), reference, report)
 
     # --- compose, describe, evaluate ---
 

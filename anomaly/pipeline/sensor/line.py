@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from anomaly.data.tables.reader import read_table
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_tables
 from anomaly.evaluation.transfer import LEAST_GAIN, Comparison, compare
 from anomaly.export.detector import WINDOWS, Detector
-from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sensor_extractor, save_extractor
+from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sensor_extractor, load_vote, save_extractor
 from anomaly.features.encoder import SensorEncoder, SensorExtractor, fill_missing
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.training.pretrain_sensors import pretrain_sensors, steps_in_full
 from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.line import Delays, Examples, Exported, Graphs
+from anomaly.pipeline.sensor.few_labels.vote import Voting, fit_vote
 from anomaly.pipeline.sensor.held_out import describe_normals, fit_scorer, held_out_scores, name_suspects
 from anomaly.pipeline.sensor.lending import LentWindows
 from anomaly.pipeline.sensor.record import calibration_scores
@@ -90,14 +92,20 @@ class SensorLine:
                 progress(text)
             finished(part(progress, 0.0, 0.3))
         progress = part(progress, 0.3, 1.0)
-        if self.spec.transfer.given:
+        asked = self.spec.transfer
+        if asked.source is not None or asked.normals is not None:
             return SensorTransfer(self.readings, progress).run(out)
         encoder, about = build_sensor_encoder(self.spec), describe_encoder(self.spec)
         if self.spec.pretrain.method != "none":
             encoder, about["adaptation"] = train_encoder(self.spec, self.readings.normals, progress, full=full)
             if about["adaptation"]["kept"]:
                 about["source"] = {"weights": "self-supervised on the site's own normals", "licence": "the site's own"}
-        save_extractor(out, encoder, about)
+        vote: dict[str, torch.Tensor] = {}
+        if asked.faults is not None:
+            network = SensorExtractor(self.spec.input.window, encoder if about["adaptation"]["kept"] else None).eval()
+            vote, found = fit_vote(self.readings, self.readings.normals, network)
+            about["transfer"] = {"few_labels": found}
+        save_extractor(out, encoder, about, vote=vote)
         return about
 
     # --- fit ---
@@ -115,10 +123,12 @@ class SensorLine:
         kept = ~suspect if leave_out else np.ones_like(suspect)
         if leave_out:  # they still count when the threshold is set: until a person has looked at them they are normal
             held_out = held_out_scores(self.spec, normals, network, features, kept)
-        final = fit_scorer(self.spec, normals, network, features, np.flatnonzero(kept))
+        final: torch.nn.Module = fit_scorer(self.spec, normals, network, features, np.flatnonzero(kept))
+        vote = Voting(load_vote(extractor), held_out.scores, str(extractor))
+        final, held_out = vote.beside(final), replace(held_out, scores=vote.raised(held_out.scores))
         tensors = {**final.state_dict(), "input.center": normals.preprocess.center, "input.scale": normals.preprocess.scale}
         reference = describe_normals(readings.names, normals, held_out)
-        calibration = calibration_scores(readings, self.record_paths, network, held_out, about, progress)
+        calibration = calibration_scores(readings, self.record_paths, network, held_out, about, progress, vote)
         report = {
             "normals": len(normals.windows),
             "held_out_by": calibration.source,

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from anomaly.calibration.dependence import independent_scores
 from anomaly.data.tables.files import find_tables
@@ -22,6 +23,7 @@ from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import window_ends, windows_at
 from anomaly.errors import DataError
 from anomaly.features.encoder import SensorExtractor
+from anomaly.pipeline.sensor.few_labels.vote import Voting
 from anomaly.pipeline.sensor.held_out import HeldOut, fit_scorer
 from anomaly.pipeline.sensor.lending import LendingMethod, lend
 from anomaly.pipeline.sensor.tables import NormalReadings, Normals, fit_preprocess
@@ -49,10 +51,12 @@ def calibration_scores(
     held_out: HeldOut,
     about: dict[str, Any],
     progress: Progress,
+    vote: Voting | None = None,
 ) -> CalibrationScores:
     """Scores to calibrate by: out of time where the spec names records or a record was lent, else from blocks.
 
-    `about` is the description in the extractor's file; it names the method by which a record was lent, if one was.
+    `about` is the description in the extractor's file; it names the method by which a record was lent, if one was. `held_out` has what
+    the `vote` of labelled faults adds; to scores out of time it is added here.
     """
     method: LendingMethod | None = None
     spec, named = readings.spec, readings.spec.calibration.records
@@ -65,7 +69,7 @@ def calibration_scores(
                 tables, named = lenders, spec.transfer.normals
     if not tables:
         return CalibrationScores(held_out.scores, independent_scores([held_out.scores]), f"{spec.calibration.folds} blocks")
-    scores, effective, runs = out_of_time_scores(spec, tables, learnt, network, method)
+    scores, effective, runs = out_of_time_scores(spec, tables, learnt, network, method, vote)
     source = f"{runs} pseudo-run{'s' if runs > 1 else ''} of {learnt} rows learnt and the rows after them, from {named}"
     progress(f"threshold from {source}")
     return CalibrationScores(scores, effective, source)
@@ -102,6 +106,7 @@ def out_of_time_scores(
     rows: int,
     extractor: SensorExtractor,
     method: LendingMethod | None = None,
+    vote: Voting | None = None,
 ) -> tuple[NDArray[np.float64], float, int]:
     """Out-of-time scores: of normal rows that come after the rows learnt from, on pseudo-runs cut from other machines' normal tables.
 
@@ -127,7 +132,8 @@ def out_of_time_scores(
         lent = lend(_leave_out(tables, index, part), known, window, method) if method else None
         preprocess = fit_preprocess(known, [c.name for c in table.channels], str(table.path), lent)
         normals = Normals(windows_at(values, learnt, window), learnt, preprocess, lent)
-        scorer = fit_scorer(spec, normals, extractor, normals.features(extractor))
+        scorer: nn.Module = fit_scorer(spec, normals, extractor, normals.features(extractor))
+        scorer = scorer if vote is None else vote.beside(scorer)
         with torch.inference_mode():
             found, _ = scorer(normals.features(extractor, windows_at(values, later, window)))
         scores.append(found.double().numpy())

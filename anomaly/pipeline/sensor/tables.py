@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anomaly.data.tables.faults import inject
 from anomaly.data.tables.files import read_normals, table_schema
+from anomaly.data.tables.labels.stretches import leave_out_faults
 from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import block_folds, stack_windows, window_ends, windows_at
 from anomaly.errors import DataError
@@ -62,7 +63,10 @@ class NormalReadings:
     @cached_property
     def tables(self) -> list[SensorTable]:
         """Rows past `train_rows`, and rows labelled as faults, are not usable in them."""
-        return read_normals(self.paths, table_schema(self.spec.input), self.spec.input.train_rows)
+        tables = read_normals(self.paths, table_schema(self.spec.input), self.spec.input.train_rows)
+        if self.spec.transfer.faults is not None:
+            leave_out_faults(tables, self.spec.transfer.faults, self.spec.input)
+        return tables
 
     @property
     def names(self) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from torch import Tensor
 
 from anomaly.bundle.archive import CARRIED, read_bundle
 from anomaly.data.tables.files import find_tables
@@ -20,13 +21,14 @@ from anomaly.evaluation.transfer import ALONE, choose, judge, summary
 from anomaly.features.build import is_changed, load_sensor_extractor, restore_sensor_encoder, save_extractor
 from anomaly.features.encoder import SensorEncoder, SensorExtractor, fill_missing
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
+from anomaly.pipeline.sensor.few_labels.vote import fit_vote
 from anomaly.pipeline.sensor.held_out import held_out_scores
 from anomaly.pipeline.sensor.lending import LendingMethod, LentWindows, lend
 from anomaly.pipeline.sensor.tables import NormalReadings
 from anomaly.progress import Progress
 from anomaly.spec import SensorSpec, TransferMethod
 
-CAMERAS_ONLY = ("deep-coral", "dann", "tradaboost")
+CAMERAS_ONLY = ("deep-coral", "dann")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class SensorTransfer:
         if self.asked.source is not None:
             self.encoder, self.about = sensor_source(self.spec, self.asked.source)
         self.paths = find_tables(self.asked.normals)[0] if self.asked.normals is not None else []
-        if not self.methods():
+        if not self.methods() and self.asked.faults is None:
             raise SpecError(
                 f"transfer from {self.asked.source or self.asked.normals}: nothing to transfer by {self.asked.method!r}; its encoder was "
                 f"not kept, or the way is for cameras ({', '.join(CAMERAS_ONLY)}); give the machine's normal record: [transfer] normals"
@@ -83,15 +85,26 @@ class SensorTransfer:
     def run(self, out: Path) -> dict[str, Any]:
         """Judge, choose, and write the extractor file. Returns its description."""
         made = {method: self.candidate(method) for method in self.methods()}
-        taken, report = self._chosen(made)
-        self.progress(f"transfer: {taken}; {report['why']}")
+        taken, report = self._chosen(made) if made else (ALONE, {})
+        if made:
+            self.progress(f"transfer: {taken}; {report['why']}")
         candidate = SensorCandidate() if taken == ALONE else made[next(m for m in made if m == taken)]
         described = self.about if candidate.encoder is not None else describe_encoder(self.spec)
         kept: dict[str, Any] = {"kept": False, "why": "starts from another machine" if taken != ALONE else "the transfer was not taken"}
         about = {**described, "adaptation": kept, "transfer": report, "changed": candidate.encoder is not None}
+        vote = self._vote(candidate, report)
         lent = [] if candidate.lent is None else [torch.from_numpy(part.copy()) for part in (candidate.lent.windows, candidate.lent.places)]
-        save_extractor(out, candidate.encoder, about, lent)
+        save_extractor(out, candidate.encoder, about, lent, vote)
         return about
+
+    def _vote(self, candidate: SensorCandidate, report: dict[str, Any]) -> dict[str, Tensor]:
+        """The vote of labelled faults, where there are any and it helps; what was found of it is added to the report."""
+        if self.asked.faults is None:
+            return {}
+        extractor = SensorExtractor(self.spec.input.window, candidate.encoder).eval()
+        vote, report["few_labels"] = fit_vote(self.readings, self.readings.normals_with(candidate.lent), extractor)
+        self.progress(f"{report['few_labels']['faults']} labelled faults: vote {report['few_labels']['vote']}")
+        return vote
 
     def _chosen(self, made: dict[TransferMethod, SensorCandidate]) -> tuple[str, dict[str, Any]]:
         """(method taken, the guard's report)."""

@@ -55,12 +55,20 @@ class Deviation(nn.Module):
         self.register_buffer("mix_center", mix_center)  # (C,): medians of the residuals
         self.register_buffer("mix_scale", mix_scale)  # (C,): robust standard deviations of the residuals, widened by drift
 
-    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """[(N, C * k, 1)] -> score (N,), contribution (N, C)."""
+    def _z_scores(self, features: list[Tensor]) -> Tensor:
+        """[(N, C * k, 1)] -> signed z-scores (N, C, F + 1) of each sensor's features and of its residual; 0 where readings are missing."""
         values, counts = by_sensor(features, self.center.shape[0])
         deviation = (values - self.center) * counts.unsqueeze(2)  # (N, C, F)
         residual = (deviation[:, :, 0] @ self.mix - self.mix_center) / self.mix_scale * counts
-        z = torch.cat([deviation / self.scale, residual.unsqueeze(2)], dim=2).abs()  # (N, C, F + 1)
+        return torch.cat([deviation / self.scale, residual.unsqueeze(2)], dim=2)
+
+    def evidence(self, features: list[Tensor]) -> Tensor:
+        """[(N, C * k, 1)] -> the signed z-scores (N, (F + 1) * C) that a vote judges by, feature by feature."""
+        return self._z_scores(features).transpose(1, 2).flatten(1)
+
+    def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """[(N, C * k, 1)] -> score (N,), contribution (N, C)."""
+        z = self._z_scores(features).abs()
         largest = z.flatten(1).amax(dim=1).clamp(min=1e-6)  # taken out, so that no power overflows
         parts = (z / largest[:, None, None]).square().square()
         share = parts.sum(dim=2)

@@ -54,6 +54,12 @@ def find_dialect(paths: Sequence[Path], asked: Dialect | None = None) -> Dialect
     return first.model_copy(update={"time": time, "time_format": forms})
 
 
+def column_names(path: Path) -> list[str]:
+    """The names of a table's columns. Raises DataError for a file that cannot be read."""
+    dialect, text = _structure(path, Dialect())
+    return load(path, dialect, text).names
+
+
 def to_store(dialect: Dialect, paths: Sequence[Path]) -> Dialect:
     """What of a dialect holds for other files: of Parquet and Excel only time column, zone and words; a CSV of the same has its own."""
     if not any(is_typed(path) for path in paths):
