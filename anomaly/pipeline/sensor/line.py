@@ -16,6 +16,7 @@ from anomaly.calibration.dependence import extremal_index, independent_block
 from anomaly.data.records import fingerprint
 from anomaly.data.tables.dialect.find import to_store
 from anomaly.data.tables.files import find_tables, label_of, table_schema
+from anomaly.data.tables.labels.stretches import labelled_among
 from anomaly.data.tables.normal_range import with_normal_range
 from anomaly.data.tables.profile import describe_tables
 from anomaly.data.tables.reader import read_table
@@ -175,7 +176,10 @@ class SensorLine:
             return None
         tables = [read_table(path, table_schema(schema)) for path in self.test_paths]
         label = label_of(tables[0])
-        return evaluate_tables(run, tables, label, self.spec.input.window, p, progress=progress) if label else None
+        found = evaluate_tables(run, tables, label, self.spec.input.window, p, progress=progress) if label else None
+        if found is not None and self.spec.transfer.faults is not None:  # figures on what was learnt from flatter
+            found.figures["labels_learnt_from"] = [p.name for p in labelled_among(self.test_paths, self.spec.transfer.faults)]
+        return found
 
     def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> Examples:
         noise, real = self.readings.random_windows(count, rng)

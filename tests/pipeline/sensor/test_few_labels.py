@@ -19,7 +19,7 @@ from anomaly.edge.runtime.session import open_session
 from anomaly.errors import DataError, SpecError, WeightsError
 from anomaly.features.build import load_vote
 from anomaly.features.encoder import SensorExtractor
-from anomaly.pipeline.sensor.few_labels.vote import Voting, _source
+from anomaly.pipeline.sensor.few_labels.vote import Voting, source_labels
 from anomaly.pipeline.sensor.few_labels.windows import cut
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
@@ -81,6 +81,7 @@ def test_windows_end_in_a_fault_and_lie_in_it_by_half_or_hold_none_of_it(runs: l
     ends = found.windows[:, -1, 0].astype(int)
     assert set(ends[found.fault < 0]) == set(good)
     assert set(ends[found.fault >= 0]) <= set(bad)
+    assert len(found.names) + len(found.left_out) >= 1
     assert set(found.fault[found.fault >= 0]) == set(range(len(found.names)))
     for one in range(len(found.names) - 1):  # faults are further apart than a window: none of their windows share a row
         assert ends[found.fault == one + 1].min() - ends[found.fault == one].max() > rows
@@ -153,7 +154,7 @@ def test_another_machines_labels_are_seen_in_its_own_units(plain: Path, tmp_path
         faults = record(tmp_path / f"f{gain}.csv", 960, 4, 1.0, gain)
         asked = {"normals": normals, "source_faults": faults, "faults": faults, "method": "tradaboost"}
         line = SensorLine(spec_of(**asked), plain)
-        found.append(_source(line.readings, SensorExtractor(30).eval()))
+        found.append(source_labels(line.readings, SensorExtractor(30).eval()))
     assert np.array_equal(found[0].y, found[1].y)
     assert found[1].x == pytest.approx(found[0].x, abs=0.02)
     about = line.pretrain(tmp_path / "e.safetensors", silent)

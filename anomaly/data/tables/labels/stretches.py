@@ -97,6 +97,13 @@ def _words(column: pa.Array) -> list[str | None]:
     return found
 
 
+def labelled_among(paths: Sequence[Path], faults: Path) -> list[Path]:
+    """Those of a machine's tables that [transfer] faults labels: all of them where it has stretches, for these may point into any."""
+    lists, tables = fault_files(faults)
+    given = {path.resolve() for path in tables}
+    return [path for path in paths if lists or path.resolve() in given]
+
+
 def leave_out_faults(tables: Sequence[SensorTable], faults: Path, asked: SensorInput) -> None:
     """Rows of normal tables that lie in a stretch of [transfer] faults are no normals: they are not `usable` any more."""
     for span in (span for path in fault_files(faults)[0] for span in read_spans(path, asked.dialect, tables[0].dialect.time_format)):

@@ -94,8 +94,8 @@ def fit_vote(readings: NormalReadings, normals: Normals, extractor: SensorExtrac
     faults = cut(read_labelled(asked.faults, spec.input, readings.tables, [*readings.paths, *tests]), readings.tables, spec.input.window)
     if len(faults.names) < FEWEST:
         why = f"{faults.names[0]}: a single labelled fault cannot be learnt from and judged by at once; label another one"
-        return {}, {"faults": len(faults.names), "vote": "none", "why": why}
-    judged = judge_vote(spec, normals, extractor, faults, _source(readings, extractor) if asked.source_faults is not None else None)
+        return {}, {"faults": len(faults.names), "vote": "none", "why": why + _left_out(faults)}
+    judged = judge_vote(spec, normals, extractor, faults, source_labels(readings, extractor) if asked.source_faults is not None else None)
     if not judged.kept:
         return {}, judged.report | {"vote": "none"}
     tensors = vote_tensors(judged.vote, judged.own.x[judged.own.fitted_on], normals.windows.shape[2], judged.floor, FULL_VOTE)
@@ -121,10 +121,15 @@ def judge_vote(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, f
         "by_fault": {name: {"alone": a, "with_vote": b} for name, a, b in zip(faults.names, before.shares, after.shares, strict=True)},
         "threshold": {"alone": before.threshold, "with_vote": after.threshold},
         "why": f"ROC-AUC {compared.gain:+.4f} ({low:+.4f} to {high:+.4f}) over the normal-only score on faults held out, "
-        f"{before.mean:.0%} of each found without it and {after.mean:.0%} with it",
+        f"{before.mean:.0%} of each found without it and {after.mean:.0%} with it" + _left_out(faults),
     }
     kept = low > LEAST_GAIN and after.mean >= before.mean and after.threshold <= MOST_RAISED * before.threshold
     return Judged(vote, own, alone, share, floor, report, kept and reached <= HIGHEST_FLOOR and bool(vote.stumps))
+
+
+def _left_out(faults: FaultWindows) -> str:
+    """Which labelled faults could not be used, "" for none."""
+    return f"; left out, for no window lies in them by half: {', '.join(faults.left_out)}" if faults.left_out else ""
 
 
 @dataclass(frozen=True)
@@ -198,7 +203,7 @@ def _seen_by_all(
         return evidence_of(scorer, maps).double().numpy(), scorer(maps)[0].double().numpy()
 
 
-def _source(readings: NormalReadings, extractor: SensorExtractor) -> Labelled:
+def source_labels(readings: NormalReadings, extractor: SensorExtractor) -> Labelled:
     """The other machine's normals and labelled faults as its own scorer sees them: deviations in units of its own normal running."""
     spec, asked = readings.spec, readings.spec.transfer
     if asked.normals is None or asked.source_faults is None:

@@ -24,7 +24,7 @@ Ints = NDArray[np.int64]
 @dataclass(frozen=True)
 class FaultWindows:
     """Windows (n, rows, C) of labelled tables; the number (n,) of the fault each lies in, -1 for a normal one, of the fault nearest to it,
-    and of the block of rows it belongs to; and the faults' names.
+    and of the block of rows it belongs to; the faults' names, and those `left_out` that no window lies in by half.
     """
 
     windows: NDArray[np.float32]
@@ -32,6 +32,7 @@ class FaultWindows:
     nearest: Ints
     block: Ints
     names: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 def cut(tables: Sequence[LabelledTable], learnt: Sequence[SensorTable], rows: int) -> FaultWindows:
@@ -42,6 +43,7 @@ def cut(tables: Sequence[LabelledTable], learnt: Sequence[SensorTable], rows: in
     """
     parts: list[tuple[NDArray[np.float32], Ints, Ints, Ints]] = []
     names: list[str] = []
+    left_out: list[str] = []
     blocks = 0
     for one in tables:
         table = one.table
@@ -52,6 +54,7 @@ def cut(tables: Sequence[LabelledTable], learnt: Sequence[SensorTable], rows: in
         stretches = _stretches(one.faulty, rows)
         own = [faulty[(faulty >= first) & (faulty <= last)] for first, last in stretches]
         kept = [(at, span) for at, span in zip(own, stretches, strict=True) if len(at)]
+        left_out += [_name(one, *span) for at, span in zip(own, stretches, strict=True) if not len(at)]
         numbers = np.arange(len(names), len(names) + len(kept))
         names += [_name(one, *span) for _, span in kept]
         normal = thinned(normal[~_among(table, normal, learnt, rows)], max(1, MOST_NORMAL // len(tables)))
@@ -68,7 +71,7 @@ def cut(tables: Sequence[LabelledTable], learnt: Sequence[SensorTable], rows: in
         where = ", ".join(one.table.path.name for one in tables[:5])
         raise DataError(f"{where}: no labelled fault is as long as half a window of {rows} rows without a gap; lower [input] window")
     windows, fault, nearest, block = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return FaultWindows(windows, fault, np.where(fault >= 0, fault, nearest), block, tuple(names))
+    return FaultWindows(windows, fault, np.where(fault >= 0, fault, nearest), block, tuple(names), tuple(left_out))
 
 
 def _stretches(faulty: NDArray[np.bool_], rows: int) -> list[tuple[int, int]]:
