@@ -211,7 +211,7 @@ class SensorInput(Part):
     missing: tuple[str, ...] = Field((), description='further words that mean "no reading"')
     period_s: float | None = Field(None, gt=0, description="seconds between rows; found when not given")
     max_gap_s: float | None = Field(None, gt=0, description="no window spans a longer gap; ten periods when not given")
-    window: int = Field(30, ge=6, le=4096, multiple_of=3, description="rows a window")
+    window: int | str = Field("auto", description='rows a window, a multiple of 3; "auto": from the readings')
     sensors: tuple[Channel, ...] = Field((), description="columns; all numeric ones but labels when not given")
     labels: tuple[str, ...] = ("anomaly", "label", "changepoint", "fault", "is_anomaly")
     train_rows: int | None = Field(None, ge=1, description="only the first rows of a table are normal running to learn from")
@@ -222,6 +222,15 @@ class SensorInput(Part):
         """What is told of how the tables are written."""
         told = {name: getattr(self, name) for name in ("zone", "encoding", "delimiter", "decimal", "thousands", "skip_rows")}
         return Dialect(**told, **{name: _several(getattr(self, name)) for name in ("time", "time_format", "missing")})
+
+    @field_validator("window")
+    @classmethod
+    def _window_is_auto_or_rows(cls, value: int | str) -> int | str:
+        if isinstance(value, str) and value != "auto":
+            raise ValueError('write "auto" or a number of rows')
+        if isinstance(value, int) and (value % 3 or not 6 <= value <= 4096):
+            raise ValueError("should be a multiple of 3 from 6 to 4096")
+        return value
 
     @field_validator("time_format")
     @classmethod
@@ -263,7 +272,7 @@ class SensorSpec(Part):
     seed: int = 0
     input: SensorInput = SensorInput()
     extractor: SensorExtractor = SensorExtractor()
-    pretrain: Pretrain = Pretrain(epochs=20, batch=64)
+    pretrain: Pretrain = Pretrain(method="none", epochs=20, batch=64)
     transfer: Transfer = Transfer()
     scorer: SensorScorerSpec = SensorScorerSpec()
     calibration: Calibration = Calibration()

@@ -52,7 +52,7 @@ def test_shipped_specs_are_valid(path: Path) -> None:
         ('kind = "camera"\n[scorer]\ncoresetshare = 0.5', r"s\.toml: unknown key `scorer\.coresetshare`; did you mean `coreset_share`\?"),
         ('kind = "camera"\n[zzz]\na = 1', r"unknown key `zzz`; known here: kind, name"),
         ('kind = "sensor"\n[input]\nsensors = [{name = "p", low = 3, high = 1}]', r"low 3\.0 is not below high 1\.0"),
-        ('kind = "sensor"\n[input]\nwindow = 1', r"key `input\.window`: Input should be a multiple of 3 \(given: 1\)"),
+        ('kind = "sensor"\n[input]\nwindow = 1', r"key `input\.window`: should be a multiple of 3 from 6 to 4096 \(given: 1\)"),
         (
             'kind = "sensor"\n[input]\ncontext = 200',
             r"s\.toml: unknown key `input\.context`; scores are no longer eased after a fault; leave it out",

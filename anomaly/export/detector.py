@@ -81,11 +81,11 @@ class StreamDetector(nn.Module):
 
 
 def stream_detector(detector: Detector) -> StreamDetector | None:
-    """The streaming form of a sensor detector; None for one with a learnt encoder, whose answer depends on where a window begins."""
+    """The streaming form of a sensor detector; None for a detector of something else."""
     extractor = detector.extractor
-    if not isinstance(extractor, SensorExtractor) or extractor.encoder is not None:
+    if not isinstance(extractor, SensorExtractor):
         return None
-    return StreamDetector(detector, SensorExtractor(extractor.rows, every_row=True)).eval()
+    return StreamDetector(detector, SensorExtractor(extractor.level, extractor.shape, extractor.encoder, every_row=True)).eval()
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from anomaly.export.lower import lower, lower_evidence
 from anomaly.export.writer import GraphWriter
-from anomaly.features.encoder import LEVEL_PART, STD_FLOOR, SensorEncoder, SensorExtractor
+from anomaly.features.encoder import LEVEL_PART, STD_FLOOR, SensorEncoder, SensorExtractor, fill_widths
 from anomaly.features.preprocess import MAX_Z, SensorPreprocess
 from anomaly.scorers.sensors.deviation import Deviation
+from anomaly.scorers.sensors.shape import WHOLE, ShapeBank
+from anomaly.scorers.sensors.views import Views
 from anomaly.scorers.sensors.windows import ENOUGH
 
 END = int(np.iinfo(np.int64).max)  # a slice up to the last one
@@ -32,27 +34,83 @@ def _preprocess(module: SensorPreprocess, write: GraphWriter, window: str) -> li
 
 @lower.register
 def _extractor(module: SensorExtractor, write: GraphWriter, x: str) -> list[str]:
-    """Values and what is known (N, 2, T, C) -> level (N, C, P), spread (N, C, P), learnt (N, C * k, P) with an encoder, known (N, C, P)."""
-    step = module.step
-    if module.every_row:  # a chunk begins at each row
-        firsts = _count_up(write, write.op("Sub", write.op("Shape", x, start=2, end=3), step - 1))
-        chunks = write.op("Gather", x, write.op("Add", firsts, np.arange(step)[:, None]), axis=2)  # (N, 2, step, K, C)
-        axis = 2
-    else:  # side by side
-        shape = write.op("Concat", [0, 2, -1, step], write.op("Shape", x, start=3), axis=0)
-        chunks = write.op("Reshape", x, shape)  # (N, 2, K, step, C)
-        axis = 3
-    sums = _sum_over(write, chunks, axis, step)  # (N, 2, K, C)
+    """Values and what is known (N, 2, T, C) -> [level, spread, movement, shape and its known where there is one, known], (N, C * k, P)."""
+    own = _last_rows(write, x, module.rows - module.level)
+    chunks, axis = _chunks(module, write, own)
+    sums = _sum_over(write, chunks, axis, module.step)  # (N, 2, K, C)
     mean = write.op("Div", *_planes(write, sums))
     z, known = write.ops("Split", 2, chunks, axis=1, num_outputs=2)
     apart = write.op("Mul", write.op("Sub", z, write.op("Unsqueeze", mean, [axis])), known)
-    squares = _sum_over(write, write.op("Mul", apart, apart), axis, step)  # (N, 1, K, C)
+    squares = _sum_over(write, write.op("Mul", apart, apart), axis, module.step)  # (N, 1, K, C)
     level, spread, share = _moments(module, write, sums, mean, squares)
-    maps = [write.op("Transpose", m, perm=[0, 2, 1]) for m in (level, spread, share)]
-    if module.encoder is not None:
-        (learnt,) = lower(module.encoder, write, _fill_missing(write, x))
-        maps.insert(2, write.op("ReduceMean", learnt, [2], keepdims=1))
+    maps = [level, spread, _movement(module, write, own), share]
+    maps = [write.op("Transpose", m, perm=[0, 2, 1]) for m in maps]
+    if module.shape:
+        maps[3:3] = _shapes(module, write, _last_rows(write, x, module.rows - module.shape))
     return maps
+
+
+def _last_rows(write: GraphWriter, x: str, first: int) -> str:
+    """Rows of (N, 2, T, C) from the `first` on."""
+    return write.op("Slice", x, [first], [END], [2]) if first else x
+
+
+def _chunks(module: SensorExtractor, write: GraphWriter, x: str) -> tuple[str, int]:
+    """(N, 2, T, C) in chunks of `step` rows: (N, 2, step, K, C) or (N, 2, K, step, C), and the axis of the rows in a chunk."""
+    step = module.step
+    if module.every_row:  # a chunk begins at each row
+        firsts = _count_up(write, write.op("Sub", write.op("Shape", x, start=2, end=3), step - 1))
+        return write.op("Gather", x, write.op("Add", firsts, np.arange(step)[:, None]), axis=2), 2
+    shape = write.op("Concat", [0, 2, -1, step], write.op("Shape", x, start=3), axis=0)  # side by side
+    return write.op("Reshape", x, shape), 3
+
+
+def _movement(module: SensorExtractor, write: GraphWriter, x: str) -> str:
+    """Values and what is known (N, 2, T, C) -> movement (N, P, C)."""
+    before, after = write.op("Slice", x, [0], [-1], [2]), write.op("Slice", x, [1], [END], [2])
+    (z0, known0), (z1, known1) = (write.ops("Split", 2, part, axis=1, num_outputs=2) for part in (before, after))
+    known = write.op("Mul", known0, known1)
+    apart = write.op("Mul", write.op("Sub", z1, z0), known)
+    pairs = write.op("Concat", write.op("Mul", apart, apart), known, axis=1)
+    chunks, axis = _chunks(module, write, write.op("Pad", pairs, [0, 0, 1, 0, 0, 0, 0, 0], 0.0))
+    sums, hop, parts = _sum_over(write, chunks, axis, module.step), module.hop, module.parts
+
+    def at(value: str, part: int) -> str:
+        return write.op("Slice", value, [part * hop], [(part + 1 - parts) * hop or END], [2])
+
+    each = [at(sums, part) for part in range(1, parts)]
+    if module.step > 1:  # the step into a position's first row is not its own
+        rest = write.op("Slice", chunks, [1], [END], [axis])
+        each.insert(0, at(_sum_over(write, rest, axis, module.step - 1), 0))
+    total, counted = _planes(write, write.op("Sum", *each))
+    return write.op("Squeeze", write.op("Log", write.op("Add", write.op("Sqrt", write.op("Div", total, counted)), STD_FLOOR)), [1])
+
+
+def _shapes(module: SensorExtractor, write: GraphWriter, x: str) -> list[str]:
+    """Values and what is known (N, 2, T, C) -> shape (N, C * E, P), its known (N, C, P)."""
+    rows = module.shape
+    if module.every_row:
+        firsts = _count_up(write, write.op("Sub", write.op("Shape", x, start=2, end=3), rows - 1))
+        x = write.op("Gather", x, write.op("Add", write.op("Unsqueeze", firsts, [1]), np.arange(rows)), axis=2)  # (N, 2, P, T, C)
+        x = write.op("Transpose", x, perm=[0, 1, 2, 4, 3])
+    else:
+        x = write.op("Unsqueeze", write.op("Transpose", x, perm=[0, 1, 3, 2]), [2])
+    z, known = (write.op("Squeeze", part, [1]) for part in write.ops("Split", 2, x, axis=1, num_outputs=2))  # (N, P, C, T)
+    share = write.op("ReduceMean", known, [3], keepdims=0)
+    for width in fill_widths(rows):
+        earlier = [write.op("Pad", write.op("Slice", v, [0], [-width], [3]), [0, 0, 0, width, 0, 0, 0, 0], 0.0) for v in (z, known)]
+        z = write.op("Where", write.op("Greater", known, 0.0), z, earlier[0])
+        known = write.op("Max", known, earlier[1])
+    total = write.op("ReduceSum", write.op("Mul", z, known), [3], keepdims=1)
+    mean = write.op("Div", total, write.op("Max", write.op("ReduceSum", known, [3], keepdims=1), 1.0))
+    apart = write.op("Mul", write.op("Sub", z, mean), known)
+    if module.encoder is not None:
+        sizes = write.op("Shape", apart, start=0, end=3)
+        windows = write.op("Reshape", apart, write.op("Concat", [-1], write.op("Shape", apart, start=2), axis=0))
+        (learnt,) = lower(module.encoder, write, windows)
+        apart = write.op("Reshape", learnt, write.op("Concat", sizes, [-1], axis=0))
+    flat = write.op("Reshape", apart, [0, 0, -1])
+    return [write.op("Transpose", m, perm=[0, 2, 1]) for m in (flat, share)]
 
 
 def _sum_over(write: GraphWriter, value: str, axis: int, size: int) -> str:
@@ -90,7 +148,7 @@ def _moments(module: SensorExtractor, write: GraphWriter, sums: str, mean: str, 
     known = write.op("Greater", write.op("Sum", *counts[-level_parts:]), 0.0)
     level = write.op("Where", known, write.op("Div", recent_total, recent_divisor), overall)
     spread = write.op("Log", write.op("Add", write.op("Sqrt", variance), STD_FLOOR))
-    share = write.op("Div", write.op("Sum", *counts), float(module.rows))
+    share = write.op("Div", write.op("Sum", *counts), float(module.level))
     level, spread, share = (write.op("Squeeze", m, [1]) for m in (level, spread, share))
     return level, spread, share
 
@@ -98,16 +156,6 @@ def _moments(module: SensorExtractor, write: GraphWriter, sums: str, mean: str, 
 def _count_up(write: GraphWriter, end: str) -> str:
     """0, 1, 2, … below `end` (1,): int64."""
     return write.op("Range", 0, write.op("Squeeze", end, [0]), 1)
-
-
-def _fill_missing(write: GraphWriter, x: str) -> str:
-    """Mean imputation (`encoder.fill_missing`): values and what is known (N, 2, T, C) -> (N, C, T)."""
-    z, known = write.ops("Split", 2, x, axis=1, num_outputs=2)
-    z = write.op("Mul", z, known)
-    counted = write.op("Max", write.op("ReduceSum", known, [2], keepdims=1), 1.0)
-    mean = write.op("Div", write.op("ReduceSum", z, [2], keepdims=1), counted)
-    filled = write.op("Add", z, write.op("Mul", mean, write.op("Sub", 1.0, known)))
-    return write.op("Transpose", write.op("Squeeze", filled, [1]), perm=[0, 2, 1])
 
 
 @lower.register
@@ -189,3 +237,51 @@ def _deviation(module: Deviation, write: GraphWriter, *features: str) -> list[st
 def by_position(write: GraphWriter, features: list[str]) -> list[str]:
     """[(N, K, P)] -> [(N, P, K)]: as the scorers read it, every position a window of its own."""
     return [write.op("Transpose", m, perm=[0, 2, 1]) for m in features]
+
+
+@lower.register
+def _shape_bank(module: ShapeBank, write: GraphWriter, shape: str, known: str) -> list[str]:
+    """Shape (N, C * E, 1), known (N, C, 1) -> score (N,), contribution (N, C)."""
+    sensors = module.norms.shape[0]
+    each = module.basis.shape[1] // sensors
+    counts = write.op("Cast", write.op("GreaterOrEqual", write.op("Reshape", known, [-1, sensors]), WHOLE), to=FLOAT)
+    wide = write.op("Unsqueeze", counts, [2])
+    x = write.op("Mul", write.op("Reshape", shape, [-1, sensors, each]), wide)
+    basis, bank = write.constant(module.basis, "shape.basis"), write.constant(module.bank, "shape.bank")
+    along = write.op("Gemm", write.op("Reshape", x, [-1, sensors * each]), basis, transB=1)
+    distance = write.op("Gemm", along, bank, write.op("MatMul", counts, module.norms), transB=1, alpha=-2.0)
+    nearest = write.op("Gather", bank, write.op("ArgMin", distance, axis=1, keepdims=0), axis=0)
+    there = write.op("Reshape", write.op("MatMul", nearest, basis), [-1, sensors, each])
+    apart = write.op("Mul", write.op("Sub", x, there), wide)
+    squared = write.op("ReduceSumSquare", apart, [2], keepdims=0)
+    total = write.op("ReduceSum", squared, [1], keepdims=1)
+    score = write.op("Sqrt", write.op("Div", total, float(sensors * each)))
+    share = write.op("Mul", write.op("Div", squared, write.op("Max", total, 1e-12)), score)
+    return [write.op("Squeeze", score, [1]), share]
+
+
+@lower.register
+def _views(module: Views, write: GraphWriter, *features: str) -> list[str]:
+    """[(N, C * k, 1)] -> score (N,), contribution (N, C)."""
+    own = list(features)
+    found = []
+    if module.shape is not None:
+        shape, known = own[3:5]
+        own[3:5] = []
+        found.append(lower(module.shape, write, shape, known))
+    found.insert(0, lower(module.level, write, *own))
+    (score, share), *others = [[write.op("Div", v, float(unit)) for v in view] for view, unit in zip(found, module.unit, strict=True)]
+    for other, part in others:
+        share = write.op("Where", write.op("Unsqueeze", write.op("Greater", other, score), [1]), part, share)
+        score = write.op("Max", score, other)
+    return [score, share]
+
+
+@lower_evidence.register
+def _views_evidence(scorer: Views, write: GraphWriter, *features: str) -> str:
+    """[(N, C * k, 1)] -> the level's z-scores and each sensor's part of the shape (N, D)."""
+    if scorer.shape is None:
+        return lower_evidence(scorer.level, write, *features)
+    *own, shape, known = features[:5]
+    _, share = lower(scorer.shape, write, shape, known)
+    return write.op("Concat", lower_evidence(scorer.level, write, *own, *features[5:]), share, axis=1)

@@ -12,7 +12,7 @@ from torch import nn
 
 from anomaly.errors import WeightsError
 from anomaly.features.backbones import load_backbone
-from anomaly.features.encoder import SensorEncoder, SensorExtractor
+from anomaly.features.encoder import SensorEncoder
 from anomaly.features.stages import Stages
 from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.features.weights import UNTRAINED, WeightsSource
@@ -119,16 +119,16 @@ def _load(path: Path, extractor: nn.Module, tensors: Mapping[str, torch.Tensor])
         raise WeightsError(f"{path}: its weights do not fit the extractor that the spec names: {str(error)[:300]}") from error
 
 
-def load_sensor_extractor(spec: SensorSpec, path: Path) -> tuple[SensorExtractor, dict[str, Any]]:
-    """Read an extractor file: with its encoder if that was kept. Raises WeightsError when it does not fit the spec."""
+def load_sensor_encoder(spec: SensorSpec, path: Path) -> tuple[SensorEncoder | None, dict[str, Any]]:
+    """Read an extractor file: its encoder, None where that was not kept. Raises WeightsError when it does not fit the spec."""
     tensors, about = load_tensors(path)
     _require(path, about, {"kind": "sensor"})
     if not is_changed(about):
-        return SensorExtractor(spec.input.window).eval(), about
+        return None, about
     _require(path, about, {"channels": spec.extractor.channels, "dilations": list(spec.extractor.dilations)})
     encoder = build_sensor_encoder(spec)
     _load(path, encoder, tensors)
-    return SensorExtractor(spec.input.window, encoder).requires_grad_(False).eval(), about
+    return encoder.requires_grad_(False).eval(), about
 
 
 def _require(path: Path, about: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:

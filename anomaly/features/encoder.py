@@ -48,6 +48,20 @@ def fill_missing(x: Tensor) -> Tensor:
     return (z * known + mean * (1.0 - known)).transpose(1, 2)
 
 
+def fill_widths(rows: int) -> list[int]:
+    """Steps in which a missing reading takes the last one before it, each twice as far as the one before: a tenth of `rows` in all.
+
+    A sensor with more missing than that does not count in its shape (`scorers.sensors.shape.WHOLE`).
+
+    >>> fill_widths(30), fill_widths(66)
+    ([1, 2], [1, 2, 4])
+    """
+    widths: list[int] = []
+    while sum(widths) < rows // 10:
+        widths.append(2 ** len(widths))
+    return widths
+
+
 def _sum_rows(chunks: Tensor) -> Tensor:
     """(N, K, R, C) -> sums (N, K, C) over a few rows R, one by one: ONNX Runtime reduces a middle axis three times as slowly."""
     if chunks.shape[2] > 16:
@@ -59,35 +73,37 @@ def _sum_rows(chunks: Tensor) -> Tensor:
 
 
 class SensorExtractor(nn.Module):
-    """Features of each sensor over a window of `rows` rows, or at every row of a longer stretch.
+    """What the views of a window see: features of each sensor over the window's last rows, or at every row of a longer stretch.
 
-    Level: the mean of the last third of the rows. Spread: the logarithm of the standard deviation over all rows. Learnt, if there is an
-    encoder: the mean of its channels over all rows. Only known readings count. Rows are first summed in chunks of a sixth of `rows`
-    (a third, where it does not divide by six).
+    Level: the mean of the last third of the `level` rows. Spread: the logarithm of their standard deviation. Movement: the logarithm of the
+    root mean square of differences between neighbouring rows. Shape, where `shape` rows are asked for: the readings themselves, less their
+    own mean, or the encoder's embedding of them. Only known readings count; a missing one takes the one before it in the shape.
+    Rows are first summed in chunks of a sixth of `level` (a third, where it does not divide by six).
 
     >>> window = torch.ones(1, 2, 30, 3)  # one window of 30 rows and 3 sensors: values, and 1 where there is a reading
-    >>> level, spread, known = SensorExtractor(30)(window)
+    >>> level, spread, movement, known = SensorExtractor(30)(window)
     >>> level[0, :, 0], known.shape
     (tensor([1., 1., 1.]), torch.Size([1, 3, 1]))
     """
 
-    def __init__(self, rows: int, encoder: SensorEncoder | None = None, *, every_row: bool = False) -> None:
-        """`rows` must be a multiple of 3. With `every_row` a window ends at each row from the `rows`-th on; not with an encoder."""
+    def __init__(self, level: int, shape: int = 0, encoder: SensorEncoder | None = None, *, every_row: bool = False) -> None:
+        """`level` must be a multiple of 3. With `every_row` a window ends at each row from the first that has a whole one before it."""
         super().__init__()
-        assert not (every_row and encoder), "an encoder's answer depends on where the window begins"
-        self.rows = rows
-        self.parts = 6 if rows % 6 == 0 else 3
-        self.step = rows // self.parts
+        self.level, self.shape = level, shape
+        self.rows = max(level, shape)
+        self.parts = 6 if level % 6 == 0 else 3
+        self.step = level // self.parts
         self.encoder = encoder
         self.every_row = every_row
         self.hop = self.step if every_row else 1  # chunks from one part of a position to its next
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, 2, T, C) -> [level (N, C, P), spread (N, C, P), learnt (N, C * k, P), known (N, C, P)].
+        """(N, 2, T, C) -> [level, spread, movement, shape and its `known` where there is one, known], each (N, C * k, P).
 
         P = 1 and T = rows; with `every_row` P = T - rows + 1 windows. `known` is the share of rows with a reading.
         """
-        chunks = self._chunks(x)
+        own = x[:, :, self.rows - self.level :]
+        chunks = self._chunks(own)
         z, known = chunks[:, 0], chunks[:, 1]
         counted = _sum_rows(known)  # (N, K, C)
         sums = _sum_rows(z)  # values are 0 where there is no reading
@@ -99,10 +115,37 @@ class SensorExtractor(nn.Module):
         recent = self._over(sums, self.parts // LEVEL_PART) / level_rows.clamp(min=1.0)
         between = sum(self._at(counted, i) * (self._at(mean, i) - overall).square() for i in range(self.parts))
         variance = (self._over(squares, self.parts) + between) / rows.clamp(min=1.0)
-        maps = [torch.where(level_rows > 0, recent, overall), torch.log(variance.sqrt() + STD_FLOOR)]
+        maps = [torch.where(level_rows > 0, recent, overall), torch.log(variance.sqrt() + STD_FLOOR), self._movement(own)]
+        maps = [m.transpose(1, 2) for m in maps]
+        if self.shape:
+            maps += self._shapes(x[:, :, self.rows - self.shape :])
+        return [*maps, (rows / self.level).transpose(1, 2)]
+
+    def _movement(self, x: Tensor) -> Tensor:
+        """(N, P, C) from values and what is known (N, 2, T, C). The step into a position's first row is not its own."""
+        known = x[:, 1, 1:] * x[:, 1, :-1]
+        squared = ((x[:, 0, 1:] - x[:, 0, :-1]) * known).square()
+        chunks = self._chunks(F.pad(torch.stack([squared, known], dim=1), (0, 0, 1, 0)))
+        totals = []
+        for plane in (chunks[:, 0], chunks[:, 1]):
+            first = self._at(_sum_rows(plane[:, :, 1:]) if self.step > 1 else torch.zeros_like(plane[:, :, 0]), 0)
+            totals.append(first + self._over(_sum_rows(plane), self.parts - 1))
+        return torch.log((totals[0] / totals[1].clamp(min=1.0)).sqrt() + STD_FLOOR)
+
+    def _shapes(self, x: Tensor) -> list[Tensor]:
+        """(N, 2, T, C) -> [shape (N, C * E, P), its known (N, C, P)]."""
+        x = x.unfold(2, self.shape, 1) if self.every_row else x.transpose(2, 3).unsqueeze(2)  # (N, 2, P, C, T)
+        z, known = x[:, 0], x[:, 1]
+        share = known.mean(dim=3)
+        for width in fill_widths(self.shape):
+            z = torch.where(known > 0, z, F.pad(z[..., :-width], (width, 0)))
+            known = torch.maximum(known, F.pad(known[..., :-width], (width, 0)))
+        mean = (z * known).sum(dim=3, keepdim=True) / known.sum(dim=3, keepdim=True).clamp(min=1.0)
+        apart = (z - mean) * known  # (N, P, C, T)
+        count, places, sensors, _ = apart.shape
         if self.encoder is not None:
-            maps.append(self.encoder(fill_missing(x)).mean(dim=2).unsqueeze(1))
-        return [m.transpose(1, 2) for m in (*maps, rows / self.rows)]
+            apart = self.encoder(apart.flatten(0, 1)).reshape(count, places, sensors, -1)
+        return [apart.flatten(2).transpose(1, 2), share.transpose(1, 2)]
 
     def _chunks(self, x: Tensor) -> Tensor:
         """(N, 2, T, C) -> chunks of `step` rows (N, 2, K, step, C): side by side, or with `every_row` one beginning at each row."""

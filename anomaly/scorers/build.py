@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from anomaly.scorers.pictures.embedding import Roi
 from anomaly.scorers.pictures.gaussian import PlaceGaussians
 from anomaly.scorers.pictures.memory_bank import BankPlan, FittedBanks, MemoryBank, fit_memory_bank
 from anomaly.scorers.pictures.patches import PatchBank
-from anomaly.scorers.sensors.deviation import Deviation
+from anomaly.scorers.sensors.views import Views, load_views
 from anomaly.spec import CameraSpec
 
 
@@ -72,17 +71,17 @@ def load_camera_scorer(spec: CameraSpec, method: str, state: Mapping[str, Tensor
     return MemoryBank(plans, banks, region(spec))
 
 
-def load_sensor_scorer(method: str, state: Mapping[str, Tensor]) -> Deviation | Boosted:
+def load_sensor_scorer(method: str, state: Mapping[str, Tensor]) -> Views | Boosted:
     """The fitted scorer again, with the vote beside it if there was one, from its method's name and its saved tensors.
 
-    These are the arguments of its class. Raises WeightsError for a name that no scorer has, or tensors that are not its own.
+    Raises WeightsError for a name that no scorer has, or when tensors are missing.
     """
     inner = without_vote(state)
     if inner is not None:
         return Boosted(load_sensor_scorer(method, inner), **{name: state[name] for name in (*VOTE_TENSORS, "step")})
-    if method != "deviation":
+    if method != "views":
         raise WeightsError(f"no sensor scorer is named {method!r}; fit it again")
-    names = list(inspect.signature(Deviation).parameters)
-    if not set(names) <= set(state):
-        raise WeightsError(f"the scorer {method!r} needs the tensors {names}, there are {sorted(state)}; fit it again")
-    return Deviation(*(state[name] for name in names))
+    try:
+        return load_views(state)
+    except KeyError as error:
+        raise WeightsError(f"the scorer {method!r} needs the tensor {error}, there are {sorted(state)}; fit it again") from error

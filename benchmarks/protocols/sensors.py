@@ -39,6 +39,7 @@ from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.progress import Progress
 from anomaly.schema import AlarmSettings
+from anomaly.scorers.sensors.choice import LEVEL_ROWS
 from anomaly.spec import Budget, SensorSpec, read_spec
 
 SKAB_TRAINING_ROWS = 400
@@ -98,7 +99,7 @@ def benchmark_nab(spec: SensorSpec, data: Path, extractor: Path | None, progress
         learnt = nab_probation(len(frame))
         scored, table, p = learn_and_score(spec, path, frame.head(learnt), frame, extractor)
         flagged, _ = by_row(scored, 0, len(table.times), p)
-        opened = onsets(flagged, spec.input.window)
+        opened = onsets(flagged, LEVEL_ROWS)
         windows = nab_windows(table)
         spans = [(int(np.flatnonzero(table.times >= low)[0]), int(np.flatnonzero(table.times <= high)[-1])) for low, high in windows]
         fired = [np.flatnonzero(opened[a : b + 1]) for a, b in spans]

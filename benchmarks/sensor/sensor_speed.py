@@ -45,13 +45,12 @@ def bundle_of(frame: pd.DataFrame) -> tuple[Session, SensorSpec]:
     return open_session(bundle, "cpu", threads=1), spec
 
 
-def windows_of(frame: pd.DataFrame, spec: SensorSpec) -> NDArray[np.float32]:
+def windows_of(frame: pd.DataFrame, spec: SensorSpec, rows: int) -> NDArray[np.float32]:
     """The windows that end at the rows to be scored, from one row to the next."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "all.csv"
         frame.to_csv(path, index=False)
         table = read_table(path, table_schema(spec.input))
-    rows = spec.input.window
     known = stretch_lengths(table.times, table.usable, table.max_gap_s)
     last = len(known) - int(np.argmax(known[::-1] >= rows))  # the end of the last stretch
     ends = np.arange(max(last - SCORED, last - int(known[last - 1]) + rows - 1), last)
@@ -128,16 +127,16 @@ def main() -> None:
     frame = pd.read_csv(arguments.table, sep=None, engine="python")
     figures: dict[str, Any] = {"cores": os.cpu_count(), "batch": BATCH, "windows": SCORED, "by_sensors": {}}
     session, spec = bundle_of(frame)
-    windows = windows_of(frame, spec)
+    windows = windows_of(frame, spec, session.window)
     figures["ours"] = {"windows_per_s": rate(session, windows), **one_by_one(session, windows)}
     if arguments.peer:
-        learnt = windows_of(frame.head(LEARNT + spec.input.window), spec)
+        learnt = windows_of(frame.head(LEARNT + session.window), spec, session.window)
         figures["peers"] = peers(arguments.peer, windows, learnt)
         figures["ratios"] = {name: figures["ours"]["windows_per_s"] / value for name, value in figures["peers"].items()}
     for sensors in (8, 32, 128, 512):
         many = wide(frame, sensors)
         session, spec = bundle_of(many)
-        windows = windows_of(many, spec)[: 2 * BATCH]
+        windows = windows_of(many, spec, session.window)[: 2 * BATCH]
         value, alone = rate(session, windows), one_by_one(session, windows)
         figures["by_sensors"][str(sensors)] = {"windows_per_s": value, "microseconds_a_row_and_sensor": 1e6 / value / sensors, **alone}
     write_text(arguments.out, json.dumps(figures, indent=1, sort_keys=True) + "\n")

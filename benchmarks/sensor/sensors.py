@@ -33,6 +33,7 @@ from anomaly.evaluation.ranges import onsets
 from anomaly.features.tensors import load_tensors
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
+from anomaly.scorers.sensors.choice import LEVEL_ROWS
 from anomaly.scorers.suspects import is_outlier
 from anomaly.spec import Budget, Pretrain, SensorScorerSpec, SensorSpec
 from benchmarks.protocols.sensors import SKAB_LABELS, SKAB_TRAINING_ROWS, learn_and_score, skab_runs
@@ -56,7 +57,7 @@ def scores(steps: Steps, frame: Frame, scratch: Path) -> NDArray[np.float64]:
     """The score of every row of a table; rows that end no window rank lowest."""
     path = scratch / "test.csv"
     frame.to_csv(path, index=False)
-    found = score_table(steps.detector().run, read_table(path, table_schema(SPEC.input)), SPEC.input.window)
+    found = score_table(steps.detector().run, read_table(path, table_schema(SPEC.input)), steps.line.input_schema().window or 1)
     return by_row(found, 0, len(frame), 0.0)[1]
 
 
@@ -65,7 +66,7 @@ def one_contamination(train: Frame, test: Frame, label: NDArray[np.bool_], share
 
     Both with suspects learnt, as by default, and left out.
     """
-    window = SPEC.input.window
+    window = LEVEL_ROWS
     count = int(share / (1 - share) * (len(train) - window + 1))
     taken = np.arange(start, start + count + window - 1)
     assert label[taken].all(), "the fault is too short"
@@ -146,7 +147,7 @@ def budget(skab: Path) -> dict[str, Any]:
             cuts[f"{first:.2f} to {learnt:.2f}, then to {last:.2f}"] = {
                 "hours": hours,
                 "asked": per_day / 24 * hours,
-                "alarms": int(onsets(flagged, spec.input.window).sum()),
+                "alarms": int(onsets(flagged, LEVEL_ROWS).sum()),
                 "flagged_share": float(flagged.mean()),
                 "p_value": p,
             }
@@ -165,9 +166,9 @@ def contribution(seeds: int, each: int = 400) -> dict[str, Any]:
             detector, p = steps.detector(), steps.threshold().p_value
             path = Path(scratch) / "t.csv"
             test.to_csv(path, index=False)
-            table = read_table(path, table_schema(SPEC.input))
-        ends = window_ends(table.times, table.usable, SPEC.input.window, table.max_gap_s)
-        windows = windows_at(table.values, rng.choice(ends, each, replace=False), SPEC.input.window)
+            table, rows = read_table(path, table_schema(SPEC.input)), steps.line.input_schema().window or 1
+        ends = window_ends(table.times, table.usable, rows, table.max_gap_s)
+        windows = windows_at(table.values, rng.choice(ends, each, replace=False), rows)
         spread = (np.nanquantile(table.values, 0.84, axis=0) - np.nanquantile(table.values, 0.16, axis=0)) / 2
         for window in windows:
             kind = KINDS[len(kinds) % len(KINDS)]

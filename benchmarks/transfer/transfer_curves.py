@@ -38,6 +38,7 @@ from anomaly.pipeline.camera.adaptation import describe_extractor
 from anomaly.pipeline.camera.curve import ALL, SIZES, camera_curve
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.rank_sources import rank_sources
+from anomaly.scorers.sensors.choice import LEVEL_ROWS
 from anomaly.spec import CameraExtractor, CameraSpec, Pretrain, SensorSpec, Transfer
 from benchmarks.protocols.sensors import SKAB_LABELS, SKAB_TRAINING_ROWS, learn_and_score, row_after_row, skab_runs
 
@@ -138,7 +139,7 @@ def skab_point(path: Path, windows: int, start: int, transfer: Transfer) -> dict
     frame = pd.read_csv(path, sep=";")
     spec = row_after_row(SensorSpec(kind="sensor", pretrain=Pretrain(method="none"), transfer=transfer))
     values = frame.drop(columns=list(SKAB_LABELS))
-    rows = windows + spec.input.window - 1
+    rows = windows + LEVEL_ROWS - 1
     try:
         scored, _, p = learn_and_score(spec, path, values.iloc[start : start + rows], values)
     except DataError:

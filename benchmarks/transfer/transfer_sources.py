@@ -140,7 +140,7 @@ def skab(data: Path, scratch: Path) -> dict[str, Any]:
             spec = base.model_copy(update={"transfer": transfer})
             steps = Steps(SensorLine(spec, folder / "train.csv"), folder / name.replace(" ", "-"))
             table = read_table(folder / "whole.csv", table_schema(spec.input))
-            scored = score_table(steps.detector().run, table, spec.input.window)
+            scored = score_table(steps.detector().run, table, steps.line.input_schema().window or 1)
             _, score = by_row(scored, SKAB_TRAINING_ROWS, len(whole), 0.01)
             row[name] = metrics.auroc(label, score) or 0.0
             if name != ALONE:

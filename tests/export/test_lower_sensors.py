@@ -20,7 +20,8 @@ from anomaly.export.lower import lower
 from anomaly.export.writer import GraphWriter
 from anomaly.features.encoder import SensorEncoder, SensorExtractor
 from anomaly.features.preprocess import SensorPreprocess
-from anomaly.scorers.sensors.deviation import fit_deviation
+from anomaly.scorers.sensors.choice import ViewPlan
+from anomaly.scorers.sensors.views import fit_views, with_units
 from anomaly.scorers.sensors.windows import by_position
 
 Arrays = list[NDArray[np.float32]]
@@ -78,22 +79,23 @@ def encoder(channels: int) -> SensorEncoder:
 
 def scorer(extractor: SensorExtractor, sensors: int) -> nn.Module:
     """A scorer fitted on features of random windows; with one sensor more than a relation needs."""
-    rows = extractor.rows
+    rows, plan = extractor.rows, ViewPlan(extractor.level, extractor.shape)
     z = torch.randn(60, 1, rows, sensors, generator=torch.Generator().manual_seed(3)) + torch.linspace(0, 2, 60)[:, None, None, None]
     with torch.inference_mode():
-        features = SensorExtractor(rows, extractor.encoder)(torch.cat([z, torch.ones_like(z)], dim=1))
-    return fit_deviation(features, sensors, np.arange(60) * rows, rows)
+        features = SensorExtractor(extractor.level, extractor.shape, extractor.encoder)(torch.cat([z, torch.ones_like(z)], dim=1))
+    views = fit_views(features, sensors, np.arange(60) * rows, plan, seed=0)
+    return with_units(views, np.array([2.0, 0.5][: 2 if plan.shape else 1]))
 
 
 SHAPES = st.tuples(st.integers(1, 5), st.sampled_from([6, 9, 15, 30]), st.integers(1, 40), st.integers(0, 1000))
 
 
-@given(shape=SHAPES, learnt=st.sampled_from([0, 1, 4]))
+@given(shape=SHAPES, seen=st.sampled_from([0, 6, 11, 40]), learnt=st.sampled_from([0, 1, 4]))
 @settings(max_examples=40, deadline=None)
-def test_windows_are_scored_alike(shape: tuple[int, int, int, int], learnt: int) -> None:
+def test_windows_are_scored_alike(shape: tuple[int, int, int, int], seen: int, learnt: int) -> None:
     count, window, sensors, seed = shape
-    extractor = SensorExtractor(window, encoder(learnt) if learnt else None).requires_grad_(False).eval()
-    raw = readings(count, window, sensors, seed)
+    extractor = SensorExtractor(window, seen, encoder(learnt) if learnt else None).requires_grad_(False).eval()
+    raw = readings(count, extractor.rows, sensors, seed)
     standard = preprocess(sensors, seed)
     agree(standard, [raw], [0])
     with torch.inference_mode():
@@ -102,17 +104,17 @@ def test_windows_are_scored_alike(shape: tuple[int, int, int, int], learnt: int)
     agree(scorer(extractor, sensors), features, [0] * len(features), 1e-4, listed=len(features))
 
 
-@given(shape=SHAPES)
+@given(shape=SHAPES, seen=st.sampled_from([0, 6, 11, 40]))
 @settings(max_examples=25, deadline=None)
-def test_rows_that_follow_each_other_are_scored_alike(shape: tuple[int, int, int, int]) -> None:
+def test_rows_that_follow_each_other_are_scored_alike(shape: tuple[int, int, int, int], seen: int) -> None:
     more, window, sensors, seed = shape
-    extractor = SensorExtractor(window, every_row=True).eval()
+    extractor = SensorExtractor(window, seen, every_row=True).eval()
     standard = preprocess(sensors, seed)
-    x = standard(readings(1, window + 7 * more - 7, sensors, seed))
+    x = standard(readings(1, extractor.rows + 7 * more - 7, sensors, seed))
     agree(extractor, [x], [2])
     with torch.inference_mode():
         features = by_position(extractor(x))
-    agree(scorer(extractor, sensors), features, [0, 0, 0], 1e-4, listed=3)
+    agree(scorer(extractor, sensors), features, [0] * len(features), 1e-4, listed=len(features))
 
 
 @pytest.mark.parametrize("dilations", [(1,), (1, 2, 4, 8)])
@@ -126,7 +128,7 @@ def test_a_graph_takes_any_number_of_windows_and_of_rows() -> None:
     """Sizes that are left open are not those of the example."""
     write = GraphWriter()
     raw = write.input("raw", np.float32, ["N", 30, 3])
-    standard, extractor = preprocess(3, 0), SensorExtractor(30).eval()
+    standard, extractor = preprocess(3, 0), SensorExtractor(30, 24).eval()
     fitted = scorer(extractor, 3).eval()
     score, _ = lower(fitted, write, *lower(extractor, write, *lower(standard, write, raw)))
     write.output(score, "score", np.float32, ["N"])

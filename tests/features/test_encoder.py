@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+
+import pytest
 import torch
 
 from anomaly.features.encoder import STD_FLOOR, SensorEncoder, SensorExtractor
@@ -10,9 +13,11 @@ from tests.features.windows import ROWS, learnt, noise, seen
 
 def test_level_and_spread_by_hand() -> None:
     z = noise(5, 3) + 40.0
-    level, spread, known = seen(z)
+    level, spread, movement, known = seen(z)
     torch.testing.assert_close(level[:, :, 0], z[:, :, -ROWS // 3 :].mean(dim=2))
     torch.testing.assert_close(spread[:, :, 0], torch.log(z.std(dim=2, correction=0) + STD_FLOOR), rtol=1e-4, atol=1e-4)
+    expected = torch.log(z.diff(dim=2).square().mean(dim=2).sqrt() + STD_FLOOR)
+    torch.testing.assert_close(movement[:, :, 0], expected, rtol=1e-4, atol=1e-4)
     assert (known == 1).all()
 
 
@@ -24,19 +29,33 @@ def test_a_window_that_ends_at_any_row_of_a_stretch_is_seen_as_by_itself() -> No
             torch.testing.assert_close(one[:, :, row], other[:, :, 0], rtol=1e-4, atol=1e-5)
 
 
-def test_a_learnt_feature_is_the_mean_of_its_channel() -> None:
-    z, encoder = noise(2, 3), learnt(2)
-    torch.testing.assert_close(seen(z, encoder=encoder)[2][:, :, 0], encoder(z).mean(dim=2))
+def test_a_shape_is_the_last_rows_less_their_mean_sensor_by_sensor() -> None:
+    z = noise(2, 3) + 40.0
+    apart = z[:, :, -8:] - z[:, :, -8:].mean(dim=2, keepdim=True)
+    shape, known = seen(z, shape=8)[3:5]
+    torch.testing.assert_close(shape[:, :, 0], apart.flatten(1), rtol=1e-4, atol=1e-4)
+    assert (known == 1).all()
+    torch.testing.assert_close(seen(z, encoder=learnt(2), shape=8)[3][:, :, 0], learnt(2)(apart).flatten(1), rtol=1e-3, atol=1e-4)
+
+
+def test_a_missing_reading_takes_the_one_before_it_in_a_shape() -> None:
+    z, known = noise(1, 2, rows=ROWS), torch.ones(1, 2, ROWS)
+    known[0, 1, 5] = 0.0
+    held = z.clone()
+    held[0, 1, 5] = held[0, 1, 4]
+    torch.testing.assert_close(seen(z * known, known, shape=ROWS)[3], seen(held, shape=ROWS)[3])
+    assert float(seen(z * known, known, shape=ROWS)[4][0, 1, 0]) == pytest.approx(1 - 1 / ROWS)
 
 
 def test_only_known_readings_count() -> None:
     z, known = noise(4, 2), torch.ones(4, 2, ROWS)
     known[:, 0, ::2] = 0.0
-    level, spread, share = seen(z * known, known)
+    level, spread, movement, share = seen(z * known, known)
     kept = z[:, 0, 1::2]
     torch.testing.assert_close(level[:, 0, 0], kept[:, -2:].mean(dim=1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(spread[:, 0, 0], torch.log(kept.std(dim=1, correction=0) + STD_FLOOR), rtol=1e-4, atol=1e-4)
     assert (share[:, 0] == 0.5).all()
+    assert (movement[:, 0] == math.log(STD_FLOOR)).all()  # no two readings are neighbours
 
 
 def test_encoder_is_causal() -> None:

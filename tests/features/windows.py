@@ -9,10 +9,10 @@ from anomaly.features.encoder import SensorEncoder, SensorExtractor
 ROWS = 12
 
 
-def seen(z: torch.Tensor, known: torch.Tensor | None = None, encoder: SensorEncoder | None = None) -> list[torch.Tensor]:
-    """Features of windows (N, C, T)."""
+def seen(z: torch.Tensor, known: torch.Tensor | None = None, encoder: SensorEncoder | None = None, shape: int = 0) -> list[torch.Tensor]:
+    """Features of windows (N, C, T), and the shape of their last rows."""
     with torch.inference_mode():
-        extractor = SensorExtractor(ROWS, encoder).eval()
+        extractor = SensorExtractor(ROWS, shape, encoder).eval()
         return extractor(torch.stack([z, torch.ones_like(z) if known is None else known], dim=1).transpose(2, 3))
 
 

@@ -11,7 +11,6 @@ import pytest
 
 from anomaly.data.samples.synthetic import plant
 from anomaly.data.tables.faults import KINDS, SHAPES
-from anomaly.features.encoder import SensorExtractor
 from anomaly.pipeline.sensor.held_out import held_out_scores
 from anomaly.pipeline.sensor.line import FIRST_STEPS, SensorLine, train_encoder
 from anomaly.pipeline.sensor.record import pseudo_runs
@@ -46,7 +45,7 @@ def test_windows_that_follow_each_other_are_moved_on_by_one_row(two_tables: Path
     assert len(windows) == 50
     np.testing.assert_array_equal(windows[1:, -2], windows[:-1, -1])
     first = pd.read_csv(readings.paths[0]).iloc[:, 1:].to_numpy(np.float32)
-    np.testing.assert_allclose(windows[:, -1], first[readings.spec.input.window - 1 :][:50], rtol=1e-6)
+    np.testing.assert_allclose(windows[:, -1], first[readings.window - 1 :][:50], rtol=1e-6)
 
 
 def test_pseudo_runs_lie_apart_and_leave_rows_to_lend(two_tables: Path) -> None:
@@ -67,7 +66,7 @@ def test_made_up_faults_are_counted_by_their_kind_where_there_is_one(tmp_path: P
     frame.insert(0, "time", pd.date_range("2026-01-01", periods=len(frame), freq="1s"))
     frame.to_csv(tmp_path / "train.csv", index=False)
     line = SensorLine(SensorSpec(kind="sensor", pretrain=Pretrain(method="none")), tmp_path)
-    extractor = SensorExtractor(line.spec.input.window)
+    extractor = line.readings.extractor()
     normals = line.readings.normals
     held_out = held_out_scores(line.spec, normals, extractor, normals.features(extractor))
     found = held_out.found()
@@ -115,5 +114,5 @@ def test_an_encoder_that_promises_a_gain_is_trained_in_full(tmp_path: Path) -> N
 def test_an_alarm_opens_when_a_sixth_of_a_window_is_flagged(sensor: Fitted) -> None:
     """A spec that is silent: faults much shorter than a window are alarms too."""
     line = sensor.steps.line
-    assert line.spec.input.window == 30
+    assert line.readings.plan.level == 30
     assert tuple(line.delays())[:2] == (4 * line.readings.tables[0].period_s, 90 * line.readings.tables[0].period_s)

@@ -112,11 +112,11 @@ def test_a_fit_result_is_the_same_when_read_back(tmp_path: Path) -> None:
 
 def test_a_scorer_is_loaded_by_its_name_and_never_guessed(work: Path) -> None:
     fitted = load_fitted(next(work.glob("fit-*")))
-    assert fitted.method == "deviation"
+    assert fitted.method == "views"
     with pytest.raises(WeightsError, match="no sensor scorer is named 'nearest'"):
         load_sensor_scorer("nearest", fitted.tensors)
-    with pytest.raises(WeightsError, match="'deviation' needs the tensors"):
-        load_sensor_scorer("deviation", {})
+    with pytest.raises(WeightsError, match="'views' needs the tensor"):
+        load_sensor_scorer("views", {})
 
 
 @pytest.mark.parametrize("killed_in", ["graph", "parity", "variants", "export"])

@@ -45,13 +45,15 @@ def windows_at(values: NDArray[np.float32], ends: NDArray[np.int64], rows: int) 
 def stack_windows(
     series: Sequence[tuple[NDArray[np.float32], NDArray[np.int64]]], rows: int, most: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Windows (n, rows, C) of several tables, [(values (len, C), rows that end a window)], thinned evenly to about `most`.
+    """Windows (n, rows, C) of several tables, [(values (len, C), rows that end a window)], thinned evenly to `most` or fewer.
+
+    Of many every k-th is taken, k a prime number: another one would always meet the same part of a machine's cycle.
 
     Beside them the place (n,) each ends at, counted over all tables with a gap between them.
     """
     if not any(len(found) for _, found in series):
         return np.empty((0, rows, series[0][0].shape[1]), np.float32), np.empty(0, np.int64)
-    step = -(-sum(len(found) for _, found in series) // most)
+    step = _prime_from(-(-sum(len(found) for _, found in series) // most))
     parts, ends, offset, seen = [], [], 0, 0
     for values, found in series:  # thinned before anything is copied: a window is many times the size of its row
         taken = found[-seen % step :: step]
@@ -61,6 +63,13 @@ def stack_windows(
         offset += len(values) + 2 * rows
         seen += len(found)
     return np.concatenate(parts), np.concatenate(ends)
+
+
+def _prime_from(number: int) -> int:
+    """The least prime number that is not below `number`; 1 stays 1."""
+    while any(number % divisor == 0 for divisor in range(2, int(number**0.5) + 1)):
+        number += 1
+    return number
 
 
 def block_folds(ends: NDArray[np.int64], folds: int, rows: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:

@@ -39,7 +39,7 @@ def sensor_curve(line: SensorLine, sizes: Sequence[int], seeds: int, progress: P
         raise DataError(f"{line.root}: no labelled tables to measure on; give a folder with train*.csv and test*.csv")
     SensorTransfer(line.readings, progress)  # a source that does not fit is refused before anything is fitted
     tables = _labelled_tables(line)
-    every = max(1, len(line.readings.values) - line.spec.input.window + 1)
+    every = max(1, len(line.readings.values) - line.readings.window + 1)
     found, reason = [], ""
     draws = {size: 1 if size == every else seeds for size in sorted({min(size, every) for size in sizes})}
     for way, transfer in {ALONE: Transfer(), line.spec.transfer.method: line.spec.transfer}.items():
@@ -47,7 +47,7 @@ def sensor_curve(line: SensorLine, sizes: Sequence[int], seeds: int, progress: P
             for seed in range(count):
                 start = int(np.random.default_rng([line.spec.seed, seed, size]).integers(every - size + 1))
                 try:
-                    area = _row_auroc(line.subset(start, size + line.spec.input.window - 1, transfer), tables)
+                    area = _row_auroc(line.subset(start, size + line.readings.window - 1, transfer), tables)
                 except DataError as error:
                     reason = str(error)
                     progress(f"{way}, {size} windows: cannot be fitted; {reason}")
@@ -77,6 +77,6 @@ def _row_auroc(line: SensorLine, tables: Sequence[tuple[SensorTable, NDArray[np.
         run = Steps(line, Path(scratch)).detector().run
     scores = []
     for table, _ in tables:
-        scored = score_table(run, table, line.spec.input.window)
+        scored = score_table(run, table, line.readings.window)
         scores.append(by_row(scored, 0, len(table.times), 1.0)[1])
     return auroc(np.concatenate([label for _, label in tables]), np.concatenate(scores)) or 0.0

@@ -17,7 +17,7 @@ from anomaly.data.tables.windows import block_folds
 from anomaly.evaluation.injected import Ranking, joined, share_found
 from anomaly.features.encoder import SensorExtractor
 from anomaly.pipeline.sensor.tables import Normals
-from anomaly.scorers.sensors.deviation import Deviation, fit_deviation
+from anomaly.scorers.sensors.views import Views, fit_views, units, with_units
 from anomaly.spec import SensorSpec
 
 MOST_INJECTED = 200  # windows a block that synthetic faults are put on
@@ -29,12 +29,14 @@ class HeldOut:
     """Held-out scores (n,) and contributions (n, C) of normal windows, and how synthetic faults ranked among them.
 
     `faulty` are the scores of synthetic faults by their kind, of those too that `ranking` leaves out since they change a shape alone.
+    `unit` (V,) is that of each view (`scorers.sensors.views.units`).
     """
 
     scores: NDArray[np.float64]
     shares: NDArray[np.float64]
     ranking: Ranking
     faulty: dict[str, NDArray[np.float64]]
+    unit: NDArray[np.float64]
 
     def found(self) -> dict[str, float]:
         """Share of the synthetic faults of each kind that score above 99 % of the normals."""
@@ -47,15 +49,17 @@ def fit_scorer(
     extractor: SensorExtractor,
     features: list[Tensor],
     chosen: NDArray[np.int64] | None = None,
-) -> Deviation:
-    """Fit the scorer on the normals' own features (those `chosen`, all when None) and on what another machine lends."""
+    unit: NDArray[np.float64] | None = None,
+) -> Views:
+    """Fit every view, in these units (V,), on the normals' own features (those `chosen`, all when None) and on what is lent."""
     rows = np.arange(len(normals.places)) if chosen is None else chosen
     maps, places = [m[torch.from_numpy(rows)] for m in features], normals.places[rows]
     if normals.lent is not None:
         maps = [torch.cat(pair) for pair in zip(maps, normals.features(extractor, normals.lent.windows), strict=True)]
-        after = int(normals.places[-1]) + 2 * spec.input.window
+        after = int(normals.places[-1]) + 2 * normals.plan.rows
         places = np.concatenate([places, normals.lent.places + after])
-    return fit_deviation(maps, normals.windows.shape[2], places, spec.input.window)
+    views = fit_views(maps, normals.windows.shape[2], places, normals.plan, spec.seed)
+    return views if unit is None else with_units(views, unit)
 
 
 def held_out_scores(
@@ -70,26 +74,59 @@ def held_out_scores(
     Windows that share a row with the block are left out of the fit. `features` are those of the normals' own windows; only those
     `kept` (n,) are fitted on, all when None.
     """
-    sensors = normals.windows.shape[2]
-    scores, shares = np.empty(len(normals.windows)), np.empty((len(normals.windows), sensors))
     scale = normals.preprocess.scale.numpy()
-    rankings, of_kind = [], []
-    for index, (fit, held) in enumerate(block_folds(normals.places, spec.calibration.folds, spec.input.window)):
-        scorer = fit_scorer(spec, normals, extractor, features, fit if kept is None else fit[kept[fit]])
+    folds = block_folds(normals.places, spec.calibration.folds, normals.plan.rows)
+    parts: list[_Part] = []
+    for index, (fit, held) in enumerate(folds):
+        views = fit_scorer(spec, normals, extractor, features, fit if kept is None else fit[kept[fit]])
         rng = np.random.default_rng([spec.seed, index])
         injected = np.sort(rng.choice(len(held), size=min(MOST_INJECTED, len(held)), replace=False))
         own = normals.windows[held[injected]]
         faulty, kinds = _faulty(own, rng, scale)
-        with torch.inference_mode():
-            score, share = scorer([m[torch.from_numpy(held)] for m in features])
-            bad = scorer(normals.features(extractor, faulty))[0].double().numpy()
-        scores[held], shares[held] = score.numpy(), share.numpy()
-        rankings.append(Ranking(scores[held][injected], bad[: len(own), None]))
         clean = np.concatenate([own, own])
         there = ((faulty != clean) & ~(np.isnan(faulty) & np.isnan(clean))).any(axis=(1, 2))  # a constant sensor cannot be stuck
-        of_kind.append((kinds[there], bad[there]))
-    every, found = (np.concatenate(parts) for parts in zip(*of_kind, strict=True))
-    return HeldOut(scores, shares, joined(rankings), {kind: found[every == kind] for kind in (*KINDS, *SHAPES)})
+        with torch.inference_mode():
+            normal = views.each([m[torch.from_numpy(held)] for m in features])
+            bad = views.each(normals.features(extractor, faulty))
+        parts.append(_Part(held, injected, normal, _scores(bad), kinds, there))
+    unit = units(np.concatenate([_scores(part.normal) for part in parts]))
+    return _joined(parts, unit, len(normals.windows))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What one fold came to: which windows were held out (m,), what the views made of them, and of synthetic faults on some of them."""
+
+    held: NDArray[np.int64]
+    injected: NDArray[np.int64]
+    normal: list[tuple[Tensor, Tensor]]
+    bad: NDArray[np.float64]
+    kinds: NDArray[np.str_]
+    there: NDArray[np.bool_]
+
+
+def _scores(found: list[tuple[Tensor, Tensor]]) -> NDArray[np.float64]:
+    """Scores (n, V) of what the views found."""
+    return torch.stack([score for score, _ in found], dim=1).double().numpy()
+
+
+def _joined(parts: Sequence[_Part], unit: NDArray[np.float64], count: int) -> HeldOut:
+    """The folds put together, each view in its unit (V,)."""
+    sensors = parts[0].normal[0][1].shape[1]
+    scores, shares = np.empty(count), np.empty((count, sensors))
+    rankings, kinds, faulty = [], [], []
+    for part in parts:
+        each = _scores(part.normal) / unit
+        speaks = each.argmax(axis=1)
+        scores[part.held] = each.max(axis=1)
+        by_view = np.stack([share.double().numpy() for _, share in part.normal]) / unit[:, None, None]
+        shares[part.held] = by_view[speaks, np.arange(len(speaks))]
+        bad = (part.bad / unit).max(axis=1)
+        rankings.append(Ranking(scores[part.held][part.injected], bad[: len(part.injected), None]))
+        kinds.append(part.kinds[part.there])
+        faulty.append(bad[part.there])
+    every, found = np.concatenate(kinds), np.concatenate(faulty)
+    return HeldOut(scores, shares, joined(rankings), {kind: found[every == kind] for kind in (*KINDS, *SHAPES)}, unit)
 
 
 def _faulty(

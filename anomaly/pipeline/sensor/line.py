@@ -23,8 +23,8 @@ from anomaly.data.tables.reader import read_table
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_tables
 from anomaly.evaluation.transfer import LEAST_GAIN, Comparison, compare
 from anomaly.export.detector import WINDOWS, Detector
-from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sensor_extractor, load_vote, save_extractor
-from anomaly.features.encoder import SensorEncoder, SensorExtractor, fill_missing
+from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sensor_encoder, load_vote, save_extractor
+from anomaly.features.encoder import SensorEncoder, SensorExtractor
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.features.training.pretrain_sensors import pretrain_sensors, steps_in_full
 from anomaly.pipeline.data_key import transfer_files, with_transfer
@@ -97,13 +97,15 @@ class SensorLine:
         if asked.source is not None or asked.normals is not None:
             return SensorTransfer(self.readings, progress).run(out)
         encoder, about = build_sensor_encoder(self.spec), describe_encoder(self.spec)
-        if self.spec.pretrain.method != "none":
+        if self.spec.pretrain.method != "none" and not self.readings.plan.shape:
+            about["adaptation"] = {"kept": False, "why": "there is no shape in these readings for an encoder to learn"}
+        elif self.spec.pretrain.method != "none":
             encoder, about["adaptation"] = train_encoder(self.spec, self.readings.normals, progress, full=full)
             if about["adaptation"]["kept"]:
                 about["source"] = {"weights": "self-supervised on the site's own normals", "licence": "the site's own"}
         vote: dict[str, torch.Tensor] = {}
         if asked.faults is not None:
-            network = SensorExtractor(self.spec.input.window, encoder if about["adaptation"]["kept"] else None).eval()
+            network = self.readings.extractor(encoder if about["adaptation"]["kept"] else None)
             vote, found = fit_vote(self.readings, self.readings.normals, network)
             about["transfer"] = {"few_labels": found}
         save_extractor(out, encoder, about, vote=vote)
@@ -112,19 +114,20 @@ class SensorLine:
     # --- fit ---
 
     def fit(self, extractor: Path, progress: Progress) -> Fitted:
-        network, about = load_sensor_extractor(self.spec, extractor)
+        encoder, about = load_sensor_encoder(self.spec, extractor)
         borrowed, readings = load_borrowed(extractor), self.readings
+        network = readings.extractor(encoder)
         normals = readings.normals_with(LentWindows(borrowed[0].numpy(), borrowed[1].numpy())) if borrowed else readings.normals
         features = normals.features(network)
         held_out = held_out_scores(self.spec, normals, network, features)
         progress(f"made-up faults AUROC {held_out.ranking.auroc():.4f}")
         suspect = is_outlier(torch.from_numpy(held_out.scores)).numpy()
         leave_out = self.spec.scorer.suspects == "leave_out" and bool(0 < suspect.mean() <= MOST_SUSPECT)
-        suspects = name_suspects(readings.tables, self.spec.input.window, normals.places, held_out.scores, suspect)
+        suspects = name_suspects(readings.tables, self.readings.window, normals.places, held_out.scores, suspect)
         kept = ~suspect if leave_out else np.ones_like(suspect)
         if leave_out:  # they still count when the threshold is set: until a person has looked at them they are normal
             held_out = held_out_scores(self.spec, normals, network, features, kept)
-        final: torch.nn.Module = fit_scorer(self.spec, normals, network, features, np.flatnonzero(kept))
+        final: torch.nn.Module = fit_scorer(self.spec, normals, network, features, np.flatnonzero(kept), held_out.unit)
         vote = Voting(load_vote(extractor), held_out.scores, str(extractor))
         final, held_out = vote.beside(final), replace(held_out, scores=vote.raised(held_out.scores))
         tensors = {**final.state_dict(), "input.center": normals.preprocess.center, "input.scale": normals.preprocess.scale}
@@ -133,8 +136,9 @@ class SensorLine:
         report = {
             "normals": len(normals.windows),
             "held_out_by": calibration.source,
-            "block": independent_block(held_out.scores, normals.places, self.spec.input.window),
-            "extremal_index": extremal_index(calibration.scores, self.spec.input.window),
+            "block": independent_block(held_out.scores, normals.places, self.readings.window),
+            "extremal_index": extremal_index(calibration.scores, self.readings.window),
+            "views": readings.plan.as_dict() | {"unit": [round(float(value), 4) for value in held_out.unit]},
             "tables": describe_tables(readings.tables),
             "care": {table.path.name: table.report.summary() for table in readings.tables},
             "suspects": suspects,
@@ -143,15 +147,15 @@ class SensorLine:
             "injected_found": held_out.found(),
             "extractor": about,
         }
-        return Fitted("deviation", tensors, calibration.scores, calibration.independent, reference, report)
+        return Fitted("views", tensors, calibration.scores, calibration.independent, reference, report)
 
     # --- what the bundle is made of ---
 
     def detector(self, extractor: Path, fitted: Fitted, calibrator: Calibrator) -> Detector:
-        network, _ = load_sensor_extractor(self.spec, extractor)
+        encoder, _ = load_sensor_encoder(self.spec, extractor)
         preprocess = SensorPreprocess(fitted.tensors["input.center"], fitted.tensors["input.scale"])
         scorer = load_sensor_scorer(fitted.method, fitted.tensors)
-        return Detector(WINDOWS, preprocess, network, scorer, calibrator).eval()
+        return Detector(WINDOWS, preprocess, self.readings.extractor(encoder), scorer, calibrator).eval()
 
     def input_schema(self) -> InputSchema:
         table = self.readings.tables[0]
@@ -160,7 +164,7 @@ class SensorLine:
             name="window",
             dtype="float32",
             channels=len(table.channels),
-            window=self.spec.input.window,
+            window=self.readings.window,
             period_s=table.period_s,
             max_gap_s=table.max_gap_s,
             time=self.spec.input.time if isinstance(self.spec.input.time, str) else None,
@@ -176,7 +180,7 @@ class SensorLine:
             return None
         tables = [read_table(path, table_schema(schema)) for path in self.test_paths]
         label = label_of(tables[0])
-        found = evaluate_tables(run, tables, label, self.spec.input.window, p, progress=progress) if label else None
+        found = evaluate_tables(run, tables, label, self.readings.window, p, progress=progress) if label else None
         if found is not None and self.spec.transfer.faults is not None:  # figures on what was learnt from flatter
             found.figures["labels_learnt_from"] = [p.name for p in labelled_among(self.test_paths, self.spec.transfer.faults)]
         return found
@@ -199,7 +203,7 @@ class SensorLine:
 
         It is over after three windows: what is flagged again sooner is the same fault.
         """
-        rows, period_s = self.spec.input.window, self.readings.tables[0].period_s
+        rows, period_s = self.readings.plan.level, self.readings.tables[0].period_s
         return Delays(on_delay_s=max(rows // 6 - 1, 0) * period_s, off_delay_s=3 * rows * period_s)
 
 
@@ -209,20 +213,19 @@ class SensorLine:
 def train_encoder(spec: SensorSpec, normals: Normals, progress: Progress, *, full: bool) -> tuple[SensorEncoder, dict[str, Any]]:
     """An encoder trained on normals, and how that went, as the extractor's file states it: `kept`, `why` and figures.
 
-    Most encoders are dropped: level and spread alone rank synthetic faults as well. So without `full` a first stretch of training, a
+    Most encoders are dropped: the readings themselves rank synthetic faults as well. So without `full` a first stretch of training, a
     second or two, is judged before the rest, which is done only where that promises a gain.
     """
     stop = 0.0
     if not full and steps_in_full(len(normals.windows), spec.pretrain) > 2 * FIRST_STEPS:
         stop = 0.8  # most trainings end here
-        _, rows, sensors = normals.windows.shape
-        batch = max(2, min(spec.pretrain.batch, FIRST_READINGS // (rows * sensors)))
+        batch = max(2, min(spec.pretrain.batch, FIRST_READINGS // (normals.plan.shape * normals.windows.shape[2])))
         first = spec.model_copy(update={"pretrain": spec.pretrain.model_copy(update={"batch": batch})})
         encoder, found, compared = _trained(first, normals.thinned(FIRST_WINDOWS), part(progress, 0.0, stop), FIRST_STEPS)
         if compared.high < PROMISING:
             gain = f"{compared.gain:+.4f} (95 % interval {compared.low:+.4f} to {compared.high:+.4f})"
             found["why"] = (
-                f"stopped after a first stretch of {FIRST_STEPS} steps: AUROC on made-up faults {gain} over level and spread alone, "
+                f"stopped after a first stretch of {FIRST_STEPS} steps: AUROC on made-up faults {gain} over the readings themselves, "
                 "which promises no gain; `anomaly pretrain` trains in full and says what it gains"
             )
             return encoder, {**found, "kept": False, "steps": FIRST_STEPS}
@@ -235,14 +238,15 @@ def _trained(
 ) -> tuple[SensorEncoder, dict[str, Any], Comparison]:
     """An encoder trained on normals and judged on them, by whether synthetic faults on held-out normals rank better with it."""
     encoder, generator = build_sensor_encoder(spec), torch.Generator().manual_seed(spec.seed)
-    z = fill_missing(normals.preprocess(torch.from_numpy(normals.windows)))
+    plan, sensors = normals.plan, normals.windows.shape[2]
+    z = normals.features(SensorExtractor(plan.level, plan.shape))[3].reshape(-1, sensors, plan.shape)
     before, after = pretrain_sensors(encoder, z, spec.pretrain, generator, part(progress, 0.0, 0.8), most_steps)
     part(progress, 0.8, 1.0)("made-up faults, with the encoder and without")
     ours, theirs = (
         held_out_scores(spec, normals, extractor, normals.features(extractor)).ranking
-        for extractor in (SensorExtractor(spec.input.window, encoder), SensorExtractor(spec.input.window))
+        for extractor in (SensorExtractor(plan.level, plan.shape, encoder), SensorExtractor(plan.level, plan.shape))
     )
     compared = compare(ours, theirs, spec.seed)
-    verdict = compared.kept("faults", "over level and spread alone")
+    verdict = compared.kept("faults", "over the readings themselves")
     errors = {"held_out_error_before": before, "held_out_error": after}
     return encoder, {"method": "masked reconstruction", **errors, **verdict}, compared

@@ -33,7 +33,7 @@ def rank_source(line: SensorLine, path: Path) -> dict[str, Any]:
     a = a[::step]
     blocks = (np.arange(len(a)) // block).tolist(), (np.arange(len(b)) // block).tolist()
     apart = {"proxy_a_distance": proxy_a_distance(_pairs(a), _pairs(b), blocks)}
-    lent = SensorCandidate(lent=lend(tables, line.readings.values, line.spec.input.window, "coral"))
+    lent = SensorCandidate(lent=lend(tables, line.readings.values, line.readings.window, "coral"))
     try:
         return {"source": str(path), "lent_auroc": candidate_ranking(line.readings, lent).auroc(), **apart}
     except DataError:  # too few rows of this line to hold some out

@@ -28,6 +28,7 @@ from anomaly.pipeline.sensor.held_out import HeldOut, fit_scorer
 from anomaly.pipeline.sensor.lending import LendingMethod, lend
 from anomaly.pipeline.sensor.tables import NormalReadings, Normals, fit_preprocess
 from anomaly.progress import Progress
+from anomaly.scorers.sensors.choice import ViewPlan
 from anomaly.spec import SensorSpec
 
 LATER = 2  # a pseudo-run is scored for this many times as long as it was learnt,
@@ -65,11 +66,11 @@ def calibration_scores(
         method = about["transfer"]["method"]
         if not tables and spec.transfer.normals is not None:
             lenders = readings.of_others(find_tables(spec.transfer.normals)[0])
-            if pseudo_runs(lenders, learnt, spec.input.window, lent=True):
+            if pseudo_runs(lenders, learnt, readings.window, lent=True):
                 tables, named = lenders, spec.transfer.normals
     if not tables:
         return CalibrationScores(held_out.scores, independent_scores([held_out.scores]), f"{spec.calibration.folds} blocks")
-    scores, effective, runs = out_of_time_scores(spec, tables, learnt, network, method, vote)
+    scores, effective, runs = out_of_time_scores(spec, tables, learnt, network, readings.plan, held_out.unit, method, vote)
     source = f"{runs} pseudo-run{'s' if runs > 1 else ''} of {learnt} rows learnt and the rows after them, from {named}"
     progress(f"threshold from {source}")
     return CalibrationScores(scores, effective, source)
@@ -105,16 +106,19 @@ def out_of_time_scores(
     tables: Sequence[SensorTable],
     rows: int,
     extractor: SensorExtractor,
+    plan: ViewPlan,
+    unit: NDArray[np.float64],
     method: LendingMethod | None = None,
     vote: Voting | None = None,
 ) -> tuple[NDArray[np.float64], float, int]:
     """Out-of-time scores: of normal rows that come after the rows learnt from, on pseudo-runs cut from other machines' normal tables.
 
-    Each pseudo-run is learnt from for `rows` rows, as the machine itself is, and scored on those after them. With a `method` it is lent
+    Each pseudo-run is learnt from for `rows` rows, as the machine itself is, by the machine's own plan and units, and scored on those after
+    them. With a `method` it is lent
     the rest of the tables, as the machine itself is. Returns (scores (n,), their effective sample size, pseudo-runs). Raises DataError
     when no table is long enough for one.
     """
-    window = spec.input.window
+    window = plan.rows
     runs = pseudo_runs(tables, rows, window, lent=method is not None)
     if not runs:
         least = rows + max(LATER * rows, SOON * window) // 2
@@ -131,8 +135,8 @@ def out_of_time_scores(
         known = values[:rows][usable[:rows]]
         lent = lend(_leave_out(tables, index, part), known, window, method) if method else None
         preprocess = fit_preprocess(known, [c.name for c in table.channels], str(table.path), lent)
-        normals = Normals(windows_at(values, learnt, window), learnt, preprocess, lent)
-        scorer: nn.Module = fit_scorer(spec, normals, extractor, normals.features(extractor))
+        normals = Normals(windows_at(values, learnt, window), learnt, preprocess, plan, lent)
+        scorer: nn.Module = fit_scorer(spec, normals, extractor, normals.features(extractor), unit=unit)
         scorer = scorer if vote is None else vote.beside(scorer)
         with torch.inference_mode():
             found, _ = scorer(normals.features(extractor, windows_at(values, later, window)))

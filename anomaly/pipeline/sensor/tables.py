@@ -16,25 +16,29 @@ from anomaly.data.tables.faults import inject
 from anomaly.data.tables.files import read_normals, table_schema
 from anomaly.data.tables.labels.stretches import leave_out_faults
 from anomaly.data.tables.reader import SensorTable
-from anomaly.data.tables.windows import block_folds, stack_windows, window_ends, windows_at
+from anomaly.data.tables.windows import block_folds, stack_windows, stretch_lengths, window_ends, windows_at
 from anomaly.errors import DataError
-from anomaly.features.encoder import SensorExtractor
+from anomaly.features.encoder import SensorEncoder, SensorExtractor
 from anomaly.features.preprocess import SensorPreprocess
 from anomaly.pipeline.sensor.lending import LentWindows
+from anomaly.scorers.sensors.choice import ViewPlan, plan_views
 from anomaly.spec import SensorSpec
 
 BATCH = 2048  # windows whose features are taken at a time
 FEWEST = 8  # windows, or windows a fold, to fit on
 MAX_WINDOWS = 20_000  # windows used for fitting; more are thinned evenly
+MAX_READINGS, FEWEST_KEPT = 1 << 25, 2000  # in all of them together, as long as so many windows are left
 
 
 @dataclass(frozen=True)
 class Normals:
-    """Normal windows (n, rows, C) float32 in time order, the row (n,) each ends at, their preprocessing, and what another machine lends."""
+    """Normal windows (n, rows, C) float32 in time order, the row (n,) each ends at, their preprocessing, what is looked at in them, and
+    what another machine lends."""
 
     windows: NDArray[np.float32]
     places: NDArray[np.int64]
     preprocess: SensorPreprocess
+    plan: ViewPlan
     lent: LentWindows | None = None
 
     def thinned(self, most: int) -> Normals:
@@ -79,6 +83,21 @@ class NormalReadings:
         return np.concatenate([table.values[table.usable] for table in self.tables])
 
     @cached_property
+    def plan(self) -> ViewPlan:
+        """How long windows are, and which views of them there are."""
+        asked = self.spec.input.window
+        return plan_views([part for table in self.tables for part in stretches(table)], asked if isinstance(asked, int) else None)
+
+    @property
+    def window(self) -> int:
+        """Rows of a window."""
+        return self.plan.rows
+
+    def extractor(self, encoder: SensorEncoder | None = None) -> SensorExtractor:
+        """What the views see, by this encoder if there is one."""
+        return SensorExtractor(self.plan.level, self.plan.shape, encoder).requires_grad_(False).eval()
+
+    @cached_property
     def preprocess(self) -> SensorPreprocess:
         """Centre and spread of each sensor over all normal rows. Raises DataError for a sensor without a reading."""
         return fit_preprocess(self.values, self.names, str(self.root))
@@ -90,9 +109,10 @@ class NormalReadings:
 
     def normals_with(self, lent: LentWindows | None) -> Normals:
         """The same with what another machine lends; then a few windows are enough."""
-        rows = self.spec.input.window
+        rows = self.window
         ends = [window_ends(table.times, table.usable, rows, table.max_gap_s) for table in self.tables]
-        windows, places = stack_windows([(table.values, found) for table, found in zip(self.tables, ends, strict=True)], rows, MAX_WINDOWS)
+        most = max(FEWEST_KEPT, min(MAX_WINDOWS, MAX_READINGS // (rows * len(self.names))))
+        windows, places = stack_windows([(table.values, found) for table, found in zip(self.tables, ends, strict=True)], rows, most)
         folds = self.spec.calibration.folds
         fewest = FEWEST if lent is not None else -(-(FEWEST + 2 * rows) * folds // (folds - 1))  # what a fold and the gaps beside it leave
         if len(windows) < fewest and (lent is not None or _smallest_fit(places, folds, rows) < FEWEST):
@@ -101,7 +121,7 @@ class NormalReadings:
                 "rows, or lower [input] window, or raise [input] max_gap_s, or start from another machine (`anomaly transfer`)"
             )
         preprocess = self.preprocess if lent is None else fit_preprocess(self.values, self.names, str(self.root), lent)
-        return Normals(windows, places, preprocess, lent)
+        return Normals(windows, places, preprocess, self.plan, lent)
 
     def subset(self, start: int, count: int) -> NormalReadings:
         """The same machine of whose normal rows only `count` from the `start`-th on are known, counted over all tables."""
@@ -121,7 +141,7 @@ class NormalReadings:
 
         Noise is five spreads wide with one reading in twenty missing; a quarter of the normal windows hold a synthetic fault.
         """
-        rows = self.spec.input.window
+        rows = self.window
         center, scale = self.preprocess.center.numpy(), self.preprocess.scale.numpy()
         noise = (center + 5 * scale * rng.standard_normal((count, rows, len(center)))).astype(np.float32)
         noise[rng.random(noise.shape) < 0.05] = np.nan
@@ -136,7 +156,7 @@ class NormalReadings:
 
     def successive_windows(self, count: int) -> NDArray[np.float32]:
         """Windows (n, window, C), each a row after the one before, from the beginning of the first table; `count` at most."""
-        rows, values = self.spec.input.window, self.tables[0].values
+        rows, values = self.window, self.tables[0].values
         return windows_at(values, np.arange(rows - 1, min(len(values), rows - 1 + count)), rows)
 
 
@@ -157,6 +177,13 @@ def fit_preprocess(values: NDArray[np.float32], names: Sequence[str], where: str
     spread = np.maximum(mad, 0.5 * np.nanstd(rows, axis=0))
     spread = np.where(spread > 0, spread, np.maximum(1e-3 * np.abs(center), 1e-6))  # a constant sensor
     return SensorPreprocess(torch.from_numpy(center), torch.from_numpy(spread))
+
+
+def stretches(table: SensorTable) -> list[NDArray[np.float32]]:
+    """Rows (n, C) of a table that follow each other without a gap and are usable."""
+    lengths = stretch_lengths(table.times, table.usable, table.max_gap_s)
+    lasts = np.flatnonzero((lengths > 0) & (np.append(lengths[1:], 0) <= lengths))
+    return [table.values[last + 1 - lengths[last] : last + 1] for last in lasts]
 
 
 def _smallest_fit(places: NDArray[np.int64], folds: int, rows: int) -> int:

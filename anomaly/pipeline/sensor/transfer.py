@@ -18,8 +18,8 @@ from anomaly.data.tables.reader import SensorTable
 from anomaly.errors import DataError, SpecError
 from anomaly.evaluation.injected import Ranking
 from anomaly.evaluation.transfer import ALONE, choose, judge, summary
-from anomaly.features.build import is_changed, load_sensor_extractor, restore_sensor_encoder, save_extractor
-from anomaly.features.encoder import SensorEncoder, SensorExtractor, fill_missing
+from anomaly.features.build import is_changed, load_sensor_encoder, restore_sensor_encoder, save_extractor
+from anomaly.features.encoder import SensorEncoder
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
 from anomaly.pipeline.sensor.few_labels.vote import fit_vote
 from anomaly.pipeline.sensor.held_out import held_out_scores
@@ -58,7 +58,7 @@ class SensorTransfer:
     def methods(self) -> list[TransferMethod]:
         """The methods that what is given allows."""
         every: list[TransferMethod] = []
-        if self.encoder is not None:
+        if self.encoder is not None and self.readings.plan.shape:
             every += ["frozen", "finetune"]
         if self.paths:
             every += ["coral", "batch-norm"]
@@ -73,13 +73,14 @@ class SensorTransfer:
         """Carry out one method on the machine's normals."""
         if method in get_args(LendingMethod):
             lending: LendingMethod = "coral" if method == "coral" else "batch-norm"
-            return SensorCandidate(lent=lend(self.tables, self.readings.values, self.spec.input.window, lending))
+            return SensorCandidate(lent=lend(self.tables, self.readings.values, self.readings.window, lending))
         encoder = copy.deepcopy(self.encoder)
         assert encoder is not None
         if method == "finetune":
             normals, generator = self.readings.normals, torch.Generator().manual_seed(self.spec.seed)
             encoder.requires_grad_(True).train()
-            pretrain_sensors(encoder, fill_missing(normals.preprocess(torch.from_numpy(normals.windows))), self.spec.pretrain, generator)
+            shapes = normals.features(self.readings.extractor())[3].reshape(len(normals.windows), -1, normals.plan.shape)
+            pretrain_sensors(encoder, shapes, self.spec.pretrain, generator)
         return SensorCandidate(encoder=encoder)
 
     def run(self, out: Path) -> dict[str, Any]:
@@ -101,7 +102,7 @@ class SensorTransfer:
         """The vote of labelled faults, where there are any and it helps; what was found of it is added to the report."""
         if self.asked.faults is None:
             return {}
-        extractor = SensorExtractor(self.spec.input.window, candidate.encoder).eval()
+        extractor = self.readings.extractor(candidate.encoder)
         vote, report["few_labels"] = fit_vote(self.readings, self.readings.normals_with(candidate.lent), extractor)
         self.progress(f"{report['few_labels']['faults']} labelled faults: vote {report['few_labels']['vote']}")
         return vote
@@ -129,7 +130,7 @@ class SensorTransfer:
 
 def candidate_ranking(readings: NormalReadings, candidate: SensorCandidate) -> Ranking:
     """How a candidate ranks synthetic faults on the machine's own normals, by blocks. Raises DataError when these are too few for it."""
-    extractor = SensorExtractor(readings.spec.input.window, candidate.encoder).eval()
+    extractor = readings.extractor(candidate.encoder)
     normals = readings.normals_with(candidate.lent) if candidate.lent is not None else readings.normals
     return held_out_scores(readings.spec, normals, extractor, normals.features(extractor)).ranking
 
@@ -151,8 +152,7 @@ def sensor_source(spec: SensorSpec, path: Path) -> tuple[SensorEncoder | None, d
     Raises BundleError or WeightsError when it cannot be read, or is of another make than the spec's.
     """
     if path.suffix != ".anomaly":
-        extractor, about = load_sensor_extractor(spec, path)
-        return extractor.encoder, about
+        return load_sensor_encoder(spec, path)
     bundle = read_bundle(path)
     described: dict[str, Any] = bundle.manifest.provenance["fit"]["extractor"]
     if not is_changed(described):

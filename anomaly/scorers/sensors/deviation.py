@@ -1,4 +1,4 @@
-"""Deviation scorer: the largest robust z-score of each sensor's level, spread and residual, scaled by each feature's normal drift.
+"""Deviation scorer: the largest robust z-score of each sensor's level, spread, movement and residual, scaled by normal drift.
 
 In this order, in `fit_deviation`:
 
@@ -10,6 +10,8 @@ In this order, in `fit_deviation`:
 """
 
 from __future__ import annotations
+
+import itertools
 
 import numpy as np
 import torch
@@ -26,7 +28,11 @@ RIDGE = 0.3  # weight of the identity in the correlation matrix of levels
 CLIP = 4.0  # z-scores are clipped to this, and windows beyond it are left out, when relations between sensors are learnt
 BLOCKS = 3  # of the normal record, in each of which a relation between sensors has to hold
 HORIZON = 4.0  # features are scaled to the drift expected over this many times the length of the normal record
+BANDS, LAGS = 6, 12  # of lags at which drift is measured, and lags in each
 LONGEST_LAG = 0.375  # share of the normal record: the longest lag at which drift is measured
+
+MOVEMENT, MOVEMENT_SCALE = 2, 1.5  # its place among the features; it says much of what spread says, so it must be clear to say more
+LEAST_UNIT = 0.3  # of a sensor's levels, in robust standard deviations: what never moves must not make its residual boundless
 
 Floats = NDArray[np.float64]
 
@@ -101,6 +107,7 @@ def fit_deviation(features: list[Tensor], sensors: int, places: NDArray[np.int64
     z = deviation / std
     inflation = [drift_inflation(z[:, :, :1], places, level_rows), drift_inflation(z[:, :, 1:], places, window)]
     scale = std * np.concatenate(inflation, axis=1)
+    scale[:, MOVEMENT:] *= MOVEMENT_SCALE
     largest = np.abs(deviation / scale).max(axis=(1, 2))
     inliers = largest <= max(CLIP, float(np.median(largest)))  # never fewer than half of the windows
     level = z[inliers, :, 0]
@@ -121,7 +128,7 @@ def _residual_matrix(level: Floats) -> tuple[Floats, Floats]:
     """
     clipped = np.clip(level, -CLIP, CLIP)
     correlation = clipped.T @ clipped / len(clipped)
-    unit = np.sqrt(np.maximum(np.diag(correlation), 1e-6))
+    unit = np.maximum(np.sqrt(np.diag(correlation)), LEAST_UNIT)
     correlation = (1 - RIDGE) * correlation / np.outer(unit, unit) + RIDGE * np.eye(level.shape[1])
     precision = np.linalg.inv(correlation)
     return precision / np.diag(precision), unit
@@ -152,10 +159,10 @@ def _robust_std(deviation: Floats) -> Floats:
 def drift_inflation(series: Floats, places: NDArray[np.int64], looked_at: int) -> Floats:
     """By how much to widen the scale of z-scored series (N, ...) for their drift: 1 (stationary) to 4 (a trend), of shape (...).
 
-    The slope of the structure function (mean squared difference by lag) over six lags on a log-log scale, clipped to 0..2
-    (0: stationary, 1: a random walk, 2: a trend), extrapolated to four times the length of the record. Each value is of the
-    `looked_at` rows that end at row `places` (N,). Shorter lags are left out, for there values share rows, and so are pairs with a
-    gap between them.
+    The slope of the structure function (mean squared difference by lag) over six bands of lags on a log-log scale, clipped to 0..2
+    (0: stationary, 1: a random walk, 2: a trend), extrapolated to four times the length of the record. In a band it is the mean over
+    twelve lags, or single lags would meet a machine's cycle. Each value is of the `looked_at` rows that end at row `places` (N,). Shorter
+    lags are left out, for there values share rows, and so are pairs with a gap between them.
 
     >>> noise = np.random.default_rng(0).normal(size=(1000, 1))
     >>> drift_inflation(noise, np.arange(1000), 10).round(1)
@@ -168,13 +175,17 @@ def drift_inflation(series: Floats, places: NDArray[np.int64], looked_at: int) -
     step = int(np.median(np.diff(places))) if len(places) > 1 else 1
     longest = int(LONGEST_LAG * len(clipped))
     shortest = max(-(-looked_at // step), longest // 10)
+    edges = np.geomspace(shortest, max(longest, shortest + 1), BANDS + 1)
     logs, values = [], []
-    for lag in np.unique(np.geomspace(shortest, max(longest, shortest + 1), 6).astype(int)):
-        near = places[lag:] - places[:-lag] == lag * step  # pairs without a gap between them
-        if near.sum() >= 8:
-            difference = (clipped[lag:] - clipped[:-lag])[near]
-            logs.append(np.log(lag))
-            values.append(np.log(np.square(difference).mean(axis=0) + 1e-12))
+    for low, high in itertools.pairwise(edges):
+        found = []
+        for lag in np.unique(np.linspace(low, high, LAGS, endpoint=False).astype(int)):
+            near = places[lag:] - places[:-lag] == lag * step  # pairs without a gap between them
+            if near.sum() >= 8:
+                found.append(np.square((clipped[lag:] - clipped[:-lag])[near]).mean(axis=0))
+        if found:
+            logs.append(0.5 * np.log(low * high))
+            values.append(np.log(np.mean(found, axis=0) + 1e-12))
     if len(logs) < 3 or longest <= 2 * shortest:
         return np.ones(series.shape[1:])
     x = np.array(logs) - np.mean(logs)

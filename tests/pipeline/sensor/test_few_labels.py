@@ -116,7 +116,7 @@ def test_a_slight_fault_of_two_sensors_becomes_a_vote_in_both_graphs(plain: Path
         shares.append(share)
     raised = scores[1] - scores[0]
     assert raised.min() > -1e-4  # never lowered
-    assert (raised[fault] > 0.1).mean() > 0.2
+    assert (raised[fault] > 0.1).mean() > 0.1
     assert (raised[~fault] > 0.1).mean() < 0.05
     assert shares[1].sum(axis=1) == pytest.approx(scores[1], rel=1e-3)  # a contribution is a share of the score, with a vote too
     blamed = (shares[1] - shares[0])[fault & (raised > 0.1)].sum(axis=0)

@@ -96,6 +96,6 @@ def test_faulty_windows_among_the_normals_do_not_bend_relations() -> None:
     dirty = z.clone()
     dirty[100:140, 0] += 6.0
     dirty[100:140, 1] -= 6.0
-    clean, bent = (fitted(windows).mix for windows in (z, dirty))
+    clean, bent = (fitted(windows).level.mix for windows in (z, dirty))
     assert float(clean[1, 0]) < -0.6 * float(clean[0, 0])
     torch.testing.assert_close(bent, clean, rtol=0.05, atol=0.1)

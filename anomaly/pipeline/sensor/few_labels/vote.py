@@ -27,7 +27,7 @@ from anomaly.errors import SpecError, WeightsError
 from anomaly.features.encoder import SensorExtractor
 from anomaly.pipeline.few_labels import Labelled, choose_vote
 from anomaly.pipeline.sensor.few_labels.windows import BLOCK, MOST_NORMAL, FaultWindows, cut, thinned
-from anomaly.pipeline.sensor.held_out import fit_scorer
+from anomaly.pipeline.sensor.held_out import fit_scorer, held_out_scores
 from anomaly.pipeline.sensor.tables import NormalReadings, Normals
 from anomaly.scorers.boosted import Rows, Vote, add_vote, evidence_of, vote_tensors, with_vote
 from anomaly.spec import SensorSpec
@@ -91,7 +91,7 @@ def fit_vote(readings: NormalReadings, normals: Normals, extractor: SensorExtrac
     spec, asked = readings.spec, readings.spec.transfer
     assert asked.faults is not None
     tests = find_tables(readings.root)[1]
-    faults = cut(read_labelled(asked.faults, spec.input, readings.tables, [*readings.paths, *tests]), readings.tables, spec.input.window)
+    faults = cut(read_labelled(asked.faults, spec.input, readings.tables, [*readings.paths, *tests]), readings.tables, readings.window)
     if len(faults.names) < FEWEST:
         why = f"{faults.names[0]}: a single labelled fault cannot be learnt from and judged by at once; label another one"
         return {}, {"faults": len(faults.names), "vote": "none", "why": why + _left_out(faults)}
@@ -158,9 +158,10 @@ def _labelled(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, fa
 
     A fold is some faults, the normal windows of their tables that lie nearest to them, and a block of the machine's own normals.
     """
-    features, places, rows = normals.features(extractor), normals.places, spec.input.window
-    x, scores = _seen(spec, normals, extractor, features)
-    more_x, more_scores = _seen_by_all(spec, normals, extractor, features, faults.windows)
+    features, places, rows = normals.features(extractor), normals.places, normals.plan.rows
+    unit = held_out_scores(spec, normals, extractor, features).unit
+    x, scores = _seen(spec, normals, extractor, features, unit)
+    more_x, more_scores = _seen_by_all(spec, normals, extractor, features, unit, faults.windows)
     count, parts = len(x), min(MOST_FOLDS, len(faults.names))
     folds, learnt = np.empty(count, np.int64), np.zeros(count, bool)
     held = np.array_split(np.arange(count), int(np.clip(count // (5 * rows), 2, parts)))
@@ -180,12 +181,12 @@ def _labelled(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, fa
     return labelled, np.concatenate([scores, more_scores]), np.concatenate([folds, faults.nearest % parts])
 
 
-def _seen(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, features: list[Tensor]) -> tuple[Rows, Rows]:
+def _seen(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, features: list[Tensor], unit: Rows) -> tuple[Rows, Rows]:
     """Evidence (n, D) and score (n,) of each of the machine's normal windows by a scorer that has not seen its block."""
     rows: list[Rows] = []
     scores = np.empty(len(normals.windows))
-    for fit, held in block_folds(normals.places, spec.calibration.folds, spec.input.window):
-        scorer = fit_scorer(spec, normals, extractor, features, fit)
+    for fit, held in block_folds(normals.places, spec.calibration.folds, normals.plan.rows):
+        scorer = fit_scorer(spec, normals, extractor, features, fit, unit)
         maps = [m[torch.from_numpy(held)] for m in features]
         with torch.inference_mode():
             rows.append(evidence_of(scorer, maps).double().numpy())
@@ -194,10 +195,10 @@ def _seen(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, featur
 
 
 def _seen_by_all(
-    spec: SensorSpec, normals: Normals, extractor: SensorExtractor, features: list[Tensor], windows: NDArray[np.float32]
+    spec: SensorSpec, normals: Normals, extractor: SensorExtractor, features: list[Tensor], unit: Rows, windows: NDArray[np.float32]
 ) -> tuple[Rows, Rows]:
     """Evidence (n, D) and score (n,) of other windows by the scorer that is fitted on all normals."""
-    scorer = fit_scorer(spec, normals, extractor, features)
+    scorer = fit_scorer(spec, normals, extractor, features, unit=unit)
     maps = normals.features(extractor, windows)
     with torch.inference_mode():
         return evidence_of(scorer, maps).double().numpy(), scorer(maps)[0].double().numpy()
@@ -210,7 +211,7 @@ def source_labels(readings: NormalReadings, extractor: SensorExtractor) -> Label
         raise SpecError("[transfer] source_faults needs the other machine's normal record: give [transfer] normals (--normals)")
     paths, tests = find_tables(asked.normals)
     other = NormalReadings(spec, asked.normals, paths, readings.of_others(paths))
-    faults = cut(read_labelled(asked.source_faults, spec.input, other.tables, [*paths, *tests]), other.tables, spec.input.window)
+    faults = cut(read_labelled(asked.source_faults, spec.input, other.tables, [*paths, *tests]), other.tables, other.window)
     labelled, _, _ = _labelled(spec, other.normals, extractor, faults)
     kept = labelled.fitted_on
     return Labelled(labelled.x[kept], labelled.y[kept])

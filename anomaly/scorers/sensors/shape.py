@@ -1,0 +1,74 @@
+"""Shape of a window: the distance of its readings, each sensor less its own mean, to the nearest normal window in a memory bank.
+
+PatchCore for series (Roth et al. 2022, arXiv:2106.08265). Normal windows are kept in a basis of their principal components, which leaves
+out most of their noise. Of many a random sample is kept: a greedy coreset, as for pictures, costs more and finds no more.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+SIZE = 2000  # windows kept at most
+COMPONENTS = 64  # of their basis, at most
+DECOMPOSED = 4096  # windows that the basis is taken from, at most
+WHOLE = 0.9  # a sensor's shape counts when at least this share of its rows has a reading
+
+
+class ShapeBank(nn.Module):
+    """Score = root mean square distance of a window to the nearest in the bank, over the readings of the sensors that count.
+
+    The contribution of a sensor is its share of the squared distance, times the score. Contributions are never negative and sum to the
+    score.
+    """
+
+    basis: Tensor
+    bank: Tensor
+    norms: Tensor
+
+    def __init__(self, basis: Tensor, bank: Tensor, norms: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("basis", basis)  # (K, D): orthonormal rows; D = C * E, sensor by sensor
+        self.register_buffer("bank", bank)  # (M, K): normal windows in that basis
+        self.register_buffer("norms", norms)  # (C, M): squared length of each sensor's part of each of them
+
+    def forward(self, shape: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """`shape` (N, C * E, 1), `known` (N, C, 1) the share of rows with a reading -> score (N,), contribution (N, C)."""
+        sensors = self.norms.shape[0]
+        each = self.basis.shape[1] // sensors
+        counts = (known.reshape(-1, sensors) >= WHOLE).to(shape.dtype)
+        x = shape.reshape(-1, sensors, each) * counts.unsqueeze(2)
+        along = x.reshape(-1, sensors * each) @ self.basis.T  # (N, K)
+        nearest = (counts @ self.norms - 2.0 * (along @ self.bank.T)).argmin(dim=1)
+        apart = (x - (self.bank[nearest] @ self.basis).reshape(-1, sensors, each)) * counts.unsqueeze(2)
+        squared = apart.square().sum(dim=2)  # (N, C); from the difference itself, so that no digits are lost to cancelling
+        total = squared.sum(dim=1)
+        score = (total / (sensors * each)).sqrt()
+        return score, squared / total.clamp(min=1e-12).unsqueeze(1) * score.unsqueeze(1)
+
+
+def fit_shape(shape: Tensor, known: Tensor, generator: torch.Generator) -> ShapeBank:
+    """Fit on the shapes of normal windows: `shape` (N, C * E, 1), `known` (N, C, 1). Windows in which a sensor does not count are left out.
+
+    >>> strokes = torch.sin(torch.arange(30) / 5)[None, :, None] * torch.linspace(0.9, 1.1, 50)[:, None, None]  # one sensor
+    >>> bank = fit_shape(strokes, torch.ones(50, 1, 1), torch.Generator().manual_seed(0))
+    >>> score, _ = bank(torch.cat([strokes[:1], -strokes[:1]]), torch.ones(2, 1, 1))
+    >>> bool(score[0] < 0.01), bool(score[1] > 1)
+    (True, True)
+    """
+    whole = (known >= WHOLE).all(dim=1).squeeze(1)
+    rows = shape.squeeze(2)[whole if bool(whole.any()) else torch.ones_like(whole)]
+    some = rows[_some(len(rows), DECOMPOSED, generator)]
+    gram = some.double() @ some.double().T if len(some) < some.shape[1] else some.double().T @ some.double()
+    values, vectors = torch.linalg.eigh(gram)
+    kept = vectors[:, values > values[-1].clamp(min=1e-12) * 1e-9][:, -COMPONENTS:].flip(1)
+    basis = kept.T if len(some) >= some.shape[1] else torch.linalg.qr(some.double().T @ kept)[0].T
+    basis = basis.float().contiguous()
+    bank = rows[_some(len(rows), SIZE, generator)] @ basis.T
+    norms = (bank @ basis).reshape(len(bank), known.shape[1], -1).square().sum(dim=2).T.contiguous()
+    return ShapeBank(basis, bank.contiguous(), norms)
+
+
+def _some(count: int, most: int, generator: torch.Generator) -> Tensor:
+    """Places of `most` of `count` windows at random, in order. Every k-th would meet the same part of a cycle."""
+    return torch.randperm(count, generator=generator)[:most].sort().values
