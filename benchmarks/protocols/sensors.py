@@ -35,11 +35,11 @@ from anomaly.evaluation import metrics
 from anomaly.evaluation.figures import by_row, score_table
 from anomaly.evaluation.ranges import PROFILES, affiliation, nab_probation, nab_score, onsets, point_adjusted, skab_nab
 from anomaly.evaluation.vus import vus
+from anomaly.export.detector import Detector
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.progress import Progress
 from anomaly.schema import AlarmSettings
-from anomaly.scorers.sensors.choice import LEVEL_ROWS
 from anomaly.spec import Budget, SensorSpec, read_spec
 
 SKAB_TRAINING_ROWS = 400
@@ -97,9 +97,10 @@ def benchmark_nab(spec: SensorSpec, data: Path, extractor: Path | None, progress
     for path in tables_of(data):
         frame = pd.read_csv(path)
         learnt = nab_probation(len(frame))
-        scored, table, p = learn_and_score(spec, path, frame.head(learnt), frame, extractor)
-        flagged, _ = by_row(scored, 0, len(table.times), p)
-        opened = onsets(flagged, LEVEL_ROWS)
+        found = learn(spec, path, frame.head(learnt), frame, extractor)
+        table = found.table
+        flagged, _ = by_row(found.rows, 0, len(table.times), found.p)
+        opened = onsets(flagged, found.window)
         windows = nab_windows(table)
         spans = [(int(np.flatnonzero(table.times >= low)[0]), int(np.flatnonzero(table.times <= high)[-1])) for low, high in windows]
         fired = [np.flatnonzero(opened[a : b + 1]) for a, b in spans]
@@ -151,8 +152,18 @@ class Scored:
     rules: Rules
 
 
-def learn(spec: SensorSpec, path: Path, train: Frame, whole: Frame, extractor: Path | None = None) -> Scored:
-    """Fit on some rows of the series at `path`, in a file of their own as a user has them; score it whole."""
+def learn(
+    spec: SensorSpec,
+    path: Path,
+    train: Frame,
+    whole: Frame,
+    extractor: Path | None = None,
+    alter: Callable[[Detector], object] | None = None,
+) -> Scored:
+    """Fit on some rows of the series at `path`, in a file of their own as a user has them; score it whole.
+
+    `alter` may change the fitted detector before it scores.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         learnt, every = Path(scratch) / "train.csv", Path(scratch) / f"{path.stem}.csv"
         train.to_csv(learnt, index=False)
@@ -161,6 +172,8 @@ def learn(spec: SensorSpec, path: Path, train: Frame, whole: Frame, extractor: P
         steps = Steps(SensorLine(spec, learnt), Path(scratch) / "work", extractor)
         detector, p = steps.detector(), steps.threshold().p_value
         fit_s = time.process_time() - began
+        if alter is not None:
+            alter(detector)
         schema, table = steps.line.input_schema(), read_table(every, table_schema(spec.input))
         scored = score_table(detector.run, table, schema.window or 1)
         delays = AlarmSettings(**steps.line.delays()._asdict()).model_dump()

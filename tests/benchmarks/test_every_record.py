@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 
 from anomaly.alarms.life import Settings
 from anomaly.alarms.process import Rules
+from anomaly.pipeline.sensor.line import SensorLine
+from anomaly.pipeline.steps import Steps
+from anomaly.spec import read_spec
 from benchmarks.protocols import made, records
 from benchmarks.sensor import every_record
 from benchmarks.sensor.every_record import alarm_open, by_stroke, centred, in_hindsight, summary
@@ -147,3 +150,27 @@ def test_samples_are_learnt_from_one_table_and_judged_on_all_of_another() -> Non
         assert record.values.shape == (len(record.labels), record.train.shape[1] - 1)
         assert record.first == 0
         assert 0.02 < record.labels.mean() < 0.5
+
+
+def test_a_view_alone_speaks_with_its_own_scores(tmp_path: Path) -> None:
+    values, _, _ = made.press(strokes=60, judged=0)
+    frame = records.row_a_second("press", values, np.zeros(len(values), bool), len(values), "press").train
+    frame.to_csv(tmp_path / "train.csv", index=False)
+    steps = Steps(SensorLine(read_spec(_spec(tmp_path)), tmp_path / "train.csv"), tmp_path / "work")
+    whole = steps.detector()
+    window = steps.line.input_schema().window
+    still, moved, shifted = (values[40 : 40 + window].astype(np.float32) for _ in range(3))
+    moved, shifted = moved[::-1].copy(), shifted + 3.0  # the same levels, spreads and movements, mirrored; another level alone
+
+    def score(view: str | None, rows: np.ndarray) -> float:
+        detector = steps.detector() if view else whole
+        if view:
+            every_record.leave(view, detector)
+        return float(detector.run(rows[None])[0][0])
+
+    assert score("shape", moved) > 5 * score("shape", still)
+    assert score("shape", shifted) == pytest.approx(score("shape", still), abs=1e-3)
+    assert score("level", shifted) > 5 * score("level", still)
+    assert score("dynamics", shifted) == pytest.approx(score("dynamics", still), abs=1e-3)
+    for rows in (still, moved, shifted):
+        assert score(None, rows) == pytest.approx(max(score(view, rows) for view in every_record.VIEWS), rel=1e-4)
