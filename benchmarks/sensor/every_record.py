@@ -1,11 +1,12 @@
 """One setting, every record: how well a detector of sensors ranks, and what its own threshold makes of it.
 
-    python -m benchmarks.sensor.every_record [--skab SKAB] [--tsb TSB] [--nab NAB] [--only NAME] [--middle] [--view VIEW] [--spec SPEC.toml]
+    python -m benchmarks.sensor.every_record [--skab SKAB] [--tsb TSB] [--nab NAB] [--only NAME] [--place PLACE] [--view VIEW]
+        [--spec SPEC.toml]
         [--json FILE]
 
 The samples and made-up records (benchmarks/protocols/made.py) are always judged. SKAB is the folder of its runs, TSB holds files in
 TSB-AD's form, NAB its series with windows.json. Judged are the rows that were not learnt from. Each window's score stands at its last row,
-as a plant sees it; with --middle the table shows it at the window's middle (the JSON holds both).
+as a plant sees it; with --place the table shows it at the window's middle, or spread over all its rows (the JSON holds all).
 
 Figures of a record: ROC-AUC; VUS-PR up to 100 rows; the share of faulty rows found at 1 % false alarms in hindsight; the same at the
 threshold that was set for 1 %, and the share of normal rows flagged there; processor seconds to fit. The press is also judged by strokes.
@@ -41,6 +42,7 @@ from benchmarks.protocols.sensors import Frame, Scored, learn, row_after_row
 
 VIEWS = ("level", "shape", "dynamics")
 NEVER = 1e30  # a unit that no score reaches
+PLACES = ("end", "middle", "spread")
 ASKED = 0.01  # false alarms in hindsight
 ALARM_RATES = (0.01, 0.02, 0.05, 0.1)  # budgets at which SKAB's alarm states are judged
 FIGURES = ("roc_auc", "vus_pr", "found_in_hindsight", "found", "false_alarm_rate")
@@ -68,6 +70,16 @@ def centred(of_windows: NDArray[Any], window: int) -> NDArray[Any]:
     """What windows that end at each row say (n,), put where their middle is; the last rows repeat the last window's."""
     ahead = window // 2
     return np.pad(of_windows[ahead:], (0, ahead), mode="edge")
+
+
+def spread_out(of_windows: NDArray[Any], window: int) -> Floats:
+    """What windows that end at each row say (n,), as the mean over all windows that hold a row, as PaAno and others state it.
+
+    >>> spread_out(np.array([0.0, 0.0, 0.0, 6.0, 0.0, 0.0]), window=3).tolist()
+    [0.0, 2.0, 2.0, 2.0, 0.0, 0.0]
+    """
+    total = np.cumsum(np.concatenate([[0.0], of_windows, np.full(window - 1, of_windows[-1])]))
+    return np.asarray((total[window:] - total[:-window]) / window)
 
 
 def in_hindsight(labels: Bools, scores: Floats, asked: float = ASKED) -> float | None:
@@ -144,6 +156,7 @@ def judged(record: Record, found: Scored) -> dict[str, Any]:
     rows, first = len(record.whole), record.first
     flagged, scores = by_row(found.rows, 0, rows, found.p)
     places = {"end": (scores, flagged), "middle": (centred(scores, found.window), centred(flagged, found.window))}
+    places["spread"] = (spread_out(scores, found.window), places["middle"][1])
     result: dict[str, Any] = {
         "kind": record.kind,
         "rows": rows,
@@ -186,14 +199,14 @@ def summary(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
     skab = {name: one for name, one in results.items() if one["kind"] == "skab"}
     series = [one for one in results.values() if one["kind"] in ("skab", "tsb_ad")]
     found: dict[str, Any] = {}
-    for place in ("end", "middle") if skab else ():
+    for place in PLACES if skab else ():
         rank = {name: one[place]["roc_auc"] for name, one in skab.items()}
         worst = min(rank, key=lambda name: rank[name])
         means = {name: _mean([one[place][name] for one in skab.values()]) for name in FIGURES}
         found[f"skab_{place}"] = {"runs": len(skab), **means, "worst_run": worst, "worst_roc_auc": rank[worst]}
     if skab:
         found["skab_alarm_states"] = {str(r): _decisions([one["alarm_states"][str(r)] for one in skab.values()]) for r in ALARM_RATES}
-    for place in ("end", "middle") if series else ():
+    for place in PLACES if series else ():
         names = ("roc_auc_all_rows", "vus_pr_all_rows")
         found[f"series_{place}"] = {"series": len(series)} | {name: _mean([one[place][name] for one in series]) for name in names}
     return found
@@ -217,7 +230,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--tsb", type=Path, help="a folder of files in TSB-AD's form")
     parser.add_argument("--nab", type=Path, help="your copy of NAB's data folder")
     parser.add_argument("--only", help="records whose name holds this")
-    parser.add_argument("--middle", action="store_true", help="show scores at the windows' middle")
+    parser.add_argument(
+        "--place", choices=PLACES, default="end", help="where the table's scores stand: the windows' end, their middle, or all their rows"
+    )
     parser.add_argument("--view", choices=VIEWS, help="a detector of one view alone")
     parser.add_argument("--spec", type=Path, help="a sensor spec; the defaults when not given")
     parser.add_argument("--json", type=Path, help="where the figures go")
@@ -226,7 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not isinstance(spec, SensorSpec):
         parser.error(f"{given.spec}: a camera spec; this benchmark is of sensors")
     torch.set_num_threads(1)
-    place = "middle" if given.middle else "end"
+    place = given.place
     results: dict[str, dict[str, Any]] = {}
     print(f"| record | {' | '.join(FIGURES)} | fit_s |\n|{'---|' * (len(FIGURES) + 2)}")
     for record in all_records(given.skab, given.tsb, given.nab):

@@ -32,7 +32,7 @@ BANDS, LAGS = 6, 12  # of lags at which drift is measured, and lags in each
 LONGEST_LAG = 0.375  # share of the normal record: the longest lag at which drift is measured
 
 MOVEMENT, MOVEMENT_SCALE = 2, 1.5  # its place among the features; it says much of what spread says, so it must be clear to say more
-LEAST_UNIT = 0.3  # of a sensor's levels, in robust standard deviations: what never moves must not make its residual boundless
+LEAST_UNIT = 0.03  # of a sensor's levels, in robust standard deviations: what never moves must not make its residual boundless
 
 Floats = NDArray[np.float64]
 
