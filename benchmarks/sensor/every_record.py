@@ -1,15 +1,15 @@
 """One setting, every record: how well a detector of sensors ranks, and what its own threshold makes of it.
 
     python -m benchmarks.sensor.every_record [--skab SKAB] [--tsb TSB] [--nab NAB] [--only NAME] [--place PLACE] [--view VIEW]
-        [--spec SPEC.toml]
-        [--json FILE]
+        [--spec SPEC.toml] [--json FILE]
 
 The samples and made-up records (benchmarks/protocols/made.py) are always judged. SKAB is the folder of its runs, TSB holds files in
 TSB-AD's form, NAB its series with windows.json. Judged are the rows that were not learnt from. Each window's score stands at its last row,
 as a plant sees it; with --place the table shows it at the window's middle, or spread over all its rows (the JSON holds all).
 
 Figures of a record: ROC-AUC; VUS-PR up to 100 rows; the share of faulty rows found at 1 % false alarms in hindsight; the same at the
-threshold that was set for 1 %, and the share of normal rows flagged there; processor seconds to fit. The press is also judged by strokes.
+threshold that was set for 1 %, and the share of normal rows flagged there: of all, and of those whose window is clear of faulty rows (a
+fault stays in the windows of the rows after it); processor seconds to fit. The press is also judged by strokes.
 SKAB's F1, false alarms and missed rows are of alarm states: a row counts as flagged while an alarm is open. "The 20 series" are SKAB's runs
 and TSB-AD's files, judged as TSB-AD does: all rows, those learnt from too. With --view only what ranks counts: thresholds are those of all
 views together.
@@ -45,7 +45,7 @@ NEVER = 1e30  # a unit that no score reaches
 PLACES = ("end", "middle", "spread")
 ASKED = 0.01  # false alarms in hindsight
 ALARM_RATES = (0.01, 0.02, 0.05, 0.1)  # budgets at which SKAB's alarm states are judged
-FIGURES = ("roc_auc", "vus_pr", "found_in_hindsight", "found", "false_alarm_rate")
+FIGURES = ("roc_auc", "vus_pr", "found_in_hindsight", "found", "false_alarm_rate", "false_alarm_rate_clear")
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -94,8 +94,18 @@ def in_hindsight(labels: Bools, scores: Floats, asked: float = ASKED) -> float |
     return float((scores[labels] > normal[int(asked * len(normal))]).mean())
 
 
-def figures(labels: Bools, scores: Floats, flagged: Bools) -> dict[str, float | None]:
-    """FIGURES of rows (n,)."""
+def clear_of_faults(labels: Bools, window: int) -> Bools:
+    """Whether the window that ends at each row (n,) holds no faulty row.
+
+    >>> clear_of_faults(np.array([False, True, False, False, False]), 3)
+    array([ True, False, False, False,  True])
+    """
+    count, last = np.cumsum(np.concatenate([[0], labels])), np.arange(len(labels))
+    return np.asarray(count[last + 1] == count[np.maximum(last + 1 - window, 0)])
+
+
+def figures(labels: Bools, scores: Floats, flagged: Bools, clear: Bools) -> dict[str, float | None]:
+    """FIGURES of rows (n,); `clear`: whose windows hold no faulty row."""
     surface = vus(labels, scores)
     decided = metrics.decisions(labels, flagged)
     return {
@@ -104,6 +114,7 @@ def figures(labels: Bools, scores: Floats, flagged: Bools) -> dict[str, float | 
         "found_in_hindsight": in_hindsight(labels, scores),
         "found": decided.get("recall"),
         "false_alarm_rate": decided.get("false_alarm_rate"),
+        "false_alarm_rate_clear": float(flagged[clear & ~labels].mean()) if (clear & ~labels).any() else None,
     }
 
 
@@ -118,9 +129,7 @@ def by_stroke(labels: Bools, scores: Floats, flagged: Bools, window: int, stroke
     >>> by_stroke(labels, late.astype(float), late, window=2, stroke=4)
     {'faulty': 1, 'found': 1, 'good': 2, 'false': 0, 'roc_auc': 1.0}
     """
-    count = np.cumsum(np.concatenate([[0], labels]))
-    last = np.arange(len(labels))
-    clear = count[last + 1] - count[np.maximum(last + 1 - window, 0)] == 0
+    clear = clear_of_faults(labels, window)
     bad, worst, hit = [], [], []
     for first in range(0, len(labels) - stroke + 1, stroke):
         ends = np.arange(first, first + stroke) + window // 2
@@ -155,8 +164,9 @@ def judged(record: Record, found: Scored) -> dict[str, Any]:
     """All figures of a scored record."""
     rows, first = len(record.whole), record.first
     flagged, scores = by_row(found.rows, 0, rows, found.p)
-    places = {"end": (scores, flagged), "middle": (centred(scores, found.window), centred(flagged, found.window))}
-    places["spread"] = (spread_out(scores, found.window), places["middle"][1])
+    at_end = (scores, flagged, clear_of_faults(record.labels, found.window))
+    places = {"end": at_end, "middle": tuple(centred(each, found.window) for each in at_end)}
+    places["spread"] = (spread_out(scores, found.window), *places["middle"][1:])
     result: dict[str, Any] = {
         "kind": record.kind,
         "rows": rows,
@@ -166,8 +176,8 @@ def judged(record: Record, found: Scored) -> dict[str, Any]:
         "fit_s": found.fit_s,
         "views": found.report.get("views"),
     }
-    for place, (s, f) in places.items():
-        result[place] = figures(record.labels[first:], s[first:], f[first:])
+    for place, (s, f, clear) in places.items():
+        result[place] = figures(record.labels[first:], s[first:], f[first:], clear[first:])
         if record.kind in ("skab", "tsb_ad"):  # as TSB-AD judges
             surface = vus(record.labels, s)
             result[place] |= {"roc_auc_all_rows": metrics.auroc(record.labels, s), "vus_pr_all_rows": surface[1] if surface else None}

@@ -125,7 +125,7 @@ def _spec(folder: Path) -> Path:
 
 
 def test_a_mean_leaves_out_what_has_no_figure() -> None:
-    one = {"roc_auc": 0.5, "vus_pr": None, "found_in_hindsight": 0.1, "found": 0.2, "false_alarm_rate": 0.0}
+    one = {"roc_auc": 0.5, "vus_pr": None, "found_in_hindsight": 0.1, "found": 0.2, "false_alarm_rate": 0.0, "false_alarm_rate_clear": 0.0}
     one |= {"roc_auc_all_rows": 0.5, "vus_pr_all_rows": None}
     states = {str(rate): {"tp": 1, "fp": 0, "fn": 1, "tn": 2} for rate in every_record.ALARM_RATES}
     runs = {
