@@ -3,10 +3,10 @@
     python -m benchmarks.sensor.tsb_ad --tsb FOLDER --skab FOLDER [--peer PEER_PYTHON --paano CLONE [--all] [--missing]] [--out FILE.json]
 
 FOLDER of TSB-AD holds files in its form (last column `Label`, `tr_N` in the name: the first N rows are learnt from). SKAB runs are
-learnt from their first 400 rows. As TSB-AD does, all rows are judged, those learnt from too; VUS up to a width of 100 rows. Sub-PCA and
-PaAno give a window's score to its middle. PaAno is run from a clone of its own code (github.com/jinnnju/PaAno) by a Python of its own, as
-its scripts do (instance normalisation, patch 96; 32 on SKAB), on TSB-AD's files, and with --all on the SKAB runs; where it is not run, its
-figures in --out stay.
+learnt from their first 400 rows. As TSB-AD does, all rows are judged, those learnt from too; VUS up to a width of 100 rows. Sub-PCA gives a
+window's score to its middle, PaAno gives each row the mean over the windows that hold it. PaAno is run from a clone of its own code
+(github.com/jinnnju/PaAno) by a Python of its own, as its scripts do (instance normalisation, patch 96; 32 on SKAB), on TSB-AD's files, and
+with --all on the SKAB runs; where it is not run, its figures in --out stay.
 """
 
 from __future__ import annotations

@@ -75,6 +75,13 @@ def test_a_score_in_the_middle_stands_half_a_window_earlier(window: int, rows: i
     assert np.array_equal(centred(ends, window), np.minimum(ends + window // 2, rows - 1))
 
 
+@given(st.integers(1, 12), st.lists(st.integers(0, 9), min_size=1, max_size=40))
+def test_a_spread_score_is_the_mean_of_the_windows_that_hold_a_row(window: int, ends: list[int]) -> None:
+    last = len(ends) - 1
+    expected = [np.mean([ends[min(end, last)] for end in range(row, row + window)]) for row in range(len(ends))]
+    assert every_record.spread_out(np.array(ends, float), window) == pytest.approx(expected)
+
+
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), min_size=2, max_size=60), st.sampled_from([0.0, 0.1, 0.5]))
 def test_no_threshold_within_the_false_alarms_allowed_finds_more(rows: list[tuple[bool, int]], asked: float) -> None:
@@ -92,6 +99,7 @@ def test_a_flag_that_a_fault_left_behind_is_no_false_stroke() -> None:
     window = 30
     holds = np.array([labels[max(0, row + 1 - window) : row + 1].any() for row in range(len(labels))])
     figures = by_stroke(labels, holds.astype(float), holds, window, 40)
+    assert np.array_equal(every_record.clear_of_faults(labels, window), ~holds)
     assert figures == {"faulty": 1, "found": 1, "good": 4, "false": 0, "roc_auc": 1.0}
     early = holds | (np.arange(len(labels)) == 35)  # a window that ends in the first stroke, and has its middle there
     assert by_stroke(labels, early.astype(float), early, window, 40) | {"roc_auc": None} == figures | {"false": 1, "roc_auc": None}
@@ -129,9 +137,10 @@ def test_a_mean_leaves_out_what_has_no_figure() -> None:
     one |= {"roc_auc_all_rows": 0.5, "vus_pr_all_rows": None}
     states = {str(rate): {"tp": 1, "fp": 0, "fn": 1, "tn": 2} for rate in every_record.ALARM_RATES}
     runs = {
-        f"r{i}": {"kind": "skab", "end": one | {"roc_auc": auc}, "middle": one, "alarm_states": states} for i, auc in enumerate((0.5, 0.9))
+        f"r{i}": {"kind": "skab", "end": one | {"roc_auc": auc}, "middle": one, "spread": one, "alarm_states": states}
+        for i, auc in enumerate((0.5, 0.9))
     }
-    found = summary(runs | {"t": {"kind": "tsb_ad", "end": one | {"vus_pr_all_rows": 0.8}, "middle": one}})
+    found = summary(runs | {"t": {"kind": "tsb_ad", "end": one | {"vus_pr_all_rows": 0.8}, "middle": one, "spread": one}})
     assert (found["skab_end"]["roc_auc"], found["skab_end"]["vus_pr"], found["skab_end"]["worst_run"]) == (0.7, None, "r0")
     assert found["skab_alarm_states"]["0.01"] == {"f1": pytest.approx(2 / 3), "false_alarm_rate": 0.0, "missed_alarm_rate": 0.5}
     assert (found["series_end"]["series"], found["series_end"]["vus_pr_all_rows"]) == (3, 0.8)
