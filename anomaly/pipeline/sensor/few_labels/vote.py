@@ -34,10 +34,10 @@ from anomaly.spec import SensorSpec
 
 MOST_FOLDS = 10
 FULL_VOTE = 15.0  # standard deviations of held-out normal scores by which a unanimous vote raises a score
-RARE = 0.005  # of held-out normals, at most, have a share of the vote that counts
+RARE = (0.01, 0.005, 0.002, 0.0)  # of held-out normals, at most, have a share of the vote that counts: the first that leaves the threshold
 HIGHEST_FLOOR = 0.95  # share of the vote: where normals reach more, it tells nothing
 LEAST_GAIN = 0.001  # ROC-AUC; the whole interval must lie above it
-MOST_RAISED = 1.1  # times the threshold without the vote that it may have with it
+MOST_RAISED = 1.05  # times the threshold without the vote that it may have with it
 FEWEST = 2  # stretches, at least: one is learnt from while another is judged
 
 Ints = NDArray[np.int64]
@@ -107,10 +107,7 @@ def judge_vote(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, f
     own, alone, folds = _labelled(spec, normals, extractor, faults)
     vote, share, report = choose_vote(own, source, folds, spec.seed)
     count, normal = len(normals.windows), own.y == 0
-    sides = [part for part in (share[:count], share[count:][normal[count:]]) if len(part)]
-    reached = max(float(np.quantile(part, 1 - RARE)) for part in sides)
-    floor = float(np.clip(reached, 0.5, HIGHEST_FLOOR))
-    both = add_vote(alone, share, FULL_VOTE * float(alone[:count].std()), floor)
+    floor, both = _floor(spec, alone, share, normal, count)
     compared = own.gain(both, alone, spec.seed)
     before, after = (_found(spec, faults, scores, count) for scores in (alone, both))
     low, high = compared.low, compared.high
@@ -123,8 +120,29 @@ def judge_vote(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, f
         "why": f"ROC-AUC {compared.gain:+.4f} ({low:+.4f} to {high:+.4f}) over the normal-only score on faults held out, "
         f"{before.mean:.0%} of each found without it and {after.mean:.0%} with it" + _left_out(faults),
     }
-    kept = low > LEAST_GAIN and after.mean >= before.mean and after.threshold <= MOST_RAISED * before.threshold
-    return Judged(vote, own, alone, share, floor, report, kept and reached <= HIGHEST_FLOOR and bool(vote.stumps))
+    kept = low > LEAST_GAIN and after.mean >= before.mean and bool(vote.stumps)
+    return Judged(vote, own, alone, share, floor, report, kept)
+
+
+def _floor(spec: SensorSpec, alone: Rows, share: Rows, normal: NDArray[np.bool_], count: int) -> tuple[float, Rows]:
+    """From which share on a vote counts, and all scores (n,) with it: so that few of the `normal` rows (n,) reach it, and none of the
+    machine's own, the first `count`, move the threshold. Where normals get as many votes as faults, no score is raised.
+    """
+    step, limit = FULL_VOTE * float(alone[:count].std()), MOST_RAISED * _threshold(spec, alone[:count])
+    sides = [part for part in (share[:count], share[count:][normal[count:]]) if len(part)]
+    for rare in RARE:
+        floor = max(0.5, *(float(np.quantile(part, 1 - rare)) for part in sides))
+        if floor > HIGHEST_FLOOR:
+            break
+        both = add_vote(alone, share, step, floor)
+        if _threshold(spec, both[:count]) <= limit:
+            return floor, both
+    return HIGHEST_FLOOR, alone
+
+
+def _threshold(spec: SensorSpec, normal: Rows) -> float:
+    """The score from which on there are as many false alarms as are asked for, by held-out normal scores (n,)."""
+    return score_threshold(fit_calibrator(normal, independent_scores([normal])), spec.budget.false_alarm_rate)
 
 
 def _left_out(faults: FaultWindows) -> str:
@@ -147,8 +165,7 @@ class _Found:
 
 def _found(spec: SensorSpec, faults: FaultWindows, scores: Rows, count: int) -> _Found:
     """What is found of labelled faults by scores (n,), of which the first `count` are of normals to calibrate by."""
-    calibrator = fit_calibrator(scores[:count], independent_scores([scores[:count]]))
-    threshold = score_threshold(calibrator, spec.budget.false_alarm_rate)
+    threshold = _threshold(spec, scores[:count])
     flagged = scores[count:] > threshold
     return _Found(threshold, [float(flagged[faults.fault == number].mean()) for number in range(len(faults.names))])
 
