@@ -12,6 +12,7 @@ from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
 from anomaly.scorers.boosted import (
+    Splits,
     Vote,
     add_vote,
     fit_adaboost,
@@ -45,6 +46,26 @@ def test_adaboost_is_scikit_learns_samme_of_stumps(balanced: bool, seed: int) ->
     fresh, _ = toy(500, 100 + seed)
     assert np.allclose(ours.weights, theirs.estimator_weights_)
     assert np.array_equal(ours.share(fresh) >= 0.5, theirs.predict(fresh) == 1)
+
+
+@given(st.integers(0, 10_000), st.integers(2, 30), st.integers(1, 4), st.integers(1, 6))
+@settings(max_examples=60, deadline=None)
+def test_a_stump_is_as_pure_as_scikit_learns(seed: int, rows: int, width: int, values: int) -> None:
+    """With few different values many splits are equally good, so the impurity is compared and not the stump."""
+    rng = np.random.default_rng(seed)
+    x, y, weights = rng.integers(values, size=(rows, width)).astype(float), rng.integers(2, size=rows), rng.uniform(0.1, 1, rows)
+    tree = DecisionTreeClassifier(max_depth=1, random_state=0).fit(x, y, sample_weight=weights)
+    stump = Splits(x, y).best(weights)
+
+    def impurity(low: np.ndarray) -> float:
+        sides = [(weights[side].sum(), (weights * y)[side].sum()) for side in (low, ~low) if side.any()]
+        return float(sum(2 * faulty * (whole - faulty) / whole for whole, faulty in sides))
+
+    theirs = tree.apply(x) == 1 if tree.tree_.node_count > 1 else np.ones(rows, bool)
+    ours = x[:, stump.feature] <= stump.threshold if stump.value[0] != stump.value[1] or len(np.unique(x)) > 1 else np.ones(rows, bool)
+    if len(np.unique(y)) > 1:
+        assert impurity(ours) == pytest.approx(impurity(theirs))
+    assert (weights * (stump(x) != y)).sum() == pytest.approx((weights * (tree.predict(x) != y)).sum())
 
 
 def test_tradaboost_without_source_rows_is_adaboost() -> None:

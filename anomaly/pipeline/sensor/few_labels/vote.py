@@ -27,9 +27,10 @@ from anomaly.errors import SpecError, WeightsError
 from anomaly.features.encoder import SensorExtractor
 from anomaly.pipeline.few_labels import Labelled, choose_vote
 from anomaly.pipeline.sensor.few_labels.windows import BLOCK, MOST_NORMAL, FaultWindows, cut, thinned
-from anomaly.pipeline.sensor.held_out import fit_scorer, held_out_scores
+from anomaly.pipeline.sensor.held_out import fit_scorer
 from anomaly.pipeline.sensor.tables import NormalReadings, Normals
 from anomaly.scorers.boosted import Rows, Vote, add_vote, evidence_of, vote_tensors, with_vote
+from anomaly.scorers.sensors.views import units
 from anomaly.spec import SensorSpec
 
 MOST_FOLDS = 10
@@ -176,8 +177,7 @@ def _labelled(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, fa
     A fold is some faults, the normal windows of their tables that lie nearest to them, and a block of the machine's own normals.
     """
     features, places, rows = normals.features(extractor), normals.places, normals.plan.rows
-    unit = held_out_scores(spec, normals, extractor, features).unit
-    x, scores = _seen(spec, normals, extractor, features, unit)
+    x, scores, unit = _seen(spec, normals, extractor, features)
     more_x, more_scores = _seen_by_all(spec, normals, extractor, features, unit, faults.windows)
     count, parts = len(x), min(MOST_FOLDS, len(faults.names))
     folds, learnt = np.empty(count, np.int64), np.zeros(count, bool)
@@ -198,17 +198,19 @@ def _labelled(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, fa
     return labelled, np.concatenate([scores, more_scores]), np.concatenate([folds, faults.nearest % parts])
 
 
-def _seen(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, features: list[Tensor], unit: Rows) -> tuple[Rows, Rows]:
-    """Evidence (n, D) and score (n,) of each of the machine's normal windows by a scorer that has not seen its block."""
+def _seen(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, features: list[Tensor]) -> tuple[Rows, Rows, Rows]:
+    """Evidence (n, D) and score (n,) of each normal window of the machine by a scorer that has not seen its block; the units (V,)."""
     rows: list[Rows] = []
-    scores = np.empty(len(normals.windows))
+    by_view: list[Rows] = []
     for fit, held in block_folds(normals.places, spec.calibration.folds, normals.plan.rows):
-        scorer = fit_scorer(spec, normals, extractor, features, fit, unit)
+        scorer = fit_scorer(spec, normals, extractor, features, fit)
         maps = [m[torch.from_numpy(held)] for m in features]
         with torch.inference_mode():
             rows.append(evidence_of(scorer, maps).double().numpy())
-            scores[held] = scorer(maps)[0].double().numpy()
-    return np.concatenate(rows), scores
+            by_view.append(torch.stack([score for score, _ in scorer.each(maps)], dim=1).double().numpy())
+    each = np.concatenate(by_view)
+    unit = units(each)
+    return np.concatenate(rows), (each / unit).max(axis=1), unit
 
 
 def _seen_by_all(
@@ -222,12 +224,16 @@ def _seen_by_all(
 
 
 def source_labels(readings: NormalReadings, extractor: SensorExtractor) -> Labelled:
-    """The other machine's normals and labelled faults as its own scorer sees them: deviations in units of its own normal running."""
+    """The other machine's normals and labelled faults as its own scorer sees them: deviations in units of its own normal running.
+
+    Raises SpecError where its normals are not given, DataError where its tables cannot be read.
+    """
     spec, asked = readings.spec, readings.spec.transfer
     if asked.normals is None or asked.source_faults is None:
         raise SpecError("[transfer] source_faults needs the other machine's normal record: give [transfer] normals (--normals)")
     paths, tests = find_tables(asked.normals)
     other = NormalReadings(spec, asked.normals, paths, readings.of_others(paths))
+    other.plan = readings.plan  # the same views of both, whatever the other's record would ask for
     faults = cut(read_labelled(asked.source_faults, spec.input, other.tables, [*paths, *tests]), other.tables, other.window)
     labelled, _, _ = _labelled(spec, other.normals, extractor, faults)
     kept = labelled.fitted_on
