@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Sequence
-from typing import Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 TIME_DIRECTIVES = "YymdbaHIMSpz"  # strptime's
 TIME_FORMATS = ("ISO8601", "s", "ms", "us", "ns")
 LONGEST_S = 10 * 366 * 86_400.0  # a time between two things that is longer is a mistake of writing
+DAY_S, WEEK_S = 86_400, 604_800
 LONGEST_DELAY_S = 31 * 86_400.0  # of an alarm
 KIND = r"^[a-z][a-z0-9_-]{0,30}$"  # of a detector, or of what goes into one: another kind may be registered
 
@@ -25,13 +26,37 @@ class Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Pattern(Part):
+    """What a sensor does by the clock: `knots` in engineering units, evenly over the period, straight lines between them; their mean is 0.
+
+    The first knot is at midnight, of a week at Monday's. `zone`: IANA name of the clock's zone, "" is UTC. `share`: how much of the
+    sensor's variance the pattern explains of periods that it was not learnt from.
+    """
+
+    period_s: Literal[86_400, 604_800]
+    zone: str = ""
+    knots: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = Field(min_length=2, max_length=1000)
+    share: float = Field(0.0, le=1, allow_inf_nan=False)
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        return check_zone(value)
+
+    @property
+    def word(self) -> str:
+        """ "daily" or "weekly"."""
+        return "daily" if self.period_s == DAY_S else "weekly"
+
+
 class Channel(Part):
     """One sensor: the column's name, its unit, and the limits beyond which a reading counts as missing.
 
     `offset` is taken off every reading in double precision before it becomes float32, so that a large level does not hide a small change.
     `hold_s`: for so many seconds a reading stands for the empty cells after it, for a sensor that reports less often than there are rows.
     `still_rows`: the longest run of equal readings in the normals. `normal_low`, `normal_high`: the range of the normals. By these the edge
-    tells a sensor that fails; None where they are not known, and nothing is told by them.
+    tells a sensor that fails; None where they are not known, and nothing is told by them. `pattern` is taken off what is scored; limits and
+    the range of the normals are of readings as they came.
     """
 
     name: str
@@ -43,6 +68,7 @@ class Channel(Part):
     still_rows: int | None = Field(None, ge=1)
     normal_low: float | None = None
     normal_high: float | None = None
+    pattern: Pattern | None = None
 
     @model_validator(mode="after")
     def _limits_in_order(self) -> Channel:
@@ -92,12 +118,7 @@ class Dialect(Part):
     @field_validator("zone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
-        try:
-            if value:
-                ZoneInfo(value)
-        except (ValueError, OSError, ZoneInfoNotFoundError):
-            raise ValueError(f"no time zone {value!r} is known; write it as Europe/Berlin") from None
-        return value
+        return check_zone(value)
 
     @model_validator(mode="after")
     def _marks_differ(self) -> Dialect:
@@ -176,6 +197,16 @@ class AlarmSettings(Part):
     suppress_in_modes: tuple[str, ...] | None = Field(
         None, description="modes of the mode column in which process alarms are held back; all that are not judged, when not given"
     )
+
+
+def check_zone(name: str) -> str:
+    """The name of a time zone, or "". Raises ValueError for one that is not known."""
+    try:
+        if name:
+            ZoneInfo(name)
+    except (ValueError, OSError, ZoneInfoNotFoundError):
+        raise ValueError(f"no time zone {name!r} is known; write it as Europe/Berlin") from None
+    return name
 
 
 def check_time_format(form: str) -> None:

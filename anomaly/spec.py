@@ -216,6 +216,7 @@ class SensorInput(Part):
     labels: tuple[str, ...] = ("anomaly", "label", "changepoint", "fault", "is_anomaly")
     train_rows: int | None = Field(None, ge=1, description="only the first rows of a table are normal running to learn from")
     modes: Modes | None = None
+    pattern: Literal["auto", "none"] = Field("auto", description="a daily or weekly pattern is taken off where it pays, or never")
 
     @property
     def dialect(self) -> Dialect:

@@ -298,7 +298,8 @@ class DriftMonitor:
         index, channel = self._reference.names.index(f"level:{name}"), self._channels.get(name)
         offset, unit = (channel.offset, f" {channel.unit}".rstrip()) if channel else (0.0, "")
         now, normal = self._state.recent[1 + index] + offset, self._reference.mean[index] + offset
-        return f"{name} reads {now:.4g}{unit}, normally {normal:.4g} ({abs(level):g} spreads {'higher' if level > 0 else 'lower'})"
+        less = f" less its {channel.pattern.word} pattern" if channel and channel.pattern else ""
+        return f"{name} reads {now:.4g}{unit}{less}, normally {normal:.4g} ({abs(level):g} spreads {'higher' if level > 0 else 'lower'})"
 
 
 def _restore(kept: str, bundle_hash: str, reference: Reference) -> _State:

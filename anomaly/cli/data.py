@@ -40,7 +40,7 @@ def inspect(
     asked = read_spec(spec) if spec is not None else None
     wanted = asked.input if isinstance(asked, SensorSpec) else SensorInput()
     train, test = find_tables(data)
-    tables = read_normals(train, table_schema(wanted), wanted.train_rows)
+    tables = read_normals(train, table_schema(wanted), wanted.train_rows, pattern=wanted.pattern == "auto")
     if test:
         out.print(f"{len(train)} to learn from, {len(test)} to test on: {', '.join(path.name for path in test)}", markup=False)
     for line in [*describe_tables(tables), *(note for table in tables for note in table.report.notes)]:

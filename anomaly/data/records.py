@@ -18,10 +18,11 @@ Payload = TypeVar("Payload")
 
 
 class Cut(NamedTuple):
-    """Where a window was cut from: rows (n, C) of one stretch, of which the window's own end before row `end`."""
+    """Where a window was cut from: rows (n, C) of one stretch, of which the window's own end before row `end`; the `times` (n,) of them."""
 
     rows: NDArray[np.float32]
     end: int
+    times: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

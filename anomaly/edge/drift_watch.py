@@ -13,6 +13,7 @@ from anomaly.alarms.drift import DriftMonitor, read_reference
 from anomaly.alarms.events import Event
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record
+from anomaly.data.tables.pattern.take_off import without_pattern
 from anomaly.edge.kinds import kind_of
 from anomaly.edge.runtime.batching import Answers
 
@@ -68,7 +69,8 @@ class DriftWatch:
         if not self._names or self._last_rows is None:
             return None
         columns = {f"share:{sensor.name}": column for sensor, column in zip(self._sensors, np.stack(answers.detail).T, strict=True)}
-        columns |= {f"level:{sensor.name}": column for sensor, column in zip(self._sensors, self._last_rows(records)[0].T, strict=True)}
+        readings = without_pattern(np.array([record.time for record in records]), self._last_rows(records)[0], self._sensors)
+        columns |= {f"level:{sensor.name}": column for sensor, column in zip(self._sensors, readings.T, strict=True)}
         unknown = np.full(len(records), np.nan)
         return np.column_stack([columns.get(name, unknown) for name in self._names]).astype(np.float64)
 

@@ -174,7 +174,8 @@ def learn(
         fit_s = time.process_time() - began
         if alter is not None:
             alter(detector)
-        schema, table = steps.line.input_schema(), read_table(every, table_schema(spec.input))
+        schema = steps.line.input_schema()
+        table = read_table(every, table_schema(schema))
         scored = score_table(detector.run, table, schema.window or 1)
         delays = AlarmSettings(**steps.line.delays()._asdict()).model_dump()
         rules = Rules(Settings(threshold=p, **delays), (schema.window or 0) * (schema.period_s or 0.0))

@@ -20,7 +20,9 @@ def with_normal_range(channels: Sequence[Channel], tables: Sequence[SensorTable]
     The range is that of the medians of three readings in a row, so that a single wild one does not widen it. It stays unknown for a sensor
     that is constant, the standstill for one that seldom moves, and both where there are too few readings.
     """
-    return tuple(_learn(channel, [_known(table.values[table.usable, index]) for table in tables]) for index, channel in enumerate(channels))
+    return tuple(
+        _learn(channel, [_known(table.readings[table.usable, index]) for table in tables]) for index, channel in enumerate(channels)
+    )
 
 
 def _learn(channel: Channel, parts: Sequence[NDArray[np.float32]]) -> Channel:

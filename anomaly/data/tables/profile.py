@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from anomaly.data.tables.dialect.times import EPOCHS
 from anomaly.data.tables.normal_range import longest_still
+from anomaly.data.tables.pattern.take_off import wall_clock
 from anomaly.data.tables.reader import SensorTable
-from anomaly.schema import Dialect
+from anomaly.schema import DAY_S, Dialect
 
 FROZEN_ROWS, FROZEN_SHARE = 30, 0.02  # a sensor that otherwise moves stands still for so many rows, and this share of them
 DRIFTS = 3.0  # the last tenth of a record lies so many usual spreads away from its first
-MANY_GAPS = 3  # gaps named at most
+MANY_GAPS, MANY_PATTERNS = 3, 5  # gaps, and sensors with a pattern, named at most
+_DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _MARKS = {"\t": "tab", " ": "space", "\u00a0": "space", "\u202f": "space", "": "none"}
 _EPOCH_WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
@@ -66,7 +68,7 @@ def _moment(seconds: float) -> str:
 def describe_tables(tables: Sequence[SensorTable]) -> list[str]:
     """The page: dialect, time, rows and gaps, a line a sensor, and what a person should look at. `tables` are of one machine."""
     dialect = tables[0].dialect
-    values = np.concatenate([table.values for table in tables]).astype(np.float64)
+    values = np.concatenate([table.readings for table in tables]).astype(np.float64)
     values += np.array([channel.offset for channel in tables[0].channels])
     lines = [f"read as: {describe_dialect(dialect)}", f"time: {describe_time(dialect, tables)}", *_rows_and_gaps(tables)]
     width = max(len(channel.name) for channel in tables[0].channels)
@@ -74,7 +76,7 @@ def describe_tables(tables: Sequence[SensorTable]) -> list[str]:
         column = values[:, index]
         known = column[np.isfinite(column)]
         remarks = [f"{np.isnan(column).mean():.1%} missing"] if np.isnan(column).any() else []
-        remarks += sensor_remarks(column, [table.values[:, index] for table in tables])
+        remarks += sensor_remarks(column, [table.readings[:, index] for table in tables])
         twin = next(
             (other.name for i, other in enumerate(tables[0].channels[:index]) if np.array_equal(values[:, i], column, equal_nan=True)), ""
         )
@@ -84,7 +86,31 @@ def describe_tables(tables: Sequence[SensorTable]) -> list[str]:
         digits = 14 if channel.offset else 6
         span = f"{known.min():.{digits}g} to {known.max():.{digits}g}, median {np.median(known):.{digits}g}" if len(known) else "no reading"
         lines.append(f"  {channel.name:{width}}  {span} {channel.unit}".rstrip() + (f"; {', '.join(remarks)}" if remarks else ""))
+    return [*lines, *describe_patterns(tables)]
+
+
+def describe_patterns(tables: Sequence[SensorTable]) -> list[str]:
+    """Which sensors have a daily or a weekly pattern, how much it explains, and which days of the week it does not know; [] without any."""
+    lines = []
+    for word in ("daily", "weekly"):
+        shares = {c.name: c.pattern for c in tables[0].channels if c.pattern is not None and c.pattern.word == word}
+        if not shares:
+            continue
+        most = sorted(shares.items(), key=lambda item: -item[1].share)
+        named = _listed([f"{pattern.share:.0%} of {name}" for name, pattern in most[:MANY_PATTERNS]])
+        more = f", and a part of {len(most) - MANY_PATTERNS} more sensors" if len(most) > MANY_PATTERNS else ""
+        line = f"a {word} pattern explains {named}{more}; it is taken off before scoring"
+        zone = most[0][1].zone
+        seen = np.concatenate([wall_clock(table.times[table.usable], zone) // DAY_S % 7 for table in tables])
+        unknown = [day for number, day in enumerate(_DAYS) if not (seen == number).any()]
+        if word == "daily" and unknown:
+            line += f"; the record holds no {_listed(unknown, 'or')}: learn from a whole week where that is run otherwise"
+        lines.append(line)
     return lines
+
+
+def _listed(parts: Sequence[str], word: str = "and") -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
 
 
 def _rows_and_gaps(tables: Sequence[SensorTable]) -> list[str]:

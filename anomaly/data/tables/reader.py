@@ -20,6 +20,7 @@ from anomaly.data.tables.dialect.load import EXCEL, RawTable, load
 from anomaly.data.tables.dialect.times import ISO, read_times, usual_period
 from anomaly.data.tables.hold import FEWEST, Holder, fit_channels, slow_interval
 from anomaly.data.tables.order import RowOrder
+from anomaly.data.tables.pattern.take_off import without_pattern
 from anomaly.errors import DataError
 from anomaly.schema import Channel, Dialect, within_limits
 
@@ -55,8 +56,9 @@ class ReadReport:
 class SensorTable:
     """Readings in time order.
 
-    `times` (n,) seconds since 1970 UTC, `values` (n, C) float32 with NaN = missing, less each channel's offset, `usable` (n,) False where
-    the operating mode is not one to judge, `labels` by column name (n,), `lines` (n,) each row's line in its file.
+    `times` (n,) seconds since 1970 UTC, `values` (n, C) float32 with NaN = missing, less each channel's offset and pattern, `usable` (n,)
+    False where the operating mode is not one to judge, `labels` by column name (n,), `lines` (n,) each row's line in its file. `readings`
+    (n, C) are the same with the pattern in them: what people and the rules for sensors look at.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class SensorTable:
     report: ReadReport
     lines: NDArray[np.int64]
     dialect: Dialect
+    readings: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -132,13 +135,14 @@ def read_table(path: Path, schema: TableSchema, *, learn: bool = False) -> Senso
             report.note(f"{path}: {text}")
     limited = within_limits(numbers, channels)
     report.out_of_limits = int(np.isnan(limited).sum() - np.isnan(numbers).sum())
-    values = Holder(channels).fill(times, limited)
+    readings = Holder(channels).fill(times, limited)
     labels = {name: _label(raw.columns[name], dialect)[order] for name in schema.labels if name in raw.columns}
     usable = _usable(raw, schema)[order]
     report.rows = len(times)
     report.gaps = int((np.diff(times) > max_gap).sum())
-    report.missing_cells = int(np.isnan(values).sum())
-    return SensorTable(path, channels, times, values, usable, labels, period, max_gap, report, raw.lines[order], dialect)
+    report.missing_cells = int(np.isnan(readings).sum())
+    values, lines = without_pattern(times, readings, channels), raw.lines[order]
+    return SensorTable(path, channels, times, values, usable, labels, period, max_gap, report, lines, dialect, readings)
 
 
 def dialect_of(path: Path, asked: Dialect) -> Dialect:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.data.records import Cut, Record
+from anomaly.data.tables.pattern.take_off import without_pattern
 from anomaly.edge.kinds import kind_of
 from anomaly.edge.runtime.session import Answer, Session
 
@@ -27,6 +29,7 @@ def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Answers:
     Detectors of readings may bring a second graph for rows that follow each other: what their windows share is computed once.
     """
     parts: list[Answer] = []
+    records = _less_patterns(session, records)
     most = kind_of(session.input_name).records_per_run
     start = 0
     while start < len(records):
@@ -42,6 +45,23 @@ def score(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Answers:
     empty = np.empty(0, np.float32)
     scores, p_values = (np.concatenate([empty, *(part[i] for part in parts)]) for i in (0, 1))
     return Answers(scores, p_values, [detail for part in parts for detail in part.detail])
+
+
+def _less_patterns(session: Session, records: Sequence[Record[NDArray[Any]]]) -> Sequence[Record[NDArray[Any]]]:
+    """Windows of readings less the patterns of the detector that scores them: two detectors of one line may have learnt different ones."""
+    if all(sensor.pattern is None for sensor in session.sensors):
+        return records
+    found: list[Record[NDArray[Any]]] = []
+    rows = before = None
+    for record in records:
+        cut = record.cut
+        assert cut is not None, "a window of readings says where it was cut from"
+        if cut.rows is not before:
+            before, rows = cut.rows, without_pattern(cut.times, cut.rows, session.sensors)
+        assert rows is not None
+        window = rows[cut.end - len(record.payload) : cut.end]
+        found.append(replace(record, payload=window, cut=cut._replace(rows=rows)))
+    return found
 
 
 def _alike(records: Sequence[Record[NDArray[Any]]], start: int, most: int) -> int:

@@ -20,6 +20,7 @@ from anomaly.edge.runtime.io_binding import IoBinding
 from anomaly.edge.runtime.variant_cache import read_variants
 from anomaly.errors import BundleError, ProviderError
 from anomaly.parallel import cores
+from anomaly.schema import Channel
 
 Provider = Literal["auto", "tensorrt", "cuda", "cpu"]
 NAMES = {"tensorrt": "TensorrtExecutionProvider", "cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
@@ -57,11 +58,13 @@ def open_session(
     if variant is not None and variant not in graphs:
         raise BundleError(f"{bundle.path}: has no variant {variant!r}; it has {', '.join(graphs)}")
     chosen = dict.fromkeys(ORDER, variant) if variant is not None else read_variants(bundle.hash)
-    return Session(graphs, provider, Device(threads, memory, cache_folder() / bundle.hash[:16]), chosen, bundle.members.get(STREAM))
+    session = Session(graphs, provider, Device(threads, memory, cache_folder() / bundle.hash[:16]), chosen, bundle.members.get(STREAM))
+    session.sensors = bundle.manifest.input.sensors
+    return session
 
 
 class Session:
-    """One detector on one provider.
+    """One detector on one provider. `sensors`: of its input, whose patterns come off readings before they are run.
 
     `provider` and `variant` are those in use. `refused` says why a provider that was wanted first is not, "" when the first one is.
     When a GPU's memory runs out, the batch is halved until it fits. Where not even one record fits, the session moves to the CPU for
@@ -90,6 +93,7 @@ class Session:
         wanted = list(ORDER) if provider == "auto" else [provider]
         if wanted != ["cpu"]:
             preload()
+        self.sensors: Sequence[Channel] = ()
         self.refused = ""
         self.degraded = ""
         self.io_binding_refused = ""  # why a shape got no fixed buffers, "" where none was refused

@@ -78,7 +78,7 @@ class TableFolder:
             ]
             kept = np.flatnonzero(~(late | strange))
             found.records = self._windows.extend(
-                [ids[i] for i in kept], table.times[rows][kept], table.values[rows][kept], table.usable[rows][kept]
+                [ids[i] for i in kept], table.times[rows][kept], table.readings[rows][kept], table.usable[rows][kept]
             )
             self._row = min(self._row + limit, len(table.times))
             self._count(self._at, self._row)
@@ -146,7 +146,7 @@ class TableFolder:
                 continue
             rows = int(position["row"]) if key == last else len(table.times)
             keep = table.times[:rows] > self._windows.last_time
-            self._windows.extend([""] * int(keep.sum()), table.times[:rows][keep], table.values[:rows][keep], table.usable[:rows][keep])
+            self._windows.extend([""] * int(keep.sum()), table.times[:rows][keep], table.readings[:rows][keep], table.usable[:rows][keep])
             self._count(key, rows)
             if key == last and not position["done"]:
                 self._table = table

@@ -70,13 +70,15 @@ class WindowBuffer:
         known = stretch_lengths(times, usable, self._gap)
         records = [
             Record(ids[end - before], float(times[end]), cut.rows[cut.end - self._rows : cut.end], cut)
-            for end, cut in self._cuts(values, known, before)
+            for end, cut in self._cuts(times, values, known, before)
         ]
         keep = max(0, len(times) - max(self._rows - 1, 1) - SPARE)
         self._times, self._values, self._usable = times[keep:].copy(), values[keep:].copy(), usable[keep:].copy()
         return records
 
-    def _cuts(self, values: NDArray[np.float32], known: NDArray[np.int64], before: int) -> Iterator[tuple[int, Cut]]:
+    def _cuts(
+        self, times: NDArray[np.float64], values: NDArray[np.float32], known: NDArray[np.int64], before: int
+    ) -> Iterator[tuple[int, Cut]]:
         """Each new row that ends a window, and where the window lies among the rows of its stretch.
 
         `known` (n,): how many rows of its stretch end at each row. Windows are views: rows that overlap are held once.
@@ -86,6 +88,7 @@ class WindowBuffer:
             if not len(group):
                 continue
             first, last = int(group[0]), int(group[-1])
-            rows = values[first + 1 - self._rows : last + 1]
+            stretch = slice(first + 1 - self._rows, last + 1)
+            rows, moments = values[stretch], times[stretch]
             for end in group.tolist():
-                yield end, Cut(rows, self._rows + end - first)
+                yield end, Cut(rows, self._rows + end - first, moments)

@@ -23,7 +23,7 @@ CALM = 0.5  # a p-value that half of all normal windows lie above: before it fel
 def plot_series(evaluation: Evaluation, table: SensorTable) -> Plot:
     """p-value with what was flagged, each sensor's share, and the raw sensors below; faulty stretches shaded."""
     run = _run_of(evaluation, table)
-    shown = min(table.values.shape[1], SENSORS)
+    shown = min(table.readings.shape[1], SENSORS)
     figure = Figure(figsize=(11, 3.4 + 0.75 * shown))
     axes = figure.subplots(shown + 2, 1, sharex=True, height_ratios=[2.2, 1.4, *([0.75] * shown)])
     hours = (table.times - table.times[0]) / 3600
@@ -119,7 +119,7 @@ def _draw_p(axes: Any, when: NDArray[np.float64], run: pd.DataFrame, threshold: 
 
 
 def _draw_sensor(axes: Any, when: NDArray[np.float64], table: SensorTable, index: int, rows: NDArray[np.int64] | None = None) -> None:
-    values = table.values[:, index] if rows is None else table.values[rows, index]
+    values = table.readings[:, index] if rows is None else table.readings[rows, index]
     channel = table.channels[index]
     axes.plot(when, values + channel.offset, color=LINE, linewidth=0.6)
     axes.set_ylabel(f"{channel.name} {channel.unit}".strip(), rotation=0, ha="right", va="center", fontsize=8)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.data.tables.faults import inject
-from anomaly.data.tables.files import read_normals, table_schema
+from anomaly.data.tables.files import learn_patterns, read_normals, table_schema
 from anomaly.data.tables.labels.stretches import leave_out_faults
 from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import block_folds, stack_windows, stretch_lengths, window_ends, windows_at
@@ -67,10 +67,11 @@ class NormalReadings:
     @cached_property
     def tables(self) -> list[SensorTable]:
         """Rows past `train_rows`, and rows labelled as faults, are not usable in them."""
-        tables = read_normals(self.paths, table_schema(self.spec.input), self.spec.input.train_rows)
+        asked = self.spec.input
+        tables = read_normals(self.paths, table_schema(asked), asked.train_rows, pattern=False)
         if self.spec.transfer.faults is not None:
-            leave_out_faults(tables, self.spec.transfer.faults, self.spec.input)
-        return tables
+            leave_out_faults(tables, self.spec.transfer.faults, asked)
+        return learn_patterns(tables, asked.sensors) if asked.pattern == "auto" else tables
 
     @property
     def names(self) -> list[str]:
@@ -130,11 +131,15 @@ class NormalReadings:
             number = seen + np.cumsum(table.usable) - 1
             tables.append(replace(table, usable=table.usable & (number >= start) & (number < start + count)))
             seen += int(table.usable.sum())
+        if self.spec.input.pattern == "auto":  # what a machine knows that has no other rows
+            tables = learn_patterns(tables, self.spec.input.sensors)
         return NormalReadings(self.spec, self.root, self.paths, tables)
 
     def of_others(self, paths: list[Path]) -> list[SensorTable]:
-        """Normal tables of other machines, read by this machine's sensors."""
-        return read_normals(paths, replace(table_schema(self.spec.input), channels=self.tables[0].channels), None, learn=False)
+        """Normal tables of other machines, read by this machine's sensors; a daily or weekly pattern is their own."""
+        channels = tuple(channel.model_copy(update={"pattern": None}) for channel in self.tables[0].channels)
+        pattern = self.spec.input.pattern == "auto"
+        return read_normals(paths, replace(table_schema(self.spec.input), channels=channels), None, learn=False, pattern=pattern)
 
     def random_windows(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """(noise, normal windows), each (count, window, C): what a graph is checked on.
