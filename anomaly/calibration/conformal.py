@@ -12,16 +12,22 @@ from torch import Tensor, nn
 from anomaly.errors import DataError
 
 MAX_KEPT = 4096  # calibration scores kept in the graph; more are thinned to quantiles
+INDEPENDENT = 3.0  # scores in time are counted up to where this many independent ones lie above
+ROUNDING = 1e-6  # of a score: a tie stays one when a graph adds up in another order
 BLOCK = 64  # calibration scores compared with a score at once: the block is found by its first one
 
 
 @dataclass(frozen=True)
 class Tail:
-    """Generalised Pareto distribution of scores s above `start`: P(S > s) = (1 + shape * (s - start) / scale) ** (-1 / shape)."""
+    """Generalised Pareto tail of scores s above `start`: P(S > s | S > start) = (1 + shape * (s - start) / scale) ** (-1 / shape).
+
+    `beyond` is the share of the calibration scores that lie above `start`.
+    """
 
     start: float
     scale: float
     shape: float
+    beyond: float
 
 
 class Calibrator(nn.Module):
@@ -31,8 +37,8 @@ class Calibrator(nn.Module):
     On exchangeable normal data, where m = n, P(p <= a) <= a for every a. Scores that follow each other in time are not exchangeable: with
     m < n they resolve no finer than their independent number allows (`dependence.independent_scores`).
 
-    Above the largest calibration score p is 1 / (m + 1) times the survival of a generalised Pareto tail (peaks over threshold, Pickands
-    1975), which is 1 there and falls. Thresholds below 1 / (m + 1) are therefore extrapolated, and hold as far as that tail does.
+    Above the tail's start counts end: k stays that of the scores above it, and p falls with the survival of a generalised Pareto tail
+    (peaks over threshold, Pickands 1975). Thresholds below `counted` are therefore extrapolated, and hold as far as that tail does.
     """
 
     scores: Tensor
@@ -44,29 +50,35 @@ class Calibrator(nn.Module):
         super().__init__()
         self.register_buffer("scores", scores)  # (n,) ascending
         self.register_buffer("effective", effective)  # ()
-        self.register_buffer("tail", tail)  # (3,): start, scale, shape
+        self.register_buffer("tail", tail)  # (4,): start, scale, shape, beyond
         filled = scores.new_full((-(-len(scores) // BLOCK) * BLOCK,), torch.inf)
         filled[: len(scores)] = scores
         self.register_buffer("blocks", filled.reshape(-1, BLOCK), persistent=False)
+
+    @property
+    def counted(self) -> float:
+        """The least p-value that rests on counts; smaller ones rest on the tail."""
+        effective, beyond = float(self.effective), float(self.tail[3])
+        return (1.0 + effective * beyond) / (effective + 1.0)
 
     def forward(self, score: Tensor) -> Tensor:
         """Scores (N,) float32 -> p-values (N,) float32 in (0, 1]."""
         at = score.unsqueeze(1)
         block = ((self.blocks[:, 0].unsqueeze(0) < at).sum(dim=1) - 1).clamp(min=0)  # where the calibration scores pass this one
         below = block * BLOCK + (self.blocks[block] < at).sum(dim=1)
-        above = 1.0 - below.to(torch.float32) / self.scores.shape[0]
+        start, scale, shape, beyond = self.tail
+        above = (1.0 - below.to(torch.float32) / self.scores.shape[0]).clamp(min=beyond)
         p = (1.0 + self.effective * above) / (self.effective + 1.0)
-        start, scale, shape = self.tail[0], self.tail[1], self.tail[2]
-        excess = torch.log1p(shape * (score - start).clamp(min=0.0) / scale)
-        largest = torch.log1p(shape * (self.scores[-1] - start).clamp(min=0.0) / scale)
-        ratio = torch.exp(-(excess - largest).clamp(min=0.0) / shape)  # 1 up to the largest calibration score
-        return (p * ratio).clamp(min=1e-30)
+        survival = torch.exp(-torch.log1p(shape * (score - start).clamp(min=0.0) / scale) / shape)
+        return (p * survival).clamp(min=1e-30)
 
 
-def fit_calibrator(held_out: NDArray[np.float64], effective: float) -> Calibrator:
-    """The conformal calibrator of held-out normal scores (n,) float64, whose effective sample size is `effective`.
+def fit_calibrator(held_out: NDArray[np.float64], effective: float, *, in_time: bool = False) -> Calibrator:
+    """The calibrator of held-out normal scores (n,) float64, whose effective sample size is `effective`.
 
-    Raises DataError for fewer than 8 scores, or any that is not finite.
+    Exchangeable scores are counted up to the largest, so that the conformal bound holds (`fit_tail`). Scores that follow each other
+    `in_time` are counted as far as they hold independent ones, and the rest is the tail's, so that what was asked for comes on average
+    over records (`fit_tail_in_time`). Raises DataError for fewer than 8 scores, or any that is not finite.
 
     >>> import numpy as np, torch
     >>> calibrator = fit_calibrator(np.arange(1.0, 10.0), effective=9)  # 1, 2, … 9
@@ -79,29 +91,52 @@ def fit_calibrator(held_out: NDArray[np.float64], effective: float) -> Calibrato
         raise DataError(
             f"calibration needs at least 8 finite normal scores, there are {int(np.isfinite(held_out).sum())}; give more normal data"
         )
-    ordered = np.sort(held_out)
-    tail = fit_tail(ordered)
+    ordered, effective = np.sort(held_out), float(min(effective, len(held_out)))
+    if in_time:
+        ordered = ordered + ROUNDING * np.abs(ordered)
+    tail = fit_tail_in_time(ordered, effective) if in_time else fit_tail(ordered)
     if len(ordered) > MAX_KEPT:  # upper quantiles: never less conservative than the full set
         ordered = np.quantile(ordered, np.linspace(0, 1, MAX_KEPT), method="higher")
     values = torch.tensor(ordered, dtype=torch.float32)
-    return Calibrator(values, torch.tensor(float(min(effective, len(held_out)))), torch.tensor([tail.start, tail.scale, tail.shape]))
+    return Calibrator(values, torch.tensor(effective), torch.tensor([tail.start, tail.scale, tail.shape, tail.beyond]))
 
 
 def fit_tail(ordered: NDArray[np.float64]) -> Tail:
-    """Peaks over threshold (Pickands 1975): a generalised Pareto distribution of the excesses over the 90 % quantile (maximum likelihood).
+    """The tail beyond the largest of exchangeable scores: peaks over threshold (Pickands 1975), of those over the 90 % quantile.
 
-    `ordered` (n,) float64 are the scores, ascending. The shape is kept within [0.05, 0.5]: a negative one would be a bounded tail, and call
-    a score beyond its end impossible. With fewer than 30 excesses the shape is set to 0.1, near exponential.
+    `ordered` (n,) float64 are the scores, ascending. The law is fitted by maximum likelihood, its shape kept within [0.05, 0.5]: a negative
+    one would be a bounded tail, and call a score beyond its end impossible. With fewer than 30 excesses the shape is set to 0.1, near
+    exponential.
     """
-    start = float(np.quantile(ordered, 0.9))
+    start, largest = float(np.quantile(ordered, 0.9)), float(ordered[-1])
     peaks = ordered[ordered > start] - start
-    scale = float(peaks.mean()) if len(peaks) and peaks.mean() > 0 else max(1e-6, float(ordered.std()))
-    if len(peaks) < 30:
-        return Tail(start, scale, 0.1)
-    from scipy.stats import genpareto  # takes a second, which few normals need not wait for
+    scale, shape = float(peaks.mean()) if len(peaks) and peaks.mean() > 0 else max(1e-6, float(ordered.std())), 0.1
+    if len(peaks) >= 30:
+        from scipy.stats import genpareto  # takes a second, which few normals need not wait for
 
-    shape, _, fitted = genpareto.fit(peaks, floc=0)
-    if not 0.05 <= shape <= 0.5:
-        shape = float(np.clip(shape, 0.05, 0.5))
-        fitted = scale * (1 - shape)  # the scale that keeps the mean of the peaks
-    return Tail(start, float(fitted), float(shape))
+        shape, _, fitted = (float(value) for value in genpareto.fit(peaks, floc=0))
+        kept = float(np.clip(shape, 0.05, 0.5))
+        scale, shape = fitted if kept == shape else scale * (1 - kept), kept  # the scale that keeps the mean of the peaks
+    return Tail(largest, scale + shape * (largest - start), shape, 0.0)  # excesses of a higher start follow the same shape
+
+
+def fit_tail_in_time(ordered: NDArray[np.float64], effective: float) -> Tail:
+    """The tail of scores that follow each other in time, from where three independent ones lie above.
+
+    The largest scores of a record are often one burst, and say little of how high the next one goes. So counts end where INDEPENDENT
+    scores, or a fifth of all, lie above. Their excesses are taken for exponential, and their mean is not taken for certain: after k
+    independent ones a further one is over y with probability (1 + y / (k * mean)) ** -k, a generalised Pareto law of shape 1 / k (the
+    predictive law of an exponential variable, Geisser 1993, "Predictive inference"). On average over records it is exceeded as often as
+    it says, which a law with the mean put in is not.
+
+    `ordered` (n,) float64 are the scores, ascending; `effective` says how many of them are independent.
+
+    >>> tail = fit_tail_in_time(np.arange(1000.0), effective=100)
+    >>> tail.start, tail.scale, tail.beyond
+    (970.0, 15.0, 0.029)
+    """
+    count = len(ordered)
+    start = float(ordered[-min(int(np.ceil(INDEPENDENT * count / effective)), count // 5)])
+    peaks = ordered[ordered > start] - start
+    scale = float(peaks.mean()) if len(peaks) else max(1e-6, float(ordered.std()))
+    return Tail(start, scale, 1 / max(1.0, effective * len(peaks) / count), len(peaks) / count)

@@ -37,28 +37,19 @@ def _calibrator(module: Calibrator, write: GraphWriter, score: str) -> list[str]
     own = write.op("Gather", write.constant(module.blocks, "calibrator.blocks"), block, axis=0)
     below = write.op("Add", write.op("Mul", block, BLOCK), _count_below(write, own, at))
     share = write.op("Div", write.op("Cast", below, to=TensorProto.FLOAT), float(len(module.scores)))
+    start, scale, shape, beyond = (float(value) for value in module.tail)
+    above = write.op("Max", write.op("Sub", 1.0, share), beyond)
     effective = float(module.effective)
-    p = write.op("Div", write.op("Add", write.op("Mul", write.op("Sub", 1.0, share), effective), 1.0), effective + 1.0)
-    start, scale, shape = (float(value) for value in module.tail)
-    ratio = write.op("Exp", write.op("Div", write.op("Neg", _beyond(module, write, score, start, scale, shape)), shape))
-    return [write.op("Max", write.op("Mul", p, ratio), 1e-30)]
+    p = write.op("Div", write.op("Add", write.op("Mul", above, effective), 1.0), effective + 1.0)
+    excess = write.op("Max", write.op("Sub", score, start), 0.0)
+    logarithm = write.op("Log", write.op("Add", write.op("Div", write.op("Mul", excess, shape), scale), 1.0))
+    survival = write.op("Exp", write.op("Div", write.op("Neg", logarithm), shape))
+    return [write.op("Max", write.op("Mul", p, survival), 1e-30)]
 
 
 def _count_below(write: GraphWriter, values: str, score: str) -> str:
     """How many of each row of `values` (N or 1, K) are below the score (N, 1): int64 (N,)."""
     return write.op("ReduceSum", write.op("Cast", write.op("Less", values, score), to=TensorProto.INT64), [1], keepdims=0)
-
-
-def _beyond(module: Calibrator, write: GraphWriter, score: str, start: float, scale: float, shape: float) -> str:
-    """log1p of the score's excess in the tail, less that of the largest calibration score: 0 up to that score."""
-    excess = write.op("Max", write.op("Sub", score, start), 0.0)
-    logarithm = _log1p(write, write.op("Div", write.op("Mul", excess, shape), scale))
-    largest = (shape * (module.scores[-1] - start).clamp(min=0.0) / scale).log1p()
-    return write.op("Max", write.op("Sub", logarithm, float(largest)), 0.0)
-
-
-def _log1p(write: GraphWriter, x: str) -> str:
-    return write.op("Log", write.op("Add", x, 1.0))
 
 
 # --- the vote of labelled faults ---

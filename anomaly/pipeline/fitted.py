@@ -20,8 +20,9 @@ class Fitted:
     """What the fit step leaves.
 
     `method` names the scorer, `tensors` are what it has learnt. `held_out` (N,) are the normals' scores in record order, each by a scorer
-    that has not seen the record; `effective` says how many of them are independent. `reference` becomes the bundle's reference.parquet.
-    It has the held-out `score` of each record and, where records follow each other, the `place` of each.
+    that has not seen the record; `effective` says how many of them are independent, `in_time` whether they follow each other.
+    `reference` becomes the bundle's reference.parquet. It has the held-out `score` of each record and, where they follow each other,
+    the `place` of each.
     `report` goes into its manifest. It has at least `normals` (how many records), `held_out_by` (in words), `injected_auroc` (synthetic
     faults against normals) and `extractor` (its description); `block`, how many records in a row are worth one independent score;
     `injected_found`, the share of synthetic faults of each kind that score above 99 % of the normals.
@@ -33,6 +34,7 @@ class Fitted:
     effective: float
     reference: pd.DataFrame
     report: dict[str, Any] = field(default_factory=dict)
+    in_time: bool = False
 
 
 def save_fitted(path: Path, fitted: Fitted) -> None:
@@ -40,7 +42,8 @@ def save_fitted(path: Path, fitted: Fitted) -> None:
     tensors = {f"scorer.{name}": tensor for name, tensor in fitted.tensors.items()}
     tensors["held_out"] = torch.from_numpy(fitted.held_out)
     tensors |= {f"reference.{c}": torch.tensor(fitted.reference[c].to_numpy(dtype=np.float64)) for c in fitted.reference}
-    about = {"scorer": fitted.method, "effective": fitted.effective, "report": fitted.report, "columns": list(fitted.reference)}
+    about = {"scorer": fitted.method, "effective": fitted.effective, "in_time": fitted.in_time}
+    about |= {"report": fitted.report, "columns": list(fitted.reference)}
     save_tensors(path, tensors, about)
 
 
@@ -49,4 +52,5 @@ def load_fitted(path: Path) -> Fitted:
     tensors, about = load_tensors(path)
     scorer = {name.removeprefix("scorer."): tensor for name, tensor in tensors.items() if name.startswith("scorer.")}
     reference = pd.DataFrame({column: tensors[f"reference.{column}"].numpy() for column in about["columns"]})
-    return Fitted(about["scorer"], scorer, tensors["held_out"].double().numpy(), about["effective"], reference, about["report"])
+    held_out = tensors["held_out"].double().numpy()
+    return Fitted(about["scorer"], scorer, held_out, about["effective"], reference, about["report"], about["in_time"])

@@ -43,7 +43,7 @@ from anomaly.schema import AlarmSettings
 
 NOT_FITTED_BY = ("name", "version", "budget", "alarm")  # parts of a spec
 PARITY_INPUTS = 200  # random records, and as many real ones, that graph and PyTorch must decide alike
-FIT_FORMAT = 2  # of the fit step's file: one written by other code is not read
+FIT_FORMAT = 3  # of the fit step's file: one written by other code is not read
 EXAMPLES = 4  # records in a bundle for the edge's self-test
 
 
@@ -135,7 +135,8 @@ class Steps:
         return self._once("calibrate", path, lambda: self._calibrate(path))
 
     def _calibrate(self, path: Path) -> None:
-        save_tensors(path, fit_calibrator(self.fitted.held_out, self.fitted.effective).state_dict(), {})
+        fitted = self.fitted
+        save_tensors(path, fit_calibrator(fitted.held_out, fitted.effective, in_time=fitted.in_time).state_dict(), {})
 
     def evaluate(self) -> Path:
         """Figures on the labelled part of the data as JSON; a file that says so when there is none."""
@@ -312,8 +313,8 @@ class Steps:
 
     def _calibration(self) -> dict[str, Any]:
         calibrator = self.calibrator
-        start, scale, shape = (float(v) for v in calibrator.tail)
-        smallest = 1.0 / (float(calibrator.effective) + 1.0)
+        start, scale, shape, _ = (float(v) for v in calibrator.tail)
+        smallest = calibrator.counted
         return {
             "method": "cross-conformal",
             "held_out_by": self.fitted.report["held_out_by"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import genpareto
+from scipy.stats import genpareto, lomax
 
 
 def effective_size(parts: list[np.ndarray]) -> float:
@@ -54,3 +54,14 @@ def conformal_p_value(calibration: np.ndarray, effective: float, score: float) -
             scale = peaks.mean() * (1 - shape)
     law, largest = genpareto(shape, scale=scale), max(calibration)
     return p * law.sf(score - start) / law.sf(largest - start) if score > largest else p
+
+
+def p_value_in_time(calibration: np.ndarray, effective: float, score: float) -> float:
+    """By counting up to the score above which three independent ones lie; beyond it by scipy's Lomax law, the predictive exponential."""
+    n, ordered = len(calibration), sorted(calibration)
+    start = ordered[-min(int(np.ceil(3 * n / effective)), n // 5)]
+    peaks = [one - start for one in ordered if one > start]
+    independent = max(1.0, effective * len(peaks) / n)
+    law = lomax(independent, scale=independent * (np.mean(peaks) if peaks else np.std(ordered)))
+    above = sum(one >= score for one in calibration) if score <= start else len(peaks)
+    return (1 + effective * above / n) / (effective + 1) * law.sf(max(0.0, score - start))

@@ -21,22 +21,28 @@ from anomaly.scorers.sensors.views import Views, fit_views, units, with_units
 from anomaly.spec import SensorSpec
 
 MOST_INJECTED = 200  # windows a block that synthetic faults are put on
+HIGHEST = 0.05  # the share of scores that says in what units a scorer measures
 MOST_NAMED = 20  # suspects named in the report
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Held-out scores (n,) and contributions (n, C) of normal windows, and how synthetic faults ranked among them.
+    """Held-out scores (n,) and contributions (n, C) of normal windows, in the units of the `scorer` of them all, and how faults ranked.
 
-    `faulty` are the scores of synthetic faults by their kind, of those too that `ranking` leaves out since they change a shape alone.
-    `unit` (V,) is that of each view (`scorers.sensors.views.units`).
+    `ranking` is of synthetic faults among the windows, `faulty` are their scores by kind, of those too that `ranking` leaves out since
+    they change a shape alone.
     """
 
+    scorer: Views
     scores: NDArray[np.float64]
     shares: NDArray[np.float64]
     ranking: Ranking
     faulty: dict[str, NDArray[np.float64]]
-    unit: NDArray[np.float64]
+
+    @property
+    def unit(self) -> NDArray[np.float64]:
+        """Of each view (V,)."""
+        return self.scorer.unit.double().numpy()
 
     def found(self) -> dict[str, float]:
         """Share of the synthetic faults of each kind that score above 99 % of the normals."""
@@ -71,14 +77,17 @@ def held_out_scores(
 ) -> HeldOut:
     """Cross-conformal scores (Vovk 2015): each contiguous block is scored by a scorer fitted on the other blocks.
 
-    Windows that share a row with the block are left out of the fit. `features` are those of the normals' own windows; only those
-    `kept` (n,) are fitted on, all when None.
+    Windows that share a row with the block are left out of the fit. A block's scorer measures in units of its own: it has less to learn
+    from, and may scale a feature otherwise. Its scores are brought to the units of the scorer of all windows (`_ratio`).
+
+    `features` are those of the normals' own windows; only those `kept` (n,) are fitted on, all when None.
     """
     scale = normals.preprocess.scale.numpy()
-    folds = block_folds(normals.places, spec.calibration.folds, normals.plan.rows)
+    final = fit_scorer(spec, normals, extractor, features, None if kept is None else np.flatnonzero(kept))
     parts: list[_Part] = []
-    for index, (fit, held) in enumerate(folds):
-        views = fit_scorer(spec, normals, extractor, features, fit if kept is None else fit[kept[fit]])
+    for index, (others, held) in enumerate(block_folds(normals.places, spec.calibration.folds, normals.plan.rows)):
+        fit = others if kept is None else others[kept[others]]
+        views = fit_scorer(spec, normals, extractor, features, fit)
         rng = np.random.default_rng([spec.seed, index])
         injected = np.sort(rng.choice(len(held), size=min(MOST_INJECTED, len(held)), replace=False))
         own = normals.windows[held[injected]]
@@ -88,9 +97,26 @@ def held_out_scores(
         with torch.inference_mode():
             normal = views.each([m[torch.from_numpy(held)] for m in features])
             bad = views.each(normals.features(extractor, faulty))
-        parts.append(_Part(held, injected, normal, _scores(bad), kinds, there))
+            ratio = _ratio(views, final, [m[torch.from_numpy(fit)] for m in features])
+        parts.append(_Part(held, injected, _scaled(normal, ratio), _scores(_scaled(bad, ratio)), kinds, there))
     unit = units(np.concatenate([_scores(part.normal) for part in parts]))
-    return _joined(parts, unit, len(normals.windows))
+    return _joined(parts, with_units(final, unit), len(normals.windows))
+
+
+def _ratio(views: Views, final: Views, features: list[Tensor]) -> float:
+    """What one of a fold's units of level is in those of the final scorer: the ratio of their highest scores on windows both have learnt.
+
+    A distance of shapes needs none: it is in spreads of the whole record from the start.
+    """
+    count = max(1, int(HIGHEST * len(features[0])))
+    theirs, ours = (float(each.level([*features[:3], features[-1]])[0].double().topk(count).values.mean()) for each in (views, final))
+    return ours / theirs if theirs > 0 and ours > 0 else 1.0
+
+
+def _scaled(found: list[tuple[Tensor, Tensor]], ratio: float) -> list[tuple[Tensor, Tensor]]:
+    """What the views found, level times the ratio."""
+    (score, share), *others = found
+    return [(score * ratio, share * ratio), *others]
 
 
 @dataclass(frozen=True)
@@ -110,8 +136,9 @@ def _scores(found: list[tuple[Tensor, Tensor]]) -> NDArray[np.float64]:
     return torch.stack([score for score, _ in found], dim=1).double().numpy()
 
 
-def _joined(parts: Sequence[_Part], unit: NDArray[np.float64], count: int) -> HeldOut:
-    """The folds put together, each view in its unit (V,)."""
+def _joined(parts: Sequence[_Part], scorer: Views, count: int) -> HeldOut:
+    """The folds put together, each view in the scorer's unit."""
+    unit = scorer.unit.double().numpy()
     sensors = parts[0].normal[0][1].shape[1]
     scores, shares = np.empty(count), np.empty((count, sensors))
     rankings, kinds, faulty = [], [], []
@@ -126,7 +153,7 @@ def _joined(parts: Sequence[_Part], unit: NDArray[np.float64], count: int) -> He
         kinds.append(part.kinds[part.there])
         faulty.append(bad[part.there])
     every, found = np.concatenate(kinds), np.concatenate(faulty)
-    return HeldOut(scores, shares, joined(rankings), {kind: found[every == kind] for kind in (*KINDS, *SHAPES)}, unit)
+    return HeldOut(scorer, scores, shares, joined(rankings), {kind: found[every == kind] for kind in (*KINDS, *SHAPES)})
 
 
 def _faulty(

@@ -31,7 +31,7 @@ from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.line import Delays, Examples, Exported, Graphs
 from anomaly.pipeline.sensor.few_labels.vote import Voting, fit_vote
-from anomaly.pipeline.sensor.held_out import describe_normals, fit_scorer, held_out_scores, name_suspects
+from anomaly.pipeline.sensor.held_out import describe_normals, held_out_scores, name_suspects
 from anomaly.pipeline.sensor.lending import LentWindows
 from anomaly.pipeline.sensor.record import calibration_scores
 from anomaly.pipeline.sensor.stream import make_stream
@@ -127,9 +127,8 @@ class SensorLine:
         kept = ~suspect if leave_out else np.ones_like(suspect)
         if leave_out:  # they still count when the threshold is set: until a person has looked at them they are normal
             held_out = held_out_scores(self.spec, normals, network, features, kept)
-        final: torch.nn.Module = fit_scorer(self.spec, normals, network, features, np.flatnonzero(kept), held_out.unit)
         vote = Voting(load_vote(extractor), held_out.scores, str(extractor))
-        final, held_out = vote.beside(final), replace(held_out, scores=vote.raised(held_out.scores))
+        final, held_out = vote.beside(held_out.scorer), replace(held_out, scores=vote.raised(held_out.scores))
         tensors = {**final.state_dict(), "input.center": normals.preprocess.center, "input.scale": normals.preprocess.scale}
         reference = describe_normals(readings.names, normals, held_out)
         calibration = calibration_scores(readings, self.record_paths, network, held_out, about, progress, vote)
@@ -147,7 +146,7 @@ class SensorLine:
             "injected_found": held_out.found(),
             "extractor": about,
         }
-        return Fitted("views", tensors, calibration.scores, calibration.independent, reference, report)
+        return Fitted("views", tensors, calibration.scores, calibration.independent, reference, report, in_time=True)
 
     # --- what the bundle is made of ---
 
