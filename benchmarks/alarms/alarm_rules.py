@@ -87,7 +87,7 @@ def main(arguments: list[str] | None = None) -> None:
         figures["SKAB"] = compare([scored(record) for record in records.skab(given.skab)])
     if given.tsb:
         figures |= {record.name[:15]: compare([scored(record)]) for record in records.tsb_ad(given.tsb)}
-    figures |= {record.name: compare([scored(record)]) for record in records.made_up() if record.name in MADE}
+    figures |= {name: compare([scored(records.of_rows(name, *records.MADE[name](), name))]) for name in MADE}
     if given.days:
         figures[f"plant, {given.days} days"] = compare(plant_month(given.days), PERIOD_S)
     for name, ways in figures.items():

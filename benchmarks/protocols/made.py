@@ -1,6 +1,6 @@
 """Records made up to judge sensors by, each of another nature: (values (n, C), labels (n,), rows learnt from). Seeded, so repeatable.
 
-Only what comes after the rows learnt from is ever faulty. A row stands for a second where nothing else is said.
+Only what comes after the rows learnt from is ever faulty.
 """
 
 from __future__ import annotations

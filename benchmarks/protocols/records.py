@@ -20,6 +20,7 @@ from benchmarks.protocols.sensors import SKAB_LABELS, SKAB_TRAINING_ROWS, nab_wi
 
 Frame = pd.DataFrame
 TIMES = ("time", "datetime", "timestamp")
+CLOCK = (1_767_571_200.0, 86_400.0 / made.DAY)  # of the daily pattern: from Monday, 2026-01-05
 SAMPLES = Path(__file__).parents[2] / "data_samples"
 
 
@@ -64,9 +65,7 @@ def tsb_ad(data: Path) -> Iterator[Record]:
     """Files in TSB-AD's form."""
     for path in sorted(data.glob("*.csv")):
         train, frame = tsb_ad_parts(path)
-        yield row_a_second(
-            path.stem, frame.drop(columns=["time", LABEL]).to_numpy(float), frame[LABEL].to_numpy() > 0, len(train), "tsb_ad"
-        )
+        yield of_rows(path.stem, frame.drop(columns=["time", LABEL]).to_numpy(float), frame[LABEL].to_numpy() > 0, len(train), "tsb_ad")
 
 
 def nab(data: Path) -> Iterator[Record]:
@@ -101,13 +100,23 @@ MADE: dict[str, Callable[[], made.Made]] = {
 def made_up() -> Iterator[Record]:
     """Each of `made`'s records."""
     for name, make in MADE.items():
-        yield row_a_second(name, *make(), name, made.STROKE if name == "press" else 0)
+        clock = CLOCK if name == "daily pattern" else (0.0, 1.0)
+        yield of_rows(name, *make(), name, made.STROKE if name == "press" else 0, clock)
 
 
-def row_a_second(name: str, values: NDArray[np.float64], labels: NDArray[np.bool_], learnt: int, kind: str, stroke: int = 0) -> Record:
-    """A record (n, C) at a row a second, of which the first rows are learnt from."""
+def of_rows(
+    name: str,
+    values: NDArray[np.float64],
+    labels: NDArray[np.bool_],
+    learnt: int,
+    kind: str,
+    stroke: int = 0,
+    clock: tuple[float, float] = (0.0, 1.0),
+) -> Record:
+    """A record (n, C) of which the first rows are learnt from. `clock`: time of the first row and seconds from row to row."""
     frame = pd.DataFrame(values, columns=[f"s{i}" for i in range(values.shape[1])])
-    frame.insert(0, "time", np.arange(len(values), dtype=float))
+    first_s, period_s = clock
+    frame.insert(0, "time", first_s + period_s * np.arange(len(values)))
     return Record(name, frame.head(learnt), frame, labels, learnt, kind, stroke)
 
 

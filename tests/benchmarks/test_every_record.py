@@ -163,7 +163,7 @@ def test_samples_are_learnt_from_one_table_and_judged_on_all_of_another() -> Non
 
 def test_a_view_alone_speaks_with_its_own_scores(tmp_path: Path) -> None:
     values, _, _ = made.press(strokes=60, judged=0)
-    frame = records.row_a_second("press", values, np.zeros(len(values), bool), len(values), "press").train
+    frame = records.of_rows("press", values, np.zeros(len(values), bool), len(values), "press").train
     frame.to_csv(tmp_path / "train.csv", index=False)
     steps = Steps(SensorLine(read_spec(_spec(tmp_path)), tmp_path / "train.csv"), tmp_path / "work")
     whole = steps.detector()
