@@ -182,6 +182,14 @@ def print_adaptation(found: dict[str, Any]) -> None:
         out.print(f"  adaptation to the normals {'kept' if found['kept'] else 'not kept'}: {found['why']}")
 
 
+def _print_made_up(fit_report: dict[str, Any]) -> None:
+    """How well made-up faults are told from held-out normals."""
+    out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
+    if found := fit_report.get("injected_found"):
+        best = sorted(found.items(), key=lambda item: -item[1])
+        out.print("    above 99 % of the normals: " + ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in best))
+
+
 def _print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str]) -> None:
     from anomaly.pipeline.kinds import KINDS
 
@@ -193,14 +201,13 @@ def _print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str])
     for text in fit_report.get("tables", ()):
         out.print(f"  {text}")
     out.print(f"  normals: {fit_report['normals']}; worth {manifest.calibration['independent_scores']:.0f} independent scores")
+    for text in fit_report.get("views", {}).get("why", ()):
+        out.print(f"  looked at: {text}")
     score = manifest.threshold.score
     out.print(f"  flagged at p <= {manifest.threshold.p_value:.3g}" + (f", score >= {score:.4g}" if score is not None else ""))
     if manifest.calibration["threshold_is_extrapolated"]:
         out.print("  note: the threshold rests on a fitted tail, not on counts; more normal data would put it on firm ground")
-    out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
-    if found := fit_report.get("injected_found"):
-        best = sorted(found.items(), key=lambda item: -item[1])
-        out.print("    above 99 % of the normals: " + ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in best))
+    _print_made_up(fit_report)
     print_adaptation(fit_report["extractor"].get("adaptation", {}))
     print_few_labels(fit_report["extractor"].get("transfer", {}))
     if steps.quick and KINDS[manifest.kind].has_variants:

@@ -14,6 +14,7 @@ from anomaly.data.tables.windows import block_folds
 
 LEVEL_ROWS = 30  # of the level view, where no window is asked for
 LONG_ROWS = 66  # of the shape view, where readings forget sooner than a sixth of the level view's rows
+LEAST_MEMORY, BY_CHANCE = 3, 0.65  # rows; readings that forget sooner are noise, of which so much is explained by chance over its sensors
 CYCLE_SHARE = 0.75  # of a cycle, that the shape view looks at: a whole one would mix two neighbours that vary on their own
 SHORTEST_CYCLE, LONGEST_CYCLE = 18, 128  # rows; a longer one has gone before a window of its length is full
 CYCLE_CORRELATION = 0.2  # that readings a cycle apart have at least
@@ -32,13 +33,14 @@ Floats = NDArray[np.float64]
 class ViewPlan:
     """Rows of each view, 0 for one that is left out, and what was found in the normals.
 
-    `explained` is the share of a window's variance, its own mean removed,
-    that its nearest window in another block of the record explains. `cycle` and `memory` are in rows, `cycle` None where there is none.
+    `explained` is the share of a window's variance, its own mean removed, that its nearest window in another block of the record explains;
+    `needed` is what it must be for the shape to be looked at. `cycle` and `memory` are in rows, `cycle` None where there is none.
     """
 
     level: int
     shape: int
     explained: float | None = None
+    needed: float = EXPLAINED
     cycle: int | None = None
     memory: int = 0
     asked: bool = False
@@ -52,21 +54,23 @@ class ViewPlan:
         return asdict(self) | {"why": self.why()}
 
     def why(self) -> list[str]:
-        """What is looked at and why, a sentence a view."""
-        said = [f"level, spread, movement and relations of each sensor over {self.level} rows"]
+        """What is looked at in a window and why, a sentence a view."""
+        said = [f"level, spread, movement and relations of the sensors, over {self.level} rows"]
         if self.explained is None:
-            return [*said, "shape is not looked at: the record is too short to say whether there is any"]
-        found = f"the most similar window elsewhere in the record explains {100 * max(self.explained, 0.0):.0f} % of a window's movement"
+            return [*said, "not the shape: the record is too short to say whether there is any"]
+        found = f"the most similar window elsewhere in the record explains {100 * max(self.explained, 0.0):.0f} % of how a window moves"
         if not self.shape:
-            return [*said, f"shape is not looked at: {found}, less than {100 * EXPLAINED:.0f} %"]
-        return [*said, f"shape over {self.shape} rows ({self._length()}): {found}"]
+            return [*said, f"not the shape: {found}, and less than {100 * self.needed:.0f} % is chance"]
+        return [*said, f"shape, over {self.shape} rows ({self._length()}): {found}"]
 
     def _length(self) -> str:
         if self.asked:
             return "as asked for"
         if self.cycle is not None:
-            return f"three quarters of a cycle of {self.cycle}"
-        return f"readings forget within {self.memory}" if self.shape == LONG_ROWS else "there is no cycle of that order"
+            return f"three quarters of a cycle of {self.cycle} rows"
+        if self.shape == LONG_ROWS:
+            return f"no cycle of up to {LONGEST_CYCLE} rows, and readings forget within {max(1, self.memory)}"
+        return f"no cycle of up to {LONGEST_CYCLE} rows"
 
 
 def plan_views(stretches: Sequence[NDArray[np.float32]], window: int | None = None) -> ViewPlan:
@@ -86,11 +90,14 @@ def plan_views(stretches: Sequence[NDArray[np.float32]], window: int | None = No
     rows = sum(map(len, z))
     shape = min(level if window else _shape_rows(cycle, memory), rows // FEWEST_WINDOWS)
     if shape < min(PROBE_ROWS, level):
-        return ViewPlan(level, 0, None, cycle, memory, window is not None)
+        return ViewPlan(level, 0, None, EXPLAINED, cycle, memory, window is not None)
     explained = explained_share(z, min(PROBE_ROWS, shape))
-    if explained < EXPLAINED:
+    needed = EXPLAINED
+    if cycle is None and memory < LEAST_MEMORY:
+        needed = max(EXPLAINED, BY_CHANCE / max(1, int((np.concatenate(z).std(axis=0) > 0).sum())))
+    if explained < needed:
         shape = 0
-    return ViewPlan(level, shape, explained, cycle, memory, window is not None)
+    return ViewPlan(level, shape, explained, needed, cycle, memory, window is not None)
 
 
 def _shape_rows(cycle: int | None, memory: int) -> int:
@@ -158,6 +165,8 @@ def explained_share(z: Sequence[Floats], rows: int) -> float:
     windows = np.concatenate([part[taken[which == index] - before[index]] for index, part in enumerate(parts)])
     flat = (windows - windows.mean(axis=2, keepdims=True)).reshape(len(windows), -1).astype(np.float32)
     squared = np.square(flat).sum(axis=1)
+    if not squared.any():
+        return 0.0
     left = 0.0
     for fit, held in block_folds(places[taken], BLOCKS, rows):
         if not len(fit):
