@@ -20,8 +20,9 @@ from anomaly.export.lower import lower
 from anomaly.export.writer import GraphWriter
 from anomaly.features.encoder import SensorEncoder, SensorExtractor
 from anomaly.features.preprocess import SensorPreprocess
+from anomaly.scorers.boosted import Stump, Vote, vote_tensors, with_vote
 from anomaly.scorers.sensors.choice import ViewPlan
-from anomaly.scorers.sensors.views import fit_views, with_units
+from anomaly.scorers.sensors.views import Views, fit_views, with_units
 from anomaly.scorers.sensors.windows import by_position
 
 Arrays = list[NDArray[np.float32]]
@@ -77,7 +78,7 @@ def encoder(channels: int) -> SensorEncoder:
         return SensorEncoder(channels)
 
 
-def scorer(extractor: SensorExtractor, sensors: int) -> nn.Module:
+def scorer(extractor: SensorExtractor, sensors: int) -> Views:
     """A scorer fitted on features of random windows; with one sensor more than a relation needs."""
     rows, plan = extractor.rows, ViewPlan(extractor.level, extractor.shape)
     z = torch.randn(60, 1, rows, sensors, generator=torch.Generator().manual_seed(3)) + torch.linspace(0, 2, 60)[:, None, None, None]
@@ -115,6 +116,28 @@ def test_rows_that_follow_each_other_are_scored_alike(shape: tuple[int, int, int
     with torch.inference_mode():
         features = by_position(extractor(x))
     agree(scorer(extractor, sensors), features, [0] * len(features), 1e-4, listed=len(features))
+
+
+@given(shape=SHAPES, seen=st.sampled_from([0, 11]), every_row=st.booleans())
+@settings(max_examples=20, deadline=None)
+def test_a_vote_of_labelled_faults_raises_scores_alike(shape: tuple[int, int, int, int], seen: int, every_row: bool) -> None:
+    more, window, sensors, seed = shape
+    extractor = SensorExtractor(window, seen, every_row=every_row).eval()
+    rows = extractor.rows + 7 * more - 7 if every_row else extractor.rows
+    with torch.inference_mode():
+        features = extractor(preprocess(sensors, seed)(readings(1 if every_row else more, rows, sensors, seed)))
+        features = by_position(features) if every_row else features
+        plain = scorer(SensorExtractor(window, seen).eval(), sensors)
+        evidence = plain.evidence(features).double().numpy()
+    rng = np.random.default_rng(seed)
+    stumps = [Stump(int(rng.integers(evidence.shape[1])), float(rng.normal()), (0, 1) if rng.random() < 0.7 else (1, 0)) for _ in range(5)]
+    spread = np.tile([[-50.0], [50.0]], evidence.shape[1])  # ramps wide enough for float32
+    voted = with_vote(plain, vote_tensors(Vote(tuple(stumps), (1.0, 2.0, 0.5, 1.0, 1.0)), spread, sensors, floor=0.6), 1.0)
+    agree(voted, features, [0] * len(features), 1e-4, listed=len(features))
+    with torch.inference_mode():
+        (score, share), (bare, _) = voted(features), plain(features)
+    assert (score >= bare - 1e-5).all()
+    torch.testing.assert_close(share.sum(dim=1), score, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("dilations", [(1,), (1, 2, 4, 8)])

@@ -50,7 +50,7 @@ class CameraTransfer:
     """The methods of transfer from a source to a camera line. Nothing heavy happens before a method is called."""
 
     def __init__(self, spec: CameraSpec, pictures: PictureFolder, judging: Judging, progress: Progress) -> None:
-        """Read the source's extractor and find its normals. Raises WeightsError, BundleError or DataError when they do not fit."""
+        """Read the source's extractor, find its normals and labelled faults. Raises WeightsError, BundleError or DataError for misfits."""
         self.spec, self.pictures, self.judging, self.progress = spec, pictures, judging, progress
         self.asked = spec.transfer
         self.own, self.origin = build_camera_extractor(spec)
@@ -59,6 +59,7 @@ class CameraTransfer:
             self.source, self.about = camera_source(spec, self.asked.source)
         self.preprocess = pictures.preprocess(self.origin)
         self.normals = source_normals(self.asked.normals) if self.asked.normals is not None else []
+        self.faults = read_faults(self.asked.faults) if self.asked.faults is not None else []
 
     def methods(self) -> list[TransferMethod]:
         """The methods to try: those that the spec asks for and that what is given allows."""
@@ -171,8 +172,8 @@ class CameraTransfer:
         taken, report = self._choose()
         made = TransferCandidate(self.own) if taken is None else self.candidate(taken, self.pictures.readable)
         vote: dict[str, Tensor] = {}
-        if self.asked.faults is not None:
-            vote, report["few_labels"] = self._vote(made.extractor, self.asked.faults)
+        if self.faults:
+            vote, report["few_labels"] = self._vote(made.extractor)
             self.progress(f"{report['few_labels']['faults']} labelled faults: vote {report['few_labels']['vote']}")
         described = describe_extractor(self.spec, self.origin) if taken is None else self.about
         about = {
@@ -195,9 +196,9 @@ class CameraTransfer:
         self.progress(f"transfer: {taken}; {why}")
         return next((m for m in methods if m == taken), None), summary(self.asked.method, taken, why, rankings[ALONE], judged)
 
-    def _vote(self, extractor: Stages, folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def _vote(self, extractor: Stages) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The vote of the line's labelled faults, with the source's labels where they are given: see `fit_vote`."""
-        faults = self._seen(extractor, read_faults(folder))
+        faults = self._seen(extractor, self.faults)
         normals = self._seen(extractor, self.pictures.readable)
         source = None
         if self.asked.source_faults is not None:

@@ -19,7 +19,7 @@ from anomaly.edge.runtime.session import open_session
 from anomaly.errors import DataError, SpecError, WeightsError
 from anomaly.features.build import load_vote
 from anomaly.features.encoder import SensorExtractor
-from anomaly.pipeline.sensor.few_labels.vote import Voting, source_labels
+from anomaly.pipeline.sensor.few_labels.vote import Voting, _floor, _threshold, source_labels
 from anomaly.pipeline.sensor.few_labels.windows import cut
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
@@ -161,6 +161,20 @@ def test_another_machines_labels_are_seen_in_its_own_units(plain: Path, tmp_path
     assert {"adaboost", "tradaboost"} <= set(about["transfer"]["few_labels"])
     with pytest.raises(SpecError, match=r"source_faults needs the other machine's normal record"):
         SensorLine(spec_of(faults=faults, source_faults=faults), plain).pretrain(tmp_path / "x", silent)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([1, 2, 20]), st.floats(0.0, 1.0))
+@settings(max_examples=8, deadline=None)
+def test_a_vote_moves_no_threshold_however_it_is_shared_out(seed: int, run: int, top: float) -> None:
+    """Votes for normals that come in runs move a threshold most: a run is one of few independent scores."""
+    rng = np.random.default_rng(seed)
+    alone = np.abs(rng.normal(size=400)) + 1
+    share = top * np.repeat(rng.random(400 // run), run)
+    floor, both = _floor(spec_of(), alone, share, np.ones(400, bool), 300)
+    assert (both >= alone).all()
+    assert (both > alone).mean() <= 0.015
+    assert _threshold(spec_of(), both[:300]) <= 1.05 * _threshold(spec_of(), alone[:300]) + 1e-6
+    assert 0.5 <= floor <= 0.95
 
 
 def test_a_vote_made_with_other_normals_is_refused() -> None:
