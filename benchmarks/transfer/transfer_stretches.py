@@ -36,7 +36,7 @@ from anomaly.data.tables.windows import windows_at
 from anomaly.evaluation.metrics import auroc
 from anomaly.pipeline.sensor.few_labels.vote import FULL_VOTE, judge_vote, source_labels
 from anomaly.pipeline.sensor.few_labels.windows import cut
-from anomaly.pipeline.sensor.held_out import fit_scorer, held_out_scores
+from anomaly.pipeline.sensor.held_out import held_out_scores
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.scorers.boosted import Rows, add_vote, evidence_of
 from anomaly.spec import Pretrain, SensorInput, SensorSpec, Transfer
@@ -94,8 +94,7 @@ def _figures(line: SensorLine, case: Case) -> dict[str, Any]:
     extractor, normals = readings.extractor(), readings.normals
     assert spec.transfer.faults is not None
     faults = cut(read_labelled(spec.transfer.faults, spec.input, readings.tables, []), readings.tables, rows)
-    features = normals.features(extractor)
-    scorer = fit_scorer(spec, normals, extractor, features, unit=held_out_scores(spec, normals, extractor, features).unit)
+    scorer = held_out_scores(spec, normals, extractor, normals.features(extractor)).scorer
     offset = np.array([channel.offset for channel in readings.tables[0].channels])
     values, labels = case.judged
     ends = np.arange(rows - 1, len(values))
@@ -123,7 +122,7 @@ def _figures(line: SensorLine, case: Case) -> dict[str, Any]:
 
 
 def _judge(scores: Rows, held_out: Rows, labels: Labels) -> dict[str, float]:
-    threshold = score_threshold(fit_calibrator(held_out, independent_scores([held_out])), RATE)
+    threshold = score_threshold(fit_calibrator(held_out, independent_scores([held_out]), in_time=True), RATE)
     flagged = scores > threshold
     return {
         "roc_auc": auroc(labels, scores) or 0.0,

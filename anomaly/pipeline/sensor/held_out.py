@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -30,7 +30,7 @@ class HeldOut:
     """Held-out scores (n,) and contributions (n, C) of normal windows, in the units of the `scorer` of them all, and how faults ranked.
 
     `ranking` is of synthetic faults among the windows, `faulty` are their scores by kind, of those too that `ranking` leaves out since
-    they change a shape alone.
+    they change a shape alone. `evidence` (n, D) is what the windows' scorers saw of them, where it was asked for.
     """
 
     scorer: Views
@@ -38,6 +38,7 @@ class HeldOut:
     shares: NDArray[np.float64]
     ranking: Ranking
     faulty: dict[str, NDArray[np.float64]]
+    evidence: NDArray[np.float64] | None = None
 
     @property
     def unit(self) -> NDArray[np.float64]:
@@ -74,6 +75,8 @@ def held_out_scores(
     extractor: SensorExtractor,
     features: list[Tensor],
     kept: NDArray[np.bool_] | None = None,
+    *,
+    evidence: bool = False,
 ) -> HeldOut:
     """Cross-conformal scores (Vovk 2015): each contiguous block is scored by a scorer fitted on the other blocks.
 
@@ -85,6 +88,7 @@ def held_out_scores(
     scale = normals.preprocess.scale.numpy()
     final = fit_scorer(spec, normals, extractor, features, None if kept is None else np.flatnonzero(kept))
     parts: list[_Part] = []
+    seen: list[NDArray[np.float64]] = []
     for index, (others, held) in enumerate(block_folds(normals.places, spec.calibration.folds, normals.plan.rows)):
         fit = others if kept is None else others[kept[others]]
         views = fit_scorer(spec, normals, extractor, features, fit)
@@ -98,9 +102,14 @@ def held_out_scores(
             normal = views.each([m[torch.from_numpy(held)] for m in features])
             bad = views.each(normals.features(extractor, faulty))
             ratio = _ratio(views, final, [m[torch.from_numpy(fit)] for m in features])
+            if evidence:
+                level = views.level.evidence([*(m[torch.from_numpy(held)] for m in features[:3]), features[-1][torch.from_numpy(held)]])
+                whole = views.evidence([m[torch.from_numpy(held)] for m in features])
+                seen.append(torch.cat([level * ratio, whole[:, level.shape[1] :]], dim=1).double().numpy())
         parts.append(_Part(held, injected, _scaled(normal, ratio), _scores(_scaled(bad, ratio)), kinds, there))
     unit = units(np.concatenate([_scores(part.normal) for part in parts]))
-    return _joined(parts, with_units(final, unit), len(normals.windows))
+    found = _joined(parts, with_units(final, unit), len(normals.windows))
+    return replace(found, evidence=np.concatenate(seen)) if evidence else found
 
 
 def _ratio(views: Views, final: Views, features: list[Tensor]) -> float:

@@ -62,7 +62,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def table(faulty: NDArray[np.bool_]) -> LabelledTable:
     rows = len(faulty)
     values = np.arange(rows, dtype=np.float32)[:, None]
-    parts = np.arange(rows, dtype=float), values, np.ones(rows, bool), {}, 1.0, 10.0, ReadReport(), np.arange(rows) + 2, Dialect()
+    parts = np.arange(rows, dtype=float), values, np.ones(rows, bool), {}, 1.0, 10.0, ReadReport(), np.arange(rows) + 2, Dialect(), values
     return LabelledTable(SensorTable(Path("t.csv"), (Channel(name="a"),), *parts), faulty, {})
 
 

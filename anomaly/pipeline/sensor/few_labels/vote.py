@@ -1,7 +1,7 @@
 """A few labelled faults of a machine as a vote beside the normal-only scorer, and whether it helps on faults that it has not seen.
 
 In this order, in `fit_vote`: windows are cut from the labelled tables (`windows.cut`). Each becomes the row of evidence that the scorer
-sees, the machine's own normals by a scorer that has not seen them (`_seen`). A vote is learnt, and judged by leaving faults and normals
+sees, the machine's own normals by a scorer that has not seen them. A vote is learnt, and judged by leaving faults and normals
 out. It counts only above the share that it gives to nearly all normals it has not seen. So the threshold stays where it is, and a fault of
 a kind that was never labelled is found as before.
 """
@@ -22,15 +22,13 @@ from anomaly.calibration.conformal import fit_calibrator
 from anomaly.calibration.dependence import independent_scores
 from anomaly.data.tables.files import find_tables
 from anomaly.data.tables.labels.stretches import read_labelled
-from anomaly.data.tables.windows import block_folds
 from anomaly.errors import SpecError, WeightsError
 from anomaly.features.encoder import SensorExtractor
 from anomaly.pipeline.few_labels import Labelled, choose_vote
 from anomaly.pipeline.sensor.few_labels.windows import BLOCK, MOST_NORMAL, FaultWindows, cut, thinned
-from anomaly.pipeline.sensor.held_out import fit_scorer
+from anomaly.pipeline.sensor.held_out import held_out_scores
 from anomaly.pipeline.sensor.tables import NormalReadings, Normals
 from anomaly.scorers.boosted import Rows, Vote, add_vote, evidence_of, vote_tensors, with_vote
-from anomaly.scorers.sensors.views import units
 from anomaly.spec import SensorSpec
 
 MOST_FOLDS = 10
@@ -143,7 +141,7 @@ def _floor(spec: SensorSpec, alone: Rows, share: Rows, normal: NDArray[np.bool_]
 
 def _threshold(spec: SensorSpec, normal: Rows) -> float:
     """The score from which on there are as many false alarms as are asked for, by held-out normal scores (n,)."""
-    return score_threshold(fit_calibrator(normal, independent_scores([normal])), spec.budget.false_alarm_rate)
+    return score_threshold(fit_calibrator(normal, independent_scores([normal]), in_time=True), spec.budget.false_alarm_rate)
 
 
 def _left_out(faults: FaultWindows) -> str:
@@ -177,8 +175,12 @@ def _labelled(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, fa
     A fold is some faults, the normal windows of their tables that lie nearest to them, and a block of the machine's own normals.
     """
     features, places, rows = normals.features(extractor), normals.places, normals.plan.rows
-    x, scores, unit = _seen(spec, normals, extractor, features)
-    more_x, more_scores = _seen_by_all(spec, normals, extractor, features, unit, faults.windows)
+    held_out = held_out_scores(spec, normals, extractor, features, evidence=True)
+    assert held_out.evidence is not None
+    x, scores = held_out.evidence, held_out.scores
+    maps = normals.features(extractor, faults.windows)
+    with torch.inference_mode():
+        more_x, more_scores = (found.double().numpy() for found in (evidence_of(held_out.scorer, maps), held_out.scorer(maps)[0]))
     count, parts = len(x), min(MOST_FOLDS, len(faults.names))
     folds, learnt = np.empty(count, np.int64), np.zeros(count, bool)
     held = np.array_split(np.arange(count), int(np.clip(count // (5 * rows), 2, parts)))
@@ -196,31 +198,6 @@ def _labelled(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, fa
         np.concatenate([blocks, blocks.max() + 1 + beside]),
     )
     return labelled, np.concatenate([scores, more_scores]), np.concatenate([folds, faults.nearest % parts])
-
-
-def _seen(spec: SensorSpec, normals: Normals, extractor: SensorExtractor, features: list[Tensor]) -> tuple[Rows, Rows, Rows]:
-    """Evidence (n, D) and score (n,) of each normal window of the machine by a scorer that has not seen its block; the units (V,)."""
-    rows: list[Rows] = []
-    by_view: list[Rows] = []
-    for fit, held in block_folds(normals.places, spec.calibration.folds, normals.plan.rows):
-        scorer = fit_scorer(spec, normals, extractor, features, fit)
-        maps = [m[torch.from_numpy(held)] for m in features]
-        with torch.inference_mode():
-            rows.append(evidence_of(scorer, maps).double().numpy())
-            by_view.append(torch.stack([score for score, _ in scorer.each(maps)], dim=1).double().numpy())
-    each = np.concatenate(by_view)
-    unit = units(each)
-    return np.concatenate(rows), (each / unit).max(axis=1), unit
-
-
-def _seen_by_all(
-    spec: SensorSpec, normals: Normals, extractor: SensorExtractor, features: list[Tensor], unit: Rows, windows: NDArray[np.float32]
-) -> tuple[Rows, Rows]:
-    """Evidence (n, D) and score (n,) of other windows by the scorer that is fitted on all normals."""
-    scorer = fit_scorer(spec, normals, extractor, features, unit=unit)
-    maps = normals.features(extractor, windows)
-    with torch.inference_mode():
-        return evidence_of(scorer, maps).double().numpy(), scorer(maps)[0].double().numpy()
 
 
 def source_labels(readings: NormalReadings, extractor: SensorExtractor) -> Labelled:
