@@ -254,10 +254,10 @@ def _several(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 class SensorExtractor(Part):
-    """A small dilated-convolution encoder, the same for every sensor (Bai et al. 2018, arXiv:1803.01271)."""
+    """A small convolution encoder of a window's shape, the same for every sensor (MiniRocket; Dempster et al. 2021, arXiv:2012.08791)."""
 
-    channels: int = Field(4, ge=1, le=256, description="features a sensor")
-    dilations: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1)
+    kernels: int = Field(4, ge=1, le=84, description="of each dilation; each gives a sensor four features")
+    dilations: tuple[int, ...] = Field((1, 2, 4), min_length=1, description="rows between the readings that a kernel looks at")
 
 
 class SensorScorerSpec(Part):
@@ -273,7 +273,7 @@ class SensorSpec(Part):
     seed: int = 0
     input: SensorInput = SensorInput()
     extractor: SensorExtractor = SensorExtractor()
-    pretrain: Pretrain = Pretrain(method="none", epochs=20, batch=64)
+    pretrain: Pretrain = Pretrain(epochs=20, batch=64)
     transfer: Transfer = Transfer()
     scorer: SensorScorerSpec = SensorScorerSpec()
     calibration: Calibration = Calibration()
@@ -283,6 +283,7 @@ class SensorSpec(Part):
 
 GONE = {  # keys of an older version: what became of them
     ("sensor", "input.context"): "scores are no longer eased after a fault; leave it out. When an alarm is over is set in [alarm]",
+    ("sensor", "extractor.channels"): "the encoder is another one; leave it out, or set `kernels`",
     ("sensor", "scorer.method"): "there is one scorer of readings, so leave it out; gaussian, pca and memory_bank are gone",
 }
 SPECS: dict[str, type[BaseModel]] = {"camera": CameraSpec, "sensor": SensorSpec}  # by `kind`; a further kind adds its own

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from anomaly.export.lower import lower, lower_evidence
 from anomaly.export.writer import GraphWriter
-from anomaly.features.encoder import LEVEL_PART, STD_FLOOR, SensorEncoder, SensorExtractor, fill_widths
+from anomaly.features.encoder import LENGTH, LEVEL_PART, STD_FLOOR, STILL, SensorEncoder, SensorExtractor, fill_widths, quarters
 from anomaly.features.preprocess import MAX_Z, SensorPreprocess
 from anomaly.scorers.sensors.deviation import Deviation
 from anomaly.scorers.sensors.shape import WHOLE, ShapeBank
@@ -107,8 +107,7 @@ def _shapes(module: SensorExtractor, write: GraphWriter, x: str) -> list[str]:
     if module.encoder is not None:
         sizes = write.op("Shape", apart, start=0, end=3)
         windows = write.op("Reshape", apart, write.op("Concat", [-1], write.op("Shape", apart, start=2), axis=0))
-        (learnt,) = lower(module.encoder, write, windows)
-        apart = write.op("Reshape", learnt, write.op("Concat", sizes, [-1], axis=0))
+        apart = write.op("Reshape", _encoder(module.encoder, write, windows, rows), write.op("Concat", sizes, [-1], axis=0))
     flat = write.op("Reshape", apart, [0, 0, -1])
     return [write.op("Transpose", m, perm=[0, 2, 1]) for m in (flat, share)]
 
@@ -158,21 +157,21 @@ def _count_up(write: GraphWriter, end: str) -> str:
     return write.op("Range", 0, write.op("Squeeze", end, [0]), 1)
 
 
-@lower.register
-def _encoder(module: SensorEncoder, write: GraphWriter, z: str) -> list[str]:
-    """(N, C, T) -> (N, C * channels, T). Causal: the padding before each series is the convolution's own."""
-    x = write.op("Unsqueeze", write.op("Flatten", z, axis=2), [1])  # (N * C, 1, T)
-    for index, (layer, dilation) in enumerate(zip(module.layers, module.dilations, strict=True)):
-        x = write.op("Conv", x, _floats(layer.weight), _floats(layer.bias), dilations=[dilation], pads=[2 * dilation, 0])
-        x = x if index == len(module.layers) - 1 else _gelu(write, x)
-    width = write.op("Mul", write.op("Shape", z, start=1, end=2), module.channels)
-    return [write.op("Reshape", write.op("Tanh", x), write.op("Concat", [-1], width, write.op("Shape", z, start=2), axis=0))]
-
-
-def _gelu(write: GraphWriter, x: str) -> str:
-    """The exact one, in the form that ONNX Runtime fuses to one kernel."""
-    both = write.op("Add", write.op("Erf", write.op("Div", x, 2.0**0.5)), 1.0)
-    return write.op("Mul", write.op("Mul", x, both), 0.5)
+def _encoder(module: SensorEncoder, write: GraphWriter, apart: str, rows: int) -> str:
+    """(N, C, T), T = rows -> (N, C, E): the readings and the kernels' responses."""
+    x = write.op("Unsqueeze", write.op("Flatten", apart, axis=2), [1])  # (N * C, 1, T)
+    moves = write.op("Add", write.op("Sqrt", write.op("ReduceMean", write.op("Mul", x, x), [2], keepdims=1)), STILL)
+    both = write.op("Concat", x, write.op("Div", x, moves), axis=1)
+    responses = []
+    for layer, dilation in zip(module.layers, module.dilations, strict=True):
+        pads = [LENGTH // 2 * dilation] * 2
+        found = write.op("Conv", both, _floats(layer.weight), _floats(layer.bias), dilations=[dilation], pads=pads)
+        responses.append(write.op("Sigmoid", found))
+    joined = write.op("Concat", *responses, axis=1) if len(responses) > 1 else responses[0]
+    sizes = write.op("Concat", write.op("Shape", apart, start=0, end=2), [-1], axis=0)
+    found = write.op("Reshape", write.op("MatMul", joined, quarters(rows)), sizes)
+    own, learnt = (float(unit) for unit in module.unit)
+    return write.op("Concat", write.op("Div", apart, own), write.op("Div", found, learnt), axis=2)
 
 
 # --- scorers ---

@@ -28,10 +28,8 @@ def build_camera_extractor(spec: CameraSpec) -> tuple[Stages, WeightsSource]:
 
 
 def build_sensor_encoder(spec: SensorSpec) -> SensorEncoder:
-    """The encoder a sensor spec names, weights random from the spec's seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(spec.seed)
-        return SensorEncoder(spec.extractor.channels, spec.extractor.dilations)
+    """The encoder a sensor spec names, before any training."""
+    return SensorEncoder(spec.extractor.kernels, spec.extractor.dilations).requires_grad_(False).eval()
 
 
 def save_extractor(
@@ -88,9 +86,9 @@ def load_vote(path: Path) -> dict[str, torch.Tensor]:
 def restore_sensor_encoder(spec: SensorSpec, path: Path, about: Mapping[str, Any], weights: bytes) -> SensorEncoder:
     """The encoder of the bundle at `path`, from its description and the weights it carries.
 
-    Raises WeightsError when its channels or dilations are not the spec's.
+    Raises WeightsError when its kernels or dilations are not the spec's.
     """
-    _require(path, about, {"kind": "sensor", "channels": spec.extractor.channels, "dilations": list(spec.extractor.dilations)})
+    _require(path, about, {"kind": "sensor", "kernels": spec.extractor.kernels, "dilations": list(spec.extractor.dilations)})
     encoder = build_sensor_encoder(spec)
     _load(path, encoder, safetensors.torch.load(weights))
     return encoder.requires_grad_(False).eval()
@@ -125,7 +123,7 @@ def load_sensor_encoder(spec: SensorSpec, path: Path) -> tuple[SensorEncoder | N
     _require(path, about, {"kind": "sensor"})
     if not is_changed(about):
         return None, about
-    _require(path, about, {"channels": spec.extractor.channels, "dilations": list(spec.extractor.dilations)})
+    _require(path, about, {"kernels": spec.extractor.kernels, "dilations": list(spec.extractor.dilations)})
     encoder = build_sensor_encoder(spec)
     _load(path, encoder, tensors)
     return encoder.requires_grad_(False).eval(), about

@@ -1,8 +1,10 @@
-"""Features of sensor windows: level and spread of each sensor, and those of a small temporal convolutional network if there is one."""
+"""Features of sensor windows: level, spread, movement and shape of each sensor, the latter by convolution kernels too."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
+from statistics import NormalDist
 
 import torch
 from torch import Tensor, nn
@@ -10,42 +12,98 @@ from torch.nn import functional as F
 
 LEVEL_PART = 3  # a level is that of the last third of a window's rows
 STD_FLOOR = 0.05  # added to a standard deviation before its logarithm, in units of normal spread
+LENGTH = 9  # of an encoder's kernel
+STEEP = 0.7  # of its soft threshold
+GOLDEN = (5**0.5 - 1) / 2  # multiples of it, less their whole part, are spread evenly
+QUARTERS = 4  # parts of a window in which an encoder's responses are counted
+STILL = 0.1  # added to a window's own movement before it is divided by it, in units of normal spread
+BALANCED = 1000  # windows that an encoder's units are taken from
+LEAST_UNIT = 1e-3
 
 
 class SensorEncoder(nn.Module):
-    """Temporal convolutional network (Bai et al. 2018, arXiv:1803.01271): dilated causal convolutions over each sensor's series.
+    """Shape of a window by convolution kernels, beside its readings themselves.
 
-    The same weights serve every sensor, so an encoder learnt on one machine fits another with other sensors, and permuting sensors permutes
-    features. Relations between sensors are left to the scorer.
+    Dilated kernels of 9 rows, and how often each responds in each quarter of the window: MiniRocket (Dempster et al. 2021,
+    arXiv:2012.08791) with soft thresholds, so that it can be trained, and with quarters, so that position is kept. Half of the kernels see
+    the readings in units of spread, half in units of the window's own movement. Nothing here is random: kernels and thresholds are spread
+    evenly.
 
-    >>> SensorEncoder(channels=4)(torch.zeros(2, 3, 30)).shape  # two windows, three sensors, 30 rows
-    torch.Size([2, 12, 30])
+    The same weights serve every sensor, so an encoder learnt on other signals fits any machine, and permuting sensors permutes features.
+    Relations between sensors are left to the scorer. `unit` is what the distance of a normal window to its nearest comes to, in the
+    readings and in the responses: each is divided by its own, so that both have a say in a distance (`balanced`).
+
+    >>> SensorEncoder(kernels=4)(torch.zeros(2, 3, 30)).shape  # two windows, three sensors, 30 rows: 30 + 3 * 4 * 4 values a sensor
+    torch.Size([2, 234, 1])
     """
 
-    def __init__(self, channels: int = 4, dilations: Sequence[int] = (1, 2, 4, 8), hidden: int = 16) -> None:
+    unit: Tensor
+
+    def __init__(self, kernels: int = 4, dilations: Sequence[int] = (1, 2, 4)) -> None:
+        """`kernels` of each dilation."""
         super().__init__()
-        widths = [1] + [hidden] * (len(dilations) - 1) + [channels]
         self.dilations = tuple(dilations)
-        self.layers = nn.ModuleList(
-            nn.Conv1d(a, b, kernel_size=3, dilation=d) for a, b, d in zip(widths[:-1], widths[1:], dilations, strict=True)
-        )
-        self.channels = channels
+        self.layers = nn.ModuleList(nn.Conv1d(2, kernels, LENGTH, dilation=d, padding=LENGTH // 2 * d) for d in dilations)
+        with torch.no_grad():
+            for index, (weight, bias) in enumerate(_kernels(kernels * len(self.dilations))):
+                layer, kernel = self.layers[index // kernels], index % kernels
+                assert isinstance(layer, nn.Conv1d)
+                assert layer.bias is not None
+                layer.weight[kernel].zero_()
+                layer.weight[kernel, kernel % 2] = torch.tensor(weight)
+                layer.bias[kernel] = bias
+        self.register_buffer("unit", torch.ones(2))
 
-    def forward(self, z: Tensor) -> Tensor:
-        """(N, C, T) in units of normal spread -> (N, C * channels, T)."""
-        sensors, rows = z.shape[1], z.shape[2]
-        x = z.reshape(-1, 1, rows)  # (N * C, 1, T)
-        for index, (layer, dilation) in enumerate(zip(self.layers, self.dilations, strict=True)):
-            y = layer(F.pad(x, (2 * dilation, 0)))
-            x = y if index == len(self.layers) - 1 else F.gelu(y)
-        return torch.tanh(x).reshape(-1, sensors * self.channels, rows)
+    def embed(self, apart: Tensor) -> Tensor:
+        """(N, C, T), each sensor less its own mean, in units of normal spread -> (N, C, kernels * dilations * 4), each 0 to 1."""
+        count, sensors, rows = apart.shape
+        x = apart.reshape(-1, 1, rows)  # (N * C, 1, T)
+        x = torch.cat([x, x / (x.square().mean(dim=2, keepdim=True).sqrt() + STILL)], dim=1)
+        responses = torch.cat([torch.sigmoid(layer(x)) for layer in self.layers], dim=1)  # (N * C, K, T)
+        return (responses @ quarters(rows)).reshape(count, sensors, -1)
+
+    def forward(self, apart: Tensor) -> Tensor:
+        """(N, C, T), each sensor less its own mean, in units of normal spread -> (N, C * E, 1), sensor by sensor: readings, responses."""
+        return torch.cat([apart / self.unit[0], self.embed(apart) / self.unit[1]], dim=2).flatten(1).unsqueeze(2)
 
 
-def fill_missing(x: Tensor) -> Tensor:
-    """Mean imputation: (N, 2, T, C), values and 1 where known -> (N, C, T). A missing reading takes its sensor's mean in the window."""
-    z, known = x[:, 0], x[:, 1]
-    mean = (z * known).sum(dim=1, keepdim=True) / known.sum(dim=1, keepdim=True).clamp(min=1.0)
-    return (z * known + mean * (1.0 - known)).transpose(1, 2)
+def _kernels(count: int) -> list[tuple[list[float], float]]:
+    """Kernels, three weights 2 and six -1, times a steepness, each with its threshold; both spread evenly over all there are."""
+    twos = list(combinations(range(LENGTH), 3))
+    made = []
+    for index in range(count):
+        chosen = twos[int((index + 0.5) * len(twos) / count)]
+        threshold = NormalDist().inv_cdf((index + 1) * GOLDEN % 1)
+        made.append(([STEEP * (2.0 if place in chosen else -1.0) for place in range(LENGTH)], threshold))
+    return made
+
+
+def quarters(rows: int) -> Tensor:
+    """(rows, 4): the mean over each quarter of so many rows, as a product; where they do not divide evenly, neighbours share a row.
+
+    >>> quarters(8)[:, 0]
+    tensor([0.5000, 0.5000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000, 0.0000])
+    """
+    return F.adaptive_avg_pool1d(torch.eye(rows), QUARTERS)
+
+
+def balanced(encoder: SensorEncoder, apart: Tensor, places: Tensor) -> SensorEncoder:
+    """The same encoder, its units taken from normal windows `apart` (N, C, T) that end at rows `places` (N,).
+
+    A unit is the root mean square distance of a window to the nearest one that shares no row with it. Of many windows some are taken.
+    """
+    chosen = torch.randperm(len(apart), generator=torch.Generator().manual_seed(0))[:BALANCED]  # every k-th would meet a cycle
+    apart, places = apart[chosen], places[chosen]
+    near = (places[:, None] - places).abs() < apart.shape[2]
+    with torch.inference_mode():
+        units = []
+        for part in (apart, encoder.embed(apart)):
+            flat = part.flatten(1).double()
+            distance = torch.cdist(flat, flat).masked_fill(near, torch.inf).amin(dim=1)
+            distance = distance[distance.isfinite()]
+            units.append(float(distance.square().mean().sqrt().clamp(min=LEAST_UNIT)) if len(distance) else 1.0)
+    encoder.unit = torch.tensor(units)
+    return encoder
 
 
 def fill_widths(rows: int) -> list[int]:
@@ -77,7 +135,8 @@ class SensorExtractor(nn.Module):
 
     Level: the mean of the last third of the `level` rows. Spread: the logarithm of their standard deviation. Movement: the logarithm of the
     root mean square of differences between neighbouring rows. Shape, where `shape` rows are asked for: the readings themselves, less their
-    own mean, or the encoder's embedding of them. Only known readings count; a missing one takes the one before it in the shape.
+    own mean, and with an encoder its responses to them as well. Only known readings count; a missing one takes the one before it in the
+    shape.
     Rows are first summed in chunks of a sixth of `level` (a third, where it does not divide by six).
 
     >>> window = torch.ones(1, 2, 30, 3)  # one window of 30 rows and 3 sensors: values, and 1 where there is a reading

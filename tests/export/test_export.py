@@ -14,9 +14,7 @@ from PIL import Image
 from anomaly.bundle.archive import read_bundle
 from anomaly.edge.runtime.session import Session, open_session
 from anomaly.errors import ExportError
-from anomaly.export.detector import stream_detector
 from anomaly.export.onnx_graph import check_parity, export_onnx
-from anomaly.features.encoder import SensorEncoder
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.steps import Steps
@@ -86,12 +84,6 @@ def test_long_pictures_keep_their_proportions(tmp_path: Path, backbone: str) -> 
     row, column = np.unravel_index(int(maps[0].argmax()), maps[0].shape[-2:])
     assert abs((row + 0.5) / maps.shape[-2] - 0.5) < 0.2
     assert abs((column + 0.5) / maps.shape[-1] - 465 / 600) < 0.1
-
-
-def test_a_learnt_encoder_has_no_graph_for_rows_that_follow_each_other(sensor: Fitted) -> None:
-    detector = sensor.steps.detector()
-    detector.extractor.encoder = SensorEncoder()  # type: ignore[assignment]
-    assert stream_detector(detector) is None
 
 
 @pytest.mark.parametrize("kind", ["camera", "sensor"])

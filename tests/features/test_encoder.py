@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from anomaly.features.encoder import STD_FLOOR, SensorEncoder, SensorExtractor
-from tests.features.windows import ROWS, learnt, noise, seen
+from anomaly.features.encoder import STD_FLOOR, SensorEncoder, SensorExtractor, balanced
+from tests.features.windows import ROWS, kernels, noise, seen
 
 
 def test_level_and_spread_by_hand() -> None:
@@ -35,7 +35,7 @@ def test_a_shape_is_the_last_rows_less_their_mean_sensor_by_sensor() -> None:
     shape, known = seen(z, shape=8)[3:5]
     torch.testing.assert_close(shape[:, :, 0], apart.flatten(1), rtol=1e-4, atol=1e-4)
     assert (known == 1).all()
-    torch.testing.assert_close(seen(z, encoder=learnt(2), shape=8)[3][:, :, 0], learnt(2)(apart).flatten(1), rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(seen(z, encoder=kernels(2), shape=8)[3][:, :, 0], kernels(2)(apart).flatten(1), rtol=1e-3, atol=1e-4)
 
 
 def test_a_missing_reading_takes_the_one_before_it_in_a_shape() -> None:
@@ -58,9 +58,33 @@ def test_only_known_readings_count() -> None:
     assert (movement[:, 0] == math.log(STD_FLOOR)).all()  # no two readings are neighbours
 
 
-def test_encoder_is_causal() -> None:
-    encoder = SensorEncoder(4).eval()
-    z = torch.randn(1, 2, 40)
-    changed = z.clone()
-    changed[:, :, 25:] += 1.0
-    torch.testing.assert_close(encoder(z)[:, :, :25], encoder(changed)[:, :, :25])
+def test_an_encoder_gives_the_readings_and_how_its_kernels_respond() -> None:
+    z = noise(2, 3, rows=16)
+    found = kernels(2)(z).reshape(2, 3, -1)
+    torch.testing.assert_close(found[:, :, :16], z / 2.0)
+    responses = found[:, :, 16:] * 0.5
+    assert responses.shape[2] == 2 * 3 * 4
+    assert ((responses > 0) & (responses < 1)).all()
+    shuffled = kernels(2)(z[:, [2, 0, 1]]).reshape(2, 3, -1)
+    torch.testing.assert_close(shuffled, found[:, [2, 0, 1]])  # a sensor's features are its own
+
+
+def test_a_kernel_sees_where_in_a_window_something_is() -> None:
+    early, late = torch.zeros(1, 1, 40), torch.zeros(1, 1, 40)
+    early[..., 2:5], late[..., 35:38] = 3.0, 3.0
+    encoder = SensorEncoder(4, (1,)).requires_grad_(False)
+    apart = (encoder.embed(early) - encoder.embed(late)).reshape(4, 4).abs()  # (kernels, quarters)
+    assert float(apart[:, [0, 3]].max()) > 0.05
+    assert float(apart[:, 1:3].max()) < 0.01
+
+
+def test_balanced_units_are_the_distance_of_a_normal_window_to_its_nearest() -> None:
+    """Every window of this record comes again, with a known noise, in the only other one that shares no row with it."""
+    rows = 20
+    cycle, rng = torch.randn(1, 2, rows, generator=torch.Generator().manual_seed(1)), torch.Generator().manual_seed(2)
+    windows = cycle + 0.1 * torch.randn(2, 2, rows, generator=rng)
+    encoder = balanced(SensorEncoder().requires_grad_(False), windows, torch.tensor([rows, 2 * rows]))
+    own, learnt = (float((part[0] - part[1]).square().sum().sqrt()) for part in (windows, encoder.embed(windows)))
+    assert encoder.unit.tolist() == pytest.approx([own, learnt], rel=1e-4)
+    alone = balanced(SensorEncoder(), windows, torch.tensor([rows, rows + 1]))  # nothing to compare with
+    assert alone.unit.tolist() == [1.0, 1.0]

@@ -16,10 +16,11 @@ def seen(z: torch.Tensor, known: torch.Tensor | None = None, encoder: SensorEnco
         return extractor(torch.stack([z, torch.ones_like(z) if known is None else known], dim=1).transpose(2, 3))
 
 
-def learnt(channels: int) -> SensorEncoder:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return SensorEncoder(channels).eval()
+def kernels(each: int) -> SensorEncoder:
+    """An encoder of so many kernels a dilation, with units."""
+    encoder = SensorEncoder(each).requires_grad_(False).eval()
+    encoder.unit = torch.tensor([2.0, 0.5])
+    return encoder
 
 
 def noise(count: int, sensors: int, seed: int = 0, rows: int = ROWS) -> torch.Tensor:

@@ -30,7 +30,7 @@ class HeldOut:
     """Held-out scores (n,) and contributions (n, C) of normal windows, in the units of the `scorer` of them all, and how faults ranked.
 
     `ranking` is of synthetic faults among the windows, `faulty` are their scores by kind, of those too that `ranking` leaves out since
-    they change a shape alone. `evidence` (n, D) is what the windows' scorers saw of them, where it was asked for.
+    they change a shape alone: `shapes`. `evidence` (n, D) is what the windows' scorers saw of them, where it was asked for.
     """
 
     scorer: Views
@@ -38,6 +38,7 @@ class HeldOut:
     shares: NDArray[np.float64]
     ranking: Ranking
     faulty: dict[str, NDArray[np.float64]]
+    shapes: Ranking
     evidence: NDArray[np.float64] | None = None
 
     @property
@@ -150,7 +151,7 @@ def _joined(parts: Sequence[_Part], scorer: Views, count: int) -> HeldOut:
     unit = scorer.unit.double().numpy()
     sensors = parts[0].normal[0][1].shape[1]
     scores, shares = np.empty(count), np.empty((count, sensors))
-    rankings, kinds, faulty = [], [], []
+    rankings, shapes, kinds, faulty = [], [], [], []
     for part in parts:
         each = _scores(part.normal) / unit
         speaks = each.argmax(axis=1)
@@ -158,11 +159,14 @@ def _joined(parts: Sequence[_Part], scorer: Views, count: int) -> HeldOut:
         by_view = np.stack([share.double().numpy() for _, share in part.normal]) / unit[:, None, None]
         shares[part.held] = by_view[speaks, np.arange(len(speaks))]
         bad = (part.bad / unit).max(axis=1)
-        rankings.append(Ranking(scores[part.held][part.injected], bad[: len(part.injected), None]))
+        clean, count_bad = scores[part.held][part.injected], len(part.injected)
+        rankings.append(Ranking(clean, bad[:count_bad, None]))
+        shapes.append(Ranking(clean, bad[count_bad:, None]))
         kinds.append(part.kinds[part.there])
         faulty.append(bad[part.there])
     every, found = np.concatenate(kinds), np.concatenate(faulty)
-    return HeldOut(scorer, scores, shares, joined(rankings), {kind: found[every == kind] for kind in (*KINDS, *SHAPES)})
+    of_kind = {kind: found[every == kind] for kind in (*KINDS, *SHAPES)}
+    return HeldOut(scorer, scores, shares, joined(rankings), of_kind, joined(shapes))
 
 
 def _faulty(

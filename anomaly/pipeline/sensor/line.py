@@ -21,12 +21,9 @@ from anomaly.data.tables.normal_range import with_normal_range
 from anomaly.data.tables.profile import describe_tables
 from anomaly.data.tables.reader import read_table
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_tables
-from anomaly.evaluation.transfer import LEAST_GAIN, Comparison, compare
 from anomaly.export.detector import WINDOWS, Detector
-from anomaly.features.build import build_sensor_encoder, load_borrowed, load_sensor_encoder, load_vote, save_extractor
-from anomaly.features.encoder import SensorEncoder, SensorExtractor
+from anomaly.features.build import load_borrowed, load_sensor_encoder, load_vote, save_extractor
 from anomaly.features.preprocess import SensorPreprocess
-from anomaly.features.training.pretrain_sensors import pretrain_sensors, steps_in_full
 from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.line import Delays, Examples, Exported, Graphs
@@ -35,8 +32,8 @@ from anomaly.pipeline.sensor.held_out import describe_normals, held_out_scores, 
 from anomaly.pipeline.sensor.lending import LentWindows
 from anomaly.pipeline.sensor.record import calibration_scores
 from anomaly.pipeline.sensor.stream import make_stream
-from anomaly.pipeline.sensor.tables import NormalReadings, Normals
-from anomaly.pipeline.sensor.transfer import SensorTransfer, describe_encoder
+from anomaly.pipeline.sensor.tables import NormalReadings
+from anomaly.pipeline.sensor.transfer import SensorTransfer, own_encoder
 from anomaly.progress import Progress, finished, part
 from anomaly.schema import InputSchema
 from anomaly.scorers.build import load_sensor_scorer
@@ -44,10 +41,6 @@ from anomaly.scorers.suspects import is_outlier
 from anomaly.spec import SensorSpec, Transfer
 
 MOST_SUSPECT = 1 / 3  # of the windows, at most, are left out of the fit
-FIRST_STEPS = 200  # of the first stretch: after 25 an encoder that is kept in the end shows nothing yet
-FIRST_READINGS = 1 << 14  # that each of them learns from at most
-FIRST_WINDOWS = 1500  # windows that the first stretch is trained and judged on
-PROMISING = LEAST_GAIN / 2  # ROC-AUC that the interval must reach: on the first stretch encoders that are kept in the end gain this much
 
 
 class SensorLine:
@@ -96,16 +89,10 @@ class SensorLine:
         asked = self.spec.transfer
         if asked.source is not None or asked.normals is not None:
             return SensorTransfer(self.readings, progress).run(out)
-        encoder, about = build_sensor_encoder(self.spec), describe_encoder(self.spec)
-        if self.spec.pretrain.method != "none" and not self.readings.plan.shape:
-            about["adaptation"] = {"kept": False, "why": "there is no shape in these readings for an encoder to learn"}
-        elif self.spec.pretrain.method != "none":
-            encoder, about["adaptation"] = train_encoder(self.spec, self.readings.normals, progress, full=full)
-            if about["adaptation"]["kept"]:
-                about["source"] = {"weights": "self-supervised on the site's own normals", "licence": "the site's own"}
+        encoder, about = own_encoder(self.readings, progress, full=full)
         vote: dict[str, torch.Tensor] = {}
         if asked.faults is not None:
-            network = self.readings.extractor(encoder if about["adaptation"]["kept"] else None)
+            network = self.readings.extractor(encoder)
             vote, found = fit_vote(self.readings, self.readings.normals, network)
             about["transfer"] = {"few_labels": found}
         save_extractor(out, encoder, about, vote=vote)
@@ -204,48 +191,3 @@ class SensorLine:
         """
         rows, period_s = self.readings.plan.level, self.readings.tables[0].period_s
         return Delays(on_delay_s=max(rows // 6 - 1, 0) * period_s, off_delay_s=3 * rows * period_s)
-
-
-# --- the encoder ---
-
-
-def train_encoder(spec: SensorSpec, normals: Normals, progress: Progress, *, full: bool) -> tuple[SensorEncoder, dict[str, Any]]:
-    """An encoder trained on normals, and how that went, as the extractor's file states it: `kept`, `why` and figures.
-
-    Most encoders are dropped: the readings themselves rank synthetic faults as well. So without `full` a first stretch of training, a
-    second or two, is judged before the rest, which is done only where that promises a gain.
-    """
-    stop = 0.0
-    if not full and steps_in_full(len(normals.windows), spec.pretrain) > 2 * FIRST_STEPS:
-        stop = 0.8  # most trainings end here
-        batch = max(2, min(spec.pretrain.batch, FIRST_READINGS // (normals.plan.shape * normals.windows.shape[2])))
-        first = spec.model_copy(update={"pretrain": spec.pretrain.model_copy(update={"batch": batch})})
-        encoder, found, compared = _trained(first, normals.thinned(FIRST_WINDOWS), part(progress, 0.0, stop), FIRST_STEPS)
-        if compared.high < PROMISING:
-            gain = f"{compared.gain:+.4f} (95 % interval {compared.low:+.4f} to {compared.high:+.4f})"
-            found["why"] = (
-                f"stopped after a first stretch of {FIRST_STEPS} steps: AUROC on made-up faults {gain} over the readings themselves, "
-                "which promises no gain; `anomaly pretrain` trains in full and says what it gains"
-            )
-            return encoder, {**found, "kept": False, "steps": FIRST_STEPS}
-    encoder, found, _ = _trained(spec, normals, part(progress, stop, 1.0))
-    return encoder, found
-
-
-def _trained(
-    spec: SensorSpec, normals: Normals, progress: Progress, most_steps: int | None = None
-) -> tuple[SensorEncoder, dict[str, Any], Comparison]:
-    """An encoder trained on normals and judged on them, by whether synthetic faults on held-out normals rank better with it."""
-    encoder, generator = build_sensor_encoder(spec), torch.Generator().manual_seed(spec.seed)
-    plan, sensors = normals.plan, normals.windows.shape[2]
-    z = normals.features(SensorExtractor(plan.level, plan.shape))[3].reshape(-1, sensors, plan.shape)
-    before, after = pretrain_sensors(encoder, z, spec.pretrain, generator, part(progress, 0.0, 0.8), most_steps)
-    part(progress, 0.8, 1.0)("made-up faults, with the encoder and without")
-    ours, theirs = (
-        held_out_scores(spec, normals, extractor, normals.features(extractor)).ranking
-        for extractor in (SensorExtractor(plan.level, plan.shape, encoder), SensorExtractor(plan.level, plan.shape))
-    )
-    compared = compare(ours, theirs, spec.seed)
-    verdict = compared.kept("faults", "over the readings themselves")
-    errors = {"held_out_error_before": before, "held_out_error": after}
-    return encoder, {"method": "masked reconstruction", **errors, **verdict}, compared

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,18 +18,20 @@ from anomaly.data.tables.files import find_tables
 from anomaly.data.tables.reader import SensorTable
 from anomaly.errors import DataError, SpecError
 from anomaly.evaluation.injected import Ranking
-from anomaly.evaluation.transfer import ALONE, choose, judge, summary
-from anomaly.features.build import is_changed, load_sensor_encoder, restore_sensor_encoder, save_extractor
-from anomaly.features.encoder import SensorEncoder
+from anomaly.evaluation.transfer import ALONE, choose, compare, judge, summary
+from anomaly.features.build import build_sensor_encoder, is_changed, load_sensor_encoder, restore_sensor_encoder, save_extractor
+from anomaly.features.encoder import SensorEncoder, SensorExtractor, balanced
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
 from anomaly.pipeline.sensor.few_labels.vote import fit_vote
-from anomaly.pipeline.sensor.held_out import held_out_scores
+from anomaly.pipeline.sensor.held_out import HeldOut, held_out_scores
 from anomaly.pipeline.sensor.lending import LendingMethod, LentWindows, lend
-from anomaly.pipeline.sensor.tables import NormalReadings
-from anomaly.progress import Progress
-from anomaly.spec import SensorSpec, TransferMethod
+from anomaly.pipeline.sensor.tables import NormalReadings, Normals
+from anomaly.progress import Progress, part, silent
+from anomaly.spec import Pretrain, SensorSpec, TransferMethod
 
 CAMERAS_ONLY = ("deep-coral", "dann")
+ENCODERS = ("frozen", "finetune")  # methods that start from another machine's encoder
+PROBED = 1500  # windows that an encoder is judged on
 
 
 @dataclass(frozen=True)
@@ -69,19 +72,22 @@ class SensorTransfer:
         """The other machine's normal tables."""
         return self.readings.of_others(self.paths)
 
+    @cached_property
+    def alone(self) -> tuple[SensorEncoder | None, dict[str, Any]]:
+        """What the machine comes to by itself: its encoder, None where there is none, and its description."""
+        try:
+            return own_encoder(self.readings, self.progress)
+        except DataError:  # too few normals to hold some out
+            return None, describe_encoder(self.spec)
+
     def candidate(self, method: TransferMethod) -> SensorCandidate:
         """Carry out one method on the machine's normals."""
         if method in get_args(LendingMethod):
             lending: LendingMethod = "coral" if method == "coral" else "batch-norm"
-            return SensorCandidate(lent=lend(self.tables, self.readings.values, self.readings.window, lending))
-        encoder = copy.deepcopy(self.encoder)
-        assert encoder is not None
-        if method == "finetune":
-            normals, generator = self.readings.normals, torch.Generator().manual_seed(self.spec.seed)
-            encoder.requires_grad_(True).train()
-            shapes = normals.features(self.readings.extractor())[3].reshape(len(normals.windows), -1, normals.plan.shape)
-            pretrain_sensors(encoder, shapes, self.spec.pretrain, generator)
-        return SensorCandidate(encoder=encoder)
+            return SensorCandidate(self.alone[0], lend(self.tables, self.readings.values, self.readings.window, lending))
+        assert self.encoder is not None
+        training = self.spec.pretrain if method == "finetune" else None
+        return SensorCandidate(_fitted(self.encoder, self.readings.normals, self.spec.seed, training, self.progress))
 
     def run(self, out: Path) -> dict[str, Any]:
         """Judge, choose, and write the extractor file. Returns its description."""
@@ -89,10 +95,11 @@ class SensorTransfer:
         taken, report = self._chosen(made) if made else (ALONE, {})
         if made:
             self.progress(f"transfer: {taken}; {report['why']}")
-        candidate = SensorCandidate() if taken == ALONE else made[next(m for m in made if m == taken)]
-        described = self.about if candidate.encoder is not None else describe_encoder(self.spec)
-        kept: dict[str, Any] = {"kept": False, "why": "starts from another machine" if taken != ALONE else "the transfer was not taken"}
-        about = {**described, "adaptation": kept, "transfer": report, "changed": candidate.encoder is not None}
+        candidate = SensorCandidate(self.alone[0]) if taken == ALONE else made[next(m for m in made if m == taken)]
+        about = self.alone[1]
+        if taken in ENCODERS:
+            about = {**self.about, "adaptation": {"kept": False, "why": "starts from another machine"}, "changed": True}
+        about = {**about, "transfer": report}
         vote = self._vote(candidate, report)
         lent = [] if candidate.lent is None else [torch.from_numpy(part.copy()) for part in (candidate.lent.windows, candidate.lent.places)]
         save_extractor(out, candidate.encoder, about, lent, vote)
@@ -110,7 +117,7 @@ class SensorTransfer:
     def _chosen(self, made: dict[TransferMethod, SensorCandidate]) -> tuple[str, dict[str, Any]]:
         """(method taken, the guard's report)."""
         try:
-            alone = candidate_ranking(self.readings, SensorCandidate())
+            alone = candidate_ranking(self.readings, SensorCandidate(self.alone[0]))
         except DataError as error:  # too few normals for the machine to stand alone: nothing to compare with
             return self._unjudged(list(made), str(error))
         rankings = {ALONE: alone} | {str(method): candidate_ranking(self.readings, one) for method, one in made.items()}
@@ -130,16 +137,74 @@ class SensorTransfer:
 
 def candidate_ranking(readings: NormalReadings, candidate: SensorCandidate) -> Ranking:
     """How a candidate ranks synthetic faults on the machine's own normals, by blocks. Raises DataError when these are too few for it."""
-    extractor = readings.extractor(candidate.encoder)
     normals = readings.normals_with(candidate.lent) if candidate.lent is not None else readings.normals
-    return held_out_scores(readings.spec, normals, extractor, normals.features(extractor)).ranking
+    held_out = _held_out(readings.spec, normals, candidate.encoder)
+    if not readings.plan.shape:
+        return held_out.ranking
+    return Ranking(held_out.ranking.clean, np.concatenate([held_out.ranking.faulty, held_out.shapes.faulty], axis=1))
+
+
+def _held_out(spec: SensorSpec, normals: Normals, encoder: SensorEncoder | None) -> HeldOut:
+    extractor = SensorExtractor(normals.plan.level, normals.plan.shape, encoder).requires_grad_(False).eval()
+    return held_out_scores(spec, normals, extractor, normals.features(extractor))
+
+
+# --- the encoder ---
+
+
+def own_encoder(
+    readings: NormalReadings, progress: Progress = silent, *, full: bool = False
+) -> tuple[SensorEncoder | None, dict[str, Any]]:
+    """The encoder that the machine's own normals speak for, None where they speak for none, and its description.
+
+    It is judged on some of the normals: made-up faults of shape must rank better with it than by the readings themselves. With `full`
+    it is also trained on all of them, which is kept only where that clearly gains. Raises DataError where there are too few normals.
+    """
+    spec, about = readings.spec, describe_encoder(readings.spec)
+    if spec.pretrain.method == "none":
+        return None, about
+    if not readings.plan.shape:
+        about["adaptation"] = {"kept": False, "why": "there is no shape in these readings for an encoder to see"}
+        return None, about
+    normals = readings.normals
+    some = normals.thinned(PROBED)
+    part(progress, 0.0, 0.2)("made-up faults of shape, with the encoder and without")
+    encoder = _fitted(build_sensor_encoder(spec), some, spec.seed)
+    ranked = _held_out(spec, some, encoder).shapes
+    gain = compare(ranked, _held_out(spec, some, None).shapes, spec.seed)
+    about["adaptation"] = {
+        "method": "fixed kernels",
+        **gain.kept("faults of shape", "over the readings themselves"),
+        "kept": gain.low > 0,
+    }
+    if full:
+        trained = _fitted(build_sensor_encoder(spec), normals, spec.seed, spec.pretrain, part(progress, 0.2, 0.9))
+        gain = compare(_held_out(spec, some, trained).shapes, ranked, spec.seed)
+        about["adaptation"]["trained"] = gain.kept("faults of shape", "over the kernels as they were")
+        if gain.helps:
+            about["adaptation"] |= {"method": "trained kernels", "kept": True}
+            about["source"] = {"weights": "self-supervised on the site's own normals", "licence": "the site's own"}
+            return trained, about
+    return (_fitted(encoder, normals, spec.seed) if about["adaptation"]["kept"] else None), about
+
+
+def _fitted(
+    encoder: SensorEncoder, normals: Normals, seed: int, training: Pretrain | None = None, progress: Progress = silent
+) -> SensorEncoder:
+    """A copy of the encoder with the units of these normals; trained on them first, where that is asked for."""
+    plan, sensors = normals.plan, normals.windows.shape[2]
+    apart = normals.features(SensorExtractor(plan.level, plan.shape))[3].reshape(-1, sensors, plan.shape)
+    encoder = copy.deepcopy(encoder)
+    if training is not None:
+        pretrain_sensors(encoder, apart, training, seed, progress)
+    return balanced(encoder, apart, torch.from_numpy(normals.places))
 
 
 def describe_encoder(spec: SensorSpec) -> dict[str, Any]:
     """The description of the spec's encoder before any training, as it travels in its file."""
     return {
         "kind": "sensor",
-        "channels": spec.extractor.channels,
+        "kernels": spec.extractor.kernels,
         "dilations": list(spec.extractor.dilations),
         "source": {"weights": "none", "licence": "none"},
         "adaptation": {"kept": False, "why": "not asked for"},
