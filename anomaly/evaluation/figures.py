@@ -25,7 +25,7 @@ from anomaly.evaluation.vus import vus
 from anomaly.progress import Progress, counted, part, silent
 
 Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
-BATCH_VALUES = 1 << 22  # readings scored at a time
+BATCH_VALUES, BATCH_WINDOWS = 1 << 22, 4096  # readings, and windows, scored at a time at most
 SHOWN = 6  # pictures of a kind that a report shows
 
 
@@ -160,7 +160,7 @@ def score_table(run: Run, table: SensorTable, rows: int, first_row: int = 0, pro
     """
     ends = window_ends(table.times, table.usable, rows, table.max_gap_s)
     ends = ends[ends >= first_row]
-    batch = max(1, BATCH_VALUES // (rows * table.values.shape[1]))
+    batch = max(1, min(BATCH_WINDOWS, BATCH_VALUES // (rows * table.values.shape[1])))
     chunks = np.array_split(ends, max(1, -(-len(ends) // batch)))
     parts = [
         run(windows_at(table.values, chunk, rows))

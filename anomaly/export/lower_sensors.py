@@ -89,27 +89,37 @@ def _movement(module: SensorExtractor, write: GraphWriter, x: str) -> str:
 def _shapes(module: SensorExtractor, write: GraphWriter, x: str) -> list[str]:
     """Values and what is known (N, 2, T, C) -> shape (N, C * E, P), its known (N, C, P)."""
     rows = module.shape
+    z, known = (write.op("Squeeze", part, [1]) for part in write.ops("Split", 2, x, axis=1, num_outputs=2))  # (N, T, C)
+    so_far = write.op("CumSum", write.op("Pad", known, [0, 1, 0, 0, 0, 0], 0.0), 1)
+    counted = write.op("Sub", write.op("Slice", so_far, [rows], [END], [1]), write.op("Slice", so_far, [0], [-rows], [1]))
+    z, away = _filled(module, write, z, known)
     if module.every_row:
         firsts = _count_up(write, write.op("Sub", write.op("Shape", x, start=2, end=3), rows - 1))
-        x = write.op("Gather", x, write.op("Add", write.op("Unsqueeze", firsts, [1]), np.arange(rows)), axis=2)  # (N, 2, P, T, C)
-        x = write.op("Transpose", x, perm=[0, 1, 2, 4, 3])
+        places = write.op("Add", write.op("Unsqueeze", firsts, [1]), np.arange(rows))
+        z, away = (write.op("Transpose", write.op("Gather", v, places, axis=1), perm=[0, 1, 3, 2]) for v in (z, away))  # (N, P, C, T)
     else:
-        x = write.op("Unsqueeze", write.op("Transpose", x, perm=[0, 1, 3, 2]), [2])
-    z, known = (write.op("Squeeze", part, [1]) for part in write.ops("Split", 2, x, axis=1, num_outputs=2))  # (N, P, C, T)
-    share = write.op("ReduceMean", known, [3], keepdims=0)
-    for width in fill_widths(rows):
-        earlier = [write.op("Pad", write.op("Slice", v, [0], [-width], [3]), [0, 0, 0, width, 0, 0, 0, 0], 0.0) for v in (z, known)]
-        z = write.op("Where", write.op("Greater", known, 0.0), z, earlier[0])
-        known = write.op("Max", known, earlier[1])
-    total = write.op("ReduceSum", write.op("Mul", z, known), [3], keepdims=1)
-    mean = write.op("Div", total, write.op("Max", write.op("ReduceSum", known, [3], keepdims=1), 1.0))
-    apart = write.op("Mul", write.op("Sub", z, mean), known)
+        z, away = (write.op("Unsqueeze", write.op("Transpose", v, perm=[0, 2, 1]), [1]) for v in (z, away))
+    there = write.op("LessOrEqual", away, np.arange(rows, dtype=np.float32))
+    total = write.op("ReduceSum", write.op("Where", there, z, 0.0), [3], keepdims=1)
+    divisor = write.op("Max", write.op("ReduceSum", write.op("Cast", there, to=FLOAT), [3], keepdims=1), 1.0)
+    apart = write.op("Where", there, write.op("Sub", z, write.op("Div", total, divisor)), 0.0)
     if module.encoder is not None:
         sizes = write.op("Shape", apart, start=0, end=3)
         windows = write.op("Reshape", apart, write.op("Concat", [-1], write.op("Shape", apart, start=2), axis=0))
         apart = write.op("Reshape", _encoder(module.encoder, write, windows, rows), write.op("Concat", sizes, [-1], axis=0))
     flat = write.op("Reshape", apart, [0, 0, -1])
-    return [write.op("Transpose", m, perm=[0, 2, 1]) for m in (flat, share)]
+    return [write.op("Transpose", m, perm=[0, 2, 1]) for m in (flat, write.op("Div", counted, float(rows)))]
+
+
+def _filled(module: SensorExtractor, write: GraphWriter, z: str, known: str) -> tuple[str, str]:
+    """`features.encoder.fill_rows` of values and what is known (N, T, C)."""
+    away = write.op("Where", write.op("Greater", known, 0.0), 0.0, float(module.shape))
+    for width in fill_widths(module.shape):
+        missing = write.op("GreaterOrEqual", away, float(module.shape))
+        first, further = (write.op("Slice", v, [0], [-width], [1]) for v in (z, write.op("Add", away, float(width))))
+        z = write.op("Where", missing, write.op("Pad", first, [0, width, 0, 0, 0, 0], 0.0), z)
+        away = write.op("Where", missing, write.op("Pad", further, [0, width, 0, 0, 0, 0], float(module.shape)), away)
+    return z, away
 
 
 def _sum_over(write: GraphWriter, value: str, axis: int, size: int) -> str:
@@ -246,10 +256,11 @@ def _shape_bank(module: ShapeBank, write: GraphWriter, shape: str, known: str) -
     counts = write.op("Cast", write.op("GreaterOrEqual", write.op("Reshape", known, [-1, sensors]), WHOLE), to=FLOAT)
     wide = write.op("Unsqueeze", counts, [2])
     x = write.op("Mul", write.op("Reshape", shape, [-1, sensors, each]), wide)
-    basis, bank = write.constant(module.basis, "shape.basis"), write.constant(module.bank, "shape.bank")
+    basis, table = write.constant(module.basis, "shape.basis"), write.constant(module.lookup(), "shape.bank")
     along = write.op("Gemm", write.op("Reshape", x, [-1, sensors * each]), basis, transB=1)
-    distance = write.op("Gemm", along, bank, write.op("MatMul", counts, module.norms), transB=1, alpha=-2.0)
-    nearest = write.op("Gather", bank, write.op("ArgMin", distance, axis=1, keepdims=0), axis=0)
+    match = write.op("Gemm", write.op("Concat", along, counts, axis=1), table, transB=1)
+    nearest = write.op("Gather", table, write.op("ArgMax", match, axis=1, keepdims=0), axis=0)
+    nearest = write.op("Slice", nearest, [0], [module.bank.shape[1]], [1])
     there = write.op("Reshape", write.op("MatMul", nearest, basis), [-1, sensors, each])
     apart = write.op("Mul", write.op("Sub", x, there), wide)
     squared = write.op("ReduceSumSquare", apart, [2], keepdims=0)

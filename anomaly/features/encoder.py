@@ -120,6 +120,19 @@ def fill_widths(rows: int) -> list[int]:
     return widths
 
 
+def fill_rows(z: Tensor, known: Tensor, window: int) -> tuple[Tensor, Tensor]:
+    """Values and what is known (N, T, C) -> values in which a missing one takes the last before it, and from how many rows back.
+
+    That is `window` or more where there is none near enough. A window that begins after that reading must leave the value out.
+    """
+    away = torch.where(known > 0, 0.0, float(window))
+    for width in fill_widths(window):
+        missing = away >= window
+        z = torch.where(missing, F.pad(z[:, :-width], (0, 0, width, 0)), z)
+        away = torch.where(missing, F.pad(away[:, :-width] + width, (0, 0, width, 0), value=float(window)), away)
+    return z, away
+
+
 def _sum_rows(chunks: Tensor) -> Tensor:
     """(N, K, R, C) -> sums (N, K, C) over a few rows R, one by one: ONNX Runtime reduces a middle axis three times as slowly."""
     if chunks.shape[2] > 16:
@@ -193,14 +206,13 @@ class SensorExtractor(nn.Module):
 
     def _shapes(self, x: Tensor) -> list[Tensor]:
         """(N, 2, T, C) -> [shape (N, C * E, P), its known (N, C, P)]."""
-        x = x.unfold(2, self.shape, 1) if self.every_row else x.transpose(2, 3).unsqueeze(2)  # (N, 2, P, C, T)
-        z, known = x[:, 0], x[:, 1]
-        share = known.mean(dim=3)
-        for width in fill_widths(self.shape):
-            z = torch.where(known > 0, z, F.pad(z[..., :-width], (width, 0)))
-            known = torch.maximum(known, F.pad(known[..., :-width], (width, 0)))
-        mean = (z * known).sum(dim=3, keepdim=True) / known.sum(dim=3, keepdim=True).clamp(min=1.0)
-        apart = (z - mean) * known  # (N, P, C, T)
+        so_far = F.pad(x[:, 1], (0, 0, 1, 0)).cumsum(dim=1)  # of whole numbers: exact
+        share = (so_far[:, self.shape :] - so_far[:, : -self.shape]) / self.shape
+        z, away = fill_rows(x[:, 0], x[:, 1], self.shape)
+        z, away = (v.unfold(1, self.shape, 1) for v in (z, away))  # (N, P, C, T)
+        there = away <= torch.arange(self.shape, device=x.device)
+        mean = (z * there).sum(dim=3, keepdim=True) / there.sum(dim=3, keepdim=True).clamp(min=1)
+        apart = (z - mean) * there
         count, places, sensors, _ = apart.shape
         if self.encoder is not None:
             apart = self.encoder(apart.flatten(0, 1)).reshape(count, places, sensors, -1)

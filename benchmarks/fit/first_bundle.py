@@ -1,12 +1,12 @@
 """How long the first bundle takes: the whole command `anomaly fit`, from shell to bundle, in an empty work folder.
 
-    python -m benchmarks.fit.first_bundle --data MVTEC_FOLDER [--code OTHER_CHECKOUT] [--case camera:60 camera:245:640,256 sensor:6000]
+    python -m benchmarks.fit.first_bundle [--data MVTEC_FOLDER] [--code OTHER_CHECKOUT] [--case camera:60 sensor:6000 sensor:6000:ar:32]
                                           [--out F.json] [--cold]
 
-A case is camera:PICTURES[:SIZE] (evenly from the folder's train/good) or sensor:ROWS (8 sensors, made here). `--code` names a second
-checkout, the code before: each case is run by it first, on the same machine, right before. `--cold` also empties the cache of extractor
-graphs before each run. Prints for each run the wall and processor seconds, the peak memory, the bundle's bytes, and the seconds of each
-step, told from when its file appeared in the work folder.
+A case is camera:PICTURES[:SIZE] (evenly from the folder's train/good) or sensor:ROWS[:NATURE[:SENSORS]] (made here: `swing`, `noise`,
+`ar` or `strokes`, of 8 sensors when none are named). `--code` names a second checkout, the code before: each case is run by it first, on
+the same machine, right before. `--cold` also empties the cache of extractor graphs before each run. Prints for each run the wall and
+processor seconds, the peak memory, the bundle's bytes, and the seconds of each step, told from when its file appeared in the work folder.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.signal import lfilter
 
 from anomaly.atomic import write_text
 from anomaly.cache import CACHE
@@ -44,16 +45,24 @@ def pictures(source: Path, count: int, out: Path) -> Path:
     return out
 
 
-def readings(rows: int, out: Path) -> Path:
-    """A table of `rows` seconds of eight sensors that swing together, each with its own noise."""
+def readings(rows: int, nature: str, sensors: int) -> pd.DataFrame:
+    """A table of `rows` seconds of sensors: white `noise`, `ar` (a load of first order, 0.95, that all share), `strokes` of a press (40
+    rows, each a little unlike the others), or a slow `swing` that all share, each with its own noise."""
     rng = np.random.default_rng(0)
-    swing = np.sin(np.arange(rows) / 90)
-    frame = pd.DataFrame({"time": pd.date_range("2026-01-01", periods=rows, freq="1s")})
-    for sensor in range(8):
-        noise = np.convolve(rng.normal(size=rows + 9), np.ones(10) / 10, "valid")
-        frame[f"s{sensor}"] = (swing * (1 + sensor / 4) + noise + 10 * sensor).round(4)
-    frame.to_csv(out, index=False)
-    return out
+    values = rng.normal(size=(rows + 9, sensors))
+    if nature == "swing":
+        values = np.stack([np.convolve(column, np.ones(10) / 10, "valid") for column in values.T], axis=1)
+        values += np.outer(np.sin(np.arange(rows) / 90), 1 + np.arange(sensors) / 4)
+    elif nature == "ar":
+        values = 0.3 * values[:rows] + lfilter([1.0], [1.0, -0.95], rng.normal(size=(rows, 1)), axis=0) * (1 + np.arange(sensors) / sensors)
+    elif nature == "strokes":
+        stroke, phase = np.divmod(np.arange(rows), 40)
+        size = 1 + 0.1 * rng.normal(size=(stroke[-1] + 1, sensors))[stroke]
+        peaks = np.exp(-np.square(phase[:, None] - np.linspace(10, 30, sensors)) / 32)
+        values = size * peaks + 0.02 * values[:rows]
+    frame = pd.DataFrame((values[:rows] + 10 * np.arange(sensors)).round(4), columns=[f"s{sensor}" for sensor in range(sensors)])
+    frame.insert(0, "time", pd.date_range("2026-01-01", periods=rows, freq="1s"))
+    return frame
 
 
 def prepared(case: str, data: Path, folder: Path) -> list[str]:
@@ -65,7 +74,9 @@ def prepared(case: str, data: Path, folder: Path) -> list[str]:
         spec.write_text(f'kind = "camera"\nname = "case"\n{asked}{budget}', encoding="utf-8")
         return [str(spec), "--data", str(pictures(data, int(count), folder / "data"))]
     spec.write_text(f'kind = "sensor"\nname = "case"\n{budget}', encoding="utf-8")
-    return [str(spec), "--data", str(readings(int(count), folder / "data.csv"))]
+    nature, sensors = (size + ["swing", "8"][len(size) :])[:2]
+    readings(int(count), nature, int(sensors)).to_csv(folder / "data.csv", index=False)
+    return [str(spec), "--data", str(folder / "data.csv")]
 
 
 def run(code: Path, arguments: list[str], folder: Path, *, cold: bool) -> dict[str, Any]:
@@ -102,7 +113,7 @@ def _steps(work: Path, began: float, seconds: float) -> dict[str, float]:
 def main() -> None:
     """Run the cases one after the other, print each run, and write all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="pictures in MVTec AD layout")
+    parser.add_argument("--data", type=Path, help="pictures in MVTec AD layout, for cases of a camera")
     parser.add_argument("--code", type=Path, help="another checkout, run first in each case")
     parser.add_argument("--case", nargs="+", default=CASES)
     parser.add_argument("--cold", action="store_true", help="with an empty cache of extractor graphs")

@@ -47,6 +47,18 @@ def test_a_missing_reading_takes_the_one_before_it_in_a_shape() -> None:
     assert float(seen(z * known, known, shape=ROWS)[4][0, 1, 0]) == pytest.approx(1 - 1 / ROWS)
 
 
+def test_the_shape_of_a_window_in_a_stretch_takes_nothing_from_before_it() -> None:
+    """A reading that is missing takes one of its own window alone, also where rows that follow each other are seen together."""
+    z = noise(1, 3, rows=70) + 5.0
+    known = (torch.rand(z.shape, generator=torch.Generator().manual_seed(1)) > 0.4).float()
+    x = torch.stack([z * known, known], dim=1).transpose(2, 3)
+    along = SensorExtractor(ROWS, 30, every_row=True)(x)
+    for row in range(41):
+        alone = SensorExtractor(ROWS, 30)(x[:, :, row : row + 30])
+        for one, other in zip(along[3:5], alone[3:5], strict=True):
+            torch.testing.assert_close(one[:, :, row], other[:, :, 0], rtol=1e-4, atol=1e-5)
+
+
 def test_only_known_readings_count() -> None:
     z, known = noise(4, 2), torch.ones(4, 2, ROWS)
     known[:, 0, ::2] = 0.0

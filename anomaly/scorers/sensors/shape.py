@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 SIZE = 2000  # windows kept at most
 COMPONENTS = 64  # of their basis, at most
-DECOMPOSED = 4096  # windows that the basis is taken from, at most
+PRODUCT = 1 << 18  # components times readings of a window, at most, so that a row of many sensors takes no longer; 16 components at least
+DECOMPOSED, DECOMPOSED_WIDE = 4096, 1024  # windows that the basis is taken from, at most; the latter of more readings than that
+AT_ONCE = 4096  # windows that are compared with the bank at a time
 WHOLE = 0.9  # a sensor's shape counts when at least this share of its rows has a reading
 
 
@@ -39,12 +41,17 @@ class ShapeBank(nn.Module):
         counts = (known.reshape(-1, sensors) >= WHOLE).to(shape.dtype)
         x = shape.reshape(-1, sensors, each) * counts.unsqueeze(2)
         along = x.reshape(-1, sensors * each) @ self.basis.T  # (N, K)
-        nearest = (counts @ self.norms - 2.0 * (along @ self.bank.T)).argmin(dim=1)
+        table = self.lookup()
+        nearest = torch.cat([(part @ table.T).argmax(dim=1) for part in torch.split(torch.cat([along, counts], dim=1), AT_ONCE)])
         apart = (x - (self.bank[nearest] @ self.basis).reshape(-1, sensors, each)) * counts.unsqueeze(2)
         squared = apart.square().sum(dim=2)  # (N, C); from the difference itself, so that no digits are lost to cancelling
         total = squared.sum(dim=1)
         score = (total / (sensors * each)).sqrt()
         return score, squared / total.clamp(min=1e-12).unsqueeze(1) * score.unsqueeze(1)
+
+    def lookup(self) -> Tensor:
+        """(M, K + C): its product with a window's place in the basis, and 1 for each sensor that counts, is largest for the nearest."""
+        return torch.cat([self.bank, -0.5 * self.norms.T], dim=1)
 
 
 def fit_shape(shape: Tensor, known: Tensor, generator: torch.Generator) -> ShapeBank:
@@ -58,10 +65,10 @@ def fit_shape(shape: Tensor, known: Tensor, generator: torch.Generator) -> Shape
     """
     whole = (known >= WHOLE).all(dim=1).squeeze(1)
     rows = shape.squeeze(2)[whole if bool(whole.any()) else torch.ones_like(whole)]
-    some = rows[_some(len(rows), DECOMPOSED, generator)]
+    some = rows[_some(len(rows), DECOMPOSED if rows.shape[1] <= DECOMPOSED_WIDE else DECOMPOSED_WIDE, generator)]
     gram = some.double() @ some.double().T if len(some) < some.shape[1] else some.double().T @ some.double()
     values, vectors = torch.linalg.eigh(gram)
-    kept = vectors[:, values > values[-1].clamp(min=1e-12) * 1e-9][:, -COMPONENTS:].flip(1)
+    kept = vectors[:, values > values[-1].clamp(min=1e-12) * 1e-9][:, -max(16, min(COMPONENTS, PRODUCT // rows.shape[1])) :].flip(1)
     basis = kept.T if len(some) >= some.shape[1] else torch.linalg.qr(some.double().T @ kept)[0].T
     basis = basis.float().contiguous()
     bank = rows[_some(len(rows), SIZE, generator)] @ basis.T

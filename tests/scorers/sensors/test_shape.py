@@ -1,0 +1,34 @@
+"""The shape view: the nearest normal window is found, by the sensors that count; many sensors do not make it slow."""
+
+from __future__ import annotations
+
+import torch
+
+from anomaly.scorers.sensors.shape import COMPONENTS, PRODUCT, SIZE, ShapeBank, fit_shape
+
+
+def bank_of(windows: int, sensors: int, rows: int) -> tuple[ShapeBank, torch.Tensor]:
+    """A bank, and the normal windows (n, C * E, 1) it was fitted on: few movements that all sensors share."""
+    generator = torch.Generator().manual_seed(0)
+    shape = torch.randn(windows, 5, generator=generator) @ torch.randn(5, sensors * rows, generator=generator)
+    return fit_shape(shape.unsqueeze(2), torch.ones(windows, sensors, 1), generator), shape.unsqueeze(2)
+
+
+def test_the_nearest_window_is_found_by_the_sensors_that_count() -> None:
+    bank, normal = bank_of(50, 3, 8)
+    known = torch.ones(50, 3, 1)
+    known[:, 1] = 0.5  # too few readings: whatever stands in their place must not matter
+    wild = normal.clone()
+    wild.reshape(50, 3, 8)[:, 1] = 1e3
+    score, share = bank(wild, known)
+    assert float(score.max()) < 1e-3
+    assert float(share[:, 1].abs().max()) == 0.0
+
+
+def test_a_bank_of_many_sensors_is_bounded() -> None:
+    bank, normal = bank_of(300, 64, 128)
+    assert bank.basis.numel() <= max(PRODUCT, 16 * 64 * 128)
+    assert len(bank.basis) <= COMPONENTS
+    assert len(bank.bank) <= SIZE
+    score, _ = bank(normal[:20], torch.ones(20, 64, 1))
+    assert float(score.max()) < 1e-3
