@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,10 @@ WINDOW, ONSET, OVER = 30, 300, 450
 SPEC = '[pretrain]\nmethod = "none"\n[budget]\nfalse_alarm_rate = 0.01\n'
 
 
-def readings(rows: int, seed: int) -> pd.DataFrame:
+def readings(rows: int, seed: int, cycle: float = 0.0) -> pd.DataFrame:
+    """Noise, with a cycle of 40 rows that is so many times as high."""
     values = np.random.default_rng(seed).normal(size=(rows, 4)) * [1, 2, 0.5, 3] + [20, 50, 5, 100]
+    values += cycle * np.sin(2 * np.pi * np.arange(rows)[:, None] / 40 + np.arange(4)) * [1, 2, 0.5, 3]
     frame = pd.DataFrame(values, columns=["s1", "s2", "s3", "s4"])
     frame.insert(0, "time", pd.date_range("2026-03-01", periods=rows, freq="s", tz="UTC"))
     return frame
@@ -28,10 +31,13 @@ def readings(rows: int, seed: int) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    root = tmp_path_factory.mktemp("glitches")
+    return fitted(tmp_path_factory.mktemp("glitches"), readings(1500, 1))
+
+
+def fitted(root: Path, normals: pd.DataFrame) -> Bundle:
     (root / "spec.toml").write_text(f'kind = "sensor"\nname = "g"\n{SPEC}')
     (root / "data").mkdir()
-    readings(1500, 1).to_csv(root / "data" / "train.csv", index=False)
+    normals.to_csv(root / "data" / "train.csv", index=False)
     return read_bundle(Steps(open_line(read_spec(root / "spec.toml"), root / "data"), root / "work").export())
 
 
@@ -46,16 +52,18 @@ def without(bundle: Bundle, session: Session, tmp_path_factory: pytest.TempPathF
     return flagged(bundle, session, tmp_path_factory.mktemp("without") / "a.csv", None)[0]
 
 
-def flagged(bundle: Bundle, session: Session, path: Path, glitch: tuple[str, int, float] | None) -> tuple[set[int], dict[int, str]]:
+def flagged(
+    bundle: Bundle, session: Session, path: Path, glitch: tuple[str, int, float] | None, cycle: float = 0.0
+) -> tuple[set[int], dict[int, str]]:
     """(rows flagged, sensor named first in each row), of a table in which s3 is 4 spreads too high from 300 to 449."""
-    frame = readings(700, 2)
+    frame = readings(700, 2, cycle)
     frame.loc[ONSET : OVER - 1, "s3"] += 2.0
     if glitch is not None:
         sensor, row, value = glitch
         frame.loc[row, sensor] = value
     frame.to_csv(path, index=False)
     scored = score_file(bundle, session, path)
-    rows = np.arange(WINDOW - 1, 700)
+    rows = np.arange(700 - len(scored), 700)
     wrong = (scored["p_value"] <= bundle.manifest.threshold.p_value).to_numpy()
     return set(rows[wrong].tolist()), dict(zip(rows.tolist(), scored["top_sensor"], strict=True))
 
@@ -73,6 +81,21 @@ def test_a_glitch_takes_nothing_from_a_fault(
     assert {r for r in found & seen if r < OVER} >= {r for r in without & seen if r < OVER}
     assert all(named[r] == "s3" for r in found - seen if ONSET + 5 <= r < OVER)
     assert all(named[r] == sensor for r in seen)
+
+
+def test_a_glitch_takes_nothing_from_a_fault_where_the_shape_is_judged_too(tmp_path: Path) -> None:
+    bundle = fitted(tmp_path, readings(1500, 1, cycle=4.0))
+    assert bundle.manifest.provenance["fit"]["views"]["shape"]
+    session, window = open_session(bundle, "cpu"), bundle.manifest.input.window
+    assert window
+    without, _ = flagged(bundle, session, tmp_path / "a.csv", None, cycle=4.0)
+    assert len(without & set(range(ONSET, OVER))) >= 100
+    for sensor, row, value in itertools.product(("s1", "s3"), (280, 375, 440), (65535.0, -127.0)):
+        found, named = flagged(bundle, session, tmp_path / "b.csv", (sensor, row, value), cycle=4.0)
+        seen = set(range(row, row + window))
+        assert found - seen == without - seen
+        assert found & seen >= without & seen
+        assert all(named[r] == sensor for r in seen)
 
 
 def test_a_fit_leaves_what_each_sensor_does_in_the_normals_in_the_bundle(bundle: Bundle) -> None:
