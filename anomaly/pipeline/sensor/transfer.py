@@ -87,7 +87,7 @@ class SensorTransfer:
             return SensorCandidate(self.alone[0], lend(self.tables, self.readings.values, self.readings.window, lending))
         assert self.encoder is not None
         training = self.spec.pretrain if method == "finetune" else None
-        return SensorCandidate(_fitted(self.encoder, self.readings.normals, self.spec.seed, training, self.progress))
+        return SensorCandidate(fitted_encoder(self.encoder, self.readings.normals, self.spec.seed, training, self.progress))
 
     def run(self, out: Path) -> dict[str, Any]:
         """Judge, choose, and write the extractor file. Returns its description."""
@@ -169,7 +169,7 @@ def own_encoder(
     normals = readings.normals
     some = normals.thinned(PROBED)
     part(progress, 0.0, 0.2)("made-up faults of shape, with the encoder and without")
-    encoder = _fitted(build_sensor_encoder(spec), some, spec.seed)
+    encoder = fitted_encoder(build_sensor_encoder(spec), some, spec.seed)
     ranked = _held_out(spec, some, encoder).shapes
     gain = compare(ranked, _held_out(spec, some, None).shapes, spec.seed)
     about["adaptation"] = {
@@ -178,17 +178,17 @@ def own_encoder(
         "kept": gain.low > 0,
     }
     if full:
-        trained = _fitted(build_sensor_encoder(spec), normals, spec.seed, spec.pretrain, part(progress, 0.2, 0.9))
+        trained = fitted_encoder(build_sensor_encoder(spec), normals, spec.seed, spec.pretrain, part(progress, 0.2, 0.9))
         gain = compare(_held_out(spec, some, trained).shapes, ranked, spec.seed)
         about["adaptation"]["trained"] = gain.kept("faults of shape", "over the kernels as they were")
         if gain.helps:
             about["adaptation"] |= {"method": "trained kernels", "kept": True}
             about["source"] = {"weights": "self-supervised on the site's own normals", "licence": "the site's own"}
             return trained, about
-    return (_fitted(encoder, normals, spec.seed) if about["adaptation"]["kept"] else None), about
+    return (fitted_encoder(encoder, normals, spec.seed) if about["adaptation"]["kept"] else None), about
 
 
-def _fitted(
+def fitted_encoder(
     encoder: SensorEncoder, normals: Normals, seed: int, training: Pretrain | None = None, progress: Progress = silent
 ) -> SensorEncoder:
     """A copy of the encoder with the units of these normals; trained on them first, where that is asked for."""
