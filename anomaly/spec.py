@@ -273,7 +273,7 @@ class SensorSpec(Part):
     seed: int = 0
     input: SensorInput = SensorInput()
     extractor: SensorExtractor = SensorExtractor()
-    pretrain: Pretrain = Pretrain(epochs=20, batch=64)
+    pretrain: Pretrain = Pretrain(method="none", epochs=20, batch=64)
     transfer: Transfer = Transfer()
     scorer: SensorScorerSpec = SensorScorerSpec()
     calibration: Calibration = Calibration()
