@@ -30,6 +30,54 @@ def p_threshold(budget: Budget, decisions_per_day: float | None) -> float:
     return float(min(0.5, budget.false_alarms_per_day / per_day))
 
 
+def too_short(p: float, independent: float, learnt: str) -> str | None:
+    """A sentence where the normals hold fewer independent scores than one over the p-value `p` to flag from, None where they do not.
+
+    `learnt` says what was learnt, in words.
+
+    >>> too_short(0.001, 40, "6 hours")
+    '6 hours learnt hold about 40 independent scores: one in 1,000 rests on extrapolation, and may be off by several times; 25 times as \
+much would show it'
+    >>> too_short(0.05, 40, "6 hours") is None
+    True
+    """
+    if independent + 1 >= 1 / p:
+        return None
+    return (
+        f"{learnt} learnt hold about {independent:.0f} independent scores: one in {1 / p:,.0f} rests on extrapolation, and may be off by "
+        f"several times; {max(2, round(1 / p / independent))} times as much would show it"
+    )
+
+
+def too_coarse(calibrator: Calibrator, p: float) -> str | None:
+    """A sentence where so many normal scores are the same that no threshold gives the rate `p` asked for, None where one does.
+
+    >>> import numpy as np
+    >>> from anomaly.calibration.conformal import fit_calibrator
+    >>> too_coarse(fit_calibrator(np.repeat([1.0, 2.0, 3.0], [900, 70, 30]), effective=1000), p=0.01)
+    'the scores of normals take few values: 3% of them are the largest, and a rate of 1% cannot be had'
+    >>> too_coarse(fit_calibrator(np.arange(1000.0), effective=1000), p=0.01) is None
+    True
+    """
+    scores = calibrator.scores.double()
+    tied = float((scores == scores[-1]).double().mean())
+    if tied < 1.5 * p or len(scores) * tied < 3:
+        return None
+    return f"the scores of normals take few values: {100 * tied:.2g}% of them are the largest, and a rate of {100 * p:.2g}% cannot be had"
+
+
+def in_words(seconds: float) -> str:
+    """How long, in the unit that fits.
+
+    >>> in_words(45), in_words(5400), in_words(6 * 3600), in_words(86_400 * 6)
+    ('45 seconds', '90 minutes', '6 hours', '6 days')
+    """
+    for unit, size in (("days", DAY_S), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:,.0f} {unit}"
+    return f"{seconds:.0f} seconds"
+
+
 def score_threshold(calibrator: Calibrator, p: float) -> float:
     """The smallest score whose p-value is at or below `p`, by bisection: what `p` means in score units, for people to read.
 

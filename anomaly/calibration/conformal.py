@@ -127,7 +127,8 @@ def fit_tail_in_time(ordered: NDArray[np.float64], effective: float) -> Tail:
     scores, or a fifth of all, lie above. Their excesses are taken for exponential, and their mean is not taken for certain: after k
     independent ones a further one is over y with probability (1 + y / (k * mean)) ** -k, a generalised Pareto law of shape 1 / k (the
     predictive law of an exponential variable, Geisser 1993, "Predictive inference"). On average over records it is exceeded as often as
-    it says, which a law with the mean put in is not.
+    it says, which a law with the mean put in is not. One of the independent excesses is not counted in k: where the tail starts is taken
+    from the same scores, and the excesses of bursts vary more than exponential ones.
 
     `ordered` (n,) float64 are the scores, ascending; `effective` says how many of them are independent.
 
@@ -139,4 +140,4 @@ def fit_tail_in_time(ordered: NDArray[np.float64], effective: float) -> Tail:
     start = float(ordered[-min(int(np.ceil(INDEPENDENT * count / effective)), count // 5)])
     peaks = ordered[ordered > start] - start
     scale = float(peaks.mean()) if len(peaks) else max(1e-6, float(ordered.std()))
-    return Tail(start, scale, 1 / max(1.0, effective * len(peaks) / count), len(peaks) / count)
+    return Tail(start, scale, 1 / max(1.0, effective * len(peaks) / count - 1), len(peaks) / count)

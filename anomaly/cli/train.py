@@ -205,8 +205,8 @@ def _print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str])
         out.print(f"  looked at: {text}")
     score = manifest.threshold.score
     out.print(f"  flagged at p <= {manifest.threshold.p_value:.3g}" + (f", score >= {score:.4g}" if score is not None else ""))
-    if manifest.calibration["threshold_is_extrapolated"]:
-        out.print("  note: the threshold rests on a fitted tail, not on counts; more normal data would put it on firm ground")
+    for note in filter(None, (manifest.calibration["too_short"], manifest.calibration["too_coarse"])):
+        out.print(f"  note: {note}")
     _print_made_up(fit_report)
     print_adaptation(fit_report["extractor"].get("adaptation", {}))
     print_few_labels(fit_report["extractor"].get("transfer", {}))

@@ -26,7 +26,7 @@ from anomaly import __version__
 from anomaly.atomic import replacing, sha256_file, write_text
 from anomaly.bundle.archive import CARRIED, DETECTOR, STREAM, VARIANTS, read_bundle, write_bundle
 from anomaly.bundle.manifest import Manifest, Threshold
-from anomaly.calibration.budget import p_threshold, score_threshold
+from anomaly.calibration.budget import p_threshold, score_threshold, too_coarse, too_short
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
 from anomaly.edge.runtime.session import Device, Session
 from anomaly.errors import ExportError
@@ -314,15 +314,18 @@ class Steps:
     def _calibration(self) -> dict[str, Any]:
         calibrator = self.calibrator
         start, scale, shape, _ = (float(v) for v in calibrator.tail)
-        smallest = calibrator.counted
+        smallest, p = calibrator.counted, self.threshold().p_value
+        report, effective = self.fitted.report, float(calibrator.effective)
         return {
             "method": "cross-conformal",
-            "held_out_by": self.fitted.report["held_out_by"],
+            "held_out_by": report["held_out_by"],
             "scores": len(calibrator.scores),
-            "independent_scores": round(float(calibrator.effective), 3),
-            **{key: self.fitted.report[key] for key in ("block",) if key in self.fitted.report},
+            "independent_scores": round(effective, 3),
+            **{key: report[key] for key in ("block",) if key in report},
             "tail": {"law": "generalised Pareto", "start": start, "scale": scale, "shape": shape, "used_below_p": smallest},
-            "threshold_is_extrapolated": self.threshold().p_value < smallest,
+            "threshold_is_extrapolated": p < smallest,
+            "too_short": too_short(p, effective, report.get("learnt", f"{report['normals']} normals")),
+            "too_coarse": too_coarse(calibrator, p),
         }
 
 

@@ -18,10 +18,11 @@ HOURS = 24  # rows of a day: one an hour
 
 
 class Process(NamedTuple):
-    """`make` gives readings, `learnt` is how many rows are learnt from."""
+    """`make` gives readings, `learnt` is how many rows are learnt from, `row_s` the seconds between two."""
 
     make: Callable[[np.random.Generator, int], Floats]
     learnt: int
+    row_s: float = 1.0
 
 
 def remembering(rng: np.random.Generator, rows: int, sensors: int = 2, memory: float = 0.95) -> Floats:
@@ -97,8 +98,8 @@ PROCESSES: dict[str, Process] = {
     "switched, 6,000 rows": Process(switched, 6000),
     "few-valued, 3,000 rows": Process(few_valued, 3000),
     "Poisson counts, 3,000 rows": Process(counts, 3000),
-    "daily cycle, 2 days": Process(daily, 2 * DAY),
-    "daily cycle, 7 days": Process(daily, 7 * DAY),
-    "daily cycle, 30 days": Process(daily, 30 * DAY),
-    "weekly pattern, 6 weeks": Process(weekly, 6 * 7 * HOURS),
+    "daily cycle, 2 days": Process(daily, 2 * DAY, 300.0),
+    "daily cycle, 7 days": Process(daily, 7 * DAY, 300.0),
+    "daily cycle, 30 days": Process(daily, 30 * DAY, 300.0),
+    "weekly pattern, 6 weeks": Process(weekly, 6 * 7 * HOURS, 3600.0),
 }

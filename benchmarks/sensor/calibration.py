@@ -21,7 +21,9 @@ from scipy.stats import t as student
 
 from anomaly import __version__
 from anomaly.atomic import write_text
-from anomaly.data.tables.windows import windows_at
+from anomaly.data.tables.files import table_schema
+from anomaly.data.tables.reader import read_table
+from anomaly.evaluation.figures import score_table
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import Pretrain, SensorSpec, read_spec
@@ -33,15 +35,17 @@ ASKED = (0.01, 0.002)
 def one(spec: SensorSpec, process: Process, seed: int, fresh: int) -> dict[str, float]:
     """Share flagged of the fresh windows at each rate asked for, and how many independent scores were learnt from."""
     values = process.make(np.random.default_rng([seed, process.learnt]), process.learnt + fresh).astype(np.float32)
-    frame = pd.DataFrame(values[: process.learnt], columns=[f"s{i}" for i in range(values.shape[1])])
-    frame.insert(0, "time", np.arange(len(frame), dtype=float))
+    frame = pd.DataFrame(values, columns=[f"s{i}" for i in range(values.shape[1])])
+    frame.insert(0, "time", pd.date_range("2026-01-05", periods=len(frame), freq=f"{process.row_s}s"))
     with tempfile.TemporaryDirectory() as scratch:
-        frame.to_csv(Path(scratch) / "train.csv", index=False)
-        steps = Steps(SensorLine(spec, Path(scratch) / "train.csv"), Path(scratch) / "work")
-        detector, window = steps.detector(), steps.line.input_schema().window or 1
-        independent = float(steps.fitted.effective)
-    ends = np.arange(process.learnt + window - 1, len(values))
-    p = np.concatenate([detector.run(windows_at(values, part, window))[1] for part in np.array_split(ends, -(-len(ends) // 2000))])
+        train, whole = Path(scratch) / "train.csv", Path(scratch) / "whole.csv"
+        frame.head(process.learnt).to_csv(train, index=False)
+        frame.to_csv(whole, index=False)
+        steps = Steps(SensorLine(spec, train), Path(scratch) / "work")
+        schema, independent = steps.line.input_schema(), float(steps.fitted.effective)
+        window = schema.window or 1
+        scored = score_table(steps.detector().run, read_table(whole, table_schema(schema)), window, process.learnt + window - 1)
+    p = scored["p_value"].to_numpy()
     return {"independent": independent, **{str(asked): float((p <= asked).mean()) for asked in ASKED}}
 
 

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 from scipy.stats import genpareto
 
-from anomaly.calibration.budget import p_threshold, score_threshold
+from anomaly.calibration.budget import in_words, p_threshold, score_threshold, too_coarse, too_short
 from anomaly.calibration.conformal import fit_calibrator, fit_tail
 from anomaly.calibration.dependence import effective_size, extremal_index, independent_scores
 from anomaly.errors import DataError, SpecError
-from anomaly.spec import Budget
+from anomaly.spec import Budget, Pretrain, SensorSpec
+from benchmarks.protocols.processes import PROCESSES
+from benchmarks.sensor.calibration import one
 from tests.reference import calibration as naive
 
 
@@ -187,3 +189,28 @@ def test_bursts_of_high_scores_count_once() -> None:
     assert extremal_index(noise, 0) > 0.95
     assert extremal_index(np.repeat(noise[:2000], 10), 10) == pytest.approx(0.1, rel=0.4)
     assert extremal_index(np.ones(50), 5) == 1.0
+
+
+def test_a_record_too_short_for_the_rate_is_told_with_numbers() -> None:
+    assert too_short(0.001, 40, "6 hours") == (
+        "6 hours learnt hold about 40 independent scores: one in 1,000 rests on extrapolation, and may be off by several times; "
+        "25 times as much would show it"
+    )
+    assert too_short(0.01, 99, "120 normals") is None
+    assert [in_words(seconds) for seconds in (30, 3600, 7200, 86_400 * 30)] == ["30 seconds", "60 minutes", "2 hours", "30 days"]
+
+
+def test_scores_of_few_values_are_told_where_the_rate_lies_between_two_of_them() -> None:
+    two_valued = np.repeat([1.0, 2.0], [980, 20])
+    said = "the scores of normals take few values: 2% of them are the largest, and a rate of 1% cannot be had"
+    assert too_coarse(fit_calibrator(two_valued, 100, in_time=True), 0.01) == said
+    assert too_coarse(fit_calibrator(two_valued, 100, in_time=True), 0.02) is None
+    assert too_coarse(fit_calibrator(np.arange(1000.0), 100, in_time=True), 0.01) is None
+
+
+def test_what_was_asked_comes_on_fresh_data_of_the_same_process() -> None:
+    """The parts of a pattern with two levels scale their features otherwise than the whole: by their own scores nothing was flagged."""
+    spec = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
+    process = PROCESSES["weekly pattern, 6 weeks"]._replace(row_s=1.0)  # at a row a second the days are not told from the clock
+    flagged = [one(spec, process, seed, fresh=3000)["0.01"] for seed in range(4)]
+    assert 0.002 < np.mean(flagged) < 0.02

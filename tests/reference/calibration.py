@@ -61,7 +61,7 @@ def p_value_in_time(calibration: np.ndarray, effective: float, score: float) -> 
     n, ordered = len(calibration), sorted(calibration)
     start = ordered[-min(int(np.ceil(3 * n / effective)), n // 5)]
     peaks = [one - start for one in ordered if one > start]
-    independent = max(1.0, effective * len(peaks) / n)
+    independent = max(1.0, effective * len(peaks) / n - 1)
     law = lomax(independent, scale=independent * (np.mean(peaks) if peaks else np.std(ordered)))
     above = sum(one >= score for one in calibration) if score <= start else len(peaks)
     return (1 + effective * above / n) / (effective + 1) * law.sf(max(0.0, score - start))

@@ -107,7 +107,7 @@ def held_out_scores(
                 level = views.level.evidence([*(m[torch.from_numpy(held)] for m in features[:3]), features[-1][torch.from_numpy(held)]])
                 whole = views.evidence([m[torch.from_numpy(held)] for m in features])
                 seen.append(torch.cat([level * ratio, whole[:, level.shape[1] :]], dim=1).double().numpy())
-        parts.append(_Part(held, injected, _scaled(normal, ratio), _scores(_scaled(bad, ratio)), kinds, there))
+        parts.append(_Part(held, injected, normal, _scores(bad), ratio, kinds, there))
     unit = units(np.concatenate([_scores(part.normal) for part in parts]))
     found = _joined(parts, with_units(final, unit), len(normals.windows))
     return replace(found, evidence=np.concatenate(seen)) if evidence else found
@@ -123,20 +123,18 @@ def _ratio(views: Views, final: Views, features: list[Tensor]) -> float:
     return ours / theirs if theirs > 0 and ours > 0 else 1.0
 
 
-def _scaled(found: list[tuple[Tensor, Tensor]], ratio: float) -> list[tuple[Tensor, Tensor]]:
-    """What the views found, level times the ratio."""
-    (score, share), *others = found
-    return [(score * ratio, share * ratio), *others]
-
-
 @dataclass(frozen=True)
 class _Part:
-    """What one fold came to: which windows were held out (m,), what the views made of them, and of synthetic faults on some of them."""
+    """What one fold came to: which windows were held out (m,), what the views made of them, and of synthetic faults on some of them.
+
+    ratio: what its unit of level is in that of the final scorer
+    """
 
     held: NDArray[np.int64]
     injected: NDArray[np.int64]
     normal: list[tuple[Tensor, Tensor]]
     bad: NDArray[np.float64]
+    ratio: float
     kinds: NDArray[np.str_]
     there: NDArray[np.bool_]
 
@@ -153,12 +151,13 @@ def _joined(parts: Sequence[_Part], scorer: Views, count: int) -> HeldOut:
     scores, shares = np.empty(count), np.empty((count, sensors))
     rankings, shapes, kinds, faulty = [], [], [], []
     for part in parts:
-        each = _scores(part.normal) / unit
+        own = unit / np.append(part.ratio, np.ones(len(unit) - 1))  # the final scorer's units, as the fold measures
+        each = _scores(part.normal) / own
         speaks = each.argmax(axis=1)
         scores[part.held] = each.max(axis=1)
-        by_view = np.stack([share.double().numpy() for _, share in part.normal]) / unit[:, None, None]
+        by_view = np.stack([share.double().numpy() for _, share in part.normal]) / own[:, None, None]
         shares[part.held] = by_view[speaks, np.arange(len(speaks))]
-        bad = (part.bad / unit).max(axis=1)
+        bad = (part.bad / own).max(axis=1)
         clean, count_bad = scores[part.held][part.injected], len(part.injected)
         rankings.append(Ranking(clean, bad[:count_bad, None]))
         shapes.append(Ranking(clean, bad[count_bad:, None]))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from anomaly.calibration.budget import DAY_S
+from anomaly.calibration.budget import DAY_S, in_words
 from anomaly.calibration.conformal import Calibrator
 from anomaly.calibration.dependence import extremal_index, independent_block
 from anomaly.data.records import fingerprint
@@ -121,6 +121,7 @@ class SensorLine:
         calibration = calibration_scores(readings, self.record_paths, network, held_out, about, progress, vote)
         report = {
             "normals": len(normals.windows),
+            "learnt": in_words(len(readings.values) * readings.tables[0].period_s),
             "held_out_by": calibration.source,
             "block": independent_block(held_out.scores, normals.places, self.readings.window),
             "extremal_index": extremal_index(calibration.scores, self.readings.window),
