@@ -1,14 +1,14 @@
-"""A few labelled faults of sensors: the normal-only score, and the same with the vote of 1, 2, 4 … faults, on later faults.
+"""A few labelled faults of sensors: the normal-only score, and the same with the vote of one to ten of them, on other faults.
 
     python -m benchmarks.transfer.transfer_stretches [--skab SKAB] [--seeds 3] [--out FILE.json]
 
 SKAB is your copy of its data folder. Each of its runs is learnt from its first 400 rows; the labelled faults are those of other runs of the
-same folder, drawn at random, and the rest of the run is judged. Beside them the sample plant (a month's worth of other records of it as
-faults, each kind in turn) and the made-up records of `benchmarks.protocols.made`, whose first faults are labelled and whose later ones are
-judged. TrAdaBoost's source: SKAB's other folder; a plant whose gains differ.
+same folder, drawn at random, and the rest of the run is judged. Beside them the sample plant, with faults of other records of it, each kind
+in turn, and the made-up records of `benchmarks.protocols.made`, whose first faults are labelled and whose later ones are judged.
+TrAdaBoost's source: SKAB's other folder; a plant whose gains differ.
 
 `vote`: what the vote would do if it were always taken. `kept`: with the guard, which is what a fit does. Thresholds are those for 1 % of
-false alarms. A fault of which not half a window is labelled counts for nothing.
+false alarms; a window counts as faulty if its last row is.
 """
 
 from __future__ import annotations
