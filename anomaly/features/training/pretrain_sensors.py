@@ -4,7 +4,8 @@
 
 trains one on signals that are made up (`generated_signals`) and writes an extractor file, for `[transfer] source`. Each step draws machines
 with 3 to 40 cycles known, as a prototypical network is trained (Snell et al. 2017, arXiv:1703.05175). On a machine's own normals
-(`pretrain_sensors`) the steps draw from its windows. None comes with the package: it finds no more than the kernels it starts from.
+(`pretrain_sensors`) the steps draw from its windows. None comes with the package: on records it has not seen it
+gains nothing over the readings (docs/results/transfer.md).
 """
 
 from __future__ import annotations
