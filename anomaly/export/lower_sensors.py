@@ -17,7 +17,7 @@ from anomaly.scorers.sensors.views import Views
 from anomaly.scorers.sensors.windows import ENOUGH
 
 END = int(np.iinfo(np.int64).max)  # a slice up to the last one
-FLOAT, BOOL = 1, 9  # element types of a Cast
+FLOAT, BOOL, DOUBLE = 1, 9, 11  # element types of a Cast
 
 
 @lower.register
@@ -255,12 +255,15 @@ def _shape_bank(module: ShapeBank, write: GraphWriter, shape: str, known: str) -
     each = module.basis.shape[1] // sensors
     counts = write.op("Cast", write.op("GreaterOrEqual", write.op("Reshape", known, [-1, sensors]), WHOLE), to=FLOAT)
     wide = write.op("Unsqueeze", counts, [2])
-    x = write.op("Mul", write.op("Reshape", shape, [-1, sensors, each]), wide)
-    basis, table = write.constant(module.basis, "shape.basis"), write.constant(module.lookup(), "shape.bank")
+    apart = write.op("Sub", write.op("Reshape", shape, [-1, sensors, each]), _floats(module.center).reshape(sensors, each))
+    x = write.op("Mul", apart, wide)
+    basis, bank = write.constant(module.basis, "shape.basis"), write.constant(module.bank, "shape.bank")
     along = write.op("Gemm", write.op("Reshape", x, [-1, sensors * each]), basis, transB=1)
-    match = write.op("Gemm", write.op("Concat", along, counts, axis=1), table, transB=1)
-    nearest = write.op("Gather", table, write.op("ArgMax", match, axis=1, keepdims=0), axis=0)
-    nearest = write.op("Slice", nearest, [0], [module.bank.shape[1]], [1])
+    # `ShapeBank.lookup`, put together once when the graph is loaded
+    norms = write.op("Transpose", write.op("Mul", write.constant(module.norms, "shape.norms"), np.full(1, -0.5)), perm=[1, 0])
+    table = write.op("Concat", write.op("Cast", bank, to=DOUBLE), norms, axis=1)
+    match = write.op("Gemm", write.op("Cast", write.op("Concat", along, counts, axis=1), to=DOUBLE), table, transB=1)
+    nearest = write.op("Gather", bank, write.op("ArgMax", match, axis=1, keepdims=0), axis=0)
     there = write.op("Reshape", write.op("MatMul", nearest, basis), [-1, sensors, each])
     apart = write.op("Mul", write.op("Sub", x, there), wide)
     squared = write.op("ReduceSumSquare", apart, [2], keepdims=0)

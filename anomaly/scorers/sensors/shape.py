@@ -24,25 +24,27 @@ class ShapeBank(nn.Module):
     score.
     """
 
+    center: Tensor
     basis: Tensor
     bank: Tensor
     norms: Tensor
 
-    def __init__(self, basis: Tensor, bank: Tensor, norms: Tensor) -> None:
+    def __init__(self, center: Tensor, basis: Tensor, bank: Tensor, norms: Tensor) -> None:
         super().__init__()
+        self.register_buffer("center", center)  # (D,): mean of normal windows
         self.register_buffer("basis", basis)  # (K, D): orthonormal rows; D = C * E, sensor by sensor
         self.register_buffer("bank", bank)  # (M, K): normal windows in that basis
-        self.register_buffer("norms", norms)  # (C, M): squared length of each sensor's part of each of them
+        self.register_buffer("norms", norms)  # (C, M) float64: squared length of each sensor's part of each of them
 
     def forward(self, shape: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
         """`shape` (N, C * E, 1), `known` (N, C, 1) the share of rows with a reading -> score (N,), contribution (N, C)."""
         sensors = self.norms.shape[0]
         each = self.basis.shape[1] // sensors
         counts = (known.reshape(-1, sensors) >= WHOLE).to(shape.dtype)
-        x = shape.reshape(-1, sensors, each) * counts.unsqueeze(2)
+        x = (shape.squeeze(2) - self.center).reshape(-1, sensors, each) * counts.unsqueeze(2)
         along = x.reshape(-1, sensors * each) @ self.basis.T  # (N, K)
         table = self.lookup()
-        nearest = torch.cat([(part @ table.T).argmax(dim=1) for part in torch.split(torch.cat([along, counts], dim=1), AT_ONCE)])
+        nearest = torch.cat([(part @ table.T).argmax(dim=1) for part in torch.split(torch.cat([along, counts], dim=1).double(), AT_ONCE)])
         apart = (x - (self.bank[nearest] @ self.basis).reshape(-1, sensors, each)) * counts.unsqueeze(2)
         squared = apart.square().sum(dim=2)  # (N, C); from the difference itself, so that no digits are lost to cancelling
         total = squared.sum(dim=1)
@@ -50,8 +52,11 @@ class ShapeBank(nn.Module):
         return score, squared / total.clamp(min=1e-12).unsqueeze(1) * score.unsqueeze(1)
 
     def lookup(self) -> Tensor:
-        """(M, K + C): its product with a window's place in the basis, and 1 for each sensor that counts, is largest for the nearest."""
-        return torch.cat([self.bank, -0.5 * self.norms.T], dim=1)
+        """(M, K + C) float64: its product with a window's place in the basis, and 1 a sensor that counts, is largest for the nearest.
+
+        Strokes may be many times as large as what tells them apart: in float32 that would drown.
+        """
+        return torch.cat([self.bank.double(), -0.5 * self.norms.T], dim=1)
 
 
 def fit_shape(shape: Tensor, known: Tensor, generator: torch.Generator) -> ShapeBank:
@@ -65,6 +70,8 @@ def fit_shape(shape: Tensor, known: Tensor, generator: torch.Generator) -> Shape
     """
     whole = (known >= WHOLE).all(dim=1).squeeze(1)
     rows = shape.squeeze(2)[whole if bool(whole.any()) else torch.ones_like(whole)]
+    center = rows.double().mean(dim=0).float()
+    rows = rows - center
     some = rows[_some(len(rows), DECOMPOSED if rows.shape[1] <= DECOMPOSED_WIDE else DECOMPOSED_WIDE, generator)]
     gram = some.double() @ some.double().T if len(some) < some.shape[1] else some.double().T @ some.double()
     values, vectors = torch.linalg.eigh(gram)
@@ -72,8 +79,8 @@ def fit_shape(shape: Tensor, known: Tensor, generator: torch.Generator) -> Shape
     basis = kept.T if len(some) >= some.shape[1] else torch.linalg.qr(some.double().T @ kept)[0].T
     basis = basis.float().contiguous()
     bank = rows[_some(len(rows), SIZE, generator)] @ basis.T
-    norms = (bank @ basis).reshape(len(bank), known.shape[1], -1).square().sum(dim=2).T.contiguous()
-    return ShapeBank(basis, bank.contiguous(), norms)
+    norms = (bank.double() @ basis.double()).reshape(len(bank), known.shape[1], -1).square().sum(dim=2).T.contiguous()
+    return ShapeBank(center, basis, bank.contiguous(), norms)
 
 
 def _some(count: int, most: int, generator: torch.Generator) -> Tensor:

@@ -82,5 +82,5 @@ def with_units(views: Views, unit: NDArray[np.float64]) -> Views:
 def load_views(state: Mapping[str, Tensor]) -> Views:
     """Fitted views again, from their saved tensors. Raises KeyError when one is not there."""
     level = Deviation(*(state[f"level.{name}"] for name in ("center", "scale", "mix", "mix_center", "mix_scale")))
-    shape = ShapeBank(*(state[f"shape.{name}"] for name in ("basis", "bank", "norms"))) if "shape.bank" in state else None
+    shape = ShapeBank(*(state[f"shape.{name}"] for name in ("center", "basis", "bank", "norms"))) if "shape.bank" in state else None
     return Views(level, shape, state["unit"])

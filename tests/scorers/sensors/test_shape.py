@@ -32,3 +32,13 @@ def test_a_bank_of_many_sensors_is_bounded() -> None:
     assert len(bank.bank) <= SIZE
     score, _ = bank(normal[:20], torch.ones(20, 64, 1))
     assert float(score.max()) < 1e-3
+
+
+def test_strokes_that_hardly_differ_are_told_apart() -> None:
+    """Where a stroke is ten thousand times as large as its noise, the window nearest to it is still found."""
+    generator = torch.Generator().manual_seed(1)
+    stroke = 3 * torch.sin(torch.arange(60) / 5)
+    normal = (stroke + 3e-4 * torch.randn(200, 60, generator=generator)).unsqueeze(2)
+    bank = fit_shape(normal, torch.ones(200, 2, 1), generator)
+    score, _ = bank(normal, torch.ones(200, 2, 1))
+    assert float(score.max()) < 3e-5
