@@ -118,6 +118,8 @@ def _ratio(views: Views, final: Views, features: list[Tensor]) -> float:
 
     A distance of shapes needs none: it is in spreads of the whole record from the start.
     """
+    if not len(features[0]):  # all that the fold has learnt from is lent
+        return 1.0
     count = max(1, int(HIGHEST * len(features[0])))
     theirs, ours = (float(each.level([*features[:3], features[-1]])[0].double().topk(count).values.mean()) for each in (views, final))
     return ours / theirs if theirs > 0 and ours > 0 else 1.0
