@@ -39,10 +39,11 @@ def test_folds_share_no_row_and_cover_all(count: int, folds: int, rows: int) -> 
 
 @given(ends=st.lists(st.sets(st.integers(2, 19)), min_size=1, max_size=4), most=st.integers(1, 30))
 def test_windows_of_several_tables_are_thinned_as_one_series(ends: list[set[int]], most: int) -> None:
-    """Every k-th of all windows, whatever table it is of; nothing is copied that is not kept."""
+    """Every k-th of all windows, k the next prime number, whatever table it is of; nothing is copied that is not kept."""
     series = [(np.random.default_rng(i).normal(size=(20, 2)).astype(np.float32), np.array(sorted(e), int)) for i, e in enumerate(ends)]
     windows, places = stack_windows(series, 3, most)
     whole = [(values[end - 2 : end + 1], end + i * (20 + 6)) for i, (values, found) in enumerate(series) for end in found]
-    kept = whole[:: -(-len(whole) // most) or 1]
+    least = -(-len(whole) // most) or 1
+    kept = whole[:: next(k for k in (1, 2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61) if k >= least)]
     np.testing.assert_array_equal(places, [place for _, place in kept])
     np.testing.assert_array_equal(windows, np.array([window for window, _ in kept], np.float32).reshape(-1, 3, 2))
