@@ -35,14 +35,14 @@ from anomaly.spec import Pretrain, SensorSpec
 LEARNT, SCORED, BATCH = 2000, 6000, 1024
 
 
-def bundle_of(frame: pd.DataFrame) -> tuple[Session, SensorSpec]:
-    """A detector learnt from the first rows, on one thread."""
+def bundle_of(frame: pd.DataFrame) -> tuple[Session, SensorSpec, int]:
+    """A detector learnt from the first rows, on one thread; its spec, and the rows of its window."""
     spec = SensorSpec(kind="sensor", pretrain=Pretrain(method="none"))
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "train.csv"
         frame.head(LEARNT).to_csv(path, index=False)
         bundle = read_bundle(Steps(SensorLine(spec, path), Path(scratch) / "work").export())
-    return open_session(bundle, "cpu", threads=1), spec
+    return open_session(bundle, "cpu", threads=1), spec, bundle.manifest.input.window or 1
 
 
 def windows_of(frame: pd.DataFrame, spec: SensorSpec, rows: int) -> NDArray[np.float32]:
@@ -126,17 +126,17 @@ def main() -> None:
     arguments = parser.parse_args()
     frame = pd.read_csv(arguments.table, sep=None, engine="python")
     figures: dict[str, Any] = {"cores": os.cpu_count(), "batch": BATCH, "windows": SCORED, "by_sensors": {}}
-    session, spec = bundle_of(frame)
-    windows = windows_of(frame, spec, session.window)
+    session, spec, rows = bundle_of(frame)
+    windows = windows_of(frame, spec, rows)
     figures["ours"] = {"windows_per_s": rate(session, windows), **one_by_one(session, windows)}
     if arguments.peer:
-        learnt = windows_of(frame.head(LEARNT + session.window), spec, session.window)
+        learnt = windows_of(frame.head(LEARNT + rows), spec, rows)
         figures["peers"] = peers(arguments.peer, windows, learnt)
         figures["ratios"] = {name: figures["ours"]["windows_per_s"] / value for name, value in figures["peers"].items()}
     for sensors in (8, 32, 128, 512):
         many = wide(frame, sensors)
-        session, spec = bundle_of(many)
-        windows = windows_of(many, spec, session.window)[: 2 * BATCH]
+        session, spec, rows = bundle_of(many)
+        windows = windows_of(many, spec, rows)[: 2 * BATCH]
         value, alone = rate(session, windows), one_by_one(session, windows)
         figures["by_sensors"][str(sensors)] = {"windows_per_s": value, "microseconds_a_row_and_sensor": 1e6 / value / sensors, **alone}
     write_text(arguments.out, json.dumps(figures, indent=1, sort_keys=True) + "\n")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 SIZE = 2000  # windows kept at most
 COMPONENTS = 64  # of their basis, at most
 PRODUCT = 1 << 18  # components times readings of a window, at most, so that a row of many sensors takes no longer; 16 components at least
+ENTRIES, FEWEST = 1 << 18, 256  # of the table that a row is looked up in, at most, by fewer windows; and windows kept at least
 DECOMPOSED, DECOMPOSED_WIDE = 4096, 1024  # windows that the basis is taken from, at most; the latter of more readings than that
 AT_ONCE = 4096  # windows that are compared with the bank at a time
 WHOLE = 0.9  # a sensor's shape counts when at least this share of its rows has a reading
@@ -78,7 +79,8 @@ def fit_shape(shape: Tensor, known: Tensor, generator: torch.Generator) -> Shape
     kept = vectors[:, values > values[-1].clamp(min=1e-12) * 1e-9][:, -max(16, min(COMPONENTS, PRODUCT // rows.shape[1])) :].flip(1)
     basis = kept.T if len(some) >= some.shape[1] else torch.linalg.qr(some.double().T @ kept)[0].T
     basis = basis.float().contiguous()
-    bank = rows[_some(len(rows), SIZE, generator)] @ basis.T
+    size = min(SIZE, max(FEWEST, ENTRIES // (len(basis) + known.shape[1])))
+    bank = rows[_some(len(rows), size, generator)] @ basis.T
     norms = (bank.double() @ basis.double()).reshape(len(bank), known.shape[1], -1).square().sum(dim=2).T.contiguous()
     return ShapeBank(center, basis, bank.contiguous(), norms)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from anomaly.scorers.sensors.shape import COMPONENTS, PRODUCT, SIZE, ShapeBank, fit_shape
+from anomaly.scorers.sensors.shape import COMPONENTS, ENTRIES, PRODUCT, SIZE, ShapeBank, fit_shape
 
 
 def bank_of(windows: int, sensors: int, rows: int) -> tuple[ShapeBank, torch.Tensor]:
@@ -30,6 +30,7 @@ def test_a_bank_of_many_sensors_is_bounded() -> None:
     assert bank.basis.numel() <= max(PRODUCT, 16 * 64 * 128)
     assert len(bank.basis) <= COMPONENTS
     assert len(bank.bank) <= SIZE
+    assert bank.lookup().numel() <= ENTRIES
     score, _ = bank(normal[:20], torch.ones(20, 64, 1))
     assert float(score.max()) < 1e-3
 
