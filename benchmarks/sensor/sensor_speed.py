@@ -1,4 +1,5 @@
-"""Speed of sensor detectors from raw rows to p-value, one thread: windows a second, one row at a time, and by number of sensors.
+"""Speed of sensor detectors from raw rows to p-value, one thread: windows a second, one row at a time, and by number
+of sensors, without the shape view (SKAB) and with it (made-up strokes).
 
     python -m benchmarks.sensor.sensor_speed --table TABLE [--peer PEER_PYTHON] [--out FILE.json]
 
@@ -31,6 +32,7 @@ from anomaly.edge.runtime.session import Session, open_session
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import Pretrain, SensorSpec
+from benchmarks.fit.first_bundle import readings
 
 LEARNT, SCORED, BATCH = 2000, 6000, 1024
 
@@ -125,7 +127,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sensor/sensor_speed.json"))
     arguments = parser.parse_args()
     frame = pd.read_csv(arguments.table, sep=None, engine="python")
-    figures: dict[str, Any] = {"cores": os.cpu_count(), "batch": BATCH, "windows": SCORED, "by_sensors": {}}
+    figures: dict[str, Any] = {"cores": os.cpu_count(), "batch": BATCH, "windows": SCORED, "by_sensors": {}, "with_shape": {}}
     session, spec, rows = bundle_of(frame)
     windows = windows_of(frame, spec, rows)
     figures["ours"] = {"windows_per_s": rate(session, windows), **one_by_one(session, windows)}
@@ -133,12 +135,13 @@ def main() -> None:
         learnt = windows_of(frame.head(LEARNT + rows), spec, rows)
         figures["peers"] = peers(arguments.peer, windows, learnt)
         figures["ratios"] = {name: figures["ours"]["windows_per_s"] / value for name, value in figures["peers"].items()}
-    for sensors in (8, 32, 128, 512):
-        many = wide(frame, sensors)
+    cases = [("by_sensors", sensors, wide(frame, sensors)) for sensors in (8, 32, 128, 512)]
+    cases += [("with_shape", sensors, readings(LEARNT + SCORED, "strokes", sensors)) for sensors in (8, 32, 128)]
+    for group, sensors, many in cases:
         session, spec, rows = bundle_of(many)
         windows = windows_of(many, spec, rows)[: 2 * BATCH]
         value, alone = rate(session, windows), one_by_one(session, windows)
-        figures["by_sensors"][str(sensors)] = {"windows_per_s": value, "microseconds_a_row_and_sensor": 1e6 / value / sensors, **alone}
+        figures[group][str(sensors)] = {"windows_per_s": value, "microseconds_a_row_and_sensor": 1e6 / value / sensors, **alone}
     write_text(arguments.out, json.dumps(figures, indent=1, sort_keys=True) + "\n")
     print(json.dumps(figures, indent=1, sort_keys=True))
 
