@@ -63,7 +63,7 @@ def too_coarse(calibrator: Calibrator, p: float) -> str | None:
     tied = float((scores == scores[-1]).double().mean())
     if tied < 1.5 * p or len(scores) * tied < 3:
         return None
-    return f"the scores of normals take few values: {100 * tied:.2g}% of them are the largest, and a rate of {100 * p:.2g}% cannot be had"
+    return f"the scores of normals take few values: {100 * tied:.3g}% of them are the largest, and a rate of {100 * p:.2g}% cannot be had"
 
 
 def in_words(seconds: float) -> str:

@@ -368,8 +368,10 @@ def check_same_input(schema: InputSchema, bundle: Bundle) -> None:
     if [s.name for s in schema.sensors] != [s.name for s in theirs.sensors]:
         differ.append("sensors")
     if differ:
+        found = f"window of {theirs.window} rows in place of {schema.window}: [input] window = {schema.window} in its spec keeps it; "
         raise BundleError(
-            f"{bundle.path}: takes another input ({', '.join(differ)} differ); stop the monitor and start it with this bundle"
+            f"{bundle.path}: takes another input ({', '.join(differ)} differ); {found if differ == ['window'] else ''}"
+            "stop the monitor and start it with this bundle"
         )
 
 

@@ -13,7 +13,7 @@ import pytest
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import Bundle, read_bundle, write_bundle
 from anomaly.edge.monitor import Monitor
-from anomaly.edge.release import Release, open_detector
+from anomaly.edge.release import Release, check_same_input, open_detector
 from anomaly.edge.runtime.session import Session
 from anomaly.edge.sources.uri import open_source
 from anomaly.errors import BundleError
@@ -289,3 +289,12 @@ def test_the_last_good_bundle_of_one_release_is_no_use_to_another(folder: Path, 
     assert again.bundle.hash == first.bundle.hash
     assert release is not None
     assert "champion.json" in why
+
+
+def test_a_bundle_with_another_window_says_how_to_keep_the_one_in_use(sensor: Fitted) -> None:
+    bundle = read_bundle(sensor.bundle)
+    running = bundle.manifest.input.model_copy(update={"window": 66})
+    with pytest.raises(
+        BundleError, match=r"window of 30 rows in place of 66: \[input\] window = 66 in its spec keeps it; stop the monitor"
+    ):
+        check_same_input(running, bundle)

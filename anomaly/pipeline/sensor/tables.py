@@ -85,9 +85,13 @@ class NormalReadings:
 
     @cached_property
     def plan(self) -> ViewPlan:
-        """How long windows are, and which views of them there are."""
-        asked = self.spec.input.window
-        return plan_views([part for table in self.tables for part in stretches(table)], asked if isinstance(asked, int) else None)
+        """How long windows are, and which views of them there are. Raises DataError where no row is normal."""
+        asked, parts = self.spec.input.window, [part for table in self.tables for part in stretches(table)]
+        if not parts:
+            raise DataError(
+                f"{self.root}: no normal row is left: all are labelled as faults, in modes that are not judged, or past [input] train_rows"
+            )
+        return plan_views(parts, asked if isinstance(asked, int) else None)
 
     @property
     def window(self) -> int:

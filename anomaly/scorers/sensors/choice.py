@@ -69,8 +69,8 @@ class ViewPlan:
         if self.cycle is not None:
             return f"three quarters of a cycle of {self.cycle} rows"
         if self.shape == LONG_ROWS:
-            return f"no cycle of up to {LONGEST_CYCLE} rows, and readings forget within {max(1, self.memory)}"
-        return f"no cycle of up to {LONGEST_CYCLE} rows"
+            return f"no cycle of {SHORTEST_CYCLE} to {LONGEST_CYCLE} rows, and readings forget within {max(1, self.memory)}"
+        return f"no cycle of {SHORTEST_CYCLE} to {LONGEST_CYCLE} rows"
 
 
 def plan_views(stretches: Sequence[NDArray[np.float32]], window: int | None = None) -> ViewPlan:

@@ -146,6 +146,13 @@ def test_a_single_fault_cannot_be_judged_and_the_command_says_so(plain: Path, tm
     assert "one.csv, data rows 181 to 240: a single labelled fault cannot be learnt from and judged by at once" in flat
 
 
+def test_stretches_that_leave_no_normal_row_are_told(plain: Path, tmp_path: Path) -> None:
+    whole = tmp_path / "whole.csv"
+    whole.write_text("from,to\n2026-01-01 00:00,2026-01-02 00:00\n")
+    with pytest.raises(DataError, match=r"train.csv: no normal row is left: all are labelled as faults"):
+        SensorLine(spec_of(faults=whole), plain).pretrain(tmp_path / "e.safetensors", silent)
+
+
 def test_another_machines_labels_are_seen_in_its_own_units(plain: Path, tmp_path: Path) -> None:
     """A machine with ten times the gain gives the same evidence, so that its labels mean the same here."""
     found = []
