@@ -280,6 +280,12 @@ class SensorSpec(Part):
     budget: Budget = Budget()
     alarm: Alarm = Alarm()
 
+    @field_validator("pretrain", mode="before")
+    @classmethod
+    def _defaults_of_sensors(cls, given: Any) -> Any:
+        """A table [pretrain] that names some keys leaves the others as they are for sensors."""
+        return {"method": "none", "epochs": 20, "batch": 64} | given if isinstance(given, dict) else given
+
 
 GONE = {  # keys of an older version: what became of them
     ("sensor", "input.context"): "scores are no longer eased after a fault; leave it out. When an alarm is over is set in [alarm]",

@@ -141,6 +141,8 @@ def pretrain(
     out.print(f"extractor: {out_}")
     adaptation = about.get("adaptation", {})
     print_adaptation(adaptation)
+    if adaptation.get("why") == NOT_ASKED:
+        out.print('  nothing was trained, as the spec says; [pretrain] method = "auto" trains on the normals and says what that gains')
     for key, value in adaptation.items():
         if key not in ("kept", "why", "gain", "gain_ci95"):  # the reason tells the gain with its interval
             out.print(f"    {key.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}")
@@ -176,9 +178,12 @@ def fit(
     _print_fit(bundle, steps, data, unknown)
 
 
+NOT_ASKED = "not asked for"  # why there is no adaptation where the spec wants none
+
+
 def print_adaptation(found: dict[str, Any]) -> None:
     """Whether the extractor is one adapted to the normals, and why, with what was gained."""
-    if "kept" in found:
+    if found.get("why", NOT_ASKED) != NOT_ASKED:
         out.print(f"  adaptation to the normals {'kept' if found['kept'] else 'not kept'}: {found['why']}")
 
 

@@ -87,11 +87,9 @@ def _movement(module: SensorExtractor, write: GraphWriter, x: str) -> str:
 
 
 def _shapes(module: SensorExtractor, write: GraphWriter, x: str) -> list[str]:
-    """Values and what is known (N, 2, T, C) -> shape (N, C * E, P), its known (N, C, P)."""
+    """Values and what is known (N, 2, T, C) -> shape (N, C * E, P), and of each reading whether it is known (N, C * T, P)."""
     rows = module.shape
     z, known = (write.op("Squeeze", part, [1]) for part in write.ops("Split", 2, x, axis=1, num_outputs=2))  # (N, T, C)
-    so_far = write.op("CumSum", write.op("Pad", known, [0, 1, 0, 0, 0, 0], 0.0), 1)
-    counted = write.op("Sub", write.op("Slice", so_far, [rows], [END], [1]), write.op("Slice", so_far, [0], [-rows], [1]))
     z, away = _filled(module, write, z, known)
     if module.every_row:
         firsts = _count_up(write, write.op("Sub", write.op("Shape", x, start=2, end=3), rows - 1))
@@ -107,8 +105,8 @@ def _shapes(module: SensorExtractor, write: GraphWriter, x: str) -> list[str]:
         sizes = write.op("Shape", apart, start=0, end=3)
         windows = write.op("Reshape", apart, write.op("Concat", [-1], write.op("Shape", apart, start=2), axis=0))
         apart = write.op("Reshape", _encoder(module.encoder, write, windows, rows), write.op("Concat", sizes, [-1], axis=0))
-    flat = write.op("Reshape", apart, [0, 0, -1])
-    return [write.op("Transpose", m, perm=[0, 2, 1]) for m in (flat, write.op("Div", counted, float(rows)))]
+    read = write.op("Cast", write.op("LessOrEqual", away, 0.0), to=FLOAT)
+    return [write.op("Transpose", write.op("Reshape", m, [0, 0, -1]), perm=[0, 2, 1]) for m in (apart, read)]
 
 
 def _filled(module: SensorExtractor, write: GraphWriter, z: str, known: str) -> tuple[str, str]:
@@ -250,10 +248,11 @@ def by_position(write: GraphWriter, features: list[str]) -> list[str]:
 
 @lower.register
 def _shape_bank(module: ShapeBank, write: GraphWriter, shape: str, known: str) -> list[str]:
-    """Shape (N, C * E, 1), known (N, C, 1) -> score (N,), contribution (N, C)."""
+    """Shape (N, C * E, 1), known (N, C * T, 1) -> score (N,), contribution (N, C)."""
     sensors = module.norms.shape[0]
     each = module.basis.shape[1] // sensors
-    counts = write.op("Cast", write.op("GreaterOrEqual", write.op("Reshape", known, [-1, sensors]), WHOLE), to=FLOAT)
+    read = write.op("Reshape", known, [0, sensors, -1])
+    counts = write.op("Cast", write.op("GreaterOrEqual", write.op("ReduceMean", read, [2], keepdims=0), WHOLE), to=FLOAT)
     wide = write.op("Unsqueeze", counts, [2])
     apart = write.op("Sub", write.op("Reshape", shape, [-1, sensors, each]), _floats(module.center).reshape(sensors, each))
     x = write.op("Mul", apart, wide)
@@ -265,8 +264,13 @@ def _shape_bank(module: ShapeBank, write: GraphWriter, shape: str, known: str) -
     match = write.op("Gemm", write.op("Cast", write.op("Concat", along, counts, axis=1), to=DOUBLE), table, transB=1)
     nearest = write.op("Gather", bank, write.op("ArgMax", match, axis=1, keepdims=0), axis=0)
     there = write.op("Reshape", write.op("MatMul", nearest, basis), [-1, sensors, each])
-    apart = write.op("Mul", write.op("Sub", x, there), wide)
-    squared = write.op("ReduceSumSquare", apart, [2], keepdims=0)
+    apart = write.op("Sub", x, there)
+    if module.reads_rows:
+        number = write.op("Max", write.op("ReduceSum", read, [2], keepdims=1), 1.0)
+        mean = write.op("Div", write.op("ReduceSum", write.op("Mul", apart, read), [2], keepdims=1), number)
+        wider = write.op("Sqrt", write.op("Div", float(each), number))
+        apart = write.op("Mul", write.op("Mul", write.op("Sub", apart, mean), read), wider)
+    squared = write.op("ReduceSumSquare", write.op("Mul", apart, wide), [2], keepdims=0)
     total = write.op("ReduceSum", squared, [1], keepdims=1)
     score = write.op("Sqrt", write.op("Div", total, float(sensors * each)))
     share = write.op("Mul", write.op("Div", squared, write.op("Max", total, 1e-12)), score)

@@ -205,9 +205,7 @@ class SensorExtractor(nn.Module):
         return torch.log((totals[0] / totals[1].clamp(min=1.0)).sqrt() + STD_FLOOR)
 
     def _shapes(self, x: Tensor) -> list[Tensor]:
-        """(N, 2, T, C) -> [shape (N, C * E, P), its known (N, C, P)]."""
-        so_far = F.pad(x[:, 1], (0, 0, 1, 0)).cumsum(dim=1)  # of whole numbers: exact
-        share = (so_far[:, self.shape :] - so_far[:, : -self.shape]) / self.shape
+        """(N, 2, T, C) -> [shape (N, C * E, P), and of each reading whether it is known (N, C * T, P)]."""
         z, away = fill_rows(x[:, 0], x[:, 1], self.shape)
         z, away = (v.unfold(1, self.shape, 1) for v in (z, away))  # (N, P, C, T)
         there = away <= torch.arange(self.shape, device=x.device)
@@ -216,7 +214,7 @@ class SensorExtractor(nn.Module):
         count, places, sensors, _ = apart.shape
         if self.encoder is not None:
             apart = self.encoder(apart.flatten(0, 1)).reshape(count, places, sensors, -1)
-        return [apart.flatten(2).transpose(1, 2), share.transpose(1, 2)]
+        return [m.flatten(2).transpose(1, 2) for m in (apart, (away == 0).to(x.dtype))]
 
     def _chunks(self, x: Tensor) -> Tensor:
         """(N, 2, T, C) -> chunks of `step` rows (N, 2, K, step, C): side by side, or with `every_row` one beginning at each row."""

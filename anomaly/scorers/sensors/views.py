@@ -64,7 +64,7 @@ def fit_views(features: list[Tensor], sensors: int, places: NDArray[np.int64], p
     """
     own = [*features[:3], features[-1]]
     level = fit_deviation(own, sensors, places, plan.level)
-    shape = fit_shape(features[3], features[4], torch.Generator().manual_seed(seed)) if plan.shape else None
+    shape = fit_shape(features[3], features[4], sensors, torch.Generator().manual_seed(seed)) if plan.shape else None
     return Views(level, shape, torch.ones(1 if shape is None else 2))
 
 
@@ -82,5 +82,5 @@ def with_units(views: Views, unit: NDArray[np.float64]) -> Views:
 def load_views(state: Mapping[str, Tensor]) -> Views:
     """Fitted views again, from their saved tensors. Raises KeyError when one is not there."""
     level = Deviation(*(state[f"level.{name}"] for name in ("center", "scale", "mix", "mix_center", "mix_scale")))
-    shape = ShapeBank(*(state[f"shape.{name}"] for name in ("center", "basis", "bank", "norms"))) if "shape.bank" in state else None
+    shape = ShapeBank(*(state[f"shape.{name}"] for name in ("center", "basis", "bank", "norms", "rows"))) if "shape.bank" in state else None
     return Views(level, shape, state["unit"])

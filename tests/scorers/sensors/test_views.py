@@ -51,20 +51,24 @@ def test_a_mirrored_stroke_is_seen_by_its_shape_alone() -> None:
 
 def test_the_distance_is_that_of_the_nearest_window_by_hand() -> None:
     """As many components as there are windows: the basis holds every one of them in full."""
-    windows = noise(20, 3).flatten(1)[:, :, None]
-    known = torch.ones(20, 3, 1)
-    bank = fit_shape(windows, known, torch.Generator().manual_seed(0))
+
+    def apart(z: torch.Tensor) -> torch.Tensor:
+        return (z - z.mean(dim=2, keepdim=True)).flatten(1)
+
+    windows = apart(noise(20, 3))[:, :, None]
+    known = torch.ones(20, 3 * ROWS, 1)
+    bank = fit_shape(windows, known, 3, torch.Generator().manual_seed(0))
     torch.testing.assert_close(bank(windows, known)[0], torch.zeros(20), rtol=0, atol=1e-5)
-    other = noise(7, 3, seed=1).flatten(1)
+    other = apart(noise(7, 3, seed=1))
     expected = torch.cdist(other, windows[:, :, 0]).amin(dim=1) / (3 * ROWS) ** 0.5
     torch.testing.assert_close(bank(other[:, :, None], known[:7])[0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_sensor_that_does_not_count_takes_no_part_in_the_distance() -> None:
-    windows, known = noise(200, 3).flatten(1)[:, :, None], torch.ones(200, 3, 1)
-    bank = fit_shape(windows, known, torch.Generator().manual_seed(0))
+    windows, known = noise(200, 3).flatten(1)[:, :, None], torch.ones(200, 3 * ROWS, 1)
+    bank = fit_shape(windows, known, 3, torch.Generator().manual_seed(0))
     lost = known[:20].clone()
-    lost[:, 1] = 0.5
+    lost[:, ROWS : ROWS + ROWS // 2] = 0.0
     wild = windows[:20].clone()
     wild[:, ROWS : 2 * ROWS] = 99.0
     score, share = bank(wild, lost)
@@ -73,10 +77,10 @@ def test_a_sensor_that_does_not_count_takes_no_part_in_the_distance() -> None:
 
 
 def test_windows_with_a_sensor_missing_are_not_learnt_as_shapes() -> None:
-    windows, known = strokes(100).flatten(1)[:, :, None], torch.ones(100, 2, 1)
-    known[:50, 0] = 0.3
+    windows, known = strokes(100).flatten(1)[:, :, None], torch.ones(100, 2 * ROWS, 1)
+    known[:50, : ROWS // 2] = 0.0
     windows[:50, :ROWS] = 0.0
-    bank = fit_shape(windows, known, torch.Generator().manual_seed(0))
+    bank = fit_shape(windows, known, 2, torch.Generator().manual_seed(0))
     assert len(bank.bank) == 50
 
 
