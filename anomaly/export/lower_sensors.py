@@ -251,7 +251,7 @@ def _shape_bank(module: ShapeBank, write: GraphWriter, shape: str, known: str) -
     """Shape (N, C * E, 1), known (N, C * T, 1) -> score (N,), contribution (N, C)."""
     sensors = module.norms.shape[0]
     each = module.basis.shape[1] // sensors
-    read = write.op("Reshape", known, [0, sensors, -1])
+    read = write.op("Reshape", known, [-1, sensors, int(module.rows)])  # whatever its shape: places of a stretch lie in the second axis
     counts = write.op("Cast", write.op("GreaterOrEqual", write.op("ReduceMean", read, [2], keepdims=0), WHOLE), to=FLOAT)
     wide = write.op("Unsqueeze", counts, [2])
     apart = write.op("Sub", write.op("Reshape", shape, [-1, sensors, each]), _floats(module.center).reshape(sensors, each))
