@@ -90,14 +90,18 @@ def _shapes(module: SensorExtractor, write: GraphWriter, x: str) -> list[str]:
     """Values and what is known (N, 2, T, C) -> shape (N, C * E, P), and of each reading whether it is known (N, C * T, P)."""
     rows = module.shape
     z, known = (write.op("Squeeze", part, [1]) for part in write.ops("Split", 2, x, axis=1, num_outputs=2))  # (N, T, C)
-    z, away = _filled(module, write, z, known)
+    filled = _filled(module, write, z, known)
     if module.every_row:
         firsts = _count_up(write, write.op("Sub", write.op("Shape", x, start=2, end=3), rows - 1))
         places = write.op("Add", write.op("Unsqueeze", firsts, [1]), np.arange(rows))
-        z, away = (write.op("Transpose", write.op("Gather", v, places, axis=1), perm=[0, 1, 3, 2]) for v in (z, away))  # (N, P, C, T)
+        filled = [write.op("Transpose", write.op("Gather", v, places, axis=1), perm=[0, 1, 3, 2]) for v in filled]  # (N, P, C, T)
     else:
-        z, away = (write.op("Unsqueeze", write.op("Transpose", v, perm=[0, 2, 1]), [1]) for v in (z, away))
-    there = write.op("LessOrEqual", away, np.arange(rows, dtype=np.float32))
+        filled = [write.op("Unsqueeze", write.op("Transpose", v, perm=[0, 2, 1]), [1]) for v in filled]
+    before, away, after, ahead, between = filled
+    follows = write.op("LessOrEqual", away, np.arange(rows, dtype=np.float32))
+    leads = write.op("LessOrEqual", ahead, np.arange(rows, dtype=np.float32)[::-1].copy())
+    there = write.op("Or", follows, leads)
+    z = write.op("Where", follows, write.op("Where", leads, between, before), after)
     total = write.op("ReduceSum", write.op("Where", there, z, 0.0), [3], keepdims=1)
     divisor = write.op("Max", write.op("ReduceSum", write.op("Cast", there, to=FLOAT), [3], keepdims=1), 1.0)
     apart = write.op("Where", there, write.op("Sub", z, write.op("Div", total, divisor)), 0.0)
@@ -109,15 +113,22 @@ def _shapes(module: SensorExtractor, write: GraphWriter, x: str) -> list[str]:
     return [write.op("Transpose", write.op("Reshape", m, [0, 0, -1]), perm=[0, 2, 1]) for m in (apart, read)]
 
 
-def _filled(module: SensorExtractor, write: GraphWriter, z: str, known: str) -> tuple[str, str]:
+def _filled(module: SensorExtractor, write: GraphWriter, z: str, known: str) -> list[str]:
     """`features.encoder.fill_rows` of values and what is known (N, T, C)."""
-    away = write.op("Where", write.op("Greater", known, 0.0), 0.0, float(module.shape))
-    for width in fill_widths(module.shape):
-        missing = write.op("GreaterOrEqual", away, float(module.shape))
-        first, further = (write.op("Slice", v, [0], [-width], [1]) for v in (z, write.op("Add", away, float(width))))
-        z = write.op("Where", missing, write.op("Pad", first, [0, width, 0, 0, 0, 0], 0.0), z)
-        away = write.op("Where", missing, write.op("Pad", further, [0, width, 0, 0, 0, 0], float(module.shape)), away)
-    return z, away
+    unknown = write.op("Where", write.op("Greater", known, 0.0), 0.0, float(module.shape))
+    found = []
+    for back in (True, False):
+        value, away = z, unknown
+        for width in fill_widths(module.shape):
+            missing = write.op("GreaterOrEqual", away, float(module.shape))
+            cut, pads = ([[0], [-width]], [0, width, 0, 0, 0, 0]) if back else ([[width], [END]], [0, 0, 0, 0, width, 0])
+            near, further = (write.op("Slice", v, *cut, [1]) for v in (value, write.op("Add", away, float(width))))
+            value = write.op("Where", missing, write.op("Pad", near, pads, 0.0), value)
+            away = write.op("Where", missing, write.op("Pad", further, pads, float(module.shape)), away)
+        found += [value, away]
+    before, away, after, ahead = found
+    share = write.op("Div", away, write.op("Max", write.op("Add", away, ahead), 1.0))
+    return [*found, write.op("Add", before, write.op("Mul", write.op("Sub", after, before), share))]
 
 
 def _sum_over(write: GraphWriter, value: str, axis: int, size: int) -> str:

@@ -107,7 +107,7 @@ def balanced(encoder: SensorEncoder, apart: Tensor, places: Tensor) -> SensorEnc
 
 
 def fill_widths(rows: int) -> list[int]:
-    """Steps in which a missing reading takes the last one before it, each twice as far as the one before: a tenth of `rows` in all.
+    """Steps in which a missing reading takes one near it, each twice as far as the one before: a tenth of `rows` in all.
 
     A sensor with more missing than that does not count in its shape (`scorers.sensors.shape.WHOLE`).
 
@@ -120,17 +120,24 @@ def fill_widths(rows: int) -> list[int]:
     return widths
 
 
-def fill_rows(z: Tensor, known: Tensor, window: int) -> tuple[Tensor, Tensor]:
-    """Values and what is known (N, T, C) -> values in which a missing one takes the last before it, and from how many rows back.
+def fill_rows(z: Tensor, known: Tensor, window: int) -> tuple[Tensor, ...]:
+    """Values and what is known (N, T, C) -> what a missing reading takes (N, T, C): (before, away, after, ahead, between).
 
-    That is `window` or more where there is none near enough. A window that begins after that reading must leave the value out.
+    `before` is the last known value before it, from `away` rows back, `after` the first one after it, from `ahead` rows on; `between` lies
+    on the straight line from one to the other. Rows away are `window` or more where there is none near enough. A window that does not
+    hold that reading must leave the value out.
     """
-    away = torch.where(known > 0, 0.0, float(window))
+    before = after = z
+    away = ahead = torch.where(known > 0, 0.0, float(window))
     for width in fill_widths(window):
         missing = away >= window
-        z = torch.where(missing, F.pad(z[:, :-width], (0, 0, width, 0)), z)
+        before = torch.where(missing, F.pad(before[:, :-width], (0, 0, width, 0)), before)
         away = torch.where(missing, F.pad(away[:, :-width] + width, (0, 0, width, 0), value=float(window)), away)
-    return z, away
+        missing = ahead >= window
+        after = torch.where(missing, F.pad(after[:, width:], (0, 0, 0, width)), after)
+        ahead = torch.where(missing, F.pad(ahead[:, width:] + width, (0, 0, 0, width), value=float(window)), ahead)
+    between = before + (after - before) * (away / (away + ahead).clamp(min=1.0))
+    return before, away, after, ahead, between
 
 
 def _sum_rows(chunks: Tensor) -> Tensor:
@@ -148,8 +155,8 @@ class SensorExtractor(nn.Module):
 
     Level: the mean of the last third of the `level` rows. Spread: the logarithm of their standard deviation. Movement: the logarithm of the
     root mean square of differences between neighbouring rows. Shape, where `shape` rows are asked for: the readings themselves, less their
-    own mean, and with an encoder its responses to them as well. Only known readings count; a missing one takes the one before it in the
-    shape.
+    own mean, and with an encoder its responses to them as well. Only known readings count; in the shape a missing one lies on the line
+    between its neighbours.
     Rows are first summed in chunks of a sixth of `level` (a third, where it does not divide by six).
 
     >>> window = torch.ones(1, 2, 30, 3)  # one window of 30 rows and 3 sensors: values, and 1 where there is a reading
@@ -206,9 +213,12 @@ class SensorExtractor(nn.Module):
 
     def _shapes(self, x: Tensor) -> list[Tensor]:
         """(N, 2, T, C) -> [shape (N, C * E, P), and of each reading whether it is known (N, C * T, P)]."""
-        z, away = fill_rows(x[:, 0], x[:, 1], self.shape)
-        z, away = (v.unfold(1, self.shape, 1) for v in (z, away))  # (N, P, C, T)
-        there = away <= torch.arange(self.shape, device=x.device)
+        filled = fill_rows(x[:, 0], x[:, 1], self.shape)
+        before, away, after, ahead, between = (v.unfold(1, self.shape, 1) for v in filled)  # (N, P, C, T)
+        row = torch.arange(self.shape, device=x.device)
+        follows, leads = away <= row, ahead <= row.flip(0)
+        there = follows | leads
+        z = torch.where(follows, torch.where(leads, between, before), after)
         mean = (z * there).sum(dim=3, keepdim=True) / there.sum(dim=3, keepdim=True).clamp(min=1)
         apart = (z - mean) * there
         count, places, sensors, _ = apart.shape

@@ -38,12 +38,17 @@ def test_a_shape_is_the_last_rows_less_their_mean_sensor_by_sensor() -> None:
     torch.testing.assert_close(seen(z, encoder=kernels(2), shape=8)[3][:, :, 0], kernels(2)(apart).flatten(1), rtol=1e-3, atol=1e-4)
 
 
-def test_a_missing_reading_takes_the_one_before_it_in_a_shape() -> None:
+@pytest.mark.parametrize(
+    ("missing", "line"),
+    [([5], {4: 0.5, 6: 0.5}), ([0], {1: 1.0}), ([ROWS - 1], {ROWS - 2: 1.0})],
+    ids=["between its neighbours", "at the beginning the next", "at the end the one before"],
+)
+def test_a_missing_reading_lies_on_the_line_between_its_neighbours_in_a_shape(missing: list[int], line: dict[int, float]) -> None:
     z, known = noise(1, 2, rows=ROWS), torch.ones(1, 2, ROWS)
-    known[0, 1, 5] = 0.0
-    held = z.clone()
-    held[0, 1, 5] = held[0, 1, 4]
-    torch.testing.assert_close(seen(z * known, known, shape=ROWS)[3], seen(held, shape=ROWS)[3])
+    known[0, 1, missing] = 0.0
+    filled = z.clone()
+    filled[0, 1, missing] = sum(share * z[0, 1, row] for row, share in line.items())
+    torch.testing.assert_close(seen(z * known, known, shape=ROWS)[3], seen(filled, shape=ROWS)[3])
     torch.testing.assert_close(seen(z * known, known, shape=ROWS)[4][:, :, 0], known.flatten(1))
 
 
