@@ -145,7 +145,8 @@ def pretrain(
         out.print('  nothing was trained, as the spec says; [pretrain] method = "auto" trains on the normals and says what that gains')
     for key, value in adaptation.items():
         if key not in ("kept", "why", "gain", "gain_ci95"):  # the reason tells the gain with its interval
-            out.print(f"    {key.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}")
+            text = value["why"] if isinstance(value, dict) else f"{value:.4g}" if isinstance(value, float) else value
+            out.print(f"    {key.replace('_', ' ')}: {text}")
 
 
 @train_app.command()
