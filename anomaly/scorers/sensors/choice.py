@@ -67,7 +67,8 @@ class ViewPlan:
         if self.asked:
             return "as asked for"
         if self.cycle is not None:
-            return f"three quarters of a cycle of {self.cycle} rows"
+            less = self.shape < round(CYCLE_SHARE * self.cycle)
+            return f"{'as much as the record allows' if less else 'three quarters'} of a cycle of {self.cycle} rows"
         if self.shape == LONG_ROWS:
             return f"no cycle of {SHORTEST_CYCLE} to {LONGEST_CYCLE} rows, and readings forget within {max(1, self.memory)}"
         return f"no cycle of {SHORTEST_CYCLE} to {LONGEST_CYCLE} rows"
@@ -88,7 +89,10 @@ def plan_views(stretches: Sequence[NDArray[np.float32]], window: int | None = No
     z = _standardised(stretches)
     cycle, memory = _cycle_and_memory(z)
     rows = sum(map(len, z))
+    lengths = np.array([len(part) for part in z])
     shape = min(level if window else _shape_rows(cycle, memory), rows // FEWEST_WINDOWS)
+    if shape > level and 2 * _windows(lengths, shape) <= _windows(lengths, level):  # most stretches are too short for it
+        shape = level
     if shape < min(PROBE_ROWS, level):
         return ViewPlan(level, 0, None, EXPLAINED, cycle, memory, window is not None)
     explained = explained_share(z, min(PROBE_ROWS, shape))
@@ -98,6 +102,11 @@ def plan_views(stretches: Sequence[NDArray[np.float32]], window: int | None = No
     if explained < needed:
         shape = 0
     return ViewPlan(level, shape, explained, needed, cycle, memory, window is not None)
+
+
+def _windows(lengths: NDArray[np.int64], rows: int) -> int:
+    """How many windows of `rows` rows stretches of these lengths hold."""
+    return int(np.maximum(lengths - rows + 1, 0).sum())
 
 
 def _shape_rows(cycle: int | None, memory: int) -> int:

@@ -74,6 +74,18 @@ def test_a_short_record_gets_no_longer_window_than_it_can_fill_several_times() -
     assert "too short" in few.why()[1]
 
 
+@pytest.mark.parametrize(("cycle", "long"), [(17, 50), (120, 85), (17, 25)])
+def test_stretches_too_short_for_a_long_shape_get_a_window_that_fits(cycle: int, long: int) -> None:
+    rows = strokes(cycle)
+    whole, pieces = plan_views([rows]), plan_views(np.array_split(rows, len(rows) // long))
+    assert whole.shape > LEVEL_ROWS
+    assert pieces.rows == LEVEL_ROWS
+
+
+def test_what_is_said_of_a_shape_that_is_cut_short() -> None:
+    assert "as much as the record allows of a cycle of 120 rows" in ViewPlan(30, 60, 0.9, cycle=120).why()[1]
+
+
 def test_constant_and_missing_sensors_and_gaps_change_nothing() -> None:
     whole = strokes(40)
     more = np.column_stack([whole, np.full(len(whole), 7.0), np.full(len(whole), np.nan)]).astype(np.float32)
