@@ -367,6 +367,8 @@ def check_same_input(schema: InputSchema, bundle: Bundle) -> None:
     differ = [name for name in _SAME if getattr(schema, name) != getattr(theirs, name)]
     if [s.name for s in schema.sensors] != [s.name for s in theirs.sensors]:
         differ.append("sensors")
+    elif [s.offset for s in schema.sensors] != [s.offset for s in theirs.sensors]:  # the source that runs takes off the one in use
+        differ.append("`offset` of sensors")
     if differ:
         found = f"window of {theirs.window} rows in place of {schema.window}: [input] window = {schema.window} in its spec keeps it; "
         raise BundleError(

@@ -298,3 +298,12 @@ def test_a_bundle_with_another_window_says_how_to_keep_the_one_in_use(sensor: Fi
         BundleError, match=r"window of 30 rows in place of 66: \[input\] window = 66 in its spec keeps it; stop the monitor"
     ):
         check_same_input(running, bundle)
+
+
+def test_a_bundle_that_takes_another_offset_off_its_readings_is_refused(sensor: Fitted) -> None:
+    bundle = read_bundle(sensor.bundle)
+    schema = bundle.manifest.input
+    running = schema.model_copy(update={"sensors": tuple(channel.model_copy(update={"offset": 1e9}) for channel in schema.sensors)})
+    check_same_input(schema, bundle)
+    with pytest.raises(BundleError, match="`offset` of sensors differ"):
+        check_same_input(running, bundle)
