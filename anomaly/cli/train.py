@@ -188,12 +188,20 @@ def print_adaptation(found: dict[str, Any]) -> None:
         out.print(f"  adaptation to the normals {'kept' if found['kept'] else 'not kept'}: {found['why']}")
 
 
+HARDLY = 0.1  # of the made-up faults found, on average over the kinds: a detector that finds fewer deserves a warning
+
+
 def _print_made_up(fit_report: dict[str, Any]) -> None:
     """How well made-up faults are told from held-out normals."""
     out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
     if found := fit_report.get("injected_found"):
         best = sorted(found.items(), key=lambda item: -item[1])
-        out.print("    above 99 % of the normals: " + ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in best))
+        out.print("    found, above 99 % of the normals: " + ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in best))
+        if sum(found.values()) < HARDLY * len(found):
+            out.print(
+                "  warning: hardly any made-up fault is found. Either the normals vary that much, or faults among them set the threshold:"
+            )
+            out.print("    look at what stands out below; where it is a fault, label it (--faults) or take it out, and fit again")
 
 
 def _print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str]) -> None:

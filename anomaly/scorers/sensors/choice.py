@@ -57,11 +57,12 @@ class ViewPlan:
         """What is looked at in a window and why, a sentence a view."""
         said = [f"level, spread, movement and relations of the sensors, over {self.level} rows"]
         if self.explained is None:
-            return [*said, "not the shape: the record is too short to say whether there is any"]
-        found = f"the most similar window elsewhere in the record explains {100 * max(self.explained, 0.0):.0f} % of how a window moves"
+            return [*said, "no shape: the record is too short to say whether stretches of it repeat"]
+        found = f"{100 * max(self.explained, 0.0):.0f} % of how readings move in a window is found again elsewhere in the record"
         if not self.shape:
-            return [*said, f"not the shape: {found}, and less than {100 * self.needed:.0f} % is chance"]
-        return [*said, f"shape, over {self.shape} rows ({self._length()}): {found}"]
+            blind = "a fault that changes only the form of a curve is not looked for"
+            return [*said, f"no shape: {found}, and so would be up to {100 * self.needed:.0f} % of noise; {blind}"]
+        return [*said, f"shape of the curves, over {self.shape} rows ({self._length()}): {found}"]
 
     def _length(self) -> str:
         if self.asked:
@@ -70,7 +71,7 @@ class ViewPlan:
             less = self.shape < round(CYCLE_SHARE * self.cycle)
             return f"{'as much as the record allows' if less else 'three quarters'} of a cycle of {self.cycle} rows"
         if self.shape == LONG_ROWS:
-            return f"no cycle of {SHORTEST_CYCLE} to {LONGEST_CYCLE} rows, and readings forget within {max(1, self.memory)}"
+            return f"no cycle of {SHORTEST_CYCLE} to {LONGEST_CYCLE} rows, and readings forget within {self.memory} rows what they were"
         return f"no cycle of {SHORTEST_CYCLE} to {LONGEST_CYCLE} rows"
 
 

@@ -41,7 +41,7 @@ def test_a_cycle_is_found_and_three_quarters_of_it_are_looked_at(cycle: int) -> 
 def test_noise_has_no_shape(seed: int, sensors: int) -> None:
     plan = plan_views([white(1500, sensors, seed)])
     assert (plan.shape, plan.cycle) == (0, None)
-    assert "not the shape" in plan.why()[1]
+    assert "no shape" in plan.why()[1]
 
 
 def test_short_memory_without_a_cycle_is_looked_at_for_longer() -> None:
