@@ -85,7 +85,9 @@ def stream_detector(detector: Detector) -> StreamDetector | None:
     extractor = detector.extractor
     if not isinstance(extractor, SensorExtractor):
         return None
-    return StreamDetector(detector, SensorExtractor(extractor.level, extractor.shape, extractor.encoder, every_row=True)).eval()
+    return StreamDetector(
+        detector, SensorExtractor(extractor.level, extractor.shape, extractor.encoder, part=extractor.part, every_row=True)
+    ).eval()
 
 
 class _Operations(TorchDispatchMode):  # type: ignore[no-untyped-call]

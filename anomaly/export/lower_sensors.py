@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from anomaly.export.lower import lower, lower_evidence
 from anomaly.export.writer import GraphWriter
-from anomaly.features.encoder import LENGTH, LEVEL_PART, STD_FLOOR, STILL, SensorEncoder, SensorExtractor, fill_widths, quarters
+from anomaly.features.encoder import LENGTH, STD_FLOOR, STILL, SensorEncoder, SensorExtractor, fill_widths, quarters
 from anomaly.features.preprocess import MAX_Z, SensorPreprocess
 from anomaly.scorers.sensors.deviation import Deviation
 from anomaly.scorers.sensors.shape import WHOLE, ShapeBank
@@ -148,7 +148,7 @@ def _planes(write: GraphWriter, sums: str) -> tuple[str, str]:
 def _moments(module: SensorExtractor, write: GraphWriter, sums: str, mean: str, squares: str) -> tuple[str, str, str]:
     """Of K chunks: sum and count (N, 2, K, C), mean and sum of squares (N, 1, K, C) -> level, spread, share known (N, P, C)."""
     parts, hop = module.parts, module.hop
-    level_parts = parts // LEVEL_PART
+    level_parts = parts // module.part
 
     def at(chunks: str, part: int) -> str:
         return write.op("Slice", chunks, [part * hop], [(part + 1 - parts) * hop or END], [2])

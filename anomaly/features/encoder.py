@@ -153,10 +153,10 @@ def _sum_rows(chunks: Tensor) -> Tensor:
 class SensorExtractor(nn.Module):
     """What the views of a window see: features of each sensor over the window's last rows, or at every row of a longer stretch.
 
-    Level: the mean of the last third of the `level` rows. Spread: the logarithm of their standard deviation. Movement: the logarithm of the
-    root mean square of differences between neighbouring rows. Shape, where `shape` rows are asked for: the readings themselves, less their
-    own mean, and with an encoder its responses to them as well. Only known readings count; in the shape a missing one lies on the line
-    between its neighbours.
+    Level: the mean of the last third of the `level` rows, or of all of them. Spread: the logarithm of their standard deviation. Movement:
+    the logarithm of the root mean square of differences between neighbouring rows. Shape, where `shape` rows are asked for: the readings
+    themselves, less their own mean, and with an encoder its responses to them too. Only known readings count; in the shape a missing one
+    lies on the line between its neighbours.
     Rows are first summed in chunks of a sixth of `level` (a third, where it does not divide by six).
 
     >>> window = torch.ones(1, 2, 30, 3)  # one window of 30 rows and 3 sensors: values, and 1 where there is a reading
@@ -165,10 +165,14 @@ class SensorExtractor(nn.Module):
     (tensor([1., 1., 1.]), torch.Size([1, 3, 1]))
     """
 
-    def __init__(self, level: int, shape: int = 0, encoder: SensorEncoder | None = None, *, every_row: bool = False) -> None:
-        """`level` must be a multiple of 3. With `every_row` a window ends at each row from the first that has a whole one before it."""
+    def __init__(
+        self, level: int, shape: int = 0, encoder: SensorEncoder | None = None, *, part: int = LEVEL_PART, every_row: bool = False
+    ) -> None:
+        """`level` must be a multiple of 3; the level is the mean of the last `part`-th of these rows, 1 or 3.
+
+        With `every_row` a window ends at each row from the first that has a whole one before it."""
         super().__init__()
-        self.level, self.shape = level, shape
+        self.level, self.shape, self.part = level, shape, part
         self.rows = max(level, shape)
         self.parts = 6 if level % 6 == 0 else 3
         self.step = level // self.parts
@@ -189,9 +193,9 @@ class SensorExtractor(nn.Module):
         mean = sums / counted.clamp(min=1.0)
         squares = _sum_rows(((z - mean.unsqueeze(2)) * known).square())
         # Pairwise variance (Chan, Golub and LeVeque 1979): that of the whole from those of its parts, without cancellation at large levels.
-        rows, level_rows = self._over(counted, self.parts), self._over(counted, self.parts // LEVEL_PART)
+        rows, level_rows = self._over(counted, self.parts), self._over(counted, self.parts // self.part)
         overall = self._over(sums, self.parts) / rows.clamp(min=1.0)
-        recent = self._over(sums, self.parts // LEVEL_PART) / level_rows.clamp(min=1.0)
+        recent = self._over(sums, self.parts // self.part) / level_rows.clamp(min=1.0)
         between = sum(self._at(counted, i) * (self._at(mean, i) - overall).square() for i in range(self.parts))
         variance = (self._over(squares, self.parts) + between) / rows.clamp(min=1.0)
         maps = [torch.where(level_rows > 0, recent, overall), torch.log(variance.sqrt() + STD_FLOOR), self._movement(own)]

@@ -100,7 +100,7 @@ class NormalReadings:
 
     def extractor(self, encoder: SensorEncoder | None = None) -> SensorExtractor:
         """What the views see, by this encoder if there is one."""
-        return SensorExtractor(self.plan.level, self.plan.shape, encoder).requires_grad_(False).eval()
+        return SensorExtractor(self.plan.level, self.plan.shape, encoder, part=self.plan.part).requires_grad_(False).eval()
 
     @cached_property
     def preprocess(self) -> SensorPreprocess:

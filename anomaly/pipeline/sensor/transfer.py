@@ -145,7 +145,7 @@ def candidate_ranking(readings: NormalReadings, candidate: SensorCandidate) -> R
 
 
 def _held_out(spec: SensorSpec, normals: Normals, encoder: SensorEncoder | None) -> HeldOut:
-    extractor = SensorExtractor(normals.plan.level, normals.plan.shape, encoder).requires_grad_(False).eval()
+    extractor = SensorExtractor(normals.plan.level, normals.plan.shape, encoder, part=normals.plan.part).requires_grad_(False).eval()
     return held_out_scores(spec, normals, extractor, normals.features(extractor))
 
 

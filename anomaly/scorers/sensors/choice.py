@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from anomaly.data.tables.windows import block_folds
+from anomaly.features.encoder import LEVEL_PART
 
 LEVEL_ROWS = 30  # of the level view, where no window is asked for
 LONG_ROWS = 66  # of the shape view, where readings forget sooner than a sixth of the level view's rows
@@ -34,7 +35,8 @@ class ViewPlan:
     """Rows of each view, 0 for one that is left out, and what was found in the normals.
 
     `explained` is the share of a window's variance, its own mean removed, that its nearest window in another block of the record explains;
-    `needed` is what it must be for the shape to be looked at. `cycle` and `memory` are in rows, `cycle` None where there is none.
+    `needed` is what it must be for the shape to be looked at. A level is the mean of the last `part`-th of its rows. `cycle` and `memory`
+    are in rows, `cycle` None where there is none.
     """
 
     level: int
@@ -44,6 +46,7 @@ class ViewPlan:
     cycle: int | None = None
     memory: int = 0
     asked: bool = False
+    part: int = LEVEL_PART
 
     @property
     def rows(self) -> int:
@@ -55,7 +58,7 @@ class ViewPlan:
 
     def why(self) -> list[str]:
         """What is looked at in a window and why, a sentence a view."""
-        said = [f"level, spread, movement and relations of the sensors, over {self.level} rows"]
+        said = [f"level, spread, movement and relations of the sensors, over {'a cycle of ' if self.part == 1 else ''}{self.level} rows"]
         if self.explained is None:
             return [*said, "no shape: the record is too short to say whether stretches of it repeat"]
         found = f"{100 * max(self.explained, 0.0):.0f} % of how readings move in a window is found again elsewhere in the record"
@@ -102,6 +105,9 @@ def plan_views(stretches: Sequence[NDArray[np.float32]], window: int | None = No
         needed = max(EXPLAINED, BY_CHANCE / max(1, int((np.concatenate(z).std(axis=0) > 0).sum())))
     if explained < needed:
         shape = 0
+    whole = 3 * round((cycle or 0) / 3)  # over a whole cycle a mean does not go up and down with it
+    if shape and cycle and not window and 2 * _windows(lengths, whole) > _windows(lengths, level) and rows >= FEWEST_WINDOWS * whole:
+        return ViewPlan(whole, shape, explained, needed, cycle, memory, part=1)
     return ViewPlan(level, shape, explained, needed, cycle, memory, window is not None)
 
 

@@ -81,11 +81,12 @@ class Deviation(nn.Module):
         return largest, share / share.sum(dim=1, keepdim=True).clamp(min=1e-12) * largest.unsqueeze(1)
 
 
-def fit_deviation(features: list[Tensor], sensors: int, places: NDArray[np.int64], window: int) -> Deviation:
+def fit_deviation(features: list[Tensor], sensors: int, places: NDArray[np.int64], window: int, part: int = LEVEL_PART) -> Deviation:
     """Fit robust z-scores, drift and relations on normal windows.
 
     `features` are [level, spread, ..., known], each (N, C * k, 1) float32, as `SensorExtractor` gives them. `places` (N,), ascending, are
-    the rows of the record at which the windows of `window` rows end. `sensors` is C.
+    the rows of the record at which the windows of `window` rows end. `sensors` is C. Levels are of
+    the last `part`-th of a window.
 
     Medians and 80 % quantiles are hardly moved by up to a fifth of faulty windows. A stationary feature is not widened, a
     drifting one by up to four times. Relations are learnt without the windows that are outliers by a feature alone, for a single faulty
@@ -100,7 +101,7 @@ def fit_deviation(features: list[Tensor], sensors: int, places: NDArray[np.int64
     (1, True)
     """
     values, _ = by_sensor(features, sensors)
-    rows, level_rows = values.double().numpy(), window // LEVEL_PART  # (N, C, F)
+    rows, level_rows = values.double().numpy(), window // part  # (N, C, F)
     center = np.median(rows, axis=0)
     deviation = rows - center
     std = _robust_std(deviation)

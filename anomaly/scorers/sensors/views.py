@@ -63,7 +63,7 @@ def fit_views(features: list[Tensor], sensors: int, places: NDArray[np.int64], p
     `features` are what `SensorExtractor` gives, [(N, C * k, 1)] float32, of normal windows that end at rows `places` (N,).
     """
     own = [*features[:3], features[-1]]
-    level = fit_deviation(own, sensors, places, plan.level)
+    level = fit_deviation(own, sensors, places, plan.level, plan.part)
     shape = fit_shape(features[3], features[4], sensors, torch.Generator().manual_seed(seed)) if plan.shape else None
     return Views(level, shape, torch.ones(1 if shape is None else 2))
 

@@ -27,8 +27,8 @@ from tests.conftest import Fitted
 def test_the_sample_plant_keeps_its_promise_with_the_rules_on(sensor: Fitted, tmp_path: Path) -> None:
     bundle = read_bundle(sensor.bundle)
     figures = evaluate_bundle(bundle, open_session(bundle, "cpu"), sensor.data).figures["with_alarm_rules"]
-    assert figures["false_alarms"] <= 1
-    assert figures["faults_alarmed"] >= 3
+    assert figures["false_alarms"] <= 2  # 1 in 50 normal records may be flagged
+    assert figures["faults_alarmed"] >= 4
     assert figures["promise"].startswith("With the alarm rules on, ")
     arguments = ["alarms", "simulate", str(sensor.bundle), "--data", str(sensor.data / "test.csv"), "--on-delay", "0", "--json"]
     done = CliRunner().invoke(app, arguments)

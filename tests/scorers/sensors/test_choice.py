@@ -32,7 +32,8 @@ def test_a_cycle_is_found_and_three_quarters_of_it_are_looked_at(cycle: int) -> 
     assert plan.cycle is not None
     assert abs(plan.cycle - cycle) <= 1
     assert plan.shape == round(0.75 * plan.cycle)
-    assert plan.rows == max(LEVEL_ROWS, plan.shape)
+    assert abs(plan.level - plan.cycle) <= 1  # levels are means of a whole cycle
+    assert (plan.part, plan.rows) == (1, plan.level)
     assert any(f"a cycle of {plan.cycle} rows" in text for text in plan.why())
 
 
