@@ -266,6 +266,9 @@ class SensorScorerSpec(Part):
     suspects: Literal["list", "leave_out"] = Field("list", description="what becomes of normals that stand out")
 
 
+SENSOR_PRETRAIN = {"method": "none", "epochs": 20, "batch": 64}  # where a sensor's spec does not say otherwise
+
+
 class SensorSpec(Part):
     kind: Literal["sensor"]
     name: str = Field("sensor", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
@@ -273,7 +276,7 @@ class SensorSpec(Part):
     seed: int = 0
     input: SensorInput = SensorInput()
     extractor: SensorExtractor = SensorExtractor()
-    pretrain: Pretrain = Pretrain(method="none", epochs=20, batch=64)
+    pretrain: Pretrain = Pretrain.model_validate(SENSOR_PRETRAIN)
     transfer: Transfer = Transfer()
     scorer: SensorScorerSpec = SensorScorerSpec()
     calibration: Calibration = Calibration()
@@ -284,7 +287,7 @@ class SensorSpec(Part):
     @classmethod
     def _defaults_of_sensors(cls, given: Any) -> Any:
         """A table [pretrain] that names some keys leaves the others as they are for sensors."""
-        return {"method": "none", "epochs": 20, "batch": 64} | given if isinstance(given, dict) else given
+        return SENSOR_PRETRAIN | given if isinstance(given, dict) else given
 
 
 GONE = {  # keys of an older version: what became of them

@@ -6,9 +6,8 @@ import torch
 
 from anomaly.calibration.conformal import Calibrator
 from anomaly.errors import SpecError
+from anomaly.schema import DAY_S
 from anomaly.spec import Budget
-
-DAY_S = 86_400.0
 
 
 def p_threshold(budget: Budget, decisions_per_day: float | None) -> float:

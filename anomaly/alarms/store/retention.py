@@ -13,6 +13,7 @@ from pathlib import Path
 
 from anomaly.alarms.store.connection import Connection
 from anomaly.errors import StoreError
+from anomaly.schema import DAY_S
 
 ALL_DAYS = 7  # all scores; after that the worst of each minute of a line
 MINUTE_DAYS = 366
@@ -25,7 +26,6 @@ SLICE, THIN_SLICE = 5000, 10_000  # rows at a time: some 20 ms
 KEPT_LAST = 100_000  # scores that stay as long as there are older events to remove
 EVERY_S = 1.0
 FREE_PAGES, FREE_SHARE, PAGES = 2000, 0.1, 500  # more than both are given back, so many pages at a time
-DAY_S = 86400
 _NEWEST = 1 << 62
 _OUTBOX = "DELETE FROM outbox WHERE (seq, sink) IN (SELECT seq, sink FROM outbox WHERE seq < ? {} LIMIT ?)"
 _SETTLED = _OUTBOX.format("AND state NOT IN ('waiting', 'dead')")  # what no sink is to be sent any more

@@ -21,11 +21,11 @@ from anomaly.errors import RecordError
 from anomaly.evaluation.figures import Evaluation, evaluate_pictures
 from anomaly.names import record_name
 from anomaly.progress import Progress, silent
+from anomaly.schema import DAY_S
 
 if TYPE_CHECKING:
     from anomaly.evaluation.report.page import Plot
 
-DAY_S = 86_400.0
 LAYOUTS = ("mvtec", "folder")
 
 

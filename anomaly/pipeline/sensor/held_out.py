@@ -17,7 +17,7 @@ from anomaly.data.tables.windows import block_folds
 from anomaly.evaluation.injected import Ranking, joined, share_found
 from anomaly.features.encoder import SensorExtractor
 from anomaly.pipeline.sensor.tables import Normals
-from anomaly.scorers.sensors.views import Views, fit_views, units, with_units
+from anomaly.scorers.sensors.views import Views, fit_views, level_maps, units, with_units
 from anomaly.spec import SensorSpec
 
 MOST_INJECTED = 200  # windows a block that synthetic faults are put on
@@ -104,9 +104,9 @@ def held_out_scores(
             bad = views.each(normals.features(extractor, faulty))
             ratio = _ratio(views, final, [m[torch.from_numpy(fit)] for m in features])
             if evidence:
-                level = views.level.evidence([*(m[torch.from_numpy(held)] for m in features[:3]), features[-1][torch.from_numpy(held)]])
                 whole = views.evidence([m[torch.from_numpy(held)] for m in features])
-                seen.append(torch.cat([level * ratio, whole[:, level.shape[1] :]], dim=1).double().numpy())
+                whole[:, : views.level.evidence_width] *= ratio
+                seen.append(whole.double().numpy())
         parts.append(_Part(held, injected, normal, _scores(bad), ratio, kinds, there))
     unit = units(np.concatenate([_scores(part.normal) for part in parts]))
     found = _joined(parts, with_units(final, unit), len(normals.windows))
@@ -121,7 +121,7 @@ def _ratio(views: Views, final: Views, features: list[Tensor]) -> float:
     if not len(features[0]):  # all that the fold has learnt from is lent
         return 1.0
     count = max(1, int(HIGHEST * len(features[0])))
-    theirs, ours = (float(each.level([*features[:3], features[-1]])[0].double().topk(count).values.mean()) for each in (views, final))
+    theirs, ours = (float(each.level(level_maps(features))[0].double().topk(count).values.mean()) for each in (views, final))
     return ours / theirs if theirs > 0 and ours > 0 else 1.0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from anomaly.calibration.budget import DAY_S, in_words
+from anomaly.calibration.budget import in_words
 from anomaly.calibration.conformal import Calibrator
 from anomaly.calibration.dependence import extremal_index, independent_block
 from anomaly.data.records import fingerprint
@@ -35,7 +35,7 @@ from anomaly.pipeline.sensor.stream import make_stream
 from anomaly.pipeline.sensor.tables import NormalReadings
 from anomaly.pipeline.sensor.transfer import SensorTransfer, own_encoder
 from anomaly.progress import Progress, finished, part
-from anomaly.schema import InputSchema
+from anomaly.schema import DAY_S, InputSchema
 from anomaly.scorers.build import load_sensor_scorer
 from anomaly.scorers.suspects import is_outlier
 from anomaly.spec import SensorSpec, Transfer

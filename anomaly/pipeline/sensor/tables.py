@@ -100,7 +100,7 @@ class NormalReadings:
 
     def extractor(self, encoder: SensorEncoder | None = None) -> SensorExtractor:
         """What the views see, by this encoder if there is one."""
-        return SensorExtractor(self.plan.level, self.plan.shape, encoder, part=self.plan.part).requires_grad_(False).eval()
+        return build_extractor(self.plan, encoder)
 
     @cached_property
     def preprocess(self) -> SensorPreprocess:
@@ -186,6 +186,11 @@ def fit_preprocess(values: NDArray[np.float32], names: Sequence[str], where: str
     spread = np.maximum(mad, 0.5 * np.nanstd(rows, axis=0))
     spread = np.where(spread > 0, spread, np.maximum(1e-3 * np.abs(center), 1e-6))  # a constant sensor
     return SensorPreprocess(torch.from_numpy(center), torch.from_numpy(spread))
+
+
+def build_extractor(plan: ViewPlan, encoder: SensorEncoder | None = None) -> SensorExtractor:
+    """What the views of a plan see, by this encoder if there is one."""
+    return SensorExtractor(plan.level, plan.shape, encoder, part=plan.part).requires_grad_(False).eval()
 
 
 def stretches(table: SensorTable) -> list[NDArray[np.float32]]:

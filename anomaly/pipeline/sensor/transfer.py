@@ -20,12 +20,12 @@ from anomaly.errors import DataError, SpecError
 from anomaly.evaluation.injected import Ranking
 from anomaly.evaluation.transfer import ALONE, choose, compare, judge, summary
 from anomaly.features.build import build_sensor_encoder, is_changed, load_sensor_encoder, restore_sensor_encoder, save_extractor
-from anomaly.features.encoder import SensorEncoder, SensorExtractor, balanced
+from anomaly.features.encoder import SensorEncoder, balanced
 from anomaly.features.training.pretrain_sensors import pretrain_sensors
 from anomaly.pipeline.sensor.few_labels.vote import fit_vote
 from anomaly.pipeline.sensor.held_out import HeldOut, held_out_scores
 from anomaly.pipeline.sensor.lending import LendingMethod, LentWindows, lend
-from anomaly.pipeline.sensor.tables import NormalReadings, Normals
+from anomaly.pipeline.sensor.tables import NormalReadings, Normals, build_extractor
 from anomaly.progress import Progress, part, silent
 from anomaly.spec import Pretrain, SensorSpec, TransferMethod
 
@@ -145,7 +145,7 @@ def candidate_ranking(readings: NormalReadings, candidate: SensorCandidate) -> R
 
 
 def _held_out(spec: SensorSpec, normals: Normals, encoder: SensorEncoder | None) -> HeldOut:
-    extractor = SensorExtractor(normals.plan.level, normals.plan.shape, encoder, part=normals.plan.part).requires_grad_(False).eval()
+    extractor = build_extractor(normals.plan, encoder)
     return held_out_scores(spec, normals, extractor, normals.features(extractor))
 
 
@@ -193,7 +193,7 @@ def fitted_encoder(
 ) -> SensorEncoder:
     """A copy of the encoder with the units of these normals; trained on them first, where that is asked for."""
     plan, sensors = normals.plan, normals.windows.shape[2]
-    apart = normals.features(SensorExtractor(plan.level, plan.shape))[3].reshape(-1, sensors, plan.shape)
+    apart = normals.features(build_extractor(plan))[3].reshape(-1, sensors, plan.shape)
     encoder = copy.deepcopy(encoder)
     if training is not None:
         pretrain_sensors(encoder, apart, training, seed, progress)

@@ -68,6 +68,11 @@ class Deviation(nn.Module):
         residual = (deviation[:, :, 0] @ self.mix - self.mix_center) / self.mix_scale * counts
         return torch.cat([deviation / self.scale, residual.unsqueeze(2)], dim=2)
 
+    @property
+    def evidence_width(self) -> int:
+        """Columns of `evidence`."""
+        return self.center.shape[0] * (self.center.shape[1] + 1)
+
     def evidence(self, features: list[Tensor]) -> Tensor:
         """[(N, C * k, 1)] -> the signed z-scores (N, (F + 1) * C) that a vote judges by, feature by feature."""
         return self._z_scores(features).transpose(1, 2).flatten(1)

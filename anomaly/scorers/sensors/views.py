@@ -19,6 +19,11 @@ LEAST_UNIT = (0.5, 0.01)  # of level (z-scores) and shape (normal spreads), wher
 NAMES = ("level", "shape")
 
 
+def level_maps(features: list[Tensor]) -> list[Tensor]:
+    """Of the maps that `SensorExtractor` gives those that the level view looks at, without the shape and its readings."""
+    return [*features[:3], features[-1]]
+
+
 class Views(nn.Module):
     """Score = the largest score of all views, each over its unit, so that 1 is what one normal window in twenty reaches in a view.
 
@@ -36,17 +41,13 @@ class Views(nn.Module):
 
     def each(self, features: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Score (N,) and contribution (N, C) of each view, in its own measure."""
-        if self.shape is None:
-            return [self.level(features)]
-        *own, shape, shape_known, known = features
-        return [self.level([*own, known]), self.shape(shape, shape_known)]
+        level = self.level(level_maps(features))
+        return [level] if self.shape is None else [level, self.shape(*features[3:5])]
 
     def evidence(self, features: list[Tensor]) -> Tensor:
         """[(N, C * k, 1)] -> what a vote judges by (N, D): z-scores, and each sensor's part of the shape. Column j: sensor j % C."""
-        if self.shape is None:
-            return self.level.evidence(features)
-        *own, shape, shape_known, known = features
-        return torch.cat([self.level.evidence([*own, known]), self.shape(shape, shape_known)[1]], dim=1)
+        level = self.level.evidence(level_maps(features))
+        return level if self.shape is None else torch.cat([level, self.shape(*features[3:5])[1]], dim=1)
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """What `SensorExtractor` gives, [(N, C * k, 1)] -> score (N,), contribution (N, C)."""
@@ -62,8 +63,7 @@ def fit_views(features: list[Tensor], sensors: int, places: NDArray[np.int64], p
 
     `features` are what `SensorExtractor` gives, [(N, C * k, 1)] float32, of normal windows that end at rows `places` (N,).
     """
-    own = [*features[:3], features[-1]]
-    level = fit_deviation(own, sensors, places, plan.level, plan.part)
+    level = fit_deviation(level_maps(features), sensors, places, plan.level, plan.part)
     shape = fit_shape(features[3], features[4], sensors, torch.Generator().manual_seed(seed)) if plan.shape else None
     return Views(level, shape, torch.ones(1 if shape is None else 2))
 
