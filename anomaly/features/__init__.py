@@ -1,2 +1,2 @@
-"""What a detector sees: extractors of pictures (`backbones`, `filters`, `weights`) and of sensor windows (`encoder`), built from a spec and
-stored by `build`, cut into stages by `stages`, after the first layers of `preprocess`; `training` adapts them."""
+"""What a detector sees: extractors of pictures (`backbones`, `filters`) and of sensor windows (`encoder`), built from a spec and stored by
+`build`, with what all extractors share in `stages`, after the first layers of `preprocess`; `training` adapts them."""

@@ -12,10 +12,10 @@ from torch import nn
 
 from anomaly.errors import WeightsError
 from anomaly.features.backbones import load_backbone
+from anomaly.features.backbones.weights import UNTRAINED, WeightsSource
 from anomaly.features.encoder import SensorEncoder
 from anomaly.features.stages import Stages
 from anomaly.features.tensors import load_tensors, save_tensors
-from anomaly.features.weights import UNTRAINED, WeightsSource
 from anomaly.spec import CameraSpec, SensorSpec
 
 _BORROWED = "borrowed."  # prefix of the tensors in an extractor file that are another line's features or windows

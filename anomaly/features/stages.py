@@ -9,9 +9,6 @@ from typing import Literal
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from anomaly.errors import WeightsError
-from anomaly.features.timm_import import import_timm
-
 
 class Stages(nn.Module):
     """Base of image extractors: pictures (N, 3, H, W) float32 -> one feature map (N, C_s, h_s, w_s) a stage."""
@@ -24,36 +21,6 @@ class Stages(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) -> one map (N, C_s, h_s, w_s) a stage, in the order asked for."""
         raise NotImplementedError
-
-
-class NetworkStages(Stages):
-    """A network cut open at named modules; what lies behind the last of them is left out.
-
-    Raises WeightsError when the network has no module of a name asked for.
-
-    >>> import torch
-    >>> from torch import nn
-    >>> network = nn.Sequential()
-    >>> network.add_module("stem", nn.Conv2d(3, 8, 3, stride=2, padding=1))
-    >>> network.add_module("last", nn.Conv2d(8, 16, 3, stride=2, padding=1))
-    >>> [tuple(maps.shape) for maps in NetworkStages(network, ["stem", "last"])(torch.zeros(1, 3, 32, 32))]
-    [(1, 8, 16, 16), (1, 16, 8, 8)]
-    """
-
-    def __init__(self, network: nn.Module, stages: Sequence[str]) -> None:
-        # Imported here: it takes seconds, and detectors of sensors need none of it. It is torchvision's, taught what of timm not to trace.
-        create_feature_extractor = import_timm().models.create_feature_extractor
-        super().__init__(stages)
-        try:
-            self.body = create_feature_extractor(network, return_nodes={name: name for name in stages})
-        except ValueError as error:
-            known = [name for name, _ in network.named_modules() if name and name.count(".") <= 1]
-            raise WeightsError(f"extractor.stages {list(stages)}: {error}; modules of this network: {known[:40]}") from error
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) -> one map (N, C_s, h_s, w_s) a stage, in the order asked for."""
-        maps = self.body(x)
-        return [maps[name] for name in self.stages]
 
 
 def blocks_from_the_end(extractor: nn.Module, depth: int | Literal["all"] = "all") -> list[list[nn.Parameter]]:

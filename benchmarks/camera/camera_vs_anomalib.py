@@ -27,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 from anomaly.atomic import write_text
 from anomaly.data.pictures.layouts import find_pictures
 from anomaly.data.pictures.reading import Picture
-from anomaly.features.weights import packaged_weights
+from anomaly.features.backbones.weights import packaged_weights
 
 INSTRUCTIONS = ("avx2", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")  # what tells how quick either side can be
 TIMED = 40  # pictures whose latency is taken, three times each

@@ -41,7 +41,7 @@ from anomaly.edge.runtime.bench import memory_mb
 from anomaly.edge.runtime.session import Session, open_session
 from anomaly.edge.sources.uri import open_source
 from anomaly.export.precision import prune_to
-from anomaly.features.weights import packaged_weights
+from anomaly.features.backbones.weights import packaged_weights
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import Pretrain, SensorSpec

@@ -16,7 +16,8 @@ from anomaly.export import traced
 from anomaly.export.traced import architecture, extractor_graph, kept_path, shipped_path
 from anomaly.export.writer import GraphWriter
 from anomaly.features.backbones import load_backbone
-from anomaly.features.stages import NetworkStages, Stages, fold_batch_norm
+from anomaly.features.backbones.convolutional import NetworkStages
+from anomaly.features.stages import Stages, fold_batch_norm
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from anomaly.bundle.archive import read_bundle
 from anomaly.export.precision import fp16_extractor
-from anomaly.features.weights import load_network
+from anomaly.features.backbones.weights import load_network
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.variants import AUROC_LOSS, SHIFT_UNCALIBRATED, VariantCandidate, VariantJudge, VariantVerdict
 from anomaly.pipeline.steps import Steps

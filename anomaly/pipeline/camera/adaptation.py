@@ -11,10 +11,10 @@ from torch import Tensor
 
 from anomaly.data.pictures.reading import Picture
 from anomaly.evaluation.transfer import compare
+from anomaly.features.backbones.weights import WeightsSource
 from anomaly.features.build import build_camera_extractor, save_extractor
 from anomaly.features.stages import Stages
 from anomaly.features.training.pretrain_images import pretrain_briefly, pretrain_images
-from anomaly.features.weights import WeightsSource
 from anomaly.pipeline.camera.judging import Judging
 from anomaly.pipeline.camera.pictures import PictureFolder
 from anomaly.progress import Progress, part

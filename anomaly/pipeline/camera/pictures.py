@@ -17,10 +17,10 @@ from anomaly.data.pictures.reading import Picture, PictureFormat, read_picture
 from anomaly.data.pictures.survey import Survey, check_enough, survey_pictures
 from anomaly.errors import RecordError
 from anomaly.export.onnx_stages import onnx_stages
+from anomaly.features.backbones.weights import WeightsSource
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages
 from anomaly.features.threads import one_thread
-from anomaly.features.weights import WeightsSource
 from anomaly.parallel import on_all_cores
 from anomaly.progress import Progress, silent
 from anomaly.spec import CameraInput

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from anomaly.features.stages import NetworkStages
+from anomaly.features.backbones.convolutional import NetworkStages
 from anomaly.features.training.adapt_domains import adapt_domains, coral_loss, reestimate_batch_norm, reversal_strength, reverse_gradient
 from anomaly.spec import Pretrain
 from tests.features.training.test_alignment import correlated

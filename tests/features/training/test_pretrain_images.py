@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from anomaly.features.stages import NetworkStages, blocks_from_the_end
+from anomaly.features.backbones.convolutional import NetworkStages
+from anomaly.features.stages import blocks_from_the_end
 from anomaly.features.training.pretrain_images import augment, pretrain_images, vicreg_loss
 from anomaly.spec import Pretrain
 

