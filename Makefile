@@ -11,7 +11,7 @@ demo: $(VENV)/ready
 	$(BIN)/python -m flows.demo
 
 test: $(VENV)/ready check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

@@ -1,13 +1,20 @@
-"""Small real detectors, fitted once a session: a camera on synthetic parts, a plant on synthetic readings."""
+"""Small real detectors, fitted once a session: a camera on synthetic parts, a plant on synthetic readings.
+
+The tests may run in several processes at once (`pytest -n 2`). Each takes a core to itself, and what all need is made by one of them.
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from typer.testing import CliRunner
 
@@ -52,6 +59,36 @@ def run(*arguments: object) -> str:
     return result.output
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """One core for each process of pytest-xdist: threads that wait for each other in turns would cost more than they bring."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is not None and hasattr(os, "sched_setaffinity"):
+        every = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {every[int(worker.removeprefix("gw")) % len(every)]})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first, so that no process is left with it at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith("tests/integration"))  # stable: else as collected
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder filled by `make` once, however many processes run the tests; each of them gets a copy of its own."""
+    own = factory.mktemp(name)
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        make(own)
+        return own
+    common = factory.getbasetemp().parent / f"once-{name}"
+    with FileLock(f"{common}.lock"):
+        if not common.exists():
+            making = common.with_name(f"{common.name}-begun")
+            shutil.rmtree(making, ignore_errors=True)
+            making.mkdir()
+            make(making)
+            making.rename(common)
+    return shutil.copytree(common, own, dirs_exist_ok=True)
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A detector with where it came from."""
@@ -64,29 +101,32 @@ class Fitted:
 
 @pytest.fixture(scope="session")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("samples")
-    write_samples(root, seed=7, train=24, good=6, each=2)
-    (root / "plant" / "train.csv").unlink()
-    rng = np.random.default_rng(3)
-    plant(2000, rng).drop(columns=["anomaly", "fault_kind"]).to_csv(root / "plant" / "train.csv", index=False)
-    return root
+    def make(root: Path) -> None:
+        write_samples(root, seed=7, train=24, good=6, each=2)
+        rng = np.random.default_rng(3)
+        plant(2000, rng).drop(columns=["anomaly", "fault_kind"]).to_csv(root / "plant" / "train.csv", index=False)
+
+    return made_once(tmp_path_factory, "samples", make)
 
 
-def _fit(root: Path, text: str, data: Path) -> Fitted:
-    spec = root / "spec.toml"
-    spec.write_text(text)
-    steps = Steps(open_line(read_spec(spec), data), root / "work")
-    return Fitted(spec, data, steps.export(), steps)
+def _fit(factory: pytest.TempPathFactory, name: str, text: str, data: Path) -> Fitted:
+    def steps_in(root: Path) -> Steps:
+        (root / "spec.toml").write_text(text)
+        return Steps(open_line(read_spec(root / "spec.toml"), data), root / "work")
+
+    root = made_once(factory, name, lambda root: steps_in(root).export())
+    steps = steps_in(root)
+    return Fitted(root / "spec.toml", data, steps.export(), steps)  # every step is found in the work folder
 
 
 @pytest.fixture(scope="session")
 def camera(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
-    return _fit(tmp_path_factory.mktemp("camera"), CAMERA_SPEC, samples / "camera")
+    return _fit(tmp_path_factory, "camera", CAMERA_SPEC, samples / "camera")
 
 
 @pytest.fixture(scope="session")
 def sensor(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
-    return _fit(tmp_path_factory.mktemp("sensor"), SENSOR_SPEC, samples / "plant")
+    return _fit(tmp_path_factory, "sensor", SENSOR_SPEC, samples / "plant")
 
 
 @pytest.fixture

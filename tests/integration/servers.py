@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import itertools
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 START_S = 30.0
+_TURN = itertools.count(os.getpid())  # of ports
 # no service is started by the installation itself, and no question asked
 _QUIET = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
 
@@ -26,18 +31,26 @@ _QUIET = {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
 def program(name: str, package: str | None = None) -> Path:
     """Where a program is. One that is missing is installed from Debian's `package`; where that cannot be, the test is skipped."""
     if (found := _found(name)) is None:
-        _install(package or name)
-        found = _found(name)
+        with FileLock(Path(tempfile.gettempdir()) / "anomaly-tests-install.lock"):  # apt-get lets only one in at a time
+            if (found := _found(name)) is None:
+                _install(package or name)
+                found = _found(name)
     if found is None:
         pytest.skip(f"{name} is not here: install Debian's package {package or name}")
     return found
 
 
 def free_port() -> int:
-    """A port of loopback that nothing listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    """A port of loopback that nothing listens on.
+
+    Not one that the system gives to connections, and each process of pytest-xdist takes from a range of its own: nobody can come between.
+    """
+    first = 20_000 + 1000 * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 12)
+    for port in _TURN:
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.bind(("127.0.0.1", first + port % 1000))
+            return first + port % 1000
+    raise AssertionError("the turn never ends")
 
 
 def listening(port: int) -> bool:
