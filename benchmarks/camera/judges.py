@@ -17,6 +17,7 @@ import resource
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from anomaly.bundle.archive import VARIANTS, Bundle, read_bundle
 from anomaly.data.pictures.layouts import find_labelled
 from anomaly.data.pictures.reading import format_of, read_picture
 from anomaly.edge.runtime.session import open_session
-from anomaly.pipeline.assess import evaluate_bundle
+from anomaly.evaluation.figures import evaluate_pictures
 from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import read_spec
@@ -41,16 +42,13 @@ TIMED = 24  # pictures that are timed
 
 
 def judge(data: Path, spec: Path) -> dict[str, Any]:
-    """Fit, export and judge one set."""
+    """Fit, export and judge one set. The fit is given the folder of normals alone, so that it spends nothing on labelled pictures."""
     with tempfile.TemporaryDirectory() as scratch:
         started, worked = time.monotonic(), time.process_time()
-        steps = Steps(open_line(read_spec(spec), data), Path(scratch))
-        steps.parity()
-        steps.variants()
+        bundle = read_bundle(Steps(open_line(read_spec(spec), data / "train" / "good"), Path(scratch)).export())
         fit = {"fit_s": round(time.monotonic() - started), "fit_processor_s": round(time.process_time() - worked)}
         fit["fit_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-        bundle = read_bundle(steps.export())
-        judged = {name: _judged(bundle, data, name) for name, member in VARIANTS.items() if member in bundle.members and name != "fp16"}
+    judged = {name: _judged(bundle, data, name) for name in ("float", "int8") if VARIANTS[name] in bundle.members}
     normals = bundle.manifest.provenance["fit"]["normals"]
     asked = bundle.manifest.threshold.budget
     found = {"version": __version__, "normals": normals, "asked": asked, **judged.pop("float"), **fit, **judged, **_chosen(bundle)}
@@ -59,8 +57,10 @@ def judge(data: Path, spec: Path) -> dict[str, Any]:
 
 def _judged(bundle: Bundle, data: Path, variant: str) -> dict[str, Any]:
     """Figures of one of the bundle's graphs on the labelled pictures, and its time a picture."""
-    session = open_session(bundle, "cpu", variant=variant)
-    found = evaluate_bundle(bundle, session, data)
+    threshold = bundle.manifest.threshold
+    pictures = find_labelled(data) if variant == "float" else [replace(one, mask=None) for one in find_labelled(data)]
+    run = open_session(bundle, "cpu", variant=variant).run
+    found = evaluate_pictures(run, pictures, format_of(bundle.manifest.input), threshold.p_value, threshold.score)
     figures = {
         "good": int((found.records["label"] == "good").sum()),
         "bad": int((found.records["label"] != "good").sum()),
@@ -69,7 +69,7 @@ def _judged(bundle: Bundle, data: Path, variant: str) -> dict[str, Any]:
         "pixel_aupro": found.figures.get("pixel_aupro"),
         "rejected": found.figures["rejected"],
     }
-    return figures | decisions(found.records, float(bundle.manifest.threshold.budget["false_alarm_rate"])) | _speed(bundle, data, variant)
+    return figures | decisions(found.records, float(threshold.budget["false_alarm_rate"])) | _speed(bundle, data, variant)
 
 
 def decisions(records: pd.DataFrame, asked: float) -> dict[str, Any]:
