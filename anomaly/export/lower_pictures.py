@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 from onnx import TensorProto
 from torch import Tensor
 
 from anomaly.export.lower import lower
-from anomaly.export.search import nearest_at_once, nearest_by_integers, rounded_queries
+from anomaly.export.search import nearest_at_once, nearest_by_integers, patches_at_once, rounded_queries
 from anomaly.export.writer import GraphWriter
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.scorers.pictures.embedding import Roi, roi_mask
-from anomaly.scorers.pictures.gaussian import PlaceGaussians, group_sides
+from anomaly.scorers.pictures.gaussian import PlaceGaussians, group_places, group_slots
 from anomaly.scorers.pictures.memory_bank import OUTSIDE_ROI, TOP_SHARE, MemoryBank
 from anomaly.scorers.pictures.patches import BLOCK, PatchBank
 
@@ -18,7 +20,11 @@ from anomaly.scorers.pictures.patches import BLOCK, PatchBank
 @lower.register
 def _preprocess(module: ImagePreprocess, write: GraphWriter, image: str) -> list[str]:
     """(N, H, W, C) integer -> (N, 3, high, wide), or (N, 1, high, wide) where gray channels are merged."""
-    x = write.op("Cast", write.op("Transpose", image, perm=[0, 3, 1, 2]), to=TensorProto.FLOAT)
+    if module.mean.shape[1] == 1:  # one gray channel: nothing to reorder, and a large frame is not copied
+        apart = write.op("Unsqueeze", write.op("Squeeze", image, [3]), [1])
+    else:
+        apart = write.op("Transpose", image, perm=[0, 3, 1, 2])
+    x = write.op("Cast", apart, to=TensorProto.FLOAT)
     if module.full_scale != 1.0:
         x = write.op("Div", x, module.full_scale)
     if module.roi:
@@ -83,20 +89,21 @@ def _patch_bank(module: PatchBank, write: GraphWriter, features: str) -> list[st
     if write.search == "integers":
         queries = rounded_queries(write, queries)
     length = write.op("ReduceSumSquare", queries, [1], keepdims=0)
+    block = patches_at_once(math.prod(write.shapes[features][1:])) if features in write.shapes else BLOCK
     if write.search == "integers":
-        nearest = nearest_by_integers(write, queries, module.patches)
+        nearest = nearest_by_integers(write, queries, module.patches, block)
     else:
-        nearest = nearest_at_once(write, queries, module.patches) if write.search == "whole" else _nearest(write, queries, module)
+        nearest = nearest_at_once(write, queries, module.patches) if write.search == "whole" else _nearest(write, queries, module, block)
     distance = write.op("Sqrt", write.op("Max", write.op("Add", nearest, length), 0.0))
     return [_standardised(write, write.op("Mul", distance, float(module.step)), module.usual, features)]
 
 
-def _nearest(write: GraphWriter, queries: str, bank: PatchBank) -> str:
+def _nearest(write: GraphWriter, queries: str, bank: PatchBank, block: int) -> str:
     """Queries (Q, D) -> |b|^2 - 2 q.b (Q,) of the nearest patch, block by block; patches stay one byte a value in the file."""
     best = ""
-    for start in range(0, len(bank.patches), BLOCK):
-        patches = write.op("Cast", bank.patches[start : start + BLOCK], to=TensorProto.FLOAT)
-        distances = write.op("Gemm", queries, patches, bank.squared[start : start + BLOCK], alpha=-2.0, transB=1)
+    for start in range(0, len(bank.patches), block):
+        patches = write.op("Cast", bank.patches[start : start + block], to=TensorProto.FLOAT)
+        distances = write.op("Gemm", queries, patches, bank.squared[start : start + block], alpha=-2.0, transB=1)
         least = write.op("ReduceMin", distances, [1], keepdims=0)
         best = write.op("Min", best, least) if best else least
     return best
@@ -106,15 +113,14 @@ def _nearest(write: GraphWriter, queries: str, bank: PatchBank) -> str:
 def _place_gaussians(module: PlaceGaussians, write: GraphWriter, features: str) -> list[str]:
     """Maps (N, D, h, w) -> standardised Mahalanobis distance (N, 1, h, w), by groups of places that share a covariance."""
     high, wide, width = module.mean.shape
-    down, across = group_sides(high, wide)
-    rows = write.op("Reshape", _embedded(write, features, module), [-1, high, wide, width])
-    rows = write.op("Reshape", write.op("Sub", rows, module.mean), [-1, high // down, down, wide // across, across, width])
-    grouped = write.op("Transpose", rows, perm=[1, 3, 0, 2, 4, 5])  # groups down and across, N, places of a group, D
-    flat = write.op("Reshape", grouped, [len(module.whiten), -1, width])
+    places = group_places(high, wide)  # (B, k)
+    rows = write.op("Sub", write.op("Reshape", _embedded(write, features, module), [-1, high * wide, width]), module.mean.flatten(0, 1))
+    grouped = write.op("Reshape", write.op("Gather", rows, places.flatten(), axis=1), [-1, *places.shape, width])
+    flat = write.op("Reshape", write.op("Transpose", grouped, perm=[1, 0, 2, 3]), [len(places), -1, width])  # (B, N * k, D)
     white = write.op("MatMul", flat, module.whiten.transpose(1, 2).contiguous())
-    distance = write.op("Sqrt", write.op("ReduceSumSquare", white, [2], keepdims=0))  # (B, N * places of a group)
-    apart = write.op("Reshape", distance, [high // down, wide // across, -1, down, across])
-    return [_standardised(write, write.op("Transpose", apart, perm=[2, 0, 3, 1, 4]), module.usual, features)]
+    apart = write.op("Reshape", write.op("Sqrt", write.op("ReduceSumSquare", white, [2], keepdims=0)), [len(places), -1, places.shape[1]])
+    distance = write.op("Reshape", write.op("Transpose", apart, perm=[1, 0, 2]), [-1, places.numel()])
+    return [_standardised(write, write.op("Gather", distance, group_slots(high, wide), axis=1), module.usual, features)]
 
 
 @lower.register

@@ -24,8 +24,19 @@ from anomaly.export.writer import GraphWriter
 from anomaly.scorers.pictures.patches import BLOCK, LEVELS
 
 ZERO = 128  # unsigned queries with this zero point: signed times signed is many times slower in ONNX Runtime
+PRODUCTS = 1 << 20  # products of places and patches in a block on a processor: 4 MB, which its caches hold
+LEAST = 256  # patches a block at least: smaller products are slower than reading from memory
 MOST = 16_384  # patches a product on a GPU: 64 KB of distances a place of the picture
 DIGIT = 2048  # squared lengths are written to this base for a GPU
+
+
+def patches_at_once(places: int) -> int:
+    """Patches in one matrix product on a processor, for pictures of so many places.
+
+    >>> patches_at_once(16 * 16), patches_at_once(64 * 64)
+    (1024, 256)
+    """
+    return max(LEAST, min(BLOCK, PRODUCTS // places))
 
 
 def rounded_queries(write: GraphWriter, queries: str) -> str:
@@ -33,7 +44,7 @@ def rounded_queries(write: GraphWriter, queries: str) -> str:
     return write.op("Clip", write.op("Round", queries), float(-LEVELS), float(LEVELS))
 
 
-def nearest_by_integers(write: GraphWriter, queries: str, patches: Tensor) -> str:
+def nearest_by_integers(write: GraphWriter, queries: str, patches: Tensor, block: int = BLOCK) -> str:
     """Rounded queries (Q, D), patches (M, D) int8 -> |b|^2 - 2 q.b (Q,) of the nearest patch, exact but for half a unit of |b|^2.
 
     |b|^2 - 2 q.b of the nearest = -2 (max over b of q.b - (|b|^2 / 2 - middle) - middle).
@@ -49,8 +60,8 @@ def nearest_by_integers(write: GraphWriter, queries: str, patches: Tensor) -> st
     tail[0, -1] = ZERO + 1
     whole = _with_tail(write, raised, tail)
     most = ""
-    for start in range(0, joined.shape[1], BLOCK):
-        sums = write.op("MatMulInteger", whole, joined[:, start : start + BLOCK], np.array(ZERO, np.uint8))
+    for start in range(0, joined.shape[1], block):
+        sums = write.op("MatMulInteger", whole, joined[:, start : start + block], np.array(ZERO, np.uint8))
         found = write.op("ReduceMax", sums, [1], keepdims=0)
         most = write.op("Max", most, found) if most else found
     lowered = write.op("Add", write.op("Cast", most, to=TensorProto.FLOAT), float(-middle))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
 
-from anomaly.scorers.pictures.gaussian import RIDGE, PlaceGaussians, fit_place_gaussians
+from anomaly.scorers.pictures import gaussian
+from anomaly.scorers.pictures.gaussian import RIDGE, PlaceGaussians, fit_place_gaussians, group_places
 from anomaly.scorers.pictures.memory_bank import BankPlan, fit_memory_bank, leave_one_out
 
 
@@ -17,7 +20,7 @@ def normals(count: int = 12, high: int = 4, wide: int = 4, width: int = 5) -> to
 
 
 def by_hand(fitted: PlaceGaussians, learnt: torch.Tensor, asked: torch.Tensor) -> np.ndarray:
-    """Distances (N, h, w) by numpy: a mean a place, a covariance a group of two by two, its diagonal raised."""
+    """Distances (N, h, w) by numpy: a mean a place, a covariance a group, its diagonal raised."""
     pooled = torch.nn.functional.avg_pool2d
     arrays = [pooled(m, 3, 1, 1, count_include_pad=False).permute(0, 2, 3, 1).double().numpy() for m in (learnt, asked)]
     if fitted.metric == "unit":
@@ -25,37 +28,53 @@ def by_hand(fitted: PlaceGaussians, learnt: torch.Tensor, asked: torch.Tensor) -
         arrays = [a / np.linalg.norm(a, axis=-1, keepdims=True) for a in arrays]
     known, new = arrays
     mean = known.mean(0)
-    found = np.empty(new.shape[:3])
-    for y in range(0, new.shape[1], 2):
-        for x in range(0, new.shape[2], 2):
-            block = np.s_[:, y : y + 2, x : x + 2]
-            away = (known - mean)[block].reshape(-1, known.shape[-1])
-            covariance = away.T @ away / len(away)
-            covariance = (1 - RIDGE) * covariance + RIDGE * np.trace(covariance) / len(covariance) * np.eye(len(covariance))
-            d = (new - mean)[block]
-            found[block] = np.sqrt(np.einsum("nyxc,cd,nyxd->nyx", d, np.linalg.inv(covariance), d))
-    return found
+    grid, width = new.shape[1:3], new.shape[3]
+    found = np.empty((len(new), grid[0] * grid[1]))
+    known, new, mean = known.reshape(len(known), -1, width), new.reshape(len(new), -1, width), mean.reshape(-1, width)
+    for places in group_places(*grid).numpy():
+        away = (known - mean)[:, places].reshape(-1, width)
+        covariance = away.T @ away / len(away)
+        covariance = (1 - RIDGE) * covariance + RIDGE * np.trace(covariance) / width * np.eye(width)
+        d = (new - mean)[:, places]
+        found[:, places] = np.sqrt(np.einsum("nkc,cd,nkd->nk", d, np.linalg.inv(covariance), d))
+    return found.reshape(-1, *grid)
 
 
+@pytest.mark.parametrize("grid", [(4, 4), (3, 5), (20, 7), (32, 16)])
 @pytest.mark.parametrize("metric", ["raw", "unit"])
-def test_the_distance_is_mahalanobis(metric: str) -> None:
-    learnt, asked = normals(), normals(3) * 2 + 1
+def test_the_distance_is_mahalanobis(metric: str, grid: tuple[int, int]) -> None:
+    learnt, asked = normals(12, *grid), normals(3, *grid) * 2 + 1
     fitted, _ = fit_place_gaussians(learnt, 12, metric)  # type: ignore[arg-type]
     found = fitted(asked)[:, 0] * fitted.usual[1] + fitted.usual[0]
     np.testing.assert_allclose(found.numpy(), by_hand(fitted, learnt, asked), rtol=1e-3)
 
 
-def test_a_grid_of_odd_sides_has_groups_of_one_place_across() -> None:
-    learnt = normals(40, 3, 5)
-    fitted, distances = fit_place_gaussians(learnt, 40, "raw")
-    assert fitted.whiten.shape == (15, 5, 5)
-    assert distances.shape == (40, 3, 5)
-    assert fitted(learnt[:2]).shape == (2, 1, 3, 5)
+def test_groups_hold_two_by_two_neighbours_and_on_large_grids_no_more_than_64_groups() -> None:
+    assert group_places(4, 4).tolist() == [[0, 1, 4, 5], [2, 3, 6, 7], [8, 9, 12, 13], [10, 11, 14, 15]]
+    for high, wide in itertools.product([1, 5, 16, 17, 40, 61], repeat=2):
+        places = group_places(high, wide)
+        assert set(places.flatten().tolist()) == set(range(high * wide))  # each place once, some named again in their own group
+        assert sum(len(set(group)) for group in places.tolist()) == high * wide
+        assert len(places) <= 64
+        assert places.shape[1] >= min(high, 2) * min(wide, 2)
 
 
-def test_leaving_a_picture_out_in_closed_form_is_fitting_without_it() -> None:
-    """Up to the ridge, which follows the variance, and the embedding's centre: both move by little among 40 pictures."""
+def test_pictures_come_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     learnt = normals(40)
+    whole, distances = fit_place_gaussians(learnt, 40, "raw")
+    monkeypatch.setattr(gaussian, "AT_ONCE", 40 * 16)  # as many patches as there are: the same look at all of them
+    same, _ = fit_place_gaussians(learnt, 40, "raw")
+    assert all(torch.equal(a, b) for a, b in zip(whole.buffers(), same.buffers(), strict=True))
+    monkeypatch.setattr(gaussian, "AT_ONCE", 100)
+    parts, apart = fit_place_gaussians(learnt, 40, "raw")
+    torch.testing.assert_close(parts.mean + parts.center, whole.mean + whole.center)
+    torch.testing.assert_close(apart, distances, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (5, 3), (32, 16)])
+def test_leaving_a_picture_out_in_closed_form_is_fitting_without_it(grid: tuple[int, int]) -> None:
+    """Up to the ridge, which follows the variance, and the embedding's centre: both move by little among 40 pictures."""
+    learnt = normals(40, *grid)
     learnt[3, :, 1, 2] += 6.0  # one picture that changes much when it is left out
     fitted, distances = fit_place_gaussians(learnt, 40, "raw")
     for picture in (3, 17):
