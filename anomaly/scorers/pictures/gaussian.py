@@ -120,7 +120,7 @@ def fit_place_gaussians(maps: Tensor, own: int, metric: Metric, roi: Roi = ()) -
     count, width, high, wide = maps.shape
     total = count * high * wide
     center, spread = mean_std(many_patches(maps, None if total <= AT_ONCE else torch.arange(0, total, -(-total // AT_ONCE))))
-    parts = maps.split(max(1, AT_ONCE // (high * wide)))
+    parts = maps.split(max(1, AT_ONCE // (high * wide)))  # type: ignore[no-untyped-call]
 
     def rows(part: Tensor) -> Tensor:  # (n, h, w, D)
         return normalise(many_patches(part), metric, center, spread).reshape(-1, high, wide, width)
@@ -181,7 +181,7 @@ def _groups(rows: Tensor, places: Tensor) -> Tensor:
 def _scatters(deviations: Tensor) -> Tensor:
     """Deviations from the mean (N, h, w, D) -> the sum of d d' (B, D, D) over the pictures and places of each group."""
     found = []
-    for places in group_places(*deviations.shape[1:3]).split(GROUPS):  # a few groups at a time: they are copied
+    for places in group_places(*deviations.shape[1:3]).split(GROUPS):  # type: ignore[no-untyped-call]  # copied: a few at a time
         rows = _groups(deviations, places).flatten(1, 2)  # (B, N * k, D)
         found.append(rows.transpose(1, 2) @ rows)
     return torch.cat(found)
