@@ -20,6 +20,7 @@ from anomaly.evaluation.figures import Evaluation, Run, evaluate_pictures, witho
 from anomaly.export.detector import PICTURES, Detector
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.build import load_borrowed, load_camera_extractor, load_vote
+from anomaly.features.maps import pictures_at_once
 from anomaly.features.preprocess import merge_gray_channels
 from anomaly.features.stages import fold_batch_norm
 from anomaly.pipeline.camera import adaptation
@@ -39,7 +40,9 @@ from anomaly.scorers.pictures.repeats import leave_parts_out
 from anomaly.scorers.suspects import fit_trimmed
 from anomaly.spec import CameraSpec
 
-PARITY_BATCH = 8  # pictures at once, when graph and PyTorch are compared
+PARITY_BATCH = 8  # pictures at once, at most, when graph and PyTorch are compared
+PARITY_BYTES = 1 << 30  # of raw pictures that they are compared on, which are all in memory; but not fewer than so many pictures:
+FEWEST_EXAMPLES = 16
 
 
 class CameraLine:
@@ -160,14 +163,18 @@ class CameraLine:
             rng.integers(top, size=(4, int(rng.integers(64, 400)), int(rng.integers(64, 400)), schema.channels)).astype(dtype)
             for _ in range(-(-count // 4))
         ]
+        few = pictures_at_once(4, self.spec.input.size)
+        noise = [some[start : start + few] for some in noise for start in range(0, 4, few)]
         readable = self.pictures.readable
+        largest = max((raw.nbytes for raw in self.pictures.read_all(readable[:1])), default=1)
+        count = min(count, max(FEWEST_EXAMPLES, PARITY_BYTES // largest))
         drawn = rng.choice(len(readable), size=min(count, len(readable)), replace=False)
         chosen = [readable[i] for i in sorted(drawn.tolist())]
         real = self.pictures.read_all(chosen)
         drawn = rng.integers(len(real), size=max(0, count - len(real)))
         marked = [from_8_bit(inject(to_8_bit(real[int(i)], deep), rng)[0], deep) for i in drawn]
         names = [picture.id for picture in chosen] + [f"{chosen[int(i)].id} with a synthetic defect" for i in drawn]
-        return Examples(noise, batches([*real, *marked], PARITY_BATCH), names)
+        return Examples(noise, batches([*real, *marked], pictures_at_once(PARITY_BATCH, self.spec.input.size)), names)
 
     def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress, *, quick: bool = False) -> Graphs:
         if quick:

@@ -18,6 +18,7 @@ from anomaly.data.pictures.survey import Survey, check_enough, survey_pictures
 from anomaly.errors import RecordError
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.backbones.weights import WeightsSource
+from anomaly.features.maps import gather_maps, pictures_at_once
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages
 from anomaly.features.threads import one_thread
@@ -131,25 +132,23 @@ class PictureFolder:
     def features_of(
         self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress = silent
     ) -> list[Tensor]:
-        """Feature maps of the pictures that can be read, one (n, C_s, h_s, w_s) float32 a stage."""
+        """Feature maps of the pictures that can be read, one (n, C_s, h_s, w_s) float32 a stage; on disk where they are large."""
         extractor = onnx_stages(extractor)
+        few = pictures_at_once(BATCH, self.settings.size)
 
         def features(start: int) -> list[Tensor]:
-            x = self.whole(pictures[start : start + BATCH], preprocess)
+            x = self.whole(pictures[start : start + few], preprocess)
             return extractor(x) if len(x) else []
 
-        found: list[Tensor] = []
-        count, starts = 0, range(0, len(pictures), BATCH)
-        with torch.inference_mode(), one_thread():
+        starts = range(0, len(pictures), few)
+
+        def found() -> Iterator[list[Tensor]]:
             for start, maps in zip(starts, on_all_cores(features, starts), strict=True):
                 progress("features of pictures", start, len(pictures))
-                if not maps:
-                    continue
-                found = found or [torch.empty(len(pictures), *one.shape[1:]) for one in maps]
-                for all_of_it, one in zip(found, maps, strict=True):
-                    all_of_it[count : count + len(one)] = one
-                count += len(maps[0])
-        return [all_of_it[:count] for all_of_it in found]
+                yield maps
+
+        with torch.inference_mode(), one_thread():
+            return gather_maps(found(), len(pictures))
 
 
 def batches(pictures: Sequence[NDArray[Any]], largest: int) -> list[NDArray[Any]]:

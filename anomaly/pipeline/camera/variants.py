@@ -24,6 +24,7 @@ from anomaly.evaluation.injected import Ranking
 from anomaly.export.detector import Detector
 from anomaly.export.onnx_graph import export_features, export_onnx
 from anomaly.export.precision import fp16_extractor, int8_extractor
+from anomaly.features.maps import gather_maps
 from anomaly.parallel import on_all_cores
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.progress import Progress, counted, part, parts, silent
@@ -155,17 +156,13 @@ def _features(pictures: PictureFolder, graph: bytes, progress: Progress) -> list
     options.intra_op_num_threads = 1
     session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
-    def features_of(picture: Picture) -> list[NDArray[np.float32]] | None:
+    def features_of(picture: Picture) -> list[torch.Tensor]:
         raw = pictures.read(picture)
-        return None if raw is None else session.run(None, {"image": raw[None]})
+        return [] if raw is None else [torch.from_numpy(maps) for maps in session.run(None, {"image": raw[None]})]
 
     answers = on_all_cores(features_of, pictures.readable)
-    rows = [
-        row
-        for _, row in zip(counted(pictures.readable, progress, "8-bit convolutions: features of pictures"), answers, strict=True)
-        if row is not None
-    ]
-    return [torch.from_numpy(np.concatenate(maps)) for maps in zip(*rows, strict=True)]
+    told = counted(pictures.readable, progress, "8-bit convolutions: features of pictures")
+    return gather_maps((maps for _, maps in zip(told, answers, strict=True)), len(pictures.readable))
 
 
 # --- what is good enough to go in ---
