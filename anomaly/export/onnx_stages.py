@@ -31,7 +31,7 @@ class OnnxStages(Stages):
 
     def __init__(self, extractor: Stages) -> None:
         super().__init__(extractor.stages)
-        self.backbone = extractor.backbone
+        self.backbone, self.step = extractor.backbone, extractor.step
         self._extractor = [extractor]  # in a list, so that its weights are not taken for this module's
         self._sessions: dict[tuple[int, ...], ort.InferenceSession] = {}
         self._lock = threading.Lock()

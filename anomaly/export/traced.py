@@ -37,6 +37,7 @@ from anomaly.spec import CameraExtractor
 MADE_BY = ("torch", "onnx", "onnxscript", "timm", "torchvision")  # libraries whose version a kept graph is made for
 SHIPPED = "graphs"  # folder of the package: graphs that hold for every version, since the architecture's digest names them
 FROM_WEIGHTS = "from_weights"  # metadata: digest of the weights that the exporter computed constants from, "" where it did not
+TURNED = " turned"  # behind a weight's name: the matrix is read transposed, as a linear layer's is
 DIGEST = 32  # bytes in front of a kept graph
 
 
@@ -46,7 +47,8 @@ def trace(module: nn.Module, examples: Sequence[Tensor], free: Mapping[int, str]
     `listed`: the module's `forward` takes the inputs as one list. Raises ExportError when the exporter cannot write the module.
     """
     varying = tuple({axis: torch.export.Dim(name) for axis, name in free.items()} for _ in examples)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    for chatty in ("torch.onnx", "onnxscript"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # the exporter warns of its own deprecations
         try:
@@ -112,16 +114,30 @@ def extractor_graph(extractor: Stages, x: Tensor) -> tuple[onnx.ModelProto, dict
 
 
 def without_weights(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]]) -> onnx.ModelProto:
-    """The graph without the constants that are weights of the same name and value.
+    """The graph without the constants that are weights of the same name and value, or matrices of weights turned (transposed).
 
     Where the exporter has computed other constants from weights, the metadata holds the digest of all weights.
     """
-    kept = [item for item in model.graph.initializer if not _same(weights.get(item.name), numpy_helper.to_array(item))]
+    turned = {_turned_key(value.T): f"{name}{TURNED}" for name, value in weights.items() if value.ndim == 2}
+    kept, renamed = [], {}
+    for item in model.graph.initializer:
+        value = numpy_helper.to_array(item)
+        if value.ndim == 2 and _turned_key(value) in turned:
+            renamed[item.name] = turned[_turned_key(value)]
+        elif not _same(weights.get(item.name), value):
+            kept.append(item)
     named = {item.name for item in model.graph.initializer} - {item.name for item in kept}
+    named |= {name.removesuffix(TURNED) for name in renamed.values()}
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
     del model.graph.initializer[:], model.graph.value_info[:]
     model.graph.initializer.extend(kept)
     onnx.helper.set_model_props(model, {FROM_WEIGHTS: _digest_of(weights) if set(weights) - named else ""})
     return model
+
+
+def _turned_key(value: NDArray[Any]) -> tuple[Any, ...]:
+    return value.shape, str(value.dtype), hashlib.sha256(np.ascontiguousarray(value).data).digest()
 
 
 def _same(weight: NDArray[Any] | None, constant: NDArray[Any]) -> bool:
@@ -139,8 +155,9 @@ def _digest_of(weights: Mapping[str, NDArray[Any]]) -> str:
 def _parts(model: onnx.ModelProto, weights: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Weights that the graph reads and does not hold."""
     held = {item.name for item in model.graph.initializer}
-    read = {name for node in model.graph.node for name in node.input}
-    return {name: value for name, value in weights.items() if name in read and name not in held}
+    read = {name for node in model.graph.node for name in node.input} - held
+    found = {name: value for name, value in weights.items() if name in read}
+    return found | {f"{name}{TURNED}": value.T.copy() for name, value in weights.items() if f"{name}{TURNED}" in read}
 
 
 # --- files ---

@@ -23,8 +23,14 @@ _VOTE = "vote."  # prefix of the tensors in an extractor file that are the AdaBo
 
 
 def build_camera_extractor(spec: CameraSpec) -> tuple[Stages, WeightsSource]:
-    """The extractor a camera spec names, frozen, with its pretrained weights."""
-    return load_backbone(spec.extractor.backbone, spec.extractor.stages, spec.extractor.weights)
+    """The extractor a camera spec names, frozen, with its pretrained weights.
+
+    Raises WeightsError when weights are not to be had, a stage does not exist, or pictures of the spec's size do not fit the network.
+    """
+    extractor, source = load_backbone(spec.extractor.backbone, spec.extractor.stages, spec.extractor.weights)
+    if not isinstance(spec.input.size, str):  # one that is yet to be chosen fits
+        extractor.check_size(spec.input.size)
+    return extractor, source
 
 
 def build_sensor_encoder(spec: SensorSpec) -> SensorEncoder:

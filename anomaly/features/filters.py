@@ -55,6 +55,7 @@ class OrientedFilters(Stages):
     def __init__(self, stages: Sequence[str]) -> None:
         """Raises WeightsError for a stage other than `mean` and `peak`."""
         super().__init__(stages)
+        self.step = GRID * 2 ** (LEVELS - 1)  # each level has whole cells
         unknown = [name for name in stages if name not in STAGES]
         if unknown:
             raise WeightsError(f"extractor.stages {unknown}: {ORIENTED_FILTERS} has the stages {list(STAGES)}")

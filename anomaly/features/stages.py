@@ -17,21 +17,36 @@ class Stages(nn.Module):
         super().__init__()
         self.stages = tuple(stages)
         self.backbone = ""  # the network's name, where `backbones.load_backbone` made it
+        self.step = 32  # pixels by which the sides of a picture may grow: what the coarsest maps of most networks stand for
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) -> one map (N, C_s, h_s, w_s) a stage, in the order asked for."""
         raise NotImplementedError
 
+    def check_size(self, size: tuple[int, int]) -> None:
+        """Raise WeightsError when pictures of this size (high, wide) do not fit the network: convolutions take every size."""
+
+
+def size_step(extractor: Stages) -> int:
+    """By how many pixels the sides of an extractor's pictures may grow; sizes to choose from are multiples of it.
+
+    32 for convolutional networks, the patch size for vision transformers, 128 for `oriented_filters`.
+    """
+    return extractor.step
+
 
 def blocks_from_the_end(extractor: nn.Module, depth: int | Literal["all"] = "all") -> list[list[nn.Parameter]]:
     """The parameters of an extractor's last `depth` blocks, block by block, the last one first.
 
-    A block is a child of `blocks` (timm) or of the network itself (torchvision's `layer3`).
+    A block is a child of `blocks` (timm) or of the network itself (torchvision's `layer3`). A transformer's last normalisation belongs to
+    its last block.
     """
     found: dict[str, list[nn.Parameter]] = {}
     for name, parameter in extractor.named_parameters():
         parts = name.split(".")  # body.blocks.5.2.conv_pw.weight -> body.blocks.5; body.layer3.0.conv1.weight -> body.layer3
-        found.setdefault(".".join(parts[: 3 if len(parts) > 3 and parts[2].isdigit() and len(parts) > 4 else 2]), []).append(parameter)
+        inside = len(parts) > 3 and parts[2].isdigit() and (len(parts) > 4 or parts[1] == "blocks")
+        block = next(reversed(found)) if found and parts[1] == "norm" else ".".join(parts[: 3 if inside else 2])
+        found.setdefault(block, []).append(parameter)
     return list(found.values())[::-1][: None if depth == "all" else depth]
 
 

@@ -29,6 +29,11 @@ class NetworkStages(Stages):
         # Imported here: it takes seconds, and detectors of sensors need none of it. It is torchvision's, taught what of timm not to trace.
         create_feature_extractor = import_timm().models.create_feature_extractor
         super().__init__(stages)
+        if _is_channels_last(network):
+            raise WeightsError(
+                f"{type(network).__name__} gives maps with channels last, which is not supported; take a convolutional network, or a plain "
+                "vision transformer of timm, such as vit_small_patch14_dinov2"
+            )
         try:
             self.body = create_feature_extractor(network, return_nodes={name: name for name in stages})
         except ValueError as error:
@@ -39,3 +44,8 @@ class NetworkStages(Stages):
         """(N, 3, H, W) -> one map (N, C_s, h_s, w_s) a stage, in the order asked for."""
         maps = self.body(x)
         return [maps[name] for name in self.stages]
+
+
+def _is_channels_last(network: nn.Module) -> bool:
+    """Whether maps are (N, h, w, C): Swin and its like, of timm or of torchvision. They would be misread."""
+    return getattr(network, "output_fmt", "NCHW") != "NCHW" or type(network).__name__ == "SwinTransformer"

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from anomaly.features.backbones.convolutional import NetworkStages
+from anomaly.features.backbones.transformer import TransformerStages, is_transformer
 from anomaly.features.backbones.weights import UNTRAINED, WeightsSource, load_network
 from anomaly.features.filters import OrientedFilters
 from anomaly.features.stages import Stages
@@ -43,7 +44,8 @@ def _loaded(name: str, stages: tuple[str, ...], weights: Path | None, stamp: int
         return filters, WeightsSource(name, "none (fixed filters)", "", "none", (127.5,) * 3, (127.5,) * 3)
     network, source = load_network(name, weights)
     # Channels last: depthwise convolutions, most of these networks, then run about three times as fast on a CPU.
-    extractor = NetworkStages(network, stages).eval().to(memory_format=torch.channels_last)
+    cut = TransformerStages if is_transformer(network) else NetworkStages
+    extractor = cut(network, stages).eval().to(memory_format=torch.channels_last)
     extractor.backbone = name.removeprefix(UNTRAINED)
     for parameter in extractor.parameters():
         parameter.requires_grad_(False)

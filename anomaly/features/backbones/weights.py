@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from anomaly.atomic import sha256_file
 from anomaly.errors import WeightsError
+from anomaly.features.backbones.checkpoint import load_weights, read_weights
 from anomaly.features.backbones.timm_import import import_timm
 from anomaly.spec import ORIENTED_FILTERS
 
@@ -63,7 +63,10 @@ def _packaged(name: str, weights: Path | None) -> tuple[nn.Module, WeightsSource
     package, timm_name = PACKAGED[name]
     path = weights or packaged_weights(name)
     network = timm.create_model(timm_name, pretrained=False)
-    _load_in_order(network, _read_weights(path), path)
+    if weights is not None and not network.state_dict().keys().isdisjoint(read_weights(path)):
+        load_weights(network, path, name)  # a file of timm's, or of a training with it
+    else:
+        _load_in_order(network, read_weights(path), path)
     where = f"package {package}" if weights is None else path.name
     return network, WeightsSource(name, where, sha256_file(path), "Apache-2.0", (127.0,) * 3, (128.0,) * 3)
 
@@ -78,23 +81,42 @@ def _load_in_order(network: nn.Module, state: dict[str, Tensor], path: Path) -> 
     network.load_state_dict(dict(zip(own, values, strict=True)), strict=False)
 
 
-def _read_weights(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file")
-    if path.suffix == ".safetensors":
-        return safetensors.torch.load_file(path)
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    inner = state.get("state_dict", state)
-    return {key: value for key, value in inner.items() if isinstance(value, Tensor)}
+def blank_network(name: str) -> nn.Module:
+    """The network that `load_network` fills, by the same name, with random weights.
+
+    Raises WeightsError for a name that neither timm nor torchvision knows.
+    """
+    timm = import_timm()
+    import torchvision
+
+    base = name.removeprefix(UNTRAINED)
+    if base in PACKAGED:
+        return _of_timm(PACKAGED[base][1])
+    if base == name and name in torchvision.models.list_models():
+        network: nn.Module = torchvision.models.get_model(name, weights=None)
+        return network
+    if timm.is_model(base):
+        return _of_timm(base)
+    raise WeightsError(
+        f"extractor.backbone {name!r}: neither packaged ({', '.join(PACKAGED)}) nor {ORIENTED_FILTERS}, in timm or in torchvision"
+    )
+
+
+def _of_timm(name: str, **settings: Any) -> nn.Module:
+    """A network of timm; transformers are asked to take pictures of any size, which other networks know no word for."""
+    timm = import_timm()
+    try:
+        network: nn.Module = timm.create_model(name, dynamic_img_size=True, **settings)
+    except TypeError:
+        network = timm.create_model(name, **settings)
+    return network
 
 
 def _untrained(name: str) -> tuple[nn.Module, WeightsSource]:
     """`untrained:NAME`: random weights, always the same, for measuring what pretraining is worth."""
-    timm = import_timm()
-    base = name.removeprefix(UNTRAINED)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = timm.create_model(PACKAGED[base][1] if base in PACKAGED else base, pretrained=False)
+        network = blank_network(name)
     return network, WeightsSource(name, "none (random)", "", "none", (127.0,) * 3, (128.0,) * 3)
 
 
@@ -113,7 +135,7 @@ def _by_name(name: str, weights: Path | None) -> tuple[nn.Module, WeightsSource]
             network: nn.Module = torchvision.models.get_model(name, weights=None if weights else "DEFAULT")
             licence = "BSD-3-Clause (torchvision; the weights' data terms apply)"
         else:
-            network = timm.create_model(name, pretrained=weights is None)
+            network = _of_timm(name, pretrained=weights is None, **({} if weights is None else {"num_classes": 0}))
             config: dict[str, Any] = network.pretrained_cfg  # type: ignore[assignment]
             scale = tuple(255.0 * v for v in config["mean"]), tuple(255.0 * v for v in config["std"])
             licence = str(config.get("license") or "see the model's card")
@@ -123,10 +145,7 @@ def _by_name(name: str, weights: Path | None) -> tuple[nn.Module, WeightsSource]
             'efficientnet_lite0, or give a local file: [extractor] weights = "FILE.safetensors"'
         ) from error
     if weights is not None:
-        try:
-            network.load_state_dict(_read_weights(weights))
-        except RuntimeError as error:
-            raise WeightsError(f"{weights}: does not fit {name}: {str(error)[:300]}") from error
+        load_weights(network, weights, name)
     digest = sha256_file(weights) if weights else ""
     where = str(weights.name) if weights else ("torchvision" if is_torchvision else "timm")
     return network, WeightsSource(name, where, digest, licence, *scale)

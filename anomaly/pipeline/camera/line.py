@@ -19,6 +19,7 @@ from anomaly.data.records import fingerprint
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_pictures, without_duplicates
 from anomaly.export.detector import PICTURES, Detector
 from anomaly.export.onnx_stages import onnx_stages
+from anomaly.features.backbones.defaults import with_default_stages
 from anomaly.features.build import load_borrowed, load_camera_extractor, load_vote
 from anomaly.features.maps import pictures_at_once
 from anomaly.features.preprocess import merge_gray_channels
@@ -50,7 +51,7 @@ class CameraLine:
 
     def __init__(self, spec: CameraSpec, data: Path) -> None:
         """Find the pictures. Raises DataError for a folder that is not there or holds none."""
-        self.spec: CameraSpec = spec
+        self.spec = spec = with_default_stages(spec)
         self.pictures = PictureFolder(data, spec.input)
         self.judging = Judging(spec, self.pictures)
 
