@@ -199,6 +199,7 @@ def box(
     from anomaly.alarms.health.board import Board
     from anomaly.alarms.health.systemd import watched
     from anomaly.edge.box import Box, open_lines, read_box
+    from anomaly.edge.line import Line
     from anomaly.edge.monitor import Totals
 
     asked = read_box(spec)
@@ -214,17 +215,21 @@ def box(
             log.info("%s: %s", where, detector.session.line())
             return detector, release
 
-        with _delivering(board, store, sinks) as wake:
-            stop = _stop_by_signal()
-            lines = open_lines(asked, open_, names, wake, board.lines, once)
-            served = Box(lines, asked.workers)
-            log.info("%d lines on %d workers; store %s", len(lines), served.workers, store)
-            try:
-                with watched(board.stuck):
-                    served.run(stop)
-            finally:
-                for line in lines:
-                    line.close()
+        lines: list[Line] = []
+        try:
+            with _delivering(board, store, sinks) as wake:
+                stop = _stop_by_signal()
+                lines = open_lines(asked, open_, names, wake, board.lines, once)
+                served = Box(lines, asked.workers)
+                log.info("%d lines on %d workers; store %s", len(lines), served.workers, store)
+                try:
+                    with watched(board.stuck):
+                        served.run(stop)
+                finally:
+                    for line in lines:
+                        line.close()
+        finally:
+            if lines:  # told last, when what waited has been delivered
                 _print_totals(sum((line.totals for line in lines), Totals()), store)
 
 
