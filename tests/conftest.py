@@ -130,6 +130,16 @@ def sensor(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Fitted:
 
 
 @pytest.fixture
+def short_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test of something else: graph and PyTorch are compared on 20 inputs of each sort, and no graphs in other arithmetic are made.
+
+    Detectors of the whole session are exported in full all the same, for they are made before.
+    """
+    monkeypatch.setattr("anomaly.pipeline.steps.PARITY_INPUTS", 20)
+    monkeypatch.setattr("anomaly.pipeline.camera.line.make_variants", lambda *_: ({}, {}))
+
+
+@pytest.fixture
 def picture() -> np.ndarray:
     return part_picture(np.random.default_rng(0))[0]
 

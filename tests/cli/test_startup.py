@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,57 +13,66 @@ from tests.conftest import run
 
 SLOW = ("torch", "torchvision", "sklearn", "scipy", "pandas", "onnxruntime", "pint", "matplotlib", "timm")
 WATCHED = f"""
-import sys
+import json, os, sys
 from anomaly.cli.main import main
-try:
-    main()
-finally:
-    print("imported:", [name for name in {SLOW} if name in sys.modules])
+for number, arguments in enumerate(json.loads(sys.argv[1])):
+    child = os.fork()  # each begins as a new process does, and what it imports is its own
+    if child == 0:
+        os.dup2(os.open(f"told-{{number}}", os.O_WRONLY | os.O_CREAT), 1)
+        os.dup2(1, 2)
+        sys.argv[1:] = arguments
+        try:
+            sys.exit(main())
+        finally:
+            print("imported:", [name for name in {SLOW} if name in sys.modules])
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+CASES = [
+    (["--help"], "Fit a detector on normal data"),
+    (["fit", "--help"], "--extractor"),
+    (["fit", "wrong.toml", "--data", ".", "--out", "b"], "error: wrong.toml: unknown key `input.siz`; did you mean `size`?"),
+    (["fit", "absent.toml", "--data", ".", "--out", "b"], "error: absent.toml: no such file; specs/camera.toml"),
+    (["fit", "gone.toml", "--data", ".", "--out", "b"], "error: gone.toml: key `calibration.records`: nowhere: no such file or folder"),
+    (["fit", "good.toml", "--data", "nowhere", "--out", "b"], "error: nowhere: no such file or folder; --data names"),
+    (["pretrain", "wrong.toml", "--data", ".", "--out", "b"], "unknown key `input.siz`"),
+    (["transfer", "nowhere.anomaly", "good.toml", "--data", ".", "--out", "b"], "error: nowhere.anomaly: no such file or folder"),
+    (["transfer", ".", "wrong.toml", "--data", ".", "--out", "b"], "unknown key `input.siz`"),
+    (["sources", "wrong.toml", "--data", ".", "--source", "."], "unknown key `input.siz`"),
+    (["sources", "good.toml", "--data", ".", "--source", "nowhere"], "error: nowhere: no such file or folder; --source names"),
+    (["fit", "good.toml", "--data", "empty.csv", "--out", "b"], "error: empty.csv: the file is empty (0 bytes)"),
+    (["fit", "good.toml", "--data", ".plant/t.csv", "--out", "b"], "t.csv: this looks like a table of readings: use specs/sensor.toml"),
+    (["fit", ".plant", "--data", ".plant", "--out", "b"], ".plant: this looks like a table of readings: use specs/sensor.toml"),
+    (["table", "empty.csv", "--out", "o.csv"], "error: empty.csv: the file is empty (0 bytes)"),
+    (["curve", ".", "good.toml", "--data", "nowhere", "--out", "c.html"], "error: nowhere: no such file or folder; --data names"),
+    (["evaluate", "nowhere.anomaly", "--data", "."], "error: nowhere.anomaly: no such bundle"),
+    (["evaluate", "nowhere.anomaly", "--data", "nowhere"], "error: nowhere: no such file or folder"),
+    (["score", "nowhere.anomaly", "."], "error: nowhere.anomaly: no such bundle"),
+    (["bundle", "inspect", "nowhere.anomaly"], "error: nowhere.anomaly: no such bundle"),
+]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "good.toml").write_text('kind = "camera"')
-    (tmp_path / "wrong.toml").write_text('kind = "camera"\n[input]\nsiz = 3')
-    (tmp_path / "gone.toml").write_text('kind = "sensor"\n[calibration]\nrecords = "nowhere"')
-    (tmp_path / "empty.csv").touch()
-    (tmp_path / ".plant").mkdir()
-    (tmp_path / ".plant/t.csv").write_text("time;flow\n0;1\n")
-    return tmp_path
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[int, str]]:
+    """The exit code of each command, and all it printed."""
+    folder = tmp_path_factory.mktemp("startup")
+    (folder / "good.toml").write_text('kind = "camera"')
+    (folder / "wrong.toml").write_text('kind = "camera"\n[input]\nsiz = 3')
+    (folder / "gone.toml").write_text('kind = "sensor"\n[calibration]\nrecords = "nowhere"')
+    (folder / "empty.csv").touch()
+    (folder / ".plant").mkdir()
+    (folder / ".plant/t.csv").write_text("time;flow\n0;1\n")
+    command = [sys.executable, "-c", WATCHED, json.dumps([arguments for arguments, _ in CASES])]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return [(int(code), (folder / f"told-{number}").read_text()) for number, code in enumerate(done.stdout.split())]
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--help"], "Fit a detector on normal data"),
-        (["fit", "--help"], "--extractor"),
-        (["fit", "wrong.toml", "--data", ".", "--out", "b"], "error: wrong.toml: unknown key `input.siz`; did you mean `size`?"),
-        (["fit", "absent.toml", "--data", ".", "--out", "b"], "error: absent.toml: no such file; specs/camera.toml"),
-        (["fit", "gone.toml", "--data", ".", "--out", "b"], "error: gone.toml: key `calibration.records`: nowhere: no such file or folder"),
-        (["fit", "good.toml", "--data", "nowhere", "--out", "b"], "error: nowhere: no such file or folder; --data names"),
-        (["pretrain", "wrong.toml", "--data", ".", "--out", "b"], "unknown key `input.siz`"),
-        (["transfer", "nowhere.anomaly", "good.toml", "--data", ".", "--out", "b"], "error: nowhere.anomaly: no such file or folder"),
-        (["transfer", ".", "wrong.toml", "--data", ".", "--out", "b"], "unknown key `input.siz`"),
-        (["sources", "wrong.toml", "--data", ".", "--source", "."], "unknown key `input.siz`"),
-        (["sources", "good.toml", "--data", ".", "--source", "nowhere"], "error: nowhere: no such file or folder; --source names"),
-        (["fit", "good.toml", "--data", "empty.csv", "--out", "b"], "error: empty.csv: the file is empty (0 bytes)"),
-        (["fit", "good.toml", "--data", ".plant/t.csv", "--out", "b"], "t.csv: this looks like a table of readings: use specs/sensor.toml"),
-        (["fit", ".plant", "--data", ".plant", "--out", "b"], ".plant: this looks like a table of readings: use specs/sensor.toml"),
-        (["table", "empty.csv", "--out", "o.csv"], "error: empty.csv: the file is empty (0 bytes)"),
-        (["curve", ".", "good.toml", "--data", "nowhere", "--out", "c.html"], "error: nowhere: no such file or folder; --data names"),
-        (["evaluate", "nowhere.anomaly", "--data", "."], "error: nowhere.anomaly: no such bundle"),
-        (["evaluate", "nowhere.anomaly", "--data", "nowhere"], "error: nowhere: no such file or folder"),
-        (["score", "nowhere.anomaly", "."], "error: nowhere.anomaly: no such bundle"),
-        (["bundle", "inspect", "nowhere.anomaly"], "error: nowhere.anomaly: no such bundle"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_help_and_mistakes_import_nothing_slow(folder: Path, arguments: list[str], message: str) -> None:
-    done = subprocess.run([sys.executable, "-c", WATCHED, *arguments], cwd=folder, capture_output=True, text=True, timeout=120)
-    assert message in done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "imported: []"
-    assert done.returncode == (0 if "--help" in arguments else 1)
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[" ".join(arguments) for arguments, _ in CASES])
+def test_help_and_mistakes_import_nothing_slow(told: list[tuple[int, str]], number: int) -> None:
+    (arguments, message), (code, said) = CASES[number], told[number]
+    assert message in said
+    assert said.splitlines()[-1] == "imported: []"
+    assert code == (0 if "--help" in arguments else 1)
 
 
 def test_version() -> None:

@@ -103,10 +103,11 @@ def test_a_unit_that_is_not_known_is_pointed_out(like_skab: Path, tmp_path: Path
     assert [sensor.unit for sensor in read_bundle(tmp_path / "b.anomaly").manifest.input.sensors] == ["gpm", "barr", "degC"]
 
 
+@pytest.mark.usefixtures("short_export")
 def test_one_broken_picture_does_not_stop_a_fit(camera: Fitted, tmp_path: Path) -> None:
     shutil.copytree(camera.data / "train" / "good", tmp_path / "good")
     (tmp_path / "good" / "broken.jpg").write_bytes((tmp_path / "good" / "000.jpg").read_bytes()[:900])
-    run("fit", camera.spec, "--data", tmp_path / "good", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
+    run("fit", camera.spec, "--data", tmp_path / "good", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w", "--quick")
     report = read_bundle(tmp_path / "b.anomaly").manifest.provenance["fit"]
     assert report["normals"] == 24
     assert "damaged or cut short" in report["rejected"]["broken.jpg"]

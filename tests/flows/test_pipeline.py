@@ -13,6 +13,7 @@ import pytest
 from anomaly.bundle.archive import read_bundle
 from anomaly.data import records
 from anomaly.data.samples.synthetic import plant
+from anomaly.errors import SpecError
 from anomaly.pipeline.data_key import stamp_of
 
 SPEC = """kind = "sensor"
@@ -86,6 +87,27 @@ def test_a_run_hashes_its_data_once_and_the_next_run_sees_a_change(site: Path, h
     second = pipeline(*arguments)
     assert second != first
     assert read_bundle(second).manifest.provenance["data_sha256"] != read_bundle(first).manifest.provenance["data_sha256"]
+
+
+@pytest.mark.timeout(300)
+def test_the_flow_leaves_the_guards_verdict_as_an_artifact(site: Path, prefect: None) -> None:
+    from prefect.artifacts import Artifact
+
+    from flows.pipeline import transfer_flow
+
+    other = plant(1500, np.random.default_rng(12)).drop(columns=["anomaly", "fault_kind"])
+    other[other.columns[1:]] = other[other.columns[1:]] * 1.5 + 3.0
+    other.to_csv(site / "other.csv", index=False)
+    (site / "t.toml").write_text(f'{SPEC}[transfer]\nnormals = "{site / "other.csv"}"\nmethod = "batch-norm"\n')
+    bundle = transfer_flow(site / "t.toml", site / "data", site / "work")
+    artifact = Artifact.get("pump-transfer")
+    assert artifact is not None
+    assert "| batch-norm |" in str(artifact.data)
+    with pytest.raises(SpecError, match="names no source"):
+        transfer_flow(site / "spec.toml", site / "data", site / "work")
+    found = read_bundle(bundle).manifest.provenance["fit"]["extractor"]["transfer"]
+    assert found["method"] == "batch-norm"
+    assert found["ways"]["batch-norm"]["verdict"] in str(artifact.data)
 
 
 def test_a_key_holds_only_while_the_files_are_as_they_were(site: Path, hashed: Counter[str]) -> None:

@@ -49,23 +49,26 @@ def wait_for(path: Path, pattern: str, process: subprocess.Popen[str], seconds: 
     return any(path.glob(pattern))
 
 
-@pytest.mark.parametrize(("moment", "delay"), [("pretrain-*", 0.05), ("fit-*", 0.02), ("evaluate-*", 0.05), ("parity-*", 0.0)])
-def test_fit_and_export_killed_then_run_again(sensor: Fitted, tmp_path: Path, moment: str, delay: float) -> None:
-    """Killed as soon as a step has left its mark: the next one is under way."""
+def test_fit_and_export_killed_at_each_step_then_run_to_the_end(sensor: Fitted, tmp_path: Path) -> None:
+    """Killed as soon as a step has left its mark: the next one is under way. Each run goes on where the one before was killed."""
     work, out = tmp_path / "work", tmp_path / "b.anomaly"
     arguments = ["fit", str(sensor.spec), "--data", str(sensor.data), "--out", str(out), "--work", str(work)]
-    process = start(*arguments)
-    assert wait_for(work, moment, process), process.communicate()[0]
-    time.sleep(delay)  # how far into the next step the kill comes; any moment must do
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not out.exists()
-    assert whole_bundles(out.parent) == []
-    kept = {p.name: p.stat().st_mtime_ns for p in work.glob("*.safetensors")}
+    kept: dict[str, int] = {}
+    for moment, delay in (("pretrain-*", 0.05), ("fit-*", 0.02), ("evaluate-*", 0.05), ("parity-*", 0.0)):
+        assert not any(work.glob(moment)), "the run before was killed too late: the test shows nothing"
+        process = start(*arguments)
+        assert wait_for(work, moment, process), process.communicate()[0]
+        time.sleep(delay)  # how far into the next step the kill comes; any moment must do
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not out.exists()
+        assert whole_bundles(out.parent) == []
+        assert all((work / name).stat().st_mtime_ns == at for name, at in kept.items())  # none was made again
+        kept = {p.name: p.stat().st_mtime_ns for p in work.glob("*.safetensors") if not p.name.startswith(".")}
     done = subprocess.run([*ANOMALY, *arguments], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert read_bundle(out).hash == read_bundle(sensor.bundle).hash  # the same data and spec, the same bundle
-    assert all((work / name).stat().st_mtime_ns == at for name, at in kept.items() if not name.startswith("."))
+    assert all((work / name).stat().st_mtime_ns == at for name, at in kept.items())
 
 
 WRITE = """

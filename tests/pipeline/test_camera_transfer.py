@@ -22,6 +22,8 @@ from anomaly.progress import silent
 from anomaly.spec import Transfer, read_spec
 from tests.conftest import Fitted, run
 
+pytestmark = pytest.mark.usefixtures("short_export")
+
 
 @pytest.fixture(scope="module")
 def darker(camera: Fitted, tmp_path_factory: pytest.TempPathFactory) -> Path:

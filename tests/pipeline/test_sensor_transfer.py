@@ -15,7 +15,7 @@ from anomaly.data.samples.generated import generated, write_generated
 from anomaly.data.samples.synthetic import plant
 from anomaly.edge.runtime.self_test import self_test
 from anomaly.edge.runtime.session import open_session
-from anomaly.errors import AnomalyError, DataError, SpecError
+from anomaly.errors import AnomalyError, DataError
 from anomaly.evaluation.report.curve import write_curve
 from anomaly.evaluation.transfer import ALONE
 from anomaly.pipeline.sensor.curve import ALL, sensor_curve
@@ -132,25 +132,3 @@ def test_a_source_without_an_encoder_says_so(sensor: Fitted, tmp_path: Path) -> 
     run("pretrain", spec, "--data", sensor.data, "--out", weights, "--work", tmp_path / "w")
     with pytest.raises(AnomalyError, match="nothing to transfer"):
         run("transfer", weights, spec, "--data", sensor.data, "--out", tmp_path / "b.anomaly")
-
-
-@pytest.mark.timeout(300)
-def test_the_flow_leaves_the_guards_verdict_as_an_artifact(sensor: Fitted, tmp_path: Path) -> None:
-    from prefect.artifacts import Artifact
-    from prefect.testing.utilities import prefect_test_harness
-
-    from flows.pipeline import transfer_flow  # first, for it sets Prefect up offline
-
-    normals = machine(tmp_path / "other.csv", 1500, 12, 1.5, 3.0)
-    spec = tmp_path / "s.toml"
-    spec.write_text(f'{sensor.spec.read_text()}[transfer]\nnormals = "{normals}"\nmethod = "batch-norm"\n')
-    with prefect_test_harness(server_startup_timeout=120):
-        bundle = transfer_flow(spec, sensor.data, tmp_path / "w")
-        artifact = Artifact.get("pump-transfer")
-        assert artifact is not None
-        assert "| batch-norm |" in str(artifact.data)
-        with pytest.raises(SpecError, match="names no source"):
-            transfer_flow(sensor.spec, sensor.data, tmp_path / "w")
-    found = read_bundle(bundle).manifest.provenance["fit"]["extractor"]["transfer"]
-    assert found["method"] == "batch-norm"
-    assert found["ways"]["batch-norm"]["verdict"] in str(artifact.data)
