@@ -17,8 +17,10 @@ from anomaly.export import lower_pictures, lower_sensors  # noqa: F401 - they re
 from anomaly.export.detector import Detector, StreamDetector
 from anomaly.export.lower import NotLoweredError, lower
 from anomaly.export.lower_sensors import by_position
+from anomaly.export.rewrite.strips import in_strips
 from anomaly.export.traced import extractor_graph, trace
 from anomaly.export.writer import GraphWriter, Search
+from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages
 from anomaly.features.threads import one_thread
 from anomaly.parallel import on_all_cores
@@ -42,7 +44,10 @@ def export_onnx(detector: Detector, example: NDArray[Any], *, features: onnx.Mod
     (p_value,), _ = _part(detector.calibrator, write, [score], [torch.zeros(2)])
     for value, name, shape in ((score, "score", []), (p_value, "p_value", []), (detail, detector.form.detail, example_detail.shape[1:])):
         write.output(value, name, np.float32, ["N", *map(int, shape)])
-    return write.content()
+    preprocess = detector.preprocess
+    if search == "whole" or not isinstance(preprocess, ImagePreprocess):  # a GPU is quicker with few large layers
+        return write.content()
+    return in_strips(write.content(), preprocess.size)
 
 
 def export_features(detector: Detector, example: NDArray[Any]) -> onnx.ModelProto:
