@@ -82,8 +82,8 @@ def score_threshold(calibrator: Calibrator, p: float) -> float:
 
     >>> import numpy as np
     >>> from anomaly.calibration.conformal import fit_calibrator
-    >>> round(score_threshold(fit_calibrator(np.arange(1.0, 100.0), effective=99), p=0.05), 2)  # just above 95 four of the 99 are higher
-    95.0
+    >>> round(score_threshold(fit_calibrator(np.arange(1.0, 100.0), effective=99), p=0.3), 2)  # above 71 are 28: 29 / 100
+    71.0
     """
     low, high = float(calibrator.scores[0]) - 1.0, float(calibrator.scores[-1]) + 1.0
     with torch.inference_mode():

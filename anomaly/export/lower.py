@@ -37,12 +37,13 @@ def _calibrator(module: Calibrator, write: GraphWriter, score: str) -> list[str]
     own = write.op("Gather", write.constant(module.blocks, "calibrator.blocks"), block, axis=0)
     below = write.op("Add", write.op("Mul", block, BLOCK), _count_below(write, own, at))
     share = write.op("Div", write.op("Cast", below, to=TensorProto.FLOAT), float(len(module.scores)))
-    start, scale, shape, beyond = (float(value) for value in module.tail)
+    start, scale, shape, beyond, power = (float(value) for value in module.tail)
     above = write.op("Max", write.op("Sub", 1.0, share), beyond)
     effective = float(module.effective)
     p = write.op("Div", write.op("Add", write.op("Mul", above, effective), 1.0), effective + 1.0)
-    excess = write.op("Max", write.op("Sub", score, start), 0.0)
-    logarithm = write.op("Log", write.op("Add", write.op("Div", write.op("Mul", excess, shape), scale), 1.0))
+    excess = write.op("Div", write.op("Max", write.op("Sub", score, start), 0.0), scale)
+    excess = excess if power == 1 else write.op("Pow", excess, power)
+    logarithm = write.op("Log", write.op("Add", write.op("Mul", excess, shape), 1.0))
     survival = write.op("Exp", write.op("Div", write.op("Neg", logarithm), shape))
     return [write.op("Max", write.op("Mul", p, survival), 1e-30)]
 

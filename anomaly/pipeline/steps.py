@@ -44,6 +44,7 @@ from anomaly.schema import AlarmSettings
 NOT_FITTED_BY = ("name", "version", "budget", "alarm")  # parts of a spec
 PARITY_INPUTS = 200  # random records, and as many real ones, that graph and PyTorch must decide alike
 FIT_FORMAT = 3  # of the fit step's file: one written by other code is not read
+CALIBRATE_FORMAT = 2  # of the calibrate step's file
 EXAMPLES = 4  # records in a bundle for the edge's self-test
 
 
@@ -131,7 +132,7 @@ class Steps:
     def calibrate(self) -> Path:
         """The calibrator: held-out normal scores, how many of them are independent, and the fitted tail."""
         fitted = self.fit()
-        path = self._path("calibrate", ".safetensors", fitted.name)
+        path = self._path("calibrate", ".safetensors", CALIBRATE_FORMAT, fitted.name)
         return self._once("calibrate", path, lambda: self._calibrate(path))
 
     def _calibrate(self, path: Path) -> None:
@@ -313,17 +314,25 @@ class Steps:
 
     def _calibration(self) -> dict[str, Any]:
         calibrator = self.calibrator
-        start, scale, shape, _ = (float(v) for v in calibrator.tail)
+        start, scale, shape, _, power = (float(v) for v in calibrator.tail)
         smallest, p = calibrator.counted, self.threshold().p_value
         report, effective = self.fitted.report, float(calibrator.effective)
+        seen = smallest if self.fitted.in_time else 1 / (effective + 1)  # the tail of exchangeable scores begins far within them
         return {
             "method": "cross-conformal",
             "held_out_by": report["held_out_by"],
             "scores": len(calibrator.scores),
             "independent_scores": round(effective, 3),
             **{key: report[key] for key in ("block",) if key in report},
-            "tail": {"law": "generalised Pareto", "start": start, "scale": scale, "shape": shape, "used_below_p": smallest},
-            "threshold_is_extrapolated": p < smallest,
+            "tail": {
+                "law": "generalised Pareto of (score - start) ** power",
+                "start": start,
+                "scale": scale,
+                "shape": shape,
+                "power": power,
+                "used_below_p": smallest,
+            },
+            "threshold_is_extrapolated": p < seen,
             "too_short": too_short(p, effective, report.get("learnt", f"{report['normals']} normals")),
             "too_coarse": too_coarse(calibrator, p),
         }
