@@ -86,7 +86,7 @@ def graphs_of(spec: CameraSpec, data: Path) -> dict[str, bytes]:
 
 def frame(side: int) -> NDArray[np.uint8]:
     """A gray raw frame (1, side, side, 1)."""
-    return np.random.default_rng(0).integers(256, size=(1, side, side, 1)).astype(np.uint8)
+    return np.random.default_rng(0).integers(256, size=(1, side, side, 1), dtype=np.uint8)
 
 
 def times(graphs: Mapping[str, bytes], raw: NDArray[np.uint8], threads: int, rounds: int) -> dict[str, tuple[float, float]]:

@@ -120,6 +120,14 @@ def test_features_are_those_of_each_picture_alone(pictures: PictureFolder, prepr
     assert together.shape == (7, 3, 16, 16)
 
 
+def test_large_frames_are_in_memory_a_few_at_a_time(pictures: PictureFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert pictures.at_hand(200) == 200
+    (first,) = pictures.read_all(pictures.readable[:1])
+    for bytes_, expected in ((50 * first.nbytes, 50), (3 * first.nbytes, 16)):
+        monkeypatch.setattr("anomaly.pipeline.camera.pictures.AT_HAND_BYTES", bytes_)
+        assert pictures.at_hand(200) == expected
+
+
 def test_crops_are_cut_from_the_whole_pictures(pictures: PictureFolder, preprocess: ImagePreprocess) -> None:
     some = list(pictures.train[:3])
     crops = pictures.crops(some, preprocess, torch.Generator().manual_seed(0))

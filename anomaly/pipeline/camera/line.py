@@ -42,8 +42,6 @@ from anomaly.scorers.suspects import fit_trimmed
 from anomaly.spec import CameraSpec
 
 PARITY_BATCH = 8  # pictures at once, at most, when graph and PyTorch are compared
-PARITY_BYTES = 1 << 30  # of raw pictures that they are compared on, which are all in memory; but not fewer than so many pictures:
-FEWEST_EXAMPLES = 16
 
 
 class CameraLine:
@@ -167,8 +165,7 @@ class CameraLine:
         few = pictures_at_once(4, self.spec.input.size)
         noise = [some[start : start + few] for some in noise for start in range(0, 4, few)]
         readable = self.pictures.readable
-        largest = max((raw.nbytes for raw in self.pictures.read_all(readable[:1])), default=1)
-        count = min(count, max(FEWEST_EXAMPLES, PARITY_BYTES // largest))
+        count = self.pictures.at_hand(count)
         drawn = rng.choice(len(readable), size=min(count, len(readable)), replace=False)
         chosen = [readable[i] for i in sorted(drawn.tolist())]
         real = self.pictures.read_all(chosen)

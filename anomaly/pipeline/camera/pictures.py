@@ -26,6 +26,7 @@ from anomaly.parallel import on_all_cores
 from anomaly.progress import Progress, silent
 from anomaly.spec import CameraInput
 
+AT_HAND_BYTES, AT_HAND_LEAST = 1 << 30, 16  # of raw pictures that are in memory together
 BATCH = 4  # pictures through the extractor at a time; more are no quicker
 
 
@@ -103,6 +104,11 @@ class PictureFolder:
     def read_all(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
         """Those of some pictures that can be read, each (H, W, C), in their order."""
         return [raw for raw in self.decoded(pictures) if raw is not None]
+
+    def at_hand(self, most: int) -> int:
+        """How many raw pictures may be in memory together: `most`, or fewer where that would be more than 1 GB, but never fewer than 16."""
+        first = self.read_all(self.readable[:1])
+        return min(most, max(AT_HAND_LEAST, AT_HAND_BYTES // max((raw.nbytes for raw in first), default=1)))
 
     def preprocess(self, source: WeightsSource) -> ImagePreprocess:
         """The graph's first layers (resize, scale), for a backbone trained on pictures like those of `source`."""

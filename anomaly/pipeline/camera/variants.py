@@ -35,7 +35,7 @@ from anomaly.scorers.pictures.repeats import leave_parts_out
 from anomaly.spec import CameraSpec
 
 RANGES_FROM = 32  # normal pictures that the ranges of the 8-bit convolutions are measured on
-JUDGED = 40  # normal pictures, and as many synthetic defects on them, that a variant is judged by
+JUDGED = 40  # normal pictures, and as many synthetic defects on them, that a variant is judged by; at most
 NOT_FINITE = 1e9  # counted for a score that is none (overflow in float16): such a variant is refused
 AUROC_LOSS = 0.01  # of synthetic defects against normals, at most
 SHIFT = 0.25  # mean difference of scores, in standard deviations of normal scores, at most
@@ -261,7 +261,7 @@ class VariantJudge:
 def _pictures(spec: CameraSpec, pictures: PictureFolder) -> tuple[Sequence[NDArray[Any]], Sequence[NDArray[Any]]]:
     """Normal pictures, and synthetic defects on them, as raw batches of one (1, H, W, C)."""
     rng = np.random.default_rng([spec.seed, 5])
-    order = rng.permutation(len(pictures.readable))[:JUDGED]
+    order = rng.permutation(len(pictures.readable))[: pictures.at_hand(2 * JUDGED) // 2]
     normals = pictures.read_all([pictures.readable[i] for i in sorted(order.tolist())])
     deep = pictures.format.deep
     marked = [inject_inside(to_8_bit(raw, deep), rng, region(spec))[0] for raw in normals]
