@@ -22,6 +22,10 @@ from anomaly.export.traced import strip_metadata
 from anomaly.export.writer import live_nodes
 
 FLOAT_CONVOLUTIONS = 3  # the first ones stay in float: they have few channels, so int8 saves nothing there and costs the most accuracy
+_IN_BLOCKS = (
+    "MatMul", "Gemm", "Add", "Mul", "Div", "Erf", "Gelu", "Sigmoid", "Softmax", "Reshape", "Transpose", "Squeeze", "Slice", "Split",
+    "Concat", "Neg",
+)  # fmt: skip # nodes of a transformer's blocks that can; layer normalisations sum squares and stay in float32
 _REDUCIBLE = ("Conv", "Clip", "Add", "Relu", "MaxPool", "GlobalAveragePool")  # nodes among the convolutions that can change precision
 
 
@@ -58,13 +62,14 @@ def int8_extractor(features: onnx.ModelProto, pictures: Sequence[NDArray[Any]]) 
 
 
 def fp16_extractor(content: bytes) -> bytes | None:
-    """A camera graph with its convolutions in float16, None when it has none.
+    """A camera graph with its convolutions, or a transformer's products, in float16; None when it has neither.
 
     The search of the memory banks stays in float32: squared lengths of patches overflow float16, and TF32 multiplies the banks' int8
     values exactly.
     """
     model = onnx.load_from_string(content)
-    inside = _between_convolutions(model)
+    floats = _floats(model) if _is_transformer(model) else None
+    inside = _between_convolutions(model) if floats is None else _in_blocks(model, floats)
     if not inside:
         return None
     graph = model.graph
@@ -76,7 +81,7 @@ def fp16_extractor(content: bytes) -> bytes | None:
             nodes.append(node)
             continue
         for index, name in enumerate(node.input):
-            if name and name not in half:
+            if name and name not in half and (floats is None or name in floats):  # the rest are shapes and positions
                 half[name] = f"{name}_half"
                 if name in stored:
                     values = numpy_helper.to_array(stored[name]).astype(np.float16)
@@ -102,6 +107,29 @@ def _between_convolutions(model: onnx.ModelProto, less: int = 0) -> list[str]:
     """Names of the reducible nodes from the first convolution, or from the one after `less` of them, to the last convolution."""
     at = [i for i, node in enumerate(model.graph.node) if node.op_type == "Conv"][less:]
     return [node.name for node in model.graph.node[at[0] : at[-1] + 1] if node.op_type in _REDUCIBLE] if at else []
+
+
+def _is_transformer(model: onnx.ModelProto) -> bool:
+    """Whether a graph's network is a vision transformer: one convolution makes patches, blocks with normalisations follow."""
+    kinds = [node.op_type for node in model.graph.node]
+    return kinds.count("Conv") == 1 and kinds.count("LayerNormalization") > 1
+
+
+def _in_blocks(model: onnx.ModelProto, floats: set[str]) -> list[str]:
+    """Names of a transformer's nodes that can change precision, from its patches to its last normalisation."""
+    nodes = list(model.graph.node)
+    kinds = [node.op_type for node in nodes]
+    first, last = kinds.index("Conv"), len(kinds) - kinds[::-1].index("LayerNormalization")
+    found = [node for node in nodes[first + 1 : last] if node.op_type in _IN_BLOCKS and floats.issuperset(node.output)]
+    return [nodes[first].name, *(node.name for node in found)]
+
+
+def _floats(model: onnx.ModelProto) -> set[str]:
+    """Names of the float32 values of a graph."""
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    typed = [(value.name, value.type.tensor_type.elem_type) for value in [*graph.input, *graph.value_info, *graph.output]]
+    typed += [(item.name, item.data_type) for item in graph.initializer]
+    return {name for name, kind in typed if kind == onnx.TensorProto.FLOAT}
 
 
 def prune_to(graph: onnx.GraphProto, nodes: Sequence[onnx.NodeProto]) -> None:

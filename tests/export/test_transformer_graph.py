@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor
@@ -13,7 +14,9 @@ from torch import Tensor
 from anomaly.cache import CACHE
 from anomaly.export import traced
 from anomaly.export.onnx_stages import OnnxStages
+from anomaly.export.precision import fp16_extractor
 from anomaly.export.traced import extractor_graph, kept_path
+from anomaly.export.writer import GraphWriter
 from anomaly.features.backbones import load_backbone
 from anomaly.features.stages import Stages
 
@@ -36,7 +39,10 @@ def pictures(count: int, *size: int) -> Tensor:
     return torch.randn(count, 3, *size, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("name", "size"), [(REGISTERS, (56, 84)), (ROTARY, (64, 112))])
+SIZES = [(REGISTERS, (56, 84)), (ROTARY, (64, 112))]  # the same for all tests, so that each is traced once
+
+
+@pytest.mark.parametrize(("name", "size"), SIZES)
 def test_the_graph_answers_as_pytorch_at_other_sizes_than_the_pretraining_and_in_batches(name: str, size: tuple[int, int]) -> None:
     extractor = transformer(name)
     graph = OnnxStages(extractor)
@@ -61,3 +67,22 @@ def test_other_weights_take_the_kept_graph_which_holds_none(tmp_path: Path, monk
             np.testing.assert_allclose(ours.numpy(), theirs.numpy(), atol=1e-4)
     paths = {kept_path(transformer(name), x) for name in (PLAIN, ROTARY)} | {kept_path(transformer(PLAIN), pictures(2, 48, 64))}
     assert len(paths) == 3
+
+
+@pytest.mark.parametrize(("name", "size"), SIZES)
+def test_a_transformers_products_are_halved_and_answer_nearly_the_same(name: str, size: tuple[int, int]) -> None:
+    extractor = transformer(name)
+    x = pictures(2, *size)
+    model, weights = extractor_graph(extractor, x)
+    write = GraphWriter()
+    own = write.input("x", np.float32, ["N", *x.shape[1:]])
+    for index, value in enumerate(write.inline(model, {model.graph.input[0].name: own}, weights)):
+        write.output(value, f"stage{index}", np.float32, ["N", None, None, None])
+    whole = write.content()
+    half = fp16_extractor(whole)
+    assert half is not None
+    assert len(half) < 0.6 * len(whole)  # positions and normalisations alone stay whole
+    answers = [ort.InferenceSession(graph, providers=["CPUExecutionProvider"]).run(None, {"x": x.numpy()}) for graph in (whole, half)]
+    for ours, theirs in zip(*answers, strict=True):
+        np.testing.assert_allclose(theirs, ours, atol=0.05)
+        assert not np.array_equal(theirs, ours)
