@@ -85,7 +85,7 @@ def load_weights(network: nn.Module, path: Path, name: str) -> None:
         *([f"the network has no {_some(foreign)}"] if foreign else []),
     ]
     if found:
-        raise WeightsError(f"{path}: does not fit {name}: {'; '.join(found)}. {_what_to_do(state, name)}")
+        raise WeightsError(f"{path}: does not fit {name}: {'; '.join(found)}. {_what_to_do(state, network, name)}")
     network.load_state_dict({key: state[key] for key in wanted}, strict=False)
 
 
@@ -98,15 +98,13 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _what_to_do(state: Mapping[str, Tensor], name: str) -> str:
+def _what_to_do(state: Mapping[str, Tensor], network: nn.Module, name: str) -> str:
     if any(key.startswith(_OF_TRANSFORMERS) for key in state):
         return "Its names are those of the library transformers; fetch the same weights as timm publishes them"
-    if "." in name:
-        return "Check extractor.backbone: the file may be of another size or version of this network"
-    return (
-        "Check extractor.backbone: the file may be of another size or version of this network. torchvision's network is taken where timm "
-        f'has one of the same name too; for a file of timm\'s write the name with its tag, such as "{name}.a1_in1k"'
-    )
+    check = "Check extractor.backbone: the file may be of another size or version of this network"
+    if not type(network).__module__.startswith("torchvision."):
+        return check
+    return f"{check}, or be of timm's network where this is torchvision's: then write timm's name with its tag, such as \"{name}.a1_in1k\""
 
 
 def _without_prefix(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

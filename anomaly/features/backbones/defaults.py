@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from anomaly.errors import WeightsError
-from anomaly.features.backbones.transformer import is_transformer
+from anomaly.features.backbones.transformer import is_transformer, patch_size
 from anomaly.features.backbones.weights import PACKAGED, UNTRAINED, blank_network
-from anomaly.features.filters import STAGES
+from anomaly.features.filters import STAGES, OrientedFilters
+from anomaly.features.stages import Stages
 from anomaly.spec import ORIENTED_FILTERS, Bank, CameraExtractor, CameraSpec, MemoryBankSpec
 
 REDUCTIONS = (8, 16, 32)  # pixels a side of a place, for convolutional networks: fine, middle, coarse
@@ -89,13 +90,27 @@ def stage_channels(backbone: str, stages: tuple[str, ...]) -> tuple[int, ...]:
 
 
 def with_default_stages(spec: CameraSpec) -> CameraSpec:
-    """The spec with stages and banks that fit its backbone, where it names neither."""
-    extractor, scorer = spec.extractor, spec.scorer
+    """The spec with stages, banks and a size that fit its backbone, where it names none: the default size, or the nearest that fits."""
+    extractor, scorer, taken = spec.extractor, spec.scorer, spec.input
+    step = default_step(extractor.backbone)
+    if "size" not in taken.model_fields_set and not isinstance(taken.size, str) and any(side % step for side in taken.size):
+        taken = taken.model_copy(update={"size": tuple(round(side / step) * step for side in taken.size)})
     if "stages" not in extractor.model_fields_set:
         extractor = extractor.model_copy(update={"stages": default_stages(extractor.backbone)})
     if "banks" not in scorer.model_fields_set:
         scorer = scorer.model_copy(update={"banks": default_banks(extractor.backbone, extractor.stages)})
-    return spec.model_copy(update={"extractor": extractor, "scorer": scorer})
+    return spec.model_copy(update={"input": taken, "extractor": extractor, "scorer": scorer})
+
+
+@lru_cache(maxsize=16)
+def default_step(backbone: str) -> int:
+    """By how many pixels the sides of a network's pictures may grow, by its name; see `stages.size_step`."""
+    if backbone == ORIENTED_FILTERS:
+        return OrientedFilters(STAGES).step
+    if backbone.removeprefix(UNTRAINED) in PACKAGED:
+        return Stages(()).step
+    network = _blank(backbone)
+    return patch_size(network) if is_transformer(network) else Stages(()).step
 
 
 def _blank(backbone: str) -> nn.Module:

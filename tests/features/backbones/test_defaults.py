@@ -8,7 +8,7 @@ import pytest
 
 from anomaly.errors import WeightsError
 from anomaly.features.backbones import default_banks, default_stages, load_backbone
-from anomaly.features.backbones.defaults import stage_channels, with_default_stages
+from anomaly.features.backbones.defaults import default_step, stage_channels, with_default_stages
 from anomaly.spec import CameraSpec
 
 
@@ -46,6 +46,13 @@ def test_a_network_without_stages_or_banks_is_a_whole_spec() -> None:
     assert CameraSpec.model_validate(found.model_dump()) == found
     gaussians = [bank.stage for bank in default_banks("resnet18", ("layer2", "layer4")) if bank.model == "gaussian"]
     assert gaussians == ["layer2"]  # 512 channels would need 512 x 512 numbers a place
+
+
+def test_a_size_that_nobody_told_fits_the_patches_and_one_that_was_told_stays() -> None:
+    assert with_default_stages(spec(backbone="vit_small_patch14_dinov2")).input.size == (252, 252)
+    told = CameraSpec.model_validate({"kind": "camera", "input": {"size": 256}, "extractor": {"backbone": "vit_small_patch14_dinov2"}})
+    assert with_default_stages(told).input.size == (256, 256)  # refused when the network is opened
+    assert [default_step(name) for name in ("efficientnet_lite0", "untrained:resnet18", "oriented_filters")] == [32, 32, 128]
 
 
 def test_the_packaged_network_and_what_a_spec_names_stay_as_they_are() -> None:
