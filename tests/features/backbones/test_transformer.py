@@ -12,6 +12,8 @@ from anomaly.errors import WeightsError
 from anomaly.features.backbones import load_backbone
 from anomaly.features.preprocess import ImagePreprocess, merge_gray_channels
 from anomaly.features.stages import blocks_from_the_end, size_step
+from anomaly.features.training.pretrain_images import pretrain_briefly
+from anomaly.spec import Pretrain
 
 PLAIN = "untrained:vit_tiny_patch16_224"
 REGISTERS = "untrained:vit_small_patch14_reg4_dinov2"  # of DINOv2: patches of 14 pixels, four registers
@@ -95,6 +97,16 @@ def test_blocks_from_the_end_are_the_transformers_blocks(name: str) -> None:
     assert len(before) == len(last) - 2
     every = [parameter for block in blocks_from_the_end(extractor) for parameter in block]
     assert len(every) == len(names)
+
+
+def test_adaptation_trains_the_last_block_with_the_normalisation_behind_it() -> None:
+    extractor, _ = load_backbone(ROTARY, ["blocks.0", "blocks.2"])
+    before = {key: value.clone() for key, value in extractor.state_dict().items()}
+    x, generator = pictures(32, 48), torch.Generator().manual_seed(0)
+    pretrain_briefly(extractor, lambda which: x[list(which)], len(x), Pretrain(depth=1, batch=2), generator, steps=2)
+    changed = {key for key, value in extractor.state_dict().items() if not torch.equal(value, before[key])}
+    assert {key.split(".")[2] for key in changed if ".blocks." in key} == {"2"}
+    assert {key for key in changed if ".blocks." not in key} == {"body.norm.weight", "body.norm.bias"}
 
 
 def test_a_gray_camera_feeds_one_channel_to_the_patches() -> None:
