@@ -17,6 +17,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from anomaly.features.threads import one_thread
+from anomaly.parallel import on_all_cores
 from anomaly.scorers.pictures.embedding import Metric, Roi, embed, many_patches, mean_std, normalise, standardise, unseen_max_mean_std
 
 RIDGE = 0.01  # share of the mean variance on the diagonal
@@ -132,8 +134,9 @@ def fit_place_gaussians(maps: Tensor, own: int, metric: Metric, roi: Roi = ()) -
     lower = torch.linalg.cholesky((1 - RIDGE) * covariance + ridge[:, None, None] * unit)
     whiten = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)
     fitted = PlaceGaussians(metric, center, spread, mean, whiten, torch.tensor([0.0, 1.0]), torch.tensor(float(count)))
-    few = max(1, min(64, AT_ONCE // (high * wide)))
-    distances = torch.cat([fitted.leave_one_out_distances(part) for part in maps[:own].split(few)])  # type: ignore[no-untyped-call]
+    few = maps[:own].split(max(1, min(64, AT_ONCE // 2 // (high * wide))))  # type: ignore[no-untyped-call]
+    with one_thread():
+        distances = torch.cat(list(on_all_cores(fitted.leave_one_out_distances, few)))
     fitted.usual.copy_(unseen_max_mean_std(distances, roi))
     return fitted, distances
 
