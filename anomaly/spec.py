@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -107,7 +108,16 @@ Side = Annotated[int, Field(ge=64, le=2048)]
 
 
 class CameraInput(Part):
-    size: tuple[Side, Side] = Field((256, 256), description="pixels after the resize in the graph, (high, wide); one number is both")
+    """How pictures are read and looked at. `size` None, which a spec writes as "auto": chosen by made-up marks on the line's normals."""
+
+    size: tuple[Side, Side] | None = Field(
+        None, description='pixels after the resize in the graph, (high, wide); one number is both; "auto": as large as pays'
+    )
+    smallest_mark: float | str | None = Field(
+        None, description='of faults worth finding: pixels of the camera\'s picture, or "3 mm" with px_per_mm'
+    )
+    px_per_mm: float | None = Field(None, gt=0, description="pixels of the camera's picture that one millimetre takes")
+    max_ms: float = Field(60.0, gt=0, description="size auto: what a picture may cost on two usual processor cores")
     color: Literal["auto", "gray", "rgb"] = "auto"
     bits: Annotated[int, Field(ge=8, le=16)] | None = Field(None, description="of a 16-bit file that the camera uses; found when not given")
     roi: tuple[Rectangle, ...] = Field((), description="rectangles to look at, all of the picture when not given")
@@ -115,38 +125,72 @@ class CameraInput(Part):
     @field_validator("size", mode="before")
     @classmethod
     def _one_number_is_both_sides(cls, value: Any) -> Any:
-        return (value, value) if isinstance(value, int) else value
+        if value == "auto":
+            return None
+        return (value, value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _mark_is_a_length(self) -> CameraInput:
+        if isinstance(self.smallest_mark, str) and not re.fullmatch(r"\s*\d+(\.\d+)?\s*(mm|px)\s*", self.smallest_mark):
+            raise ValueError(f'smallest_mark {self.smallest_mark!r}: write a number of pixels, "3 px" or "3 mm"')
+        if isinstance(self.smallest_mark, str) and "mm" in self.smallest_mark and self.px_per_mm is None:
+            raise ValueError(f"smallest_mark {self.smallest_mark!r} is in millimetres: say how many pixels one takes, px_per_mm = 12")
+        if self.mark_px is not None and self.mark_px < 1:
+            raise ValueError(f"smallest_mark {self.smallest_mark!r} is less than one pixel of the picture; no picture shows it")
+        return self
+
+    @property
+    def mark_px(self) -> float | None:
+        """The smallest mark worth finding, in pixels of the camera's picture; None where it is not said."""
+        if not isinstance(self.smallest_mark, str):
+            return self.smallest_mark
+        number, unit = float(self.smallest_mark.strip().rstrip("pxm ")), self.smallest_mark.strip()[-2:]
+        return number * (self.px_per_mm or 1.0) if unit == "mm" else number
 
 
 class CameraExtractor(Part):
     backbone: str = Field("efficientnet_lite0", description="packaged weights, or any timm or torchvision name")
-    stages: tuple[str, ...] = Field(("blocks.4", "blocks.5"), min_length=1)
+    stages: tuple[str, ...] = Field((), description="names of its modules whose answers are looked at; usual ones when not given")
     weights: Path | None = Field(None, description="a local .safetensors or .pth of the backbone")
 
 
 class Bank(Part):
     stage: str
     metric: Literal["raw", "unit"]
-    size: int = Field(8000, ge=16, description="patches at most")
-    model: Literal["patches", "gaussian"] = "patches"
+    size: int = Field(8000, ge=16, description="patches at most; of each place where the model is place")
+    model: Literal["patches", "gaussian", "place"] = "patches"
+    view: str = Field("main", description="banks of one view are averaged; of several views the one that stands out most speaks")
+
+
+class PoolSpec(Part):
+    """How the map of a view becomes a score: the mean of the worst share of its places."""
+
+    view: str = "main"
+    share: float = Field(0.02, ge=0, le=1, description="of the picture's places; 0 is the worst place alone")
 
 
 class MemoryBankSpec(Part):
-    """PatchCore-type memory banks and PaDiM-type Gaussians, one per stage and metric, whose distance maps are added."""
+    """Views of a picture: PatchCore-type memory banks and PaDiM-type Gaussians, one per stage and metric, whose distance maps are added.
+
+    Banks and pools that are not given are chosen by made-up marks on the line's own normals.
+    """
 
     method: Literal["memory_bank"] = "memory_bank"
-    banks: tuple[Bank, ...] = Field(
-        (
-            Bank(stage="blocks.4", metric="unit", size=8000),
-            Bank(stage="blocks.4", metric="raw", size=4000),
-            Bank(stage="blocks.5", metric="unit", size=4000),
-            Bank(stage="blocks.4", metric="raw", model="gaussian"),
-            Bank(stage="blocks.5", metric="unit", model="gaussian"),
-        ),
-        min_length=1,
-    )
+    banks: tuple[Bank, ...] = Field((), description="chosen when not given")
+    pools: tuple[PoolSpec, ...] = Field((), description="one of 2 % for each view of the banks when not given")
     suspects: Literal["list", "leave_out"] = Field("list", description="what becomes of normals that stand out")
     coreset_share: float = Field(0.25, gt=0, le=1, description="no bank holds more than this share of all patches")
+
+    @model_validator(mode="after")
+    def _pools_name_known_views(self) -> MemoryBankSpec:
+        views = {bank.view for bank in self.banks}
+        for pool in self.pools:
+            if pool.view not in views:
+                raise ValueError(f"pools names view {pool.view!r}, which none of the banks belongs to; name one of {sorted(views)}")
+        unpooled = sorted(views - {pool.view for pool in self.pools}) if self.pools else []
+        if unpooled:
+            raise ValueError(f"no pool takes view {unpooled[0]!r}; add one, or leave all pools out")
+        return self
 
 
 class Calibration(Part):
@@ -175,14 +219,14 @@ class CameraSpec(Part):
 
     @model_validator(mode="after")
     def _filters_fit_the_picture(self) -> CameraSpec:
-        if self.extractor.backbone == ORIENTED_FILTERS and any(side % 128 for side in self.input.size):
+        if self.extractor.backbone == ORIENTED_FILTERS and self.input.size is not None and any(side % 128 for side in self.input.size):
             raise ValueError(f"{ORIENTED_FILTERS} need an input.size that is a multiple of 128, not {self.input.size}; take 256")
         return self
 
     @model_validator(mode="after")
     def _banks_name_known_stages(self) -> CameraSpec:
         for bank in self.scorer.banks:
-            if bank.stage not in self.extractor.stages:
+            if bank.stage not in self.extractor.stages and self.extractor.stages:
                 raise ValueError(
                     f"scorer.banks names stage {bank.stage!r}, which extractor.stages {list(self.extractor.stages)} "
                     "does not give; add it there or change the bank"

@@ -24,6 +24,7 @@ from anomaly.spec import (
     CameraSpec,
     MemoryBankSpec,
     Modes,
+    PoolSpec,
     Pretrain,
     Rectangle,
     SensorExtractor,
@@ -59,7 +60,16 @@ def test_shipped_specs_are_valid(path: Path) -> None:
         ),
         ('kind = "sensor"\n[scorer]\nmethod = "pca"', r"unknown key `scorer\.method`; there is one scorer of readings, so leave it out"),
         ('kind = "robot"', r'key `kind` is \'robot\'; set kind = "camera" or kind = "sensor"'),
-        ('kind = "camera"\n[extractor]\nstages = ["blocks.5"]', r"scorer\.banks names stage 'blocks\.4'"),
+        (
+            'kind = "camera"\n[extractor]\nstages = ["blocks.5"]\n[[scorer.banks]]\nstage = "blocks.4"\nmetric = "raw"',
+            r"scorer\.banks names stage 'blocks\.4'",
+        ),
+        (
+            'kind = "camera"\n[scorer]\nbanks = [{ stage = "blocks.4", metric = "raw" }]\npools = [{ view = "fine" }]',
+            r"pools names view 'fine', which none of the banks belongs to; name one of \['main'\]",
+        ),
+        ('kind = "camera"\n[input]\nsmallest_mark = "3 mm"', r"in millimetres: say how many pixels one takes, px_per_mm = 12"),
+        ('kind = "camera"\n[input]\nsmallest_mark = "3 inches"', r"smallest_mark '3 inches': write a number of pixels"),
         ('kind = "camera"\n[input]\nsize = [128, 32]', r"key `input\.size\.1`: Input should be greater than or equal to 64 \(given: 32\)"),
         ("kind = ", r"s\.toml, line 1: not valid TOML"),
         ('kind = "camera"\nseed = 1\nname = "x', r"s\.toml, line 3: not valid TOML"),
@@ -135,11 +145,8 @@ def as_documented(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     if value is None:
-        return "–"
-    if isinstance(value, tuple) and value and isinstance(value[0], Bank):
-        return "`" + ", ".join(f"{b.stage} {b.metric} {'gaussian' if b.model == 'gaussian' else b.size}" for b in value) + "`"
-    both_sides = isinstance(value, tuple) and len(value) == 2 and value[0] == value[1]
-    return f"`{value[0] if both_sides else value}`"
+        return "`auto`" if field is CameraInput.model_fields["size"] else "–"
+    return f"`{value}`"
 
 
 @pytest.mark.parametrize(("heading", "model"), TABLES.items(), ids=TABLES)
@@ -157,7 +164,7 @@ def test_the_page_has_no_other_tables_of_keys() -> None:
     assert PAGE.read_text().count("| key | default |") == len(TABLES)
 
 
-@pytest.mark.parametrize(("key", "model"), [("roi", Rectangle), ("banks", Bank)])
+@pytest.mark.parametrize(("key", "model"), [("roi", Rectangle), ("banks", Bank), ("pools", PoolSpec)])
 def test_the_row_of_a_list_names_the_keys_of_its_items(key: str, model: type[BaseModel]) -> None:
     row = next(line for line in PAGE.read_text().splitlines() if line.startswith(f"| `{key}` |"))
     assert [name for name in model.model_fields if f"`{name}`" not in row] == []

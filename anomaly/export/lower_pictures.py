@@ -13,8 +13,10 @@ from anomaly.export.writer import GraphWriter
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.scorers.pictures.embedding import Roi, roi_mask
 from anomaly.scorers.pictures.gaussian import PlaceGaussians, group_places, group_slots
-from anomaly.scorers.pictures.memory_bank import OUTSIDE_ROI, TOP_SHARE, MemoryBank
+from anomaly.scorers.pictures.memory_bank import MemoryBank
 from anomaly.scorers.pictures.patches import BLOCK, PatchBank
+from anomaly.scorers.pictures.places import PlaceBank
+from anomaly.scorers.pictures.views import OUTSIDE_ROI, finest_grid, first_pools, places_pooled
 
 
 @lower.register
@@ -65,7 +67,7 @@ def _patches(write: GraphWriter, features: str, channels: int) -> str:
     return write.shared[key]
 
 
-def _embedded(write: GraphWriter, features: str, bank: PatchBank | PlaceGaussians, step: float = 1.0) -> str:
+def _embedded(write: GraphWriter, features: str, bank: PatchBank | PlaceGaussians | PlaceBank, step: float = 1.0) -> str:
     """What `embedding.embed` gives, over `step`: rows (N * h * w, C)."""
     rows = write.op("Sub", _patches(write, features, len(bank.center)), bank.center)
     if bank.metric == "raw":
@@ -124,27 +126,60 @@ def _place_gaussians(module: PlaceGaussians, write: GraphWriter, features: str) 
 
 
 @lower.register
+def _place_bank(module: PlaceBank, write: GraphWriter, features: str) -> list[str]:
+    """Maps (N, D, h, w) -> standardised distance (N, 1, h, w) to the nearest patch of a place, by groups of places."""
+    down, across, _, width = module.patches.shape
+    high, wide = write.shapes[features][1:]
+    rows = write.op(
+        "Reshape", _embedded(write, features, module, float(module.step)), [-1, down, high // down, across, wide // across, width]
+    )
+    queries = write.op("Reshape", write.op("Transpose", rows, perm=[1, 3, 0, 2, 4, 5]), [down * across, -1, width])
+    patches = write.op("Cast", module.patches.flatten(0, 1).transpose(1, 2).contiguous(), to=TensorProto.FLOAT)
+    products = write.op("Mul", write.op("MatMul", queries, patches), -2.0)
+    nearest = write.op("ReduceMin", write.op("Add", products, module.squared.flatten(0, 1).unsqueeze(1)), [2], keepdims=0)
+    squared = write.op("Max", write.op("Add", nearest, write.op("ReduceSumSquare", queries, [2], keepdims=0)), 0.0)
+    distance = write.op("Mul", write.op("Sqrt", squared), float(module.step))  # (B, N * places of a group)
+    apart = write.op("Reshape", distance, [down, across, -1, high // down, wide // across])
+    return [_standardised(write, write.op("Transpose", apart, perm=[2, 0, 3, 1, 4]), module.usual, features)]
+
+
+@lower.register
 def _memory_bank(module: MemoryBank, write: GraphWriter, *features: str) -> list[str]:
-    """One map (N, C_s, h_s, w_s) a stage -> score (N,), map (N, h, w): the banks' maps on the finest grid, averaged."""
-    maps: list[tuple[tuple[int, ...], str]] = []
+    """One map (N, C_s, h_s, w_s) a stage -> score (N,), map (N, h, w), as `views.speak` tells it."""
+    members: dict[str, list[tuple[tuple[int, int], str]]] = {}
     for plan, bank in zip(module.plans, module.banks, strict=True):
-        sides = write.shapes[features[plan.stage]][1:]
-        maps.append((sides, lower(bank, write, features[plan.stage])[0]))
-    grid = max((sides for sides, _ in maps), key=lambda sides: sides[0])
+        high, wide = write.shapes[features[plan.stage]][1:]
+        members.setdefault(plan.view, []).append(((high, wide), lower(bank, write, features[plan.stage])[0]))
+    views = {view: _view_map(module, write, own) for view, own in members.items()}
+    scores = []
+    for pool, (center, unit) in zip(module.pools, module.laws.tolist(), strict=True):
+        (high, wide), mean = views[pool.view]
+        count = places_pooled(pool.share, high, wide, module.roi)
+        worst, _ = write.ops("TopK", 2, write.op("Reshape", mean, [-1, high * wide]), [count], axis=1, largest=1, sorted=1)
+        scores.append(_in_units(write, write.op("ReduceMean", worst, [1], keepdims=0), center, unit))
+    grid = finest_grid([sides for sides, _ in views.values()])
+    told = []
+    for at in first_pools(module.pools):
+        sides, mean = views[module.pools[at].view]
+        own = _in_units(write, mean, *module.laws[at].tolist())
+        told.append(own if sides == grid else write.op("Squeeze", _resized(write, write.op("Unsqueeze", own, [1]), grid), [1]))
+    return [scores[0] if len(scores) == 1 else write.op("Max", *scores), told[0] if len(told) == 1 else write.op("Max", *told)]
+
+
+def _view_map(module: MemoryBank, write: GraphWriter, own: list[tuple[tuple[int, int], str]]) -> tuple[tuple[int, int], str]:
+    """Maps (N, 1, h_b, w_b) of the banks of a view, each with its grid -> the finest grid, their mean on it (N, h, w)."""
+    grid = finest_grid([sides for sides, _ in own])
     total = ""
-    for sides, value in maps:
+    for sides, value in own:
         fine = value if sides == grid else _resized(write, value, grid)
         total = write.op("Add", total, fine) if total else fine
-    high, wide = grid
-    mean = write.op("Div", write.op("Reshape", total, [-1, high, wide]), float(len(maps)))
-    looked_at = high * wide
-    if module.roi:
-        inside = roi_mask(module.roi, high, wide)
-        looked_at = int(inside.sum())
-        mean = write.op("Where", inside, mean, OUTSIDE_ROI)
-    count = max(1, round(TOP_SHARE * looked_at))
-    worst, _ = write.ops("TopK", 2, write.op("Reshape", mean, [-1, high * wide]), [count], axis=1, largest=1, sorted=1)
-    return [write.op("ReduceMean", worst, [1], keepdims=0), mean]
+    mean = write.op("Div", write.op("Reshape", total, [-1, *grid]), float(len(own)))
+    return grid, write.op("Where", roi_mask(module.roi, *grid), mean, OUTSIDE_ROI) if module.roi else mean
+
+
+def _in_units(write: GraphWriter, value: str, center: float, unit: float) -> str:
+    """A value less its law's median, in its law's unit; as it is where the law changes nothing."""
+    return value if (center, unit) == (0.0, 1.0) else write.op("Div", write.op("Sub", value, center), unit)
 
 
 def _resized(write: GraphWriter, value: str, grid: tuple[int, ...]) -> str:

@@ -30,14 +30,15 @@ from anomaly.cache import cache_folder
 from anomaly.errors import ExportError
 from anomaly.export.writer import OPSET
 from anomaly.features.backbones import load_backbone
+from anomaly.features.backbones.weights import LITE_STAGES
 from anomaly.features.preprocess import ImagePreprocess, merge_gray_channels
 from anomaly.features.stages import Stages, fold_batch_norm
-from anomaly.spec import CameraExtractor
 
 MADE_BY = ("torch", "onnx", "onnxscript", "timm", "torchvision")  # libraries whose version a kept graph is made for
 SHIPPED = "graphs"  # folder of the package: graphs that hold for every version, since the architecture's digest names them
 FROM_WEIGHTS = "from_weights"  # metadata: digest of the weights that the exporter computed constants from, "" where it did not
 TURNED = " turned"  # behind a weight's name: the matrix is read transposed, as a linear layer's is
+STRIDE, SIDE = 32, 256  # pixels that a network halves without a rest, and the size at which a graph for all such sizes is made
 DIGEST = 32  # bytes in front of a kept graph
 
 
@@ -102,6 +103,8 @@ def extractor_graph(extractor: Stages, x: Tensor) -> tuple[onnx.ModelProto, dict
     differ in ways that its modules do not show: its graph is never kept.
     """
     folded = fold_batch_norm(extractor)
+    if folded.any_size and not any(side % STRIDE for side in x.shape[-2:]):
+        x = x.new_zeros(2, x.shape[1], SIDE, SIDE)  # one graph serves all sizes
     weights = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in folded.state_dict().items()}
     for path in (shipped_path(folded, x), kept_path(folded, x)) if folded.backbone else ():
         model = read_graph(path, weights)
@@ -207,7 +210,7 @@ def read_graph(path: Path, weights: Mapping[str, NDArray[Any]]) -> onnx.ModelPro
 # --- the package's own graphs ---
 
 
-def default_extractor(stages: Sequence[str], channels: int, size: tuple[int, int] = (256, 256)) -> tuple[Stages, Tensor]:
+def default_extractor(stages: Sequence[str], channels: int, size: tuple[int, int] = (SIDE, SIDE)) -> tuple[Stages, Tensor]:
     """The packaged network for gray (1) or color (3) pictures, and an example of what it takes (2, channels, h, w)."""
     extractor, source = load_backbone("efficientnet_lite0", stages)
     if channels == 1:
@@ -218,7 +221,7 @@ def default_extractor(stages: Sequence[str], channels: int, size: tuple[int, int
 def main() -> None:
     """Write the graphs that come with the package, beside this file: `python -m anomaly.export.traced`, after an update of timm."""
     for channels in (1, 3):
-        extractor, x = default_extractor(CameraExtractor().stages, channels)
+        extractor, x = default_extractor(LITE_STAGES, channels)
         folded = fold_batch_norm(extractor)
         weights = {name: tensor.detach().contiguous().numpy() for name, tensor in folded.state_dict().items()}
         path = shipped_path(folded, x)

@@ -28,7 +28,7 @@ def build_camera_extractor(spec: CameraSpec) -> tuple[Stages, WeightsSource]:
     Raises WeightsError when weights are not to be had, a stage does not exist, or pictures of the spec's size do not fit the network.
     """
     extractor, source = load_backbone(spec.extractor.backbone, spec.extractor.stages, spec.extractor.weights)
-    if not isinstance(spec.input.size, str):  # one that is yet to be chosen fits
+    if spec.input.size is not None:  # one that is yet to be chosen fits
         extractor.check_size(spec.input.size)
     return extractor, source
 
@@ -69,6 +69,13 @@ def load_borrowed(path: Path) -> list[torch.Tensor]:
     """What an extractor file holds of another line: features a stage (cameras), or windows and their rows (sensors); [] if nothing."""
     tensors, _ = load_tensors(path)
     return [tensors[f"{_BORROWED}{i}"] for i in range(sum(name.startswith(_BORROWED) for name in tensors))]
+
+
+def load_plan(path: Path) -> dict[str, Any] | None:
+    """How pictures are looked at, as the extractor file of a camera keeps it; None where it was made without one."""
+    _, about = load_tensors(path)
+    plan: dict[str, Any] | None = about.get("plan")
+    return plan
 
 
 def restore_camera_extractor(spec: CameraSpec, path: Path, about: Mapping[str, Any], weights: bytes | None) -> Stages:

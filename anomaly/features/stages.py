@@ -18,6 +18,7 @@ class Stages(nn.Module):
         self.stages = tuple(stages)
         self.backbone = ""  # the network's name, where `backbones.load_backbone` made it
         self.step = 32  # pixels by which the sides of a picture may grow: what the coarsest maps of most networks stand for
+        self.any_size = False  # whether its graph is the same for all pictures whose sides are multiples of 32
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, 3, H, W) -> one map (N, C_s, h_s, w_s) a stage, in the order asked for."""

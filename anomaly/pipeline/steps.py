@@ -233,6 +233,7 @@ class Steps:
 
     @cached_property
     def _examples(self) -> Examples:
+        _ = self._detector  # with it a camera's line knows its size of input
         return self.line.examples(self.line.input_schema(), PARITY_INPUTS, np.random.default_rng(self.line.spec.seed))
 
     def _members(self, model: bytes, graphs: Graphs) -> dict[str, bytes]:

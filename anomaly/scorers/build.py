@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -13,15 +13,26 @@ from anomaly.progress import Progress, silent
 from anomaly.scorers.boosted import VOTE_TENSORS, Boosted
 from anomaly.scorers.pictures.embedding import Roi
 from anomaly.scorers.pictures.gaussian import PlaceGaussians
-from anomaly.scorers.pictures.memory_bank import BankPlan, FittedBanks, MemoryBank, fit_memory_bank
+from anomaly.scorers.pictures.memory_bank import Bank, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
 from anomaly.scorers.pictures.patches import PatchBank
+from anomaly.scorers.pictures.places import PlaceBank
+from anomaly.scorers.pictures.views import Pool
 from anomaly.scorers.sensors.views import Views, load_views
 from anomaly.spec import CameraSpec
+
+BANKS: dict[str, Callable[..., Bank]] = {"patches": PatchBank, "gaussian": PlaceGaussians, "place": PlaceBank}  # by the model's name
 
 
 def bank_plans(spec: CameraSpec) -> list[BankPlan]:
     """The spec's banks, stages by position in the extractor's answer."""
-    return [BankPlan(spec.extractor.stages.index(bank.stage), bank.metric, bank.size, bank.model) for bank in spec.scorer.banks]
+    stages = spec.extractor.stages
+    return [BankPlan(stages.index(bank.stage), bank.metric, bank.size, bank.model, bank.view) for bank in spec.scorer.banks]
+
+
+def pools_of(spec: CameraSpec) -> list[Pool]:
+    """The spec's pools; where it names none, one of each view of its banks."""
+    named = [Pool(pool.view, pool.share) for pool in spec.scorer.pools]
+    return named or [Pool(view) for view in dict.fromkeys(bank.view for bank in spec.scorer.banks)]
 
 
 def region(spec: CameraSpec) -> Roi:
@@ -42,7 +53,7 @@ def fit_camera_scorer(
     `borrowed` are another line's features, see `fit_memory_bank`.
     """
     plans = [replace(plan, size=min(plan.size, largest or plan.size)) for plan in bank_plans(spec)]
-    return fit_memory_bank(features, plans, spec.scorer.coreset_share, generator, progress, region(spec), borrowed)
+    return fit_memory_bank(features, plans, spec.scorer.coreset_share, generator, progress, region(spec), borrowed, pools_of(spec))
 
 
 def without_vote(state: Mapping[str, Tensor]) -> Mapping[str, Tensor] | None:
@@ -63,12 +74,12 @@ def load_camera_scorer(spec: CameraSpec, method: str, state: Mapping[str, Tensor
     if method != "memory_bank":
         raise WeightsError(f"no camera scorer is named {method!r}; fit it again")
     plans = bank_plans(spec)
-    banks: list[PatchBank | PlaceGaussians] = []
+    banks: list[Bank] = []
     for index, plan in enumerate(plans):
         head = f"banks.{index}."
         part = {key.removeprefix(head): tensor for key, tensor in state.items() if key.startswith(head)}
-        banks.append(PlaceGaussians(plan.metric, **part) if plan.model == "gaussian" else PatchBank(plan.metric, **part))
-    return MemoryBank(plans, banks, region(spec))
+        banks.append(BANKS[plan.model](plan.metric, **part))
+    return MemoryBank(plans, banks, pools_of(spec), state["laws"], region(spec))
 
 
 def load_sensor_scorer(method: str, state: Mapping[str, Tensor]) -> Views | Boosted:

@@ -41,10 +41,10 @@ def measure(spec: CameraSpec, root: Path, seeds: int) -> list[dict[str, Any]]:
     """One row a share and seed."""
 
     def fit(features: list[Tensor], _: Tensor | None = None) -> FittedBanks:
-        return fit_camera_scorer(spec, features, torch.Generator().manual_seed(0))
+        return fit_camera_scorer(line.settled(), features, torch.Generator().manual_seed(0))
 
     line = CameraLine(spec, root)
-    found, (extractor, source) = line.pictures, build_camera_extractor(spec)
+    found, (extractor, source) = line.pictures, build_camera_extractor(line.settled())
     train, test = (line.pictures.features_of(extractor, line.pictures.preprocess(source), part) for part in (found.train, found.test))
     faulty = np.array([p.defect is not None for p in found.test])
     clean, count = fit(train), len(found.train)

@@ -68,7 +68,10 @@ def trained(data: Path, backbone: CameraExtractor, out: Path, epochs: int) -> Pa
             generator,
             lambda e: line.judging.rank(e, preprocess, first, second, seed=1).auroc(),
         )
-    about = describe_extractor(line.spec, origin) | {"changed": True, "adaptation": {"kept": False, "why": "trained for a learning curve"}}
+    about = describe_extractor(line.settled(), origin) | {
+        "changed": True,
+        "adaptation": {"kept": False, "why": "trained for a learning curve"},
+    }
     save_extractor(out, extractor, about)
     return out
 
@@ -116,8 +119,8 @@ def cameras(tile: Path, sources: dict[str, Path], only: str, seeds: int, scratch
 def trained_none(data: Path, out: Path) -> Path:
     """ImageNet's weights as an extractor file."""
     line = CameraLine(CameraSpec(kind="camera"), data)
-    extractor, origin = build_camera_extractor(line.spec)
-    save_extractor(out, extractor, describe_extractor(line.spec, origin) | {"changed": True})
+    extractor, origin = build_camera_extractor(line.settled())
+    save_extractor(out, extractor, describe_extractor(line.settled(), origin) | {"changed": True})
     return out
 
 

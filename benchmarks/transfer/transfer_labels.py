@@ -37,7 +37,7 @@ RATE = 0.01
 
 def features(line: CameraLine, pictures: list[Picture]) -> list[torch.Tensor]:
     """Frozen features of pictures."""
-    extractor, origin = build_camera_extractor(line.spec)
+    extractor, origin = build_camera_extractor(line.settled())
     return line.pictures.features_of(extractor, line.pictures.preprocess(origin), pictures)
 
 
@@ -84,7 +84,7 @@ def main() -> None:
                 "unrelated": (solar_x, rng.permutation(solar_y)),
             }
             runs.setdefault(kind, []).append(
-                one(spec, x, y, sources, [m[own] for m in train_maps], test_maps, tested, kinds, judged, known, seed)
+                one(line.settled(), x, y, sources, [m[own] for m in train_maps], test_maps, tested, kinds, judged, known, seed)
             )
             print(kind, seed, json.dumps(runs[kind][-1]), flush=True)
     write_text(arguments.out, json.dumps({"runs": runs, "means": means(runs)}, indent=1, sort_keys=True) + "\n")

@@ -78,7 +78,7 @@ def shifted(pictures: list[Picture], shift: str, root: Path) -> None:
 
 def rate(line: CameraLine, fit: list[torch.Tensor], tested: list[torch.Tensor], borrowed: list[torch.Tensor], seed: int) -> float:
     """Image AUROC of banks of these features, one (N, C_s, h_s, w_s) a stage, on the features of the labelled pictures."""
-    scorer = fit_camera_scorer(line.spec, fit, torch.Generator().manual_seed(seed), largest=BANK, borrowed=borrowed).scorer
+    scorer = fit_camera_scorer(line.settled(), fit, torch.Generator().manual_seed(seed), largest=BANK, borrowed=borrowed).scorer
     with torch.inference_mode():
         scores = [scorer([maps[i : i + 32] for maps in tested])[0] for i in range(0, len(tested[0]), 32)]
     return auroc(np.array([p.defect is not None for p in line.pictures.test]), torch.cat(scores).double().numpy()) or 0.0
@@ -114,7 +114,7 @@ def main() -> None:
                     update={"seed": seed, "pretrain": base.pretrain.model_copy(update={"epochs": 3, "max_minutes": 1.0})}
                 )
                 line = CameraLine(spec, root)
-                transfer = CameraTransfer(line.spec, line.pictures, line.judging, lambda _: None)
+                transfer = CameraTransfer(line.settled(), line.pictures, line.judging, lambda _: None)
                 if seed not in unshifted:
                     seen = line.pictures.features_of(transfer.source, transfer.preprocess, list(found.test))
                     unshifted[seed] = rate(line, transfer.borrowed, seen, [], seed)

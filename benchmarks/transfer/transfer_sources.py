@@ -86,13 +86,13 @@ def tiles(tile: Path, solar: Path, steel: Path, normals: int, scratch: Path) -> 
     for name, path in sources.items():
         spec = CameraSpec(kind="camera", transfer=Transfer(normals=path, method="coral"))
         line = CameraLine(spec, root)
-        transfer = CameraTransfer(line.spec, line.pictures, line.judging, quiet)
+        transfer = CameraTransfer(line.settled(), line.pictures, line.judging, quiet)
         tested = line.pictures.features_of(transfer.own, transfer.preprocess, test)
 
         def auroc(way: TransferCandidate) -> float:
             features = line.pictures.features_of(way.extractor, transfer.preprocess, line.pictures.readable)  # noqa: B023 - called at once
             generator = torch.Generator().manual_seed(0)
-            scorer = fit_camera_scorer(spec, features, generator, largest=4000, borrowed=way.borrowed).scorer  # noqa: B023
+            scorer = fit_camera_scorer(line.settled(), features, generator, largest=4000, borrowed=way.borrowed).scorer  # noqa: B023
             with torch.inference_mode():
                 score, _ = scorer(tested)  # noqa: B023
             return metrics.auroc(labels, score.double().numpy()) or 0.0

@@ -60,10 +60,14 @@ def perlin(shape: tuple[int, int], cells: int, rng: np.random.Generator) -> Gray
     return noise
 
 
-def _contrast(image: Gray, rng: np.random.Generator) -> float:
-    """A signed change of gray value that can be seen on this picture but is not glaring."""
-    size = float(rng.uniform(0.6, 2.0)) * max(8.0, float(image.std()))
+def contrast(deviation: float, rng: np.random.Generator) -> float:
+    """A signed change of gray value that can be seen on a picture of this standard deviation but is not glaring."""
+    size = float(rng.uniform(0.6, 2.0)) * max(8.0, deviation)
     return float(rng.choice([-1.0, 1.0])) * min(size, 90.0)
+
+
+def _contrast(image: Gray, rng: np.random.Generator) -> float:
+    return contrast(float(image.std()), rng)
 
 
 def _drawn(shape: tuple[int, ...], draw: Callable[[ImageDraw.ImageDraw], None], blur: float) -> Mask:

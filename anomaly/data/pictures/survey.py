@@ -34,7 +34,10 @@ FLOOR, COARSE = 256, 16  # pixels of a side left when blocks are averaged before
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What one picture shows of how it is to be read. `top`: see `reading.top_value`, 0 for 8 bits. `cut`: 16-bit color read as 8 bits."""
+    """What one picture shows of how it is to be read.
+
+    `top`: see `reading.top_value`, 0 for 8 bits. `cut`: 16-bit color read as 8 bits. `size`: (high, wide) in pixels.
+    """
 
     deep: bool
     top: int
@@ -44,6 +47,7 @@ class Facts:
     brightest: int
     content: bytes
     thumbnail: NDArray[np.float32]
+    size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Survey:
     """How the pictures of a line are read, and which of them.
 
     groups: (n,) a number for each readable picture; those of one part have the same, see `repeats.group_repeats`
+    sizes: of each readable picture, (high, wide) in pixels
     rejected: by the picture's id, why it is left out
     notes: what was found, in words, a line each
     """
@@ -58,6 +63,7 @@ class Survey:
     format: PictureFormat
     readable: list[Picture]
     groups: NDArray[np.int64]
+    sizes: list[tuple[int, int]]
     rejected: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -92,7 +98,7 @@ def survey_pictures(
     top = max((facts.top for facts in found), default=0)
     chosen = PictureFormat(_color(found) if color == "auto" else color, bool(found) and all(f.deep for f in found), bits or _bits(top))
     groups = group_repeats([f.content for f in found], [f.thumbnail for f in found])
-    survey = Survey(chosen, [picture for picture, _ in seen], groups, rejected)
+    survey = Survey(chosen, [picture for picture, _ in seen], groups, [facts.size for facts in found], rejected)
     return replace(survey, notes=tuple(_words(survey, found, top, color == "auto", bits is None)))
 
 
@@ -149,12 +155,12 @@ def look_at(path: Path) -> Facts:
             top = top_value(wide)
             full = (1 << _bits(top)) - 1  # thumbnails of 8 and of 16 bits are compared with each other: on one scale
             small = _small(Image.fromarray(wide.astype(np.float32) * np.float32(255 / full)))
-            return Facts(True, top, 0.0, 0.0, False, top, _digest(wide), small)
+            return Facts(True, top, 0.0, 0.0, False, top, _digest(wide), small, image.size[::-1])
         colored, tint = (0.0, 0.0) if image.mode in ("L", "1", "LA") else _color_of(image)
         gray = image.convert("L")
         values = np.asarray(gray)
         brightest = int(np.quantile(values, 1 - 1e-4, method="lower")) if colored == 0 else 255
-        return Facts(False, 0, colored, tint, cut, brightest, _digest(np.asarray(image)), _small(gray))
+        return Facts(False, 0, colored, tint, cut, brightest, _digest(np.asarray(image)), _small(gray), image.size[::-1])
 
 
 def _small(image: Image.Image) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What is looked at of a network that a spec names without stages or banks: which stages, and which banks for them.
+"""What is looked at of a network that a spec names without stages.
 
 All of it is read off the network without its weights.
 """
@@ -13,18 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from anomaly.errors import WeightsError
-from anomaly.features.backbones.transformer import is_transformer, patch_size
-from anomaly.features.backbones.weights import PACKAGED, UNTRAINED, blank_network
-from anomaly.features.filters import STAGES, OrientedFilters
-from anomaly.features.stages import Stages
-from anomaly.spec import ORIENTED_FILTERS, Bank, CameraExtractor, CameraSpec, MemoryBankSpec
+from anomaly.features.backbones.transformer import is_transformer
+from anomaly.features.backbones.weights import LITE_STAGES, PACKAGED, UNTRAINED, blank_network
+from anomaly.features.filters import STAGES
+from anomaly.spec import ORIENTED_FILTERS
 
 REDUCTIONS = (8, 16, 32)  # pixels a side of a place, for convolutional networks: fine, middle, coarse
 DEPTHS = (1 / 2, 3 / 4, 1)  # of a transformer's blocks: earlier ones see little but position and brightness
-FEW_CHANNELS = 256  # a Gaussian holds channels x channels numbers for each place: above, a bundle would be too large
 SIDE = 256  # pixels of the picture that tells what size a stage's map has
 NAME_THEM = "name them: [extractor] stages, and [[scorer.banks]]; or take a network of timm"
-LARGE, SMALL = 8000, 4000  # patches of a stage's banks: of the finest by direction, of all others
 
 
 @lru_cache(maxsize=16)
@@ -42,7 +39,7 @@ def default_stages(backbone: str) -> tuple[str, ...]:
     if backbone == ORIENTED_FILTERS:
         return STAGES
     if backbone.removeprefix(UNTRAINED) in PACKAGED:
-        return tuple(CameraExtractor().stages)
+        return LITE_STAGES
     network = _blank(backbone)
     if is_transformer(network):
         count = len(cast("Any", network).blocks)
@@ -60,23 +57,6 @@ def default_stages(backbone: str) -> tuple[str, ...]:
     return found
 
 
-def default_banks(backbone: str, stages: Sequence[str]) -> tuple[Bank, ...]:
-    """The banks of these stages of a network: patches by direction and by length as well, and Gaussians of stages with few channels.
-
-    >>> [(bank.stage, bank.metric, bank.model) for bank in default_banks("resnet18", ["layer3"])]
-    [('layer3', 'unit', 'patches'), ('layer3', 'raw', 'patches'), ('layer3', 'unit', 'gaussian')]
-    """
-    if backbone.removeprefix(UNTRAINED) in PACKAGED and tuple(stages) == CameraExtractor().stages:
-        return MemoryBankSpec().banks
-    channels = stage_channels(backbone, tuple(stages))
-    banks: list[Bank] = []
-    for index, (stage, count) in enumerate(zip(stages, channels, strict=True)):
-        banks += [Bank(stage=stage, metric="unit", size=SMALL if index else LARGE), Bank(stage=stage, metric="raw", size=SMALL)]
-        if count <= FEW_CHANNELS:
-            banks.append(Bank(stage=stage, metric="unit", model="gaussian"))
-    return tuple(banks)
-
-
 @lru_cache(maxsize=16)
 def stage_channels(backbone: str, stages: tuple[str, ...]) -> tuple[int, ...]:
     """Channels of each stage's map; 0 for one that does not exist, which is an error when the network is loaded."""
@@ -87,30 +67,6 @@ def stage_channels(backbone: str, stages: tuple[str, ...]) -> tuple[int, ...]:
         return tuple(int(cast("Any", network).embed_dim) for _ in stages)
     maps = _maps(network, stages)
     return tuple(maps[stage][0] if stage in maps else 0 for stage in stages)
-
-
-def with_default_stages(spec: CameraSpec) -> CameraSpec:
-    """The spec with stages, banks and a size that fit its backbone, where it names none: the default size, or the nearest that fits."""
-    extractor, scorer, taken = spec.extractor, spec.scorer, spec.input
-    step = default_step(extractor.backbone)
-    if "size" not in taken.model_fields_set and not isinstance(taken.size, str) and any(side % step for side in taken.size):
-        taken = taken.model_copy(update={"size": tuple(round(side / step) * step for side in taken.size)})
-    if "stages" not in extractor.model_fields_set:
-        extractor = extractor.model_copy(update={"stages": default_stages(extractor.backbone)})
-    if "banks" not in scorer.model_fields_set:
-        scorer = scorer.model_copy(update={"banks": default_banks(extractor.backbone, extractor.stages)})
-    return spec.model_copy(update={"input": taken, "extractor": extractor, "scorer": scorer})
-
-
-@lru_cache(maxsize=16)
-def default_step(backbone: str) -> int:
-    """By how many pixels the sides of a network's pictures may grow, by its name; see `stages.size_step`."""
-    if backbone == ORIENTED_FILTERS:
-        return OrientedFilters(STAGES).step
-    if backbone.removeprefix(UNTRAINED) in PACKAGED:
-        return Stages(()).step
-    network = _blank(backbone)
-    return patch_size(network) if is_transformer(network) else Stages(()).step
 
 
 def _blank(backbone: str) -> nn.Module:

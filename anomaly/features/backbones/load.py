@@ -11,7 +11,7 @@ import torch
 
 from anomaly.features.backbones.convolutional import NetworkStages
 from anomaly.features.backbones.transformer import TransformerStages, is_transformer
-from anomaly.features.backbones.weights import UNTRAINED, WeightsSource, load_network
+from anomaly.features.backbones.weights import PACKAGED, UNTRAINED, WeightsSource, load_network
 from anomaly.features.filters import OrientedFilters
 from anomaly.features.stages import Stages
 from anomaly.spec import ORIENTED_FILTERS
@@ -47,6 +47,7 @@ def _loaded(name: str, stages: tuple[str, ...], weights: Path | None, stamp: int
     cut = TransformerStages if is_transformer(network) else NetworkStages
     extractor = cut(network, stages).eval().to(memory_format=torch.channels_last)
     extractor.backbone = name.removeprefix(UNTRAINED)
+    extractor.any_size = extractor.backbone in PACKAGED
     for parameter in extractor.parameters():
         parameter.requires_grad_(False)
     return extractor, source

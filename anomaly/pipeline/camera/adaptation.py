@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,14 +39,22 @@ def describe_extractor(spec: CameraSpec, source: WeightsSource) -> dict[str, Any
 
 
 def pretrain(
-    spec: CameraSpec, pictures: PictureFolder, judging: Judging, out: Path, progress: Progress, *, full: bool = False
+    spec: CameraSpec,
+    pictures: PictureFolder,
+    judging: Judging,
+    out: Path,
+    progress: Progress,
+    plan: Mapping[str, Any],
+    *,
+    full: bool = False,
 ) -> dict[str, Any]:
     """Write the extractor file of a line that stands alone: adapted where the spec asks for it and it pays. Returns its description.
 
-    Unless `full`, a first short stretch decides whether it is trained at all.
+    `plan` says how pictures are looked at, and is kept in the file. Unless `full`, a first short stretch decides whether it is
+    trained at all.
     """
     extractor, source = build_camera_extractor(spec)
-    about = describe_extractor(spec, source)
+    about = describe_extractor(spec, source) | {"plan": plan}
     if next(extractor.parameters(), None) is None:
         about["adaptation"]["why"] = "fixed filters have nothing to adapt"
     elif spec.pretrain.method != "none":

@@ -39,7 +39,8 @@ def camera_curve(line: CameraLine, method: TransferMethod, sizes: Sequence[int],
     check_transfer_given(line.spec.transfer)
     if not line.pictures.test:
         raise DataError(f"{line.pictures.root}: no labelled pictures to measure on; give a folder with test/good and test/KIND")
-    transfer = CameraTransfer(line.spec, line.pictures, line.judging, progress)
+    spec = line.settled()
+    transfer = CameraTransfer(spec, line.pictures, line.judging, progress)
     test = [p for p in line.pictures.test if line.pictures.read(p) is not None]
     labels = np.array([p.defect is not None for p in test])
     seen: dict[int, tuple[Stages, list[Tensor], list[Tensor]]] = {}
@@ -56,7 +57,7 @@ def camera_curve(line: CameraLine, method: TransferMethod, sizes: Sequence[int],
         _, train, tested = seen[key]
         generator = torch.Generator().manual_seed(seed)
         maps = [m[torch.from_numpy(chosen)] for m in train]
-        scorer = fit_camera_scorer(line.spec, maps, generator, largest=BANK, borrowed=way.borrowed).scorer
+        scorer = fit_camera_scorer(spec, maps, generator, largest=BANK, borrowed=way.borrowed).scorer
         with torch.inference_mode():
             parts = [scorer([m[i : i + AT_ONCE] for m in tested])[0] for i in range(0, len(test), AT_ONCE)]
         return torch.cat(parts).double().numpy()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,20 @@ from anomaly.data.records import fingerprint
 from anomaly.evaluation.figures import Evaluation, Run, evaluate_pictures, without_duplicates
 from anomaly.export.detector import PICTURES, Detector
 from anomaly.export.onnx_stages import onnx_stages
-from anomaly.features.backbones.defaults import with_default_stages
-from anomaly.features.build import load_borrowed, load_camera_extractor, load_vote
+from anomaly.features.build import load_borrowed, load_camera_extractor, load_plan, load_vote
 from anomaly.features.maps import pictures_at_once
 from anomaly.features.preprocess import merge_gray_channels
 from anomaly.features.stages import fold_batch_norm
 from anomaly.pipeline.camera import adaptation
 from anomaly.pipeline.camera.judging import Judging
 from anomaly.pipeline.camera.pictures import PictureFolder, batches, from_8_bit, to_8_bit
+from anomaly.pipeline.camera.plan import choose_plan, planned
 from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.pipeline.camera.variants import make_variants
 from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.line import Delays, Examples, Exported, Graphs
-from anomaly.progress import Progress, part
+from anomaly.progress import Progress, part, silent
 from anomaly.schema import InputSchema
 from anomaly.scorers.boosted import add_vote, with_vote
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
@@ -49,9 +50,27 @@ class CameraLine:
 
     def __init__(self, spec: CameraSpec, data: Path) -> None:
         """Find the pictures. Raises DataError for a folder that is not there or holds none."""
-        self.spec = spec = with_default_stages(spec)
+        self.spec: CameraSpec = spec
         self.pictures = PictureFolder(data, spec.input)
-        self.judging = Judging(spec, self.pictures)
+        self._settled: CameraSpec | None = None
+
+    def settled(self, extractor: Path | None = None, progress: Progress = silent) -> CameraSpec:
+        """The spec with nothing left open: by the plan that the extractor file of the pretrain step keeps, or chosen now."""
+        if self._settled is None:
+            kept = load_plan(extractor) if extractor is not None else None
+            spec = planned(self.spec, kept) if kept else choose_plan(self.spec, self.pictures, progress).spec
+            self._settle(spec)
+        assert self._settled is not None
+        return self._settled
+
+    def _settle(self, spec: CameraSpec) -> None:
+        self._settled = spec
+        self.pictures.settings = spec.input
+
+    @cached_property
+    def judging(self) -> Judging:
+        """What ranks extractors on this line, by synthetic defects."""
+        return Judging(self.settled(), self.pictures)
 
     def files(self) -> list[Path]:
         return [*(p.path for p in self.pictures.train), *self._test_files(), *transfer_files(self.spec.transfer), *self._weights()]
@@ -82,25 +101,30 @@ class CameraLine:
         self.pictures.look_through(part(progress, 0.0, 0.05))
         for note in self.notes():
             progress(note)
-        left = part(progress, 0.05, 1.0)
+        plan = choose_plan(self.spec, self.pictures, part(progress, 0.05, 0.6))
+        self._settle(plan.spec)
+        for line in plan.words():
+            progress(line)
+        left = part(progress, 0.6, 1.0)
         if self.spec.transfer.given:
-            return CameraTransfer(self.spec, self.pictures, self.judging, left).run(out)
-        return adaptation.pretrain(self.spec, self.pictures, self.judging, out, left, full=full)
+            return CameraTransfer(plan.spec, self.pictures, self.judging, left).run(out, plan.as_dict())
+        return adaptation.pretrain(plan.spec, self.pictures, self.judging, out, left, plan.as_dict(), full=full)
 
     def fit(self, extractor: Path, progress: Progress) -> Fitted:
-        loaded, source, about = load_camera_extractor(self.spec, extractor)
+        spec = self.settled(extractor)
+        loaded, source, about = load_camera_extractor(spec, extractor)
         network = onnx_stages(loaded)
         borrowed = load_borrowed(extractor)
         readable = self.pictures.look_through(part(progress, 0.0, 0.02))
         preprocess = self.pictures.preprocess(source)
         features = self.pictures.features_of(network, preprocess, readable, part(progress, 0.02, 0.4))
-        generator = torch.Generator().manual_seed(self.spec.seed)
-        leave_out = self.spec.scorer.suspects == "leave_out"
+        generator = torch.Generator().manual_seed(spec.seed)
+        leave_out = spec.scorer.suspects == "leave_out"
         told = part(progress, 0.4, 0.8)
         parts = torch.from_numpy(self.pictures.survey.groups)
 
         def fit_held_out(maps: list[Tensor], which: Tensor) -> FittedBanks:
-            fitted = fit_camera_scorer(self.spec, maps, generator, told, borrowed=borrowed)
+            fitted = fit_camera_scorer(spec, maps, generator, told, borrowed=borrowed)
             return leave_parts_out(fitted, maps, parts[which])
 
         trimmed = fit_trimmed(fit_held_out, features, leave_out)
@@ -135,11 +159,12 @@ class CameraLine:
     # --- compose, describe, evaluate ---
 
     def detector(self, extractor: Path, fitted: Fitted, calibrator: Calibrator) -> Detector:
-        network, source, _ = load_camera_extractor(self.spec, extractor)
+        spec = self.settled(extractor)
+        network, source, _ = load_camera_extractor(spec, extractor)
         preprocess = self.pictures.preprocess(source)
         if self.pictures.format.color == "gray":
             merge_gray_channels(preprocess, network)
-        scorer = load_camera_scorer(self.spec, fitted.method, fitted.tensors)
+        scorer = load_camera_scorer(spec, fitted.method, fitted.tensors)
         return Detector(PICTURES, preprocess, fold_batch_norm(network), scorer, calibrator).eval()
 
     def input_schema(self) -> InputSchema:
@@ -162,7 +187,8 @@ class CameraLine:
             rng.integers(top, size=(4, int(rng.integers(64, 400)), int(rng.integers(64, 400)), schema.channels)).astype(dtype)
             for _ in range(-(-count // 4))
         ]
-        few = pictures_at_once(4, self.spec.input.size)
+        self.settled()
+        few = pictures_at_once(4, self.pictures.size)
         noise = [some[start : start + few] for some in noise for start in range(0, 4, few)]
         readable = self.pictures.readable
         count = self.pictures.at_hand(count)
@@ -172,14 +198,21 @@ class CameraLine:
         drawn = rng.integers(len(real), size=max(0, count - len(real)))
         marked = [from_8_bit(inject(to_8_bit(real[int(i)], deep), rng)[0], deep) for i in drawn]
         names = [picture.id for picture in chosen] + [f"{chosen[int(i)].id} with a synthetic defect" for i in drawn]
-        return Examples(noise, batches([*real, *marked], pictures_at_once(PARITY_BATCH, self.spec.input.size)), names)
+        return Examples(noise, batches([*real, *marked], pictures_at_once(PARITY_BATCH, self.pictures.size)), names)
 
     def graphs(self, exported: Exported, rng: np.random.Generator, progress: Progress, *, quick: bool = False) -> Graphs:
         if quick:
             return Graphs()
         borrowed = load_borrowed(exported.extractor)
         found, parity = make_variants(
-            self.spec, self.pictures, exported.detector, exported.model, exported.held_out, borrowed, exported.p, progress
+            self.settled(exported.extractor),
+            self.pictures,
+            exported.detector,
+            exported.model,
+            exported.held_out,
+            borrowed,
+            exported.p,
+            progress,
         )
         return Graphs(variants=found, parity=parity)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,19 @@ class PictureFolder:
         _, first = np.unique(self.survey.groups, return_index=True)
         return [self.readable[i] for i in sorted(first.tolist())]
 
+    def at_size(self, size: tuple[int, int]) -> PictureFolder:
+        """The same pictures, looked at with another size of input."""
+        other = copy(self)
+        other.settings = self.settings.model_copy(update={"size": size})
+        return other
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """The size of input (high, wide), once it is settled."""
+        size = self.settings.size
+        assert size is not None, "the plan comes before anything that looks at pictures"
+        return size
+
     def read(self, picture: Picture) -> NDArray[np.uint8] | NDArray[np.uint16] | None:
         """One picture (H, W, C) as uint8, or uint16 where the format is deep. None, and an entry in `rejected`, when it cannot be read."""
         return self._kept(picture, self._attempt(picture))
@@ -113,19 +127,19 @@ class PictureFolder:
     def preprocess(self, source: WeightsSource) -> ImagePreprocess:
         """The graph's first layers (resize, scale), for a backbone trained on pictures like those of `source`."""
         roi = [(r.left, r.top, r.right, r.bottom) for r in self.settings.roi]
-        return ImagePreprocess(self.settings.size, source.mean, source.std, deep=self.format.deep, roi=roi)
+        return ImagePreprocess(self.size, source.mean, source.std, deep=self.format.deep, roi=roi)
 
     def whole(self, pictures: Sequence[Picture], preprocess: ImagePreprocess) -> Tensor:
         """Preprocessed pictures (n, 3, h, w) float32; those that cannot be read are left out."""
         seen = [preprocess(torch.from_numpy(raw.copy()).unsqueeze(0)) for raw in self.read_all(pictures)]
-        return torch.cat(seen) if seen else torch.empty(0, 3, *self.settings.size)
+        return torch.cat(seen) if seen else torch.empty(0, 3, *self.size)
 
     def crops(self, pictures: Sequence[Picture], preprocess: ImagePreprocess, generator: torch.Generator) -> Tensor:
         """Preprocessed pictures (n, 3, h / 2, w / 2) float32, each cropped at random: local features need no more than that.
 
         Every picture must be readable.
         """
-        half = [side // 2 for side in self.settings.size]
+        half = [side // 2 for side in self.size]
         crops = []
         for picture in pictures:
             raw = self.read(picture)
@@ -140,7 +154,7 @@ class PictureFolder:
     ) -> list[Tensor]:
         """Feature maps of the pictures that can be read, one (n, C_s, h_s, w_s) float32 a stage; on disk where they are large."""
         extractor = onnx_stages(extractor)
-        few = pictures_at_once(BATCH, self.settings.size)
+        few = pictures_at_once(BATCH, self.size)
 
         def features(start: int) -> list[Tensor]:
             x = self.whole(pictures[start : start + few], preprocess)

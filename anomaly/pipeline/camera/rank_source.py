@@ -27,11 +27,11 @@ Rows = NDArray[np.float64]
 
 def rank_source(line: CameraLine, path: Path) -> dict[str, Any]:
     """The figures of one source: `logme` of a bundle or an extractor, `nearest_ratio` of pictures."""
-    own, origin = build_camera_extractor(line.spec)
+    own, origin = build_camera_extractor(line.settled())
     preprocess = line.pictures.preprocess(origin)
     pictures = line.pictures.readable[:: max(1, len(line.pictures.readable) // COMPARED)][:COMPARED]
     if path.suffix in EXTRACTORS:
-        extractor, _ = camera_source(line.spec, path)
+        extractor, _ = camera_source(line.settled(), path)
         return {"source": str(path), "logme": _evidence(line, extractor, preprocess, pictures)}
     others = source_normals(path)[:COMPARED]
     theirs, ours = (line.pictures.features_of(own, preprocess, side) for side in (others, pictures))

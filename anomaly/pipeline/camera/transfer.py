@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -167,8 +167,8 @@ class CameraTransfer:
             told(f"{name or ALONE}: made-up defects AUROC {found[name or ALONE].auroc():.4f}; methods", len(found), len(methods) + 1)
         return found
 
-    def run(self, out: Path) -> dict[str, Any]:
-        """Judge, choose, carry out on all normals, and write the extractor file. Returns its description."""
+    def run(self, out: Path, plan: Mapping[str, Any]) -> dict[str, Any]:
+        """Judge, choose, carry out on all normals, and write the extractor file with the line's `plan`. Returns its description."""
         taken, report = self._choose()
         made = TransferCandidate(self.own) if taken is None else self.candidate(taken, self.pictures.readable)
         vote: dict[str, Tensor] = {}
@@ -178,6 +178,7 @@ class CameraTransfer:
         described = describe_extractor(self.spec, self.origin) if taken is None else self.about
         about = {
             **described,
+            "plan": plan,
             "adaptation": {"kept": False, "why": "no transfer was taken" if taken is None else "starts from another line"},
             "transfer": report,
             "changed": taken is not None and (taken in CHANGES or is_changed(self.about)),

@@ -21,61 +21,66 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anomaly.progress import Progress, part, silent
-from anomaly.scorers.pictures.embedding import Metric, Roi, roi_mask, standardise, unseen_max_mean_std
+from anomaly.scorers.pictures.embedding import Metric, Roi, standardise, unseen_max_mean_std
 from anomaly.scorers.pictures.gaussian import PlaceGaussians, fit_place_gaussians
 from anomaly.scorers.pictures.patches import PatchBank, fit_patch_bank
-
-OUTSIDE_ROI = -10.0  # the map's value outside the region of interest: lower than at any normal place
-TOP_SHARE = 0.02  # share of a picture's places, the worst ones, whose mean is the score
+from anomaly.scorers.pictures.places import PlaceBank, fit_place_bank
+from anomaly.scorers.pictures.views import Pool, laws_of, plain_laws, pooled, speak, view_maps
 
 
 @dataclass(frozen=True)
 class BankPlan:
     """What one bank holds: the stage (its position in the extractor's answer), how distances are measured, patches at most.
 
-    `model`: "patches" for PatchCore; "gaussian" for PaDiM, which keeps a Gaussian of each place and ignores `size`.
+    `model`: "patches" for PatchCore; "gaussian" for PaDiM, which keeps a Gaussian of each place and ignores `size`; "place" for the
+    patches of each place (`places`), at most `size` of them. The maps of banks of the same `view` are averaged.
     """
 
     stage: int
     metric: Metric
     size: int = 0
-    model: Literal["patches", "gaussian"] = "patches"
+    model: Literal["patches", "gaussian", "place"] = "patches"
+    view: str = "main"
+
+
+Bank = PatchBank | PlaceGaussians | PlaceBank
 
 
 class MemoryBank(nn.Module):
-    """Several banks whose standardised maps are averaged. The score is the mean of the worst 2 % of places in the region of interest."""
+    """Views of a picture, each the mean of the standardised maps of its banks, pooled to scores; the largest of these speaks (`views`)."""
 
-    def __init__(self, plans: Sequence[BankPlan], banks: Sequence[PatchBank | PlaceGaussians], roi: Roi = ()) -> None:
+    laws: Tensor
+
+    def __init__(
+        self, plans: Sequence[BankPlan], banks: Sequence[Bank], pools: Sequence[Pool] = (Pool(),), laws: Tensor | None = None, roi: Roi = ()
+    ) -> None:
         super().__init__()
         self.plans = tuple(plans)
         self.banks = nn.ModuleList(banks)
+        self.pools = tuple(pools)
         self.roi = tuple(roi)
+        self.register_buffer("laws", plain_laws(len(self.pools)) if laws is None else laws)  # (K, 2), see `views.laws_of`
 
     def forward(self, features: list[Tensor]) -> tuple[Tensor, Tensor]:
         """One map (N, C_s, h_s, w_s) a stage -> score (N,), map (N, h, w) on the finest grid among the banks."""
-        return combine_maps([bank(features[plan.stage]) for plan, bank in zip(self.plans, self.banks, strict=True)], self.roi)
+        return self.speak([bank(features[plan.stage]) for plan, bank in zip(self.plans, self.banks, strict=True)])
 
+    def speak(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Standardised maps (N, 1, h_b, w_b) of the banks -> score (N,), map (N, h, w)."""
+        return speak(self.views(maps), self.pools, self.laws, self.roi)
 
-def combine_maps(maps: Sequence[Tensor], roi: Roi = ()) -> tuple[Tensor, Tensor]:
-    """Standardised maps (N, 1, h_b, w_b) of the banks -> score (N,), their mean (N, h, w) on the finest grid among them."""
-    grid = max((one.shape[-2:] for one in maps), key=lambda side: int(side[0]))
-    high, wide = int(grid[0]), int(grid[1])
-    total: Tensor | None = None
-    for one in maps:
-        fine = one if one.shape[-2:] == grid else F.interpolate(one, size=(high, wide), mode="bilinear", align_corners=False)
-        total = fine if total is None else total + fine
-    assert total is not None, "a scorer has at least one bank"
-    mean = total[:, 0] / len(maps)
-    looked_at = high * wide
-    if roi:
-        inside = roi_mask(roi, high, wide)
-        looked_at = int(inside.sum())
-        mean = torch.where(inside, mean, torch.full_like(mean, OUTSIDE_ROI))
-    worst = mean.flatten(1).topk(max(1, round(TOP_SHARE * looked_at)), dim=1).values
-    return worst.mean(dim=1), mean
+    def views(self, maps: Sequence[Tensor]) -> dict[str, Tensor]:
+        """Standardised maps (N, 1, h_b, w_b) of the banks -> the views' maps (N, h, w)."""
+        return view_maps(maps, [plan.view for plan in self.plans], self.roi)
+
+    def learn_laws(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Set the pools' laws by unseen normals' standardised maps (N, 1, h_b, w_b), and answer on these as `speak` does."""
+        if len(self.pools) > 1:  # one pool needs no common unit
+            views = self.views(maps)
+            self.laws.copy_(laws_of([pooled(views[pool.view], pool.share, self.roi) for pool in self.pools]))
+        return self.speak(maps)
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ def fit_memory_bank(
     progress: Progress = silent,
     roi: Roi = (),
     borrowed: Sequence[Tensor] = (),
+    pools: Sequence[Pool] = (Pool(),),
 ) -> FittedBanks:
     """PatchCore and PaDiM banks, one a plan, on the features of at least two normal pictures: one (N, C_s, h_s, w_s) float32 a stage.
 
@@ -114,7 +120,7 @@ def fit_memory_bank(
     >>> bool(score > fitted.held_out.max()), heat.shape
     (True, torch.Size([1, 6, 6]))
     """
-    banks: list[PatchBank | PlaceGaussians] = []
+    banks: list[Bank] = []
     every, maps = [], []
     for index, plan in enumerate(plans):
         told = part(progress, index / len(plans), (index + 1) / len(plans))
@@ -123,17 +129,19 @@ def fit_memory_bank(
         banks.append(bank)
         every.append(distances)
         maps.append(standardise(distances, bank.usual))
-    held_out, mean = combine_maps(maps, roi)
-    return FittedBanks(MemoryBank(plans, banks, roi), held_out, mean, tuple(every))
+    scorer = MemoryBank(plans, banks, pools, roi=roi)
+    return FittedBanks(scorer, *scorer.learn_laws(maps), tuple(every))
 
 
 def _fit_one(
     maps: Tensor, own: int, plan: BankPlan, share: float, generator: torch.Generator, roi: Roi, progress: Progress
-) -> tuple[PatchBank | PlaceGaussians, Tensor]:
+) -> tuple[Bank, Tensor]:
     """The bank that the plan describes, and the leave-one-out distances (own, h, w) of the first `own` of its pictures."""
     if plan.model == "gaussian":
         progress("a Gaussian for each place")
         return fit_place_gaussians(maps, own, plan.metric, roi)
+    if plan.model == "place":
+        return fit_place_bank(maps, own, plan.metric, plan.size, generator, roi, progress)
     return fit_patch_bank(maps, own, plan.metric, plan.size, share, generator, roi, progress)
 
 
@@ -146,10 +154,10 @@ def leave_one_out(
     """
     less: list[Callable[[Tensor], Tensor]] = []
     for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
-        assert isinstance(bank, PatchBank | PlaceGaussians)
-        less.append(bank.leave_one_out(pictures) if isinstance(bank, PatchBank) else bank.leave_one_out(features[plan.stage]))
+        assert isinstance(bank, Bank)
+        less.append(bank.leave_one_out(features[plan.stage]) if isinstance(bank, PlaceGaussians) else bank.leave_one_out(pictures))
     stages = [plan.stage for plan in scorer.plans]
-    return lambda asked: combine_maps([bank(asked[stage]) for stage, bank in zip(stages, less, strict=True)], scorer.roi)
+    return lambda asked: scorer.speak([bank(asked[stage]) for stage, bank in zip(stages, less, strict=True)])
 
 
 def recalibrate(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequence[Tensor] = ()) -> FittedBanks:
@@ -158,11 +166,11 @@ def recalibrate(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequen
     `features` are of the very pictures that the banks were fitted on, in their order: one (N, C_s, h_s, w_s) a stage. Gaussians, which
     are quick to fit, are fitted anew, with `borrowed` as in `fit_memory_bank`.
     """
-    banks: list[PatchBank | PlaceGaussians] = []
+    banks: list[Bank] = []
     every, maps = [], []
     for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
         found = features[plan.stage]
-        if isinstance(bank, PatchBank):
+        if isinstance(bank, PatchBank | PlaceBank):
             distances = bank.leave_one_out_distances(found)
             banks.append(bank.recalibrated(unseen_max_mean_std(distances, scorer.roi)))
         else:
@@ -171,5 +179,5 @@ def recalibrate(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequen
             banks.append(gaussian)
         every.append(distances)
         maps.append(standardise(distances, banks[-1].usual))
-    held_out, mean = combine_maps(maps, scorer.roi)
-    return FittedBanks(MemoryBank(scorer.plans, banks, scorer.roi), held_out, mean, tuple(every))
+    again = MemoryBank(scorer.plans, banks, scorer.pools, roi=scorer.roi)
+    return FittedBanks(again, *again.learn_laws(maps), tuple(every))

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from anomaly.scorers.pictures.embedding import standardise, unseen_max_mean_std
 from anomaly.scorers.pictures.gaussian import PlaceGaussians
-from anomaly.scorers.pictures.memory_bank import FittedBanks, combine_maps
+from anomaly.scorers.pictures.memory_bank import Bank, FittedBanks
 from anomaly.scorers.pictures.patches import PatchBank
+from anomaly.scorers.pictures.places import PlaceBank
 
 
 def leave_parts_out(fitted: FittedBanks, features: Sequence[Tensor], parts: Tensor) -> FittedBanks:
@@ -30,19 +31,18 @@ def leave_parts_out(fitted: FittedBanks, features: Sequence[Tensor], parts: Tens
     scorer = fitted.scorer
     every, maps = [], []
     for plan, bank, known in zip(scorer.plans, scorer.banks, fitted.distances, strict=True):
-        assert isinstance(bank, PatchBank | PlaceGaussians)
+        assert isinstance(bank, Bank)
         found, distances = features[plan.stage], known.clone()
-        apart = _patch_distances if isinstance(bank, PatchBank) else _place_distances
+        apart = _place_distances if isinstance(bank, PlaceGaussians) else _patch_distances
         distances[shared] = apart(bank, found, parts, shared)  # type: ignore[arg-type]
         distances = distances.nan_to_num(posinf=float(distances[distances.isfinite()].max()))
         bank.usual.copy_(unseen_max_mean_std(distances, scorer.roi))
         every.append(distances)
         maps.append(standardise(distances, bank.usual))
-    held_out, mean = combine_maps(maps, scorer.roi)
-    return FittedBanks(scorer, held_out, mean, tuple(every))
+    return FittedBanks(scorer, *scorer.learn_laws(maps), tuple(every))
 
 
-def _patch_distances(bank: PatchBank, features: Tensor, parts: Tensor, pictures: list[int]) -> Tensor:
+def _patch_distances(bank: PatchBank | PlaceBank, features: Tensor, parts: Tensor, pictures: list[int]) -> Tensor:
     """Distances (n, h, w) of some pictures it was fitted on, each to the patches of other parts and of borrowed pictures."""
     owner, count = bank.owner.long(), len(features)
     shown = torch.where(owner < count, parts[owner.clamp(max=count - 1)], torch.full_like(owner, -1))

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from anomaly.scorers.pictures.embedding import embed
-from anomaly.scorers.pictures.memory_bank import OUTSIDE_ROI, BankPlan, FittedBanks, MemoryBank, fit_memory_bank
+from anomaly.scorers.pictures.memory_bank import BankPlan, FittedBanks, MemoryBank, fit_memory_bank
+from anomaly.scorers.pictures.views import OUTSIDE_ROI
 from tests.reference import nearest as naive
 
 

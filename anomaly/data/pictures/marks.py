@@ -1,0 +1,108 @@
+"""Made-up marks of a given size on pictures of good parts: down to which size does a detector find them?
+
+Several marks go on one picture, apart from each other, so that one pass of the network tells of all of them. Kinds: a round spot, a
+scratch, a soft dent, and a piece of the same picture in the wrong place (cut-paste; Li et al. 2021, arXiv:2104.04015). `defects` draws
+larger and more varied faults, whose size is not asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.data.pictures.defects import contrast
+
+Pixels = NDArray[np.float32]  # (h, w) or (h, w, C)
+KINDS = ("spot", "scratch", "dent", "misplaced")
+SEEN = 8.0  # mean change of gray value by a misplaced piece, at least
+TRIES = 30  # places tried for a mark, before it is left out
+LARGEST = 0.25  # share of the picture's shorter side that a mark takes at most
+APART = 1.5  # times its size to the next mark, at least
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One mark: its size in pixels, its kind, and the middle of where it is (x, y)."""
+
+    size: float
+    kind: str
+    x: float
+    y: float
+
+
+def mark_sizes(smallest: float, largest: float) -> list[float]:
+    """Sizes from the smallest on, each twice the one before, up to the largest; the smallest in any case.
+
+    >>> mark_sizes(2, 64), mark_sizes(3, 20)
+    ([2.0, 4.0, 8.0, 16.0, 32.0, 64.0], [3.0, 6.0, 12.0])
+    """
+    sizes = [float(smallest)]
+    while sizes[-1] * 2 <= largest:
+        sizes.append(sizes[-1] * 2)
+    return sizes
+
+
+def draw_marks(
+    image: NDArray[np.uint8], sizes: Sequence[float], rng: np.random.Generator, looked_at: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.uint8], list[Mark]]:
+    """Draw a mark of each of `sizes` on a picture (H, W, C) uint8, apart from each other. Returns the picture and the marks drawn.
+
+    Marks for which no place is found are left out. Only places are taken whose middle is `looked_at` (H, W) bool, all when None. The
+    picture given is not modified.
+
+    >>> marked, marks = draw_marks(np.full((128, 128, 1), 128, np.uint8), [16, 4], np.random.default_rng(0))
+    >>> [mark.size for mark in marks], bool((marked != 128).any())
+    ([16, 4], True)
+    """
+    high, wide = image.shape[:2]
+    marked = image.astype(np.float32)
+    deviation = float(image[:: max(1, high // 512), :: max(1, wide // 512)].std())
+    drawn: list[Mark] = []
+    for size in sorted(sizes, reverse=True):  # large ones first: they find a place least easily
+        kind = KINDS[int(rng.integers(len(KINDS)))]
+        for _ in range(TRIES):
+            x, y = rng.uniform(size / 2, max(size / 2 + 1, wide - size / 2)), rng.uniform(size / 2, max(size / 2 + 1, high - size / 2))
+            clear = all(max(abs(x - m.x), abs(y - m.y)) > APART * (size + m.size) + 8 for m in drawn)
+            if clear and (looked_at is None or looked_at[min(high - 1, int(y)), min(wide - 1, int(x))]):
+                _draw(marked, image, Mark(size, kind, x, y), deviation, rng)
+                drawn.append(Mark(size, kind, x, y))
+                break
+    return np.clip(np.rint(marked), 0, 255).astype(np.uint8), drawn
+
+
+def _draw(marked: Pixels, image: NDArray[np.uint8], mark: Mark, deviation: float, rng: np.random.Generator) -> None:
+    """Draw one mark on `marked`, in place, with antialiasing."""
+    reach = mark.size / 2 + 1.5
+    top, left = max(0, int(mark.y - reach)), max(0, int(mark.x - reach))
+    part = marked[top : int(mark.y + reach) + 1, left : int(mark.x + reach) + 1]
+    rows = np.arange(part.shape[0], dtype=np.float32)[:, None] + top + 0.5 - mark.y
+    columns = np.arange(part.shape[1], dtype=np.float32)[None, :] + left + 0.5 - mark.x
+    distance: Pixels = np.sqrt(rows**2 + columns**2)
+    change = contrast(deviation, rng)
+    if not 0 <= float(part.mean()) + change <= 255:
+        change = -change  # nothing is darker than black
+    other = part + change
+    if mark.kind == "scratch":  # a straight line as long as the mark, and an eighth as wide
+        angle, width = np.float32(rng.uniform(0, np.pi)), max(1.0, mark.size / 8)
+        along, across = columns * np.cos(angle) + rows * np.sin(angle), rows * np.cos(angle) - columns * np.sin(angle)
+        coverage = _inside(mark.size / 2 - np.abs(along)) * _inside(width / 2 - np.abs(across))
+    elif mark.kind == "dent":  # a soft change of brightness, strongest in the middle
+        coverage = np.exp(-(distance**2) / (2 * (mark.size / 4) ** 2))
+    else:
+        coverage = _inside(mark.size / 2 - distance)
+    if mark.kind == "misplaced":
+        high, wide = part.shape[:2]
+        y, x = int(rng.integers(image.shape[0] - high + 1)), int(rng.integers(image.shape[1] - wide + 1))
+        piece = image[y : y + high, x : x + wide].astype(np.float32)
+        if float((np.abs(piece - part).mean(axis=2) * coverage).sum() / coverage.sum()) >= SEEN:
+            other = piece  # else it can hardly be seen, and a spot takes its place
+    part += coverage[:, :, None] * (other - part)
+
+
+def _inside(distance: Pixels) -> Pixels:
+    """How much of a pixel lies inside an edge, from its middle's distance to it in pixels."""
+    share: Pixels = np.clip(distance + 0.5, 0, 1)
+    return share

@@ -1,0 +1,245 @@
+"""Chooses how a line's pictures are looked at: each size of input is tried, and the smallest taken beyond which finding more does not pay.
+
+The trial is on made-up marks of falling size (`data.pictures.marks`) on normals that the banks have not seen. The same pictures and spec
+give the same plan: no clock has a say in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomaly.data.pictures.marks import Mark, draw_marks, mark_sizes
+from anomaly.data.pictures.reading import Picture
+from anomaly.export.onnx_stages import onnx_stages
+from anomaly.features.backbones import load_backbone
+from anomaly.features.backbones.defaults import default_stages, stage_channels
+from anomaly.features.preprocess import ImagePreprocess, inside_roi
+from anomaly.features.stages import Stages, size_step
+from anomaly.features.threads import one_thread
+from anomaly.parallel import on_all_cores
+from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
+from anomaly.pipeline.camera.plan.sizes import Size, milliseconds, sizes_to_try, usual_size
+from anomaly.pipeline.camera.plan.trial import FALSE, Trial, pool_scores
+from anomaly.pipeline.camera.plan.views import SHARES, as_spec, choose_pools, mean_found, offered_banks, pools_offered
+from anomaly.pipeline.camera.plan.wording import plan_words
+from anomaly.progress import Progress, counted, part, parts
+from anomaly.scorers.build import bank_plans, pools_of, region
+from anomaly.scorers.pictures.memory_bank import fit_memory_bank
+from anomaly.scorers.pictures.views import Pool
+from anomaly.spec import ORIENTED_FILTERS, Bank, CameraSpec
+
+JUDGED = 48  # pictures that banks are fitted on in a trial, and as many that are judged; fewer of large pictures
+JUDGED_PIXELS = JUDGED * 384 * 384  # of input, of all pictures judged at one size
+LEAST = 24  # pictures judged, at least, where there are as many
+BANK = 1000  # patches of a bank, in a trial
+SMALLEST, LARGEST, FRACTION = 2.0, 64.0, 16  # pixels of the smallest and largest marks; or so great a part of a picture's side
+TWICE = 2  # marks of each size on a picture
+PAYS = 0.04  # share of made-up marks, mean over their sizes, that a larger size must find more
+NAMED = 0.9  # share of what the best size finds of the marks a user named, from which a smaller one is as good
+AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How pictures are looked at: the spec with nothing left open, and what was found on the way, for the report."""
+
+    spec: CameraSpec
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As an extractor file keeps it, and `planned` reads it."""
+        spec = self.spec.model_dump(mode="json", include={"input": {"size"}, "extractor": {"stages"}, "scorer": {"banks", "pools"}})
+        return {**spec, "report": self.report}
+
+    def words(self) -> list[str]:
+        """What was chosen and why, a line of text each; nothing where the spec left nothing open."""
+        return plan_words(self.report) if self.report else []
+
+
+def planned(spec: CameraSpec, kept: Mapping[str, Any]) -> CameraSpec:
+    """The spec as a plan that was kept leaves it: nothing open."""
+    whole = spec.model_dump()
+    for group in ("input", "extractor", "scorer"):
+        whole[group] |= kept[group]
+    return CameraSpec.model_validate(whole)
+
+
+def choose_plan(spec: CameraSpec, pictures: PictureFolder, progress: Progress) -> Plan:
+    """Settle what the spec leaves open. Nothing is tried where it leaves nothing open."""
+    stages = spec.extractor.stages or default_stages(spec.extractor.backbone)
+    spec = _with(spec, "extractor", stages=stages)
+    if spec.extractor.backbone == ORIENTED_FILTERS and spec.input.size is None:
+        spec = _with(spec, "input", size=(256, 256))  # its cells are a sixteenth of the picture, whatever the size
+    if spec.input.size is not None and spec.scorer.banks:
+        return Plan(spec)
+    return _Search(spec, pictures).run(progress)
+
+
+def _with(spec: CameraSpec, group: str, **values: Any) -> CameraSpec:
+    return spec.model_copy(update={group: getattr(spec, group).model_copy(update=values)})
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A size of input with the pools that are best at it, and the share of marks of each size that these find."""
+
+    size: Size
+    pools: Sequence[Pool]
+    adds: Sequence[tuple[Pool, float]]
+    found: Mapping[float, float]
+
+    def smallest(self, least: float = 0.5) -> float | None:
+        """The size of marks from which on at least half are found, None where no size is."""
+        sizes = sorted(self.found)
+        return next((size for size in sizes if all(self.found[other] >= least for other in sizes if other >= size)), None)
+
+
+class _Search:
+    """The trials of one line."""
+
+    def __init__(self, spec: CameraSpec, pictures: PictureFolder) -> None:
+        self.spec, self.pictures = spec, pictures
+        self.network, self.source = load_backbone(spec.extractor.backbone, spec.extractor.stages, spec.extractor.weights)
+        self.usual = usual_size(pictures.survey.sizes)
+        shown = pictures.parts
+        self.order = [shown[i] for i in np.random.default_rng(spec.seed).permutation(len(shown))]
+        self.marks = self._mark_sizes()
+
+    def _mark_sizes(self) -> list[float]:
+        side = min(self.usual)
+        named = self.spec.input.mark_px
+        largest = min(side / 4, max(LARGEST, side / FRACTION))
+        return mark_sizes(named or SMALLEST, max(largest, named or SMALLEST))
+
+    def run(self, progress: Progress) -> Plan:
+        asked = self.spec.input.size
+        sizes = sizes_to_try(self.usual, size_step(self.network), self.spec.input.max_ms) if asked is None else [asked]
+        told = parts(progress, {str(size): milliseconds(size) for size in sizes})
+        tried: list[_Found] = []
+        for size in sizes:
+            tried.append(self._try(size, told[str(size)]))
+            if not self.spec.input.mark_px and len(tried) > 2 and not any(_pays(tried[-3], one) for one in tried[-2:]):
+                break  # two steps up found no more
+        taken = self._taken(tried)
+        banks = tuple(bank for bank in self._banks() if bank.view in {pool.view for pool in taken.pools})
+        spec = _with(_with(self.spec, "input", size=taken.size), "scorer", banks=banks, pools=as_spec(_by_view(taken.pools)))
+        return Plan(spec, self._report(taken, tried))
+
+    def _taken(self, tried: Sequence[_Found]) -> _Found:
+        """The smallest size that finds as much as pays."""
+        if self.spec.input.mark_px:
+            smallest = min(self.marks)
+            best = max(one.found[smallest] for one in tried)
+            return next(one for one in tried if one.found[smallest] >= NAMED * best)
+        taken = tried[0]
+        for one in tried[1:]:
+            if _pays(taken, one):
+                taken = one
+        return taken
+
+    def _banks(self) -> tuple[Bank, ...]:
+        """All banks that may be taken."""
+        if self.spec.scorer.banks:
+            return self.spec.scorer.banks
+        widths = stage_channels(self.spec.extractor.backbone, self.spec.extractor.stages)
+        return tuple(bank for banks in offered_banks(self.spec.extractor.stages, widths).values() for bank in banks)
+
+    def _try(self, size: Size, progress: Progress) -> _Found:
+        """Fit small banks at one size of input, judge marks by them, and choose the pools."""
+        count = min(JUDGED, max(LEAST, JUDGED_PIXELS // (size[0] * size[1])), len(self.order) // 2)
+        folder = self.pictures.at_size(size)
+        preprocess = folder.preprocess(self.source)
+        extractor = onnx_stages(self.network)
+        learnt = folder.features_of(extractor, preprocess, self.order[:count], part(progress, 0.0, 0.3))
+        judged, marked, marks, sides = self._judged(extractor, preprocess, self.order[count : 2 * count], part(progress, 0.3, 0.8))
+        clean_scores: dict[Pool, NDArray[np.float64]] = {}
+        marked_scores: dict[Pool, NDArray[np.float64]] = {}
+        banks = self._banks()
+        views = list(dict.fromkeys(bank.view for bank in banks))
+        for index, view in enumerate(views):
+            part(progress, 0.8, 1.0)("stages on trial", index, len(views))
+            clean, drawn = self._maps([bank for bank in banks if bank.view == view], learnt, (judged, marked))
+            shares = {*SHARES, *(pool.share for pool in self.spec.scorer.pools)}
+            own = pool_scores(clean, list(drawn), marks, sides, sorted(shares))
+            clean_scores |= {Pool(view, share): scores for share, scores in own[0].items()}
+            marked_scores |= {Pool(view, share): scores for share, scores in own[1].items()}
+        trial = Trial(clean_scores, marked_scores, np.array([mark.size for some in marks for mark in some]))
+        if self.spec.scorer.banks:  # the pools are given with the banks
+            pools = pools_of(self.spec)
+            return _Found(size, pools, [], trial.found(pools))
+        pools, adds = choose_pools(pools_offered(views), trial.found)
+        return _Found(size, pools, adds, trial.found(pools))
+
+    def _judged(
+        self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress
+    ) -> tuple[list[Tensor], list[Tensor], list[list[Mark]], list[Size]]:
+        """Features of pictures as they are and with marks, one (n, C_s, h_s, w_s) a stage; the marks and the size of each."""
+        deep, roi = self.pictures.format.deep, region(self.spec)
+
+        def look(at: int) -> tuple[list[Tensor], list[Tensor], list[Mark], Size] | None:
+            raw = self.pictures.read(pictures[at])
+            if raw is None:
+                return None
+            looked_at = inside_roi(roi, raw.shape[0], raw.shape[1]).numpy() if roi else None
+            rng = np.random.default_rng([self.spec.seed, 7, at])
+            drawn, marks = draw_marks(to_8_bit(raw, deep), self.marks * TWICE, rng, looked_at)
+            with torch.inference_mode():
+                own, other = (extractor(preprocess(torch.from_numpy(x[None].copy()))) for x in (raw, from_8_bit(drawn, deep)))
+            return own, other, marks, (raw.shape[0], raw.shape[1])
+
+        places = range(len(pictures))
+        told = counted(places, progress, "made-up marks on pictures of good parts")
+        with one_thread():
+            found = [one for _, one in zip(told, on_all_cores(look, places), strict=True) if one is not None]
+        clean, marked = ([torch.cat(maps) for maps in zip(*(one[side] for one in found), strict=True)] for side in (0, 1))
+        return clean, marked, [one[2] for one in found], [one[3] for one in found]
+
+    def _maps(self, banks: Sequence[Bank], learnt: list[Tensor], asked: tuple[list[Tensor], list[Tensor]]) -> tuple[Tensor, ...]:
+        """The view of these banks, fitted small on features `learnt`: its maps (n, h, w) of each of the pictures asked for."""
+        small = self.spec.scorer.model_copy(
+            update={"banks": tuple(bank.model_copy(update={"size": min(bank.size, BANK)}) for bank in banks)}
+        )
+        plans = bank_plans(self.spec.model_copy(update={"scorer": small}))
+        generator = torch.Generator().manual_seed(self.spec.seed)
+        pools = [Pool(banks[0].view)]
+        scorer = fit_memory_bank(learnt, plans, self.spec.scorer.coreset_share, generator, roi=region(self.spec), pools=pools).scorer
+        with torch.inference_mode():
+            answers = [[scorer([maps[i : i + AT_ONCE] for maps in some])[1] for i in range(0, len(some[0]), AT_ONCE)] for some in asked]
+        return tuple(torch.cat(maps) for maps in answers)
+
+    def _report(self, taken: _Found, tried: Sequence[_Found]) -> dict[str, Any]:
+        return {
+            "size": list(taken.size),
+            "pictures": [round(side) for side in self.usual],
+            "milliseconds": round(milliseconds(taken.size), 1),
+            "false_alarms": FALSE,
+            "smallest_mark_found": taken.smallest(),
+            "tried": [
+                {
+                    "size": list(one.size),
+                    "found": {f"{size:g}": round(share, 3) for size, share in one.found.items()},
+                    "mean": round(mean_found(one.found), 3),
+                    "pools": [[pool.view, pool.share] for pool in one.pools],
+                    "adds": [[pool.view, pool.share, round(gain, 3)] for pool, gain in one.adds],
+                }
+                for one in tried
+            ],
+        }
+
+
+def _pays(before: _Found, one: _Found) -> bool:
+    """Whether a larger size finds so much more."""
+    return mean_found(one.found) - mean_found(before.found) >= PAYS
+
+
+def _by_view(pools: Sequence[Pool]) -> list[Pool]:
+    """Pools with those of a view next to each other, views in the order in which they were taken."""
+    views = list(dict.fromkeys(pool.view for pool in pools))
+    return [pool for view in views for pool in pools if pool.view == view]

@@ -1,0 +1,59 @@
+"""Which sizes of input may be tried for a camera's pictures, and what a picture costs at each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Size = tuple[int, int]  # (high, wide)
+SIDES = (256, 384, 512, 640, 768, 1024)  # square root of the area of the sizes tried
+LARGEST = 1.1  # times the pictures' own sides: beyond that there is nothing more to see
+ALIKE = 1.3  # ratio of the largest to the smallest proportions up to which one proportion serves all pictures
+MS_PER_MEGAPIXEL = 60.0  # of input, on two usual processor cores in the quickest arithmetic (docs/results/pictures.md, "Large pictures")
+
+
+def usual_size(sizes: Sequence[Size]) -> tuple[float, float]:
+    """Height and width that stand for pictures of these sizes: their median, square where proportions vary.
+
+    >>> usual_size([(1250, 500), (1240, 500), (1260, 500)])
+    (1250.0, 500.0)
+    >>> usual_size([(100, 400), (400, 100), (200, 200)])  # no one proportion suits them
+    (200.0, 200.0)
+    """
+    sides = np.array(sizes, dtype=np.float64)
+    high, wide = np.median(sides, axis=0).tolist()
+    ratios = np.quantile(sides[:, 0] / sides[:, 1], [0.05, 0.95])
+    if ratios[1] > ALIKE * ratios[0]:
+        high = wide = float(np.median(np.sqrt(sides.prod(axis=1))))
+    return float(high), float(wide)
+
+
+def sizes_to_try(usual: tuple[float, float], step: int, most_ms: float) -> list[Size]:
+    """Sizes of input with the pictures' proportions, the smallest first, each side a multiple of `step`.
+
+    None is larger than the pictures, or costs more than `most_ms`, but the first.
+
+    >>> sizes_to_try((1250.0, 500.0), 32, 60.0)
+    [(416, 160), (608, 256), (800, 320), (1024, 416), (1216, 480)]
+    >>> sizes_to_try((300.0, 300.0), 32, 60.0)
+    [(256, 256)]
+    """
+    found: list[Size] = []
+    for side in SIDES:
+        scale = side / (usual[0] * usual[1]) ** 0.5
+        size = (_whole(usual[0] * scale, step), _whole(usual[1] * scale, step))
+        if found and (scale > LARGEST or milliseconds(size) > most_ms):
+            break
+        if size not in found:
+            found.append(size)
+    return found
+
+
+def milliseconds(size: Size) -> float:
+    """About how long a picture takes at a size of input. An estimate by area, not a measurement: choices must not depend on a clock."""
+    return MS_PER_MEGAPIXEL * size[0] * size[1] / 1024**2
+
+
+def _whole(side: float, step: int) -> int:
+    return max(64 if step <= 64 else step, round(side / step) * step)

@@ -1,0 +1,76 @@
+"""One size of input on trial: which made-up marks do the stages of a network tell from good parts there?
+
+Banks are fitted on some normals; others are judged as they are and with marks. All marks of a picture are seen in one pass: each is judged
+on the picture's own map with only the places around that mark taken from the marked one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anomaly.data.pictures.marks import Mark
+from anomaly.scorers.pictures.views import Pool, laws_of, places_pooled
+
+Scores = NDArray[np.float64]
+NEAR = 0.6  # times its size: how far around a mark's middle its places reach
+PLACES = 1.5  # and so many places of the grid more
+FALSE = 0.05  # share of good parts above the score from which a mark is found
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Pooled scores of judged normals by pool (n,), and of marks (m,) with each mark's size (m,)."""
+
+    clean: Mapping[Pool, Scores]
+    marked: Mapping[Pool, Scores]
+    sizes: NDArray[np.float64]
+
+    def found(self, pools: Sequence[Pool], false: float = FALSE) -> dict[float, float]:
+        """By size the share of marks found at `false` false alarms, where the largest of these pools speaks.
+
+        >>> pool = Pool()
+        >>> trial = Trial({pool: np.arange(100.0)}, {pool: np.array([99.5, 3.0, 200.0])}, np.array([2.0, 2.0, 4.0]))
+        >>> trial.found([pool])
+        {2.0: 0.5, 4.0: 1.0}
+        """
+        laws = laws_of([torch.from_numpy(self.clean[pool]) for pool in pools]).double().numpy()
+        clean, marked = (_largest([side[pool] for pool in pools], laws) for side in (self.clean, self.marked))
+        above = marked > np.quantile(clean, 1 - false)
+        return {float(size): float(above[self.sizes == size].mean()) for size in np.unique(self.sizes)}
+
+
+def _largest(scores: Sequence[Scores], laws: NDArray[np.float64]) -> Scores:
+    found: Scores = ((np.stack(scores, axis=1) - laws[:, 0]) / laws[:, 1]).max(axis=1)
+    return found
+
+
+def pool_scores(
+    clean: Tensor, marked: Sequence[Tensor], marks: Sequence[Sequence[Mark]], sides: Sequence[tuple[int, int]], shares: Sequence[float]
+) -> tuple[dict[float, Scores], dict[float, Scores]]:
+    """Scores by share of places pooled: of clean maps (n, h, w), and of every mark on them, picture by picture.
+
+    `marked` holds a map (h, w) for each list of `marks`, whose picture's clean map is given in the same order in `clean` (the first
+    `len(marked)` of them) and whose picture measures `sides` (high, wide) pixels.
+    """
+    high, wide = int(clean.shape[-2]), int(clean.shape[-1])
+    rows, columns = torch.arange(high) + 0.5, torch.arange(wide) + 0.5
+    composites = []
+    for at, own in enumerate(marks):
+        tall, broad = sides[at]
+        for mark in own:
+            down = (rows - mark.y * high / tall).abs() <= NEAR * mark.size * high / tall + PLACES
+            across = (columns - mark.x * wide / broad).abs() <= NEAR * mark.size * wide / broad + PLACES
+            composites.append(torch.where(down[:, None] & across[None, :], marked[at], clean[at]))
+    counts = {share: places_pooled(share, high, wide) for share in shares}
+    most = max(counts.values())
+    found: list[dict[float, Scores]] = []
+    for maps in (clean, torch.stack(composites)):
+        worst = maps.flatten(1).topk(most, dim=1).values
+        found.append({share: worst[:, :count].mean(dim=1).double().numpy() for share, count in counts.items()})
+    return found[0], found[1]
