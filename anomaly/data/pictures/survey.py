@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly.data.files import TABLES
+from anomaly.data.pictures.items import items_in_words
 from anomaly.data.pictures.layouts import find_pictures
 from anomaly.data.pictures.reading import HALVED, Color, Picture, PictureFormat, PictureSet, gray_16_bit, is_16_bit, opened, top_value
 from anomaly.data.pictures.repeats import THUMBNAIL, group_repeats
@@ -216,6 +217,9 @@ def _words(survey: Survey, found: Sequence[Facts], top: int, color_found: bool, 
             f"{count} pictures show {survey.parts} different parts: {repeated} were taken more than once (identical or nearly so); such "
             "pictures are left out together when normals are scored, and count once"
         )
+    several = items_in_words([picture.path for picture in survey.readable], [f.thumbnail for f in found])
+    if several:
+        lines.append(several)
     if survey.rejected:
         lines.append(f"{len(survey.rejected)} pictures are left out (cannot be read, or black all over)")
     return lines
