@@ -8,13 +8,13 @@ from onnx import TensorProto
 from torch import Tensor
 
 from anomaly.export.lower import lower
-from anomaly.export.search import nearest_at_once, nearest_by_integers, patches_at_once, rounded_queries
+from anomaly.export.search import PLACES, in_portions, nearest_at_once, nearest_by_integers, patches_at_once, rounded_queries
 from anomaly.export.writer import GraphWriter
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.scorers.pictures.embedding import Roi, roi_mask
 from anomaly.scorers.pictures.gaussian import PlaceGaussians, group_places, group_slots
 from anomaly.scorers.pictures.memory_bank import MemoryBank
-from anomaly.scorers.pictures.patches import BLOCK, PatchBank
+from anomaly.scorers.pictures.patches import PatchBank
 from anomaly.scorers.pictures.places import PlaceBank
 from anomaly.scorers.pictures.views import OUTSIDE_ROI, finest_grid, first_pools, places_pooled
 
@@ -91,11 +91,14 @@ def _patch_bank(module: PatchBank, write: GraphWriter, features: str) -> list[st
     if write.search == "integers":
         queries = rounded_queries(write, queries)
     length = write.op("ReduceSumSquare", queries, [1], keepdims=0)
-    block = patches_at_once(math.prod(write.shapes[features][1:])) if features in write.shapes else BLOCK
-    if write.search == "integers":
-        nearest = nearest_by_integers(write, queries, module.patches, block)
+    places, width = math.prod(write.shapes[features][1:]) if features in write.shapes else 1, len(module.center)
+    block = patches_at_once(min(places, PLACES))
+    if write.search == "whole":
+        nearest = nearest_at_once(write, queries, module.patches)
+    elif write.search == "integers":
+        nearest = in_portions(write, queries, places, width, lambda some: nearest_by_integers(write, some, module.patches, block))
     else:
-        nearest = nearest_at_once(write, queries, module.patches) if write.search == "whole" else _nearest(write, queries, module, block)
+        nearest = in_portions(write, queries, places, width, lambda some: _nearest(write, some, module, block))
     distance = write.op("Sqrt", write.op("Max", write.op("Add", nearest, length), 0.0))
     return [_standardised(write, write.op("Mul", distance, float(module.step)), module.usual, features)]
 

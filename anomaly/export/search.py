@@ -13,6 +13,7 @@ numbers is cut into digits of 11 bits. So only the queries are rounded there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from anomaly.scorers.pictures.patches import BLOCK, LEVELS
 
 ZERO = 128  # unsigned queries with this zero point: signed times signed is many times slower in ONNX Runtime
 PRODUCTS = 1 << 20  # products of places and patches in a block on a processor: 4 MB, which its caches hold
+PLACES = 4096  # of a picture that are searched together on a processor, at most: no block of their products is too large
 LEAST = 256  # patches a block at least: smaller products are slower than reading from memory
 MOST = 16_384  # patches a product on a GPU: 64 KB of distances a place of the picture
 DIGIT = 2048  # squared lengths are written to this base for a GPU
@@ -37,6 +39,18 @@ def patches_at_once(places: int) -> int:
     (1024, 256)
     """
     return max(LEAST, min(BLOCK, PRODUCTS // places))
+
+
+def in_portions(write: GraphWriter, queries: str, places: int, width: int, nearest: Callable[[str], str]) -> str:
+    """What `nearest` answers (Q,) to queries (Q, width), for pictures of so many places; those of a large grid in portions."""
+    if places <= PLACES:
+        return nearest(queries)
+    whole, found = write.op("Reshape", queries, [-1, places, width]), []
+    for start in range(0, places, PLACES):
+        end = min(start + PLACES, places)
+        some = write.op("Reshape", write.op("Slice", whole, [start], [end], [1]), [-1, width])
+        found.append(write.op("Reshape", nearest(some), [-1, end - start]))
+    return write.op("Reshape", write.op("Concat", *found, axis=1), [-1])
 
 
 def rounded_queries(write: GraphWriter, queries: str) -> str:

@@ -6,13 +6,15 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+import torch
 
 from anomaly.export.lower import lower
 from anomaly.export.precision import int8_extractor
 from anomaly.export.rewrite import strips
 from anomaly.export.rewrite.strips import in_strips
-from anomaly.export.writer import GraphWriter
+from anomaly.export.writer import GraphWriter, Search
 from anomaly.features.preprocess import ImagePreprocess
+from anomaly.scorers.pictures.patches import fit_patch_bank
 
 
 def network(size: tuple[int, int], first: str = "Conv") -> onnx.ModelProto:
@@ -76,3 +78,25 @@ def test_layers_that_are_not_known_and_small_pictures_stay_whole() -> None:
     pooled, small = network((64, 64), first="MaxPool").SerializeToString(), network((24, 24)).SerializeToString()
     assert in_strips(pooled, (64, 64)) == pooled
     assert in_strips(small, (24, 24)) == small
+
+
+@pytest.mark.parametrize("search", ["blocks", "integers"])
+def test_places_of_a_large_grid_are_searched_in_portions(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(20, 8, 6, 7, generator=generator)
+    bank, _ = fit_patch_bank(maps, 20, "unit", 300, 1.0, generator)
+
+    def graph() -> bytes:
+        write = GraphWriter(search=search)
+        own = write.input("image", np.float32, ["N", 8, 6, 7])
+        write.shapes[own] = (8, 6, 7)
+        write.output(lower(bank, write, own)[0], "map", np.float32, ["N", 1, 6, 7])
+        return write.content()
+
+    whole = graph()
+    monkeypatch.setattr("anomaly.export.search.PLACES", 9)
+    portions = graph()
+    assert [node.op_type for node in onnx.load_from_string(portions).graph.node].count("Slice") == 5
+    for count in (0, 1, 3):
+        asked = torch.randn(count, 8, 6, 7, generator=generator).numpy()
+        np.testing.assert_allclose(answers(portions, asked), answers(whole, asked), rtol=1e-5, atol=1e-5)
