@@ -125,7 +125,7 @@ def _chosen(bundle: Bundle) -> dict[str, Any]:
     provenance = bundle.manifest.provenance
     fit = provenance["fit"]
     plan = fit.get("plan") or fit.get("extractor", {}).get("plan")
-    size = (plan or {}).get("size", provenance["spec"]["input"]["size"])
+    size = (plan or provenance["spec"])["input"]["size"]
     return {"size": size, "plan": plan, "multiply_adds": provenance["multiply_adds"], "injected_auroc": fit.get("injected_auroc")}
 
 
