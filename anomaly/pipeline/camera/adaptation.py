@@ -13,6 +13,7 @@ from anomaly.data.pictures.reading import Picture
 from anomaly.evaluation.transfer import compare
 from anomaly.features.backbones.weights import WeightsSource
 from anomaly.features.build import build_camera_extractor, save_extractor
+from anomaly.features.maps import fewer_of_large
 from anomaly.features.stages import Stages
 from anomaly.features.training.pretrain_images import pretrain_briefly, pretrain_images
 from anomaly.pipeline.camera.judging import Judging
@@ -24,6 +25,7 @@ METHOD = "dense VICReg"
 PROBE_STEPS = 8  # of training, before it is decided whether to go on
 PROBE_BATCH = 8  # pictures a step of these, at most
 PROBED = 24  # normals that fit, and as many that are judged, in a look at what the first steps gained; half of each half at most
+FEWEST_PROBED = 8  # of large pictures
 PROMISE = 0.01  # AUROC of synthetic defects gained by the first steps, on two sets of normals; half of what must be gained in the end
 
 
@@ -97,7 +99,7 @@ class _Adaptation:
             lambda done, total: part(progress, 0.0, 0.4)("adaptation, first steps", done, total),
         )
         first, second = self.judging.halves()
-        count = min(PROBED, len(first) // 2)
+        count = min(fewer_of_large(PROBED, self.pictures.size, FEWEST_PROBED), len(first) // 2)
         gains = []
         for fit, judged in ((first[:count], second[:count]), (second[-count:], first[-count:])):  # no picture in common
             gains.append(self._gain(adapted, fit, judged, part(progress, 0.4, 0.95)))

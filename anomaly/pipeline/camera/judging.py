@@ -18,6 +18,7 @@ from anomaly.data.pictures.defects import inject_inside
 from anomaly.data.pictures.reading import Picture
 from anomaly.evaluation.injected import Ranking
 from anomaly.export.onnx_stages import onnx_stages
+from anomaly.features.maps import fewer_of_large
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages
 from anomaly.features.threads import one_thread
@@ -101,7 +102,9 @@ class Judging:
         """
         generator = torch.Generator().manual_seed(self.spec.seed)
         chosen = good.nonzero()[:, 0].tolist()
-        judged = torch.randperm(len(chosen), generator=generator)[: max(1, min(JUDGED, len(chosen) // 5))].tolist()
+        judged = torch.randperm(len(chosen), generator=generator)[
+            : max(1, min(fewer_of_large(JUDGED, self.pictures.size), len(chosen) // 5))
+        ].tolist()
         shown = self.pictures.survey.groups
 
         def scores_of(i: int) -> NDArray[np.float64] | None:

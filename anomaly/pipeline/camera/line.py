@@ -21,7 +21,7 @@ from anomaly.evaluation.figures import Evaluation, Run, evaluate_pictures, witho
 from anomaly.export.detector import PICTURES, Detector
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.build import load_borrowed, load_camera_extractor, load_plan, load_vote
-from anomaly.features.maps import pictures_at_once
+from anomaly.features.maps import fewer_of_large, pictures_at_once
 from anomaly.features.preprocess import merge_gray_channels
 from anomaly.features.stages import fold_batch_norm
 from anomaly.pipeline.camera import adaptation
@@ -42,6 +42,7 @@ from anomaly.scorers.pictures.repeats import leave_parts_out
 from anomaly.scorers.suspects import fit_trimmed
 from anomaly.spec import CameraSpec
 
+FEWEST_EXAMPLES = 32  # pictures, and as many of noise, that graph and PyTorch are compared on where they are large
 PARITY_BATCH = 8  # pictures at once, at most, when graph and PyTorch are compared
 
 
@@ -183,11 +184,12 @@ class CameraLine:
     def examples(self, schema: InputSchema, count: int, rng: np.random.Generator) -> Examples:
         deep = schema.dtype == "uint16"
         top, dtype = (65536, np.uint16) if deep else (256, np.uint8)
+        self.settled()
+        count = fewer_of_large(count, self.pictures.size, FEWEST_EXAMPLES)
         noise = [
             rng.integers(top, size=(4, int(rng.integers(64, 400)), int(rng.integers(64, 400)), schema.channels)).astype(dtype)
             for _ in range(-(-count // 4))
         ]
-        self.settled()
         few = pictures_at_once(4, self.pictures.size)
         noise = [some[start : start + few] for some in noise for start in range(0, 4, few)]
         readable = self.pictures.readable

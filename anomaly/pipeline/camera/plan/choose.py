@@ -20,6 +20,7 @@ from anomaly.data.pictures.reading import Picture
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.backbones import load_backbone
 from anomaly.features.backbones.defaults import default_stages, stage_channels
+from anomaly.features.maps import fewer_of_large
 from anomaly.features.preprocess import ImagePreprocess, inside_roi
 from anomaly.features.stages import Stages, size_step
 from anomaly.features.threads import one_thread
@@ -36,7 +37,6 @@ from anomaly.scorers.pictures.views import Pool
 from anomaly.spec import ORIENTED_FILTERS, Bank, CameraSpec
 
 JUDGED = 48  # pictures that banks are fitted on in a trial, and as many that are judged; fewer of large pictures
-JUDGED_PIXELS = JUDGED * 384 * 384  # of input, of all pictures judged at one size
 LEAST = 24  # pictures judged, at least, where there are as many
 BANK = 1000  # patches of a bank, in a trial
 SMALLEST, LARGEST, FRACTION = 2.0, 64.0, 16  # pixels of the smallest and largest marks; or so great a part of a picture's side
@@ -153,7 +153,7 @@ class _Search:
 
     def _try(self, size: Size, progress: Progress) -> _Found:
         """Fit small banks at one size of input, judge marks by them, and choose the pools."""
-        count = min(JUDGED, max(LEAST, JUDGED_PIXELS // (size[0] * size[1])), len(self.order) // 2)
+        count = min(fewer_of_large(JUDGED, size, LEAST), len(self.order) // 2)
         folder = self.pictures.at_size(size)
         preprocess = folder.preprocess(self.source)
         extractor = onnx_stages(self.network)
