@@ -194,6 +194,10 @@ HARDLY = 0.1  # of the made-up faults found, on average over the kinds: a detect
 def _print_made_up(fit_report: dict[str, Any]) -> None:
     """How well made-up faults are told from held-out normals."""
     out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
+    if marks := fit_report.get("marks"):
+        out.print(f"  {marks['words']}", soft_wrap=True)
+        if marks["warning"]:
+            out.print(f"  warning: {marks['warning']}", soft_wrap=True)
     if found := fit_report.get("injected_found"):
         best = sorted(found.items(), key=lambda item: -item[1])
         out.print("    found, above 99 % of the normals: " + ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in best))

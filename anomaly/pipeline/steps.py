@@ -30,6 +30,7 @@ from anomaly.calibration.budget import p_threshold, score_threshold, too_coarse,
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
 from anomaly.edge.runtime.session import Device, Session
 from anomaly.errors import ExportError
+from anomaly.evaluation.marks_found import marks_found
 from anomaly.export.detector import Detector, multiply_adds
 from anomaly.export.onnx_graph import Parity, ParityError, check_parity, export_onnx
 from anomaly.features.build import carried_weights
@@ -43,7 +44,7 @@ from anomaly.schema import AlarmSettings
 
 NOT_FITTED_BY = ("name", "version", "budget", "alarm")  # parts of a spec
 PARITY_INPUTS = 200  # random records, and as many real ones, that graph and PyTorch must decide alike
-FIT_FORMAT = 3  # of the fit step's file: one written by other code is not read
+FIT_FORMAT = 4  # of the fit step's file: one written by other code is not read
 CALIBRATE_FORMAT = 2  # of the calibrate step's file
 EXAMPLES = 4  # records in a bundle for the edge's self-test
 
@@ -262,12 +263,19 @@ class Steps:
                 "code": f"anomaly-pipeline {__version__}",
                 "torch": torch.__version__,
                 "spec": spec.model_dump(mode="json"),
-                "fit": self.fitted.report,
+                "fit": self.fit_report(),
                 "multiply_adds": multiply_adds,
             },
             metrics=metrics,
             parity=parity,
         )
+
+    def fit_report(self) -> dict[str, Any]:
+        """What the fit reports; made-up marks as the shares of them that the threshold finds."""
+        report, threshold = self.fitted.report, self.threshold()
+        if "marks" not in report:
+            return report
+        return report | {"marks": marks_found(**report["marks"], threshold=threshold.score, rate=threshold.p_value)}
 
     def publish(self, release: Path) -> Path:
         """Copy the bundle into a release folder and point champion.json at it, each by one rename."""

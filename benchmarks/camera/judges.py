@@ -124,7 +124,7 @@ def _chosen(bundle: Bundle) -> dict[str, Any]:
     """What was chosen for the set: the plan of size and views where the fit wrote one, else what the spec says."""
     provenance = bundle.manifest.provenance
     fit = provenance["fit"]
-    plan = fit.get("plan") or fit.get("extractor", {}).get("plan")
+    plan = fit.get("extractor", {}).get("plan")
     size = (plan or provenance["spec"])["input"]["size"]
     return {"size": size, "plan": plan, "multiply_adds": provenance["multiply_adds"], "injected_auroc": fit.get("injected_auroc")}
 

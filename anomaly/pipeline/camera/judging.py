@@ -6,7 +6,8 @@ extractors that see the same pictures with the same defects can be compared in p
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,26 +16,50 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.data.pictures.defects import inject_inside
+from anomaly.data.pictures.marks import Mark, draw_marks
 from anomaly.data.pictures.reading import Picture
 from anomaly.evaluation.injected import Ranking
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.maps import fewer_of_large
-from anomaly.features.preprocess import ImagePreprocess
+from anomaly.features.preprocess import ImagePreprocess, inside_roi
 from anomaly.features.stages import Stages
 from anomaly.features.threads import one_thread
 from anomaly.parallel import on_all_cores
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
+from anomaly.pipeline.camera.plan.sizes import marks_to_try, usual_size
+from anomaly.pipeline.camera.plan.trial import with_each_mark
 from anomaly.progress import Progress, counted, part, silent
 from anomaly.scorers.build import fit_camera_scorer, region
-from anomaly.scorers.pictures.memory_bank import MemoryBank, leave_one_out
+from anomaly.scorers.pictures.embedding import standardise
+from anomaly.scorers.pictures.memory_bank import FittedBanks, MemoryBank, leave_one_out, maps_left_out
+from anomaly.scorers.pictures.views import speak
 from anomaly.spec import CameraSpec
 
 JUDGED = 60  # pictures that fit, and as many that are ranked, when extractors are compared
 JUDGE_BANK = 1000  # patches a bank at most, so that a comparison is quick
 DEFECTS = 2  # synthetic defects a judged picture
+MARKED, MARKED_SHARE = 40, 0.4  # normals that get made-up marks of each size, at most; and of how many of them
+MARKS = 2  # of each size on a picture
 COVERED = 0.2  # share of a place that a synthetic defect covers, from which the place counts as defective
 
 Scorer = Callable[[list[Tensor]], tuple[Tensor, Tensor]]  # feature maps, one a stage -> score (N,), map (N, h, w)
+
+
+@dataclass(frozen=True)
+class MarkScores:
+    """Of single made-up marks (m,): which of the readable pictures each is on, its size in pixels, and the picture's score with it."""
+
+    at: NDArray[np.int64]
+    sizes: NDArray[np.float64]
+    scores: NDArray[np.float64]
+
+    def by_size(self) -> dict[str, list[float]]:
+        """The scores by size, smallest first.
+
+        >>> MarkScores(np.array([0, 0, 1]), np.array([4.0, 2.0, 2.0]), np.array([1.0, 0.5, 0.25])).by_size()
+        {'2': [0.5, 0.25], '4': [1.0]}
+        """
+        return {f"{size:g}": self.scores[self.sizes == size].tolist() for size in np.unique(self.sizes)}
 
 
 class Judging:
@@ -122,6 +147,52 @@ class Judging:
             found = [scores for _, scores in zip(told, on_all_cores(scores_of, judged), strict=True)]
         return _ranking([scores for scores in found if scores is not None]).auroc()
 
+    def mark_scores(
+        self,
+        fitted: FittedBanks,
+        extractor: Stages,
+        preprocess: ImagePreprocess,
+        features: list[Tensor],
+        good: Tensor,
+        progress: Progress = silent,
+    ) -> MarkScores:
+        """Scores of single made-up marks on normals, by their size, each picture scored by the banks without its part.
+
+        `fitted` is over those of the `features` that are `good`, as in `injected_auroc`. All marks of a picture are seen in one pass of
+        the network (`plan.trial`), and what the banks say of it without marks is known from the fit.
+        """
+        chosen = good.nonzero()[:, 0].tolist()
+        count = max(1, min(fewer_of_large(MARKED, self.pictures.size), int(MARKED_SHARE * len(chosen))))
+        drawn = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.spec.seed + 1))[:count].tolist()
+        shown, roi, deep = self.pictures.survey.groups, region(self.spec), self.pictures.format.deep
+        sizes = marks_to_try(usual_size(self.pictures.survey.sizes), self.spec.input.mark_px) * MARKS
+        scorer = fitted.scorer
+        usual = [bank.usual for bank in scorer.banks]
+
+        def scores_of(i: int) -> tuple[list[Mark], Tensor] | None:
+            at = chosen[i]
+            raw = self.pictures.read(self.pictures.readable[at])
+            if raw is None:
+                return None
+            rng = np.random.default_rng([self.spec.seed, 9, i])
+            looked_at = inside_roi(roi, raw.shape[0], raw.shape[1]).numpy() if roi else None
+            image, marks = draw_marks(to_8_bit(raw, deep), sizes, rng, looked_at)
+            same = [j for j, other in enumerate(chosen) if shown[other] == shown[at]]
+            with torch.inference_mode():
+                less = maps_left_out(scorer, same, [maps[[chosen[j] for j in same]] for maps in features])
+                marked = scorer.views(less(extractor(preprocess(torch.from_numpy(from_8_bit(image, deep)[None])))))
+                clean = scorer.views([standardise(d[i : i + 1], u) for d, u in zip(fitted.distances, usual, strict=True)])  # type: ignore[arg-type]
+                return marks, _each_mark(scorer, clean, marked, marks, (raw.shape[0], raw.shape[1]))
+
+        told = counted(drawn, progress, "made-up marks on normals, each left out of the banks")
+        with one_thread():
+            found = [(chosen[i], one) for i, one in zip(told, on_all_cores(scores_of, drawn), strict=True) if one is not None]
+        return MarkScores(
+            np.array([at for at, (marks, _) in found for _ in marks], dtype=np.int64),
+            np.array([mark.size for _, (marks, _) in found for mark in marks], dtype=np.float64),
+            torch.cat([scores for _, (_, scores) in found]).double().numpy() if found else np.empty(0),
+        )
+
     def _marked(self, picture: Picture, rng: np.random.Generator) -> NDArray[Any] | None:
         """A picture as it is and with two synthetic defects (3, H, W, C), at its own depth; None when it cannot be read any more."""
         raw = self.pictures.read(picture)
@@ -154,6 +225,16 @@ class Judging:
             rows += [flat[bad], flat[others]]
             labels += [np.ones(int(bad.sum()), bool), np.zeros(len(others), bool)]
         return np.concatenate(rows), np.concatenate(labels)
+
+
+def _each_mark(
+    scorer: MemoryBank, clean: Mapping[str, Tensor], marked: Mapping[str, Tensor], marks: Sequence[Mark], sides: tuple[int, int]
+) -> Tensor:
+    """Scores (m,) of a picture with each of its `marks` alone, from the views' maps (1, h, w) of it without marks and with all of them."""
+    if not marks:
+        return torch.empty(0)
+    views = {view: torch.stack(with_each_mark(own[0], marked[view][0], marks, sides)) for view, own in clean.items()}
+    return speak(views, scorer.pools, scorer.laws, scorer.roi)[0]
 
 
 def _ranking(scores: Sequence[NDArray[np.float64]]) -> Ranking:

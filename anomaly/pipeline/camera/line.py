@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from anomaly.pipeline.camera import adaptation
 from anomaly.pipeline.camera.judging import Judging
 from anomaly.pipeline.camera.pictures import PictureFolder, batches, from_8_bit, to_8_bit
 from anomaly.pipeline.camera.plan import choose_plan, planned
+from anomaly.pipeline.camera.plan.wording import plan_words
 from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.pipeline.camera.variants import make_variants
 from anomaly.pipeline.data_key import transfer_files, with_transfer
@@ -141,6 +143,10 @@ class CameraLine:
             progress(f"{len(suspects)} pictures of good parts stand out from the others: look at them, {next(iter(suspects))} is one")
         reference = pd.DataFrame({"score": held_out, "map_mean": trimmed.maps.mean(dim=(1, 2)).double().numpy()})
         learnt = ~trimmed.suspect if leave_out else torch.ones_like(trimmed.suspect)
+        marks = self.judging.mark_scores(trimmed.fitted, network, preprocess, features, learnt, part(progress, 0.92, 1.0))
+        if vote:  # of the picture without the mark
+            marks = replace(marks, scores=add_vote(marks.scores, vote["held_out"].numpy()[marks.at], float(boosted.step)))
+        plan = about.get("plan", {}).get("report")
         report = {
             "normals": len(held_out),
             "pictures": self.notes(),
@@ -151,10 +157,14 @@ class CameraLine:
             "suspects": suspects,
             "rejected": dict(self.pictures.rejected),
             "injected_auroc": self.judging.injected_auroc(
-                trimmed.fitted.scorer, network, preprocess, features, learnt, part(progress, 0.8, 1.0)
+                trimmed.fitted.scorer, network, preprocess, features, learnt, part(progress, 0.8, 0.92)
             ),
+            "marks": {"scores": marks.by_size(), "named": spec.input.mark_px},
             "extractor": about,
         }
+        if plan:
+            report |= {"plan": plan, "views": {"why": plan_words(plan)}}
+            report["extractor"] = about | {"plan": {key: value for key, value in about["plan"].items() if key != "report"}}
         return Fitted("memory_bank", scorer.state_dict(), held_out, float(self.pictures.survey.parts), reference, report)
 
     # --- compose, describe, evaluate ---

@@ -148,7 +148,13 @@ def _fit_one(
 def leave_one_out(
     scorer: MemoryBank, pictures: Sequence[int], features: Sequence[Tensor]
 ) -> Callable[[list[Tensor]], tuple[Tensor, Tensor]]:
-    """What the scorer would answer less the pictures of one part: their numbers in its fit, and one (m, C_s, h_s, w_s) a stage of them.
+    """What the scorer would answer less the pictures of one part: their numbers in its fit, and one (m, C_s, h_s, w_s) a stage of them."""
+    less = maps_left_out(scorer, pictures, features)
+    return lambda asked: scorer.speak(less(asked))
+
+
+def maps_left_out(scorer: MemoryBank, pictures: Sequence[int], features: Sequence[Tensor]) -> Callable[[list[Tensor]], list[Tensor]]:
+    """As `leave_one_out`, but each bank's standardised map (N, 1, h_b, w_b).
 
     Nothing is copied or fitted again: the pictures' patches are passed over, and the Gaussians are changed in closed form.
     """
@@ -157,7 +163,7 @@ def leave_one_out(
         assert isinstance(bank, Bank)
         less.append(bank.leave_one_out(features[plan.stage]) if isinstance(bank, PlaceGaussians) else bank.leave_one_out(pictures))
     stages = [plan.stage for plan in scorer.plans]
-    return lambda asked: scorer.speak([bank(asked[stage]) for stage, bank in zip(stages, less, strict=True)])
+    return lambda asked: [bank(asked[stage]) for stage, bank in zip(stages, less, strict=True)]
 
 
 def recalibrate(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequence[Tensor] = ()) -> FittedBanks:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly.data.pictures.marks import Mark, draw_marks, mark_sizes
+from anomaly.data.pictures.marks import Mark, draw_marks
 from anomaly.data.pictures.reading import Picture
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.backbones import load_backbone
@@ -26,7 +26,7 @@ from anomaly.features.stages import Stages, size_step
 from anomaly.features.threads import one_thread
 from anomaly.parallel import on_all_cores
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
-from anomaly.pipeline.camera.plan.sizes import Size, milliseconds, sizes_to_try, usual_size
+from anomaly.pipeline.camera.plan.sizes import Size, marks_to_try, milliseconds, sizes_to_try, usual_size
 from anomaly.pipeline.camera.plan.trial import FALSE, Trial, pool_scores
 from anomaly.pipeline.camera.plan.views import SHARES, as_spec, choose_pools, mean_found, offered_banks, pools_offered
 from anomaly.pipeline.camera.plan.wording import plan_words
@@ -39,7 +39,6 @@ from anomaly.spec import ORIENTED_FILTERS, Bank, CameraSpec
 JUDGED = 48  # pictures that banks are fitted on in a trial, and as many that are judged; fewer of large pictures
 LEAST = 24  # pictures judged, at least, where there are as many
 BANK = 1000  # patches of a bank, in a trial
-SMALLEST, LARGEST, FRACTION = 2.0, 64.0, 16  # pixels of the smallest and largest marks; or so great a part of a picture's side
 TWICE = 2  # marks of each size on a picture
 PAYS = 0.04  # share of made-up marks, mean over their sizes, that a larger size must find more
 NAMED = 0.9  # share of what the best size finds of the marks a user named, from which a smaller one is as good
@@ -110,13 +109,7 @@ class _Search:
         self.usual = usual_size(pictures.survey.sizes)
         shown = pictures.parts
         self.order = [shown[i] for i in np.random.default_rng(spec.seed).permutation(len(shown))]
-        self.marks = self._mark_sizes()
-
-    def _mark_sizes(self) -> list[float]:
-        side = min(self.usual)
-        named = self.spec.input.mark_px
-        largest = min(side / 4, max(LARGEST, side / FRACTION))
-        return mark_sizes(named or SMALLEST, max(largest, named or SMALLEST))
+        self.marks = marks_to_try(self.usual, spec.input.mark_px)
 
     def run(self, progress: Progress) -> Plan:
         asked = self.spec.input.size

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from anomaly.data.pictures.marks import mark_sizes
+
 Size = tuple[int, int]  # (high, wide)
 SIDES = (256, 384, 512, 640, 768, 1024)  # square root of the area of the sizes tried
 LARGEST = 1.1  # times the pictures' own sides: beyond that there is nothing more to see
 ALIKE = 1.3  # ratio of the largest to the smallest proportions up to which one proportion serves all pictures
+SMALLEST_MARK, LARGEST_MARK, FRACTION = 2.0, 64.0, 16  # pixels of the smallest and largest marks; or so great a part of a picture's side
 MS_PER_MEGAPIXEL = 60.0  # of input, on two usual processor cores in the quickest arithmetic (docs/results/pictures.md, "Large pictures")
 
 
@@ -48,6 +51,17 @@ def sizes_to_try(usual: tuple[float, float], step: int, most_ms: float) -> list[
         if size not in found:
             found.append(size)
     return found
+
+
+def marks_to_try(usual: tuple[float, float], named: float | None) -> list[float]:
+    """Sizes in pixels of the made-up marks to draw on pictures of this size: from 2 pixels on, or from the size that a user named.
+
+    >>> marks_to_try((300.0, 300.0), None), marks_to_try((4096.0, 2048.0), 12.0)
+    ([2.0, 4.0, 8.0, 16.0, 32.0, 64.0], [12.0, 24.0, 48.0, 96.0])
+    """
+    side, smallest = min(usual), named or SMALLEST_MARK
+    largest = min(side / 4, max(LARGEST_MARK, side / FRACTION))
+    return mark_sizes(smallest, max(largest, smallest))
 
 
 def milliseconds(size: Size) -> float:

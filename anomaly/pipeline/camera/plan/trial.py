@@ -59,14 +59,7 @@ def pool_scores(
     `len(marked)` of them) and whose picture measures `sides` (high, wide) pixels.
     """
     high, wide = int(clean.shape[-2]), int(clean.shape[-1])
-    rows, columns = torch.arange(high) + 0.5, torch.arange(wide) + 0.5
-    composites = []
-    for at, own in enumerate(marks):
-        tall, broad = sides[at]
-        for mark in own:
-            down = (rows - mark.y * high / tall).abs() <= NEAR * mark.size * high / tall + PLACES
-            across = (columns - mark.x * wide / broad).abs() <= NEAR * mark.size * wide / broad + PLACES
-            composites.append(torch.where(down[:, None] & across[None, :], marked[at], clean[at]))
+    composites = [one for at, own in enumerate(marks) for one in with_each_mark(clean[at], marked[at], own, sides[at])]
     counts = {share: places_pooled(share, high, wide) for share in shares}
     most = max(counts.values())
     found: list[dict[float, Scores]] = []
@@ -74,3 +67,18 @@ def pool_scores(
         worst = maps.flatten(1).topk(most, dim=1).values
         found.append({share: worst[:, :count].mean(dim=1).double().numpy() for share, count in counts.items()})
     return found[0], found[1]
+
+
+def with_each_mark(clean: Tensor, marked: Tensor, marks: Sequence[Mark], sides: tuple[int, int]) -> list[Tensor]:
+    """For each mark the map (h, w) of the picture with this mark alone: its `clean` map, with the places around it from the `marked` one.
+
+    The picture measures `sides` (high, wide) pixels.
+    """
+    (high, wide), (tall, broad) = clean.shape, sides
+    rows, columns = torch.arange(high) + 0.5, torch.arange(wide) + 0.5
+    found = []
+    for mark in marks:
+        down = (rows - mark.y * high / tall).abs() <= NEAR * mark.size * high / tall + PLACES
+        across = (columns - mark.x * wide / broad).abs() <= NEAR * mark.size * wide / broad + PLACES
+        found.append(torch.where(down[:, None] & across[None, :], marked, clean))
+    return found
