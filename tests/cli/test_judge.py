@@ -16,6 +16,7 @@ from tests.data.litter import litter
 
 def test_evaluate_camera_writes_the_figures(camera: Fitted, tmp_path: Path) -> None:
     said = run("evaluate", camera.bundle, "--data", camera.data, "--json", tmp_path / "f.json", "--report", tmp_path / "r.html")
+    assert "Made-up marks by their size" in (tmp_path / "r.html").read_text()
     figures = json.loads((tmp_path / "f.json").read_text())
     wanted = {
         "image_auroc",

@@ -13,7 +13,7 @@ def plan_words(report: Mapping[str, Any]) -> list[str]:
     >>> report = {"size": [256, 256], "pictures": [300, 300], "milliseconds": 3.8, "false_alarms": 0.05, "tried": [tried]}
     >>> for line in plan_words({**report, "smallest_mark_found": 4.0}): print(line)
     pictures of 300 x 300 pixels are looked at with 256 x 256, about 4 ms each
-    made-up marks are found by half or more from 4 pixels on, at one good part in 20 flagged
+    on trial, made-up marks are found by half or more from 4 pixels on, at one good part in 20 flagged
     """
     high, wide = report["pictures"]
     tall, broad = report["size"]
@@ -21,9 +21,9 @@ def plan_words(report: Mapping[str, Any]) -> list[str]:
     lines = [f"pictures of {high} x {wide} pixels are looked at with {tall} x {broad}, about {report['milliseconds']:.0f} ms each"]
     smallest, rate = report["smallest_mark_found"], f"one good part in {1 / report['false_alarms']:.0f} flagged"
     if smallest is None:
-        lines.append(f"made-up marks of no size tried ({', '.join(taken['found'])} pixels) are found by half or more, at {rate}")
+        lines.append(f"on trial, made-up marks of no size ({', '.join(taken['found'])} pixels) are found by half or more, at {rate}")
     else:
-        lines.append(f"made-up marks are found by half or more from {smallest:g} pixels on, at {rate}")
+        lines.append(f"on trial, made-up marks are found by half or more from {smallest:g} pixels on, at {rate}")
     for view, share, gain in taken["adds"]:
         what = "the worst place" if share == 0 else f"the worst {100 * share:g} % of places"
         where = "" if view == "main" else f" of {view}"
