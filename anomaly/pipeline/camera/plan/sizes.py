@@ -9,8 +9,10 @@ import numpy as np
 from anomaly.data.pictures.marks import mark_sizes
 
 Size = tuple[int, int]  # (high, wide)
-SIDES = (256, 384, 512, 640, 768, 1024)  # square root of the area of the sizes tried
+SIDES = (256, 400, 640, 1024)  # square root of the area of the sizes tried; the pictures' own size is tried too
 LARGEST = 1.1  # times the pictures' own sides: beyond that there is nothing more to see
+NEARLY = 1.1  # times the cost allowed that a size may take: sides come in whole steps
+STEP = 1.3  # times the sides of one size are those of the next, at least
 ALIKE = 1.3  # ratio of the largest to the smallest proportions up to which one proportion serves all pictures
 SMALLEST_MARK, LARGEST_MARK, FRACTION = 2.0, 64.0, 16  # pixels of the smallest and largest marks; or so great a part of a picture's side
 MS_PER_MEGAPIXEL = 60.0  # of input, on two usual processor cores in the quickest arithmetic (docs/results/pictures.md, "Large pictures")
@@ -38,15 +40,19 @@ def sizes_to_try(usual: tuple[float, float], step: int, most_ms: float) -> list[
     None is larger than the pictures, or costs more than `most_ms`, but the first.
 
     >>> sizes_to_try((1250.0, 500.0), 32, 60.0)
-    [(416, 160), (608, 256), (800, 320), (1024, 416), (1216, 480)]
+    [(416, 160), (640, 256), (1248, 512)]
     >>> sizes_to_try((300.0, 300.0), 32, 60.0)
     [(256, 256)]
     """
     found: list[Size] = []
-    for side in SIDES:
-        scale = side / (usual[0] * usual[1]) ** 0.5
+    own = (usual[0] * usual[1]) ** 0.5
+    usual_sides = [
+        side for side in SIDES if not SIDES[0] < side < own < STEP * side
+    ]  # the pictures' own size takes the place of one near it
+    for side in sorted([*usual_sides, *([own] if own >= STEP * SIDES[0] and own not in SIDES else [])]):
+        scale = side / own
         size = (_whole(usual[0] * scale, step), _whole(usual[1] * scale, step))
-        if found and (scale > LARGEST or milliseconds(size) > most_ms):
+        if found and (scale > LARGEST or milliseconds(size) > NEARLY * most_ms):
             break
         if size not in found:
             found.append(size)
