@@ -48,13 +48,13 @@ def pictures_at_once(most: int, size: Sequence[int]) -> int:
     return max(1, min(most, most * 512 * 512 // math.prod(size)))
 
 
-def fewer_of_large(most: int, size: Sequence[int], least: int = 16) -> int:
-    """How many pictures of a size (high, wide) something is judged by: as many pixels as `most` of 384 x 384 have, `least` at least.
+def fewer_of_large(most: int, size: Sequence[int], least: int = 16, side: int = 384) -> int:
+    """How many pictures of a size (high, wide) something is judged by: as many pixels as `most` of `side` x `side` have, `least` at least.
 
     >>> fewer_of_large(60, (256, 256)), fewer_of_large(60, (640, 640)), fewer_of_large(60, (1024, 1024))
     (60, 21, 16)
     """
-    return min(most, max(least, most * 384 * 384 // math.prod(size)))
+    return min(most, max(least, most * side * side // math.prod(size)))
 
 
 def _room(shapes: Sequence[tuple[int, ...]]) -> list[Tensor]:

@@ -195,7 +195,7 @@ class CameraLine:
         deep = schema.dtype == "uint16"
         top, dtype = (65536, np.uint16) if deep else (256, np.uint8)
         self.settled()
-        count = fewer_of_large(count, self.pictures.size, FEWEST_EXAMPLES)
+        count = fewer_of_large(count, self.pictures.size, FEWEST_EXAMPLES, side=256)
         noise = [
             rng.integers(top, size=(4, int(rng.integers(64, 400)), int(rng.integers(64, 400)), schema.channels)).astype(dtype)
             for _ in range(-(-count // 4))
