@@ -194,7 +194,8 @@ HARDLY = 0.1  # of the made-up faults found, on average over the kinds: a detect
 def _print_made_up(fit_report: dict[str, Any]) -> None:
     """How well made-up faults are told from held-out normals."""
     out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
-    if marks := fit_report.get("marks"):
+    marks = fit_report.get("marks")
+    if marks and marks["words"]:  # none where no mark found a place
         out.print(f"  {marks['words']}", soft_wrap=True)
         if marks["warning"]:
             out.print(f"  warning: {marks['warning']}", soft_wrap=True)
