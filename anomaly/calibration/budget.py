@@ -85,10 +85,11 @@ def score_threshold(calibrator: Calibrator, p: float) -> float:
     >>> round(score_threshold(fit_calibrator(np.arange(1.0, 100.0), effective=99), p=0.3), 2)  # above 71 are 28: 29 / 100
     71.0
     """
-    low, high = float(calibrator.scores[0]) - 1.0, float(calibrator.scores[-1]) + 1.0
+    low, largest, beyond = float(calibrator.scores[0]) - 1.0, float(calibrator.scores[-1]), 1.0
     with torch.inference_mode():
-        while float(calibrator(torch.tensor([high]))) > p and high < 1e12:
-            high *= 2.0
+        while float(calibrator(torch.tensor([largest + beyond]))) > p and beyond < 1e12:
+            beyond *= 2.0
+        high = largest + beyond
         for _ in range(60):
             middle = (low + high) / 2
             low, high = (low, middle) if float(calibrator(torch.tensor([middle]))) <= p else (middle, high)

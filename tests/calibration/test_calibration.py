@@ -257,3 +257,11 @@ def test_what_was_asked_comes_on_fresh_data_of_the_same_process() -> None:
     process = PROCESSES["weekly pattern, 6 weeks"]._replace(row_s=1.0)  # at a row a second the days are not told from the clock
     flagged = [one(spec, process, seed, fresh=3000)["0.01"] for seed in range(4)]
     assert 0.002 < np.mean(flagged) < 0.02
+
+
+def test_the_threshold_of_scores_below_zero_is_found_beyond_all_of_them() -> None:
+    """Few normals and a small rate: the threshold lies above the largest score, which is far below zero."""
+    calibrator = fit_calibrator(np.random.default_rng(0).normal(-8.0, 1.0, 40), effective=40)
+    cut = score_threshold(calibrator, 1e-4)
+    assert cut > float(calibrator.scores[-1])
+    assert float(calibrator(torch.tensor([cut]))) <= 1e-4 < float(calibrator(torch.tensor([cut - 0.01])))
