@@ -6,6 +6,7 @@ Folder names are taken in any case.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from anomaly.data.files import PICTURES, TABLES, find_files, find_folders
@@ -65,13 +66,22 @@ def find_labelled(root: Path, *, layout: str | None = None) -> tuple[Picture, ..
 
 
 def find_faults(root: Path) -> list[Picture]:
-    """Pictures of faults: a folder with a folder a kind (those named as good parts are passed over), or just a folder of one kind.
+    """Pictures of faults: a folder with a folder a kind (those named as good parts are passed over), just a folder of one kind, or a
+    folder in one of the layouts, whose test part's are taken.
 
-    Raises DataError when there are none.
+    Masks are found in a folder ground_truth in it or beside it (KIND/NAME_mask.png; of one kind NAME_mask.png too), and next to their
+    pictures (NAME_mask.png). Raises DataError when there are no pictures.
     """
-    folders = [p for p in find_folders(root) if not is_good(p.name)]
-    found = _pictures_of(root, root, record_name(root.name))
-    found += [q for folder in folders for q in _pictures_of(root, folder, record_name(folder.name), deep=True)]
+    if root.is_dir() and has_test(root):
+        found = [picture for picture in find_labelled(root, layout="mvtec") if picture.defect is not None]
+    else:
+        inside = _children(root, TRUTH)
+        truths = [*inside, *_children(root.absolute().parent, TRUTH)]
+        folders = [p for p in find_folders(root) if not is_good(p.name) and p not in inside]
+        own = _named_masks([*inside, *_of_kind([*truths, *_children(root.absolute().parent.parent, TRUTH)], root)])
+        found = _pictures_of(root, root, record_name(root.name), own)
+        found += [q for p in folders for q in _pictures_of(root, p, record_name(p.name), _masks_of(truths, p), deep=True)]
+    found = _masks_apart(found)
     if not found:
         raise DataError(
             f"{root}: no pictures of faults; give a folder with a folder a kind, each with pictures ({', '.join(sorted(PICTURES))})"
@@ -170,13 +180,35 @@ def _pictures_of(
 
 def _masks_of(truths: list[Path], kind: Path) -> dict[str, Path]:
     """The masks of a kind's pictures, by the picture's name below the kind's folder, without its suffix and in lower case."""
+    return _named_masks(_of_kind(truths, kind))
+
+
+def _of_kind(truths: list[Path], kind: Path) -> list[Path]:
+    """The folders with a kind's masks."""
+    return [folder for truth in truths for folder in _children(truth, (kind.name.lower(),))]
+
+
+def _named_masks(folders: list[Path]) -> dict[str, Path]:
+    """The masks in folders, those of the first before others, by their pictures' names as `_masks_of` gives them."""
     there = {
         path.relative_to(folder).with_suffix("").as_posix().lower(): path
-        for truth in reversed(truths)
-        for folder in _children(truth, (kind.name.lower(),))
+        for folder in reversed(folders)
         for path in find_files(folder, PICTURES, deep=True)
     }
     names = {
         name.removesuffix(ending) if ending else name for name in there for ending in MASK_ENDINGS if not ending or name.endswith(ending)
     }
     return {name: next(there[name + ending] for ending in MASK_ENDINGS if name + ending in there) for name in names}
+
+
+def _masks_apart(pictures: list[Picture]) -> list[Picture]:
+    """Pictures without those that are masks of others next to them (NAME_mask.png beside NAME.png), which are given those masks."""
+
+    def name(path: Path) -> str:
+        return path.with_suffix("").as_posix().lower()
+
+    there = {name(picture.path): picture.path for picture in pictures}
+    endings = [ending for ending in MASK_ENDINGS if ending]
+    masks = {of: there[of + ending] for of in there for ending in reversed(endings) if of + ending in there}
+    taken = {name(path) for path in masks.values()}
+    return [replace(p, mask=p.mask or masks.get(name(p.path))) for p in pictures if name(p.path) not in taken]

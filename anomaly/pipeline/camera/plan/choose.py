@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anomaly.data.pictures.marks import Mark, draw_marks
+from anomaly.data.pictures.marks import Mark, draw_marks, mark_sizes
 from anomaly.data.pictures.reading import Picture
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.backbones import load_backbone
@@ -25,7 +25,9 @@ from anomaly.features.preprocess import ImagePreprocess, inside_roi
 from anomaly.features.stages import Stages, size_step
 from anomaly.features.threads import one_thread
 from anomaly.parallel import on_all_cores
+from anomaly.pipeline.camera.few_labels import read_faults
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
+from anomaly.pipeline.camera.plan.labelled import COST, LabelledFaults, Ranked, RankedPools, labelled_report, size_by_faults
 from anomaly.pipeline.camera.plan.sizes import Size, marks_to_try, milliseconds, sizes_to_try, usual_size
 from anomaly.pipeline.camera.plan.trial import FALSE, Trial, pool_scores
 from anomaly.pipeline.camera.plan.views import SHARES, as_spec, choose_pools, mean_found, offered_banks, pools_offered
@@ -93,6 +95,8 @@ class _Found:
     pools: Sequence[Pool]
     adds: Sequence[tuple[Pool, float]]
     found: Mapping[float, float]
+    ranked: Ranked | None = None  # labelled faults, where there are any
+    by_faults: Sequence[tuple[Pool, float]] = ()  # pools that these added, and what to their AUROC
 
     def smallest(self, least: float = 0.5) -> float | None:
         """The size of marks from which on at least half are found, None where no size is."""
@@ -109,21 +113,31 @@ class _Search:
         self.usual = usual_size(pictures.survey.sizes)
         shown = pictures.parts
         self.order = [shown[i] for i in np.random.default_rng(spec.seed).permutation(len(shown))]
+        given = spec.transfer.faults
+        self.labelled = None if given is None else LabelledFaults(read_faults(given), pictures)
         self.marks = marks_to_try(self.usual, spec.input.mark_px)
+        if self.labelled and not spec.input.mark_px:
+            self.marks = mark_sizes(self.labelled.smallest_marks(self.marks[0], self.marks[-1]), self.marks[-1])
 
     def run(self, progress: Progress) -> Plan:
         asked = self.spec.input.size
         sizes = sizes_to_try(self.usual, size_step(self.network), self.spec.input.max_ms) if asked is None else [asked]
         told = parts(progress, {str(size): milliseconds(size) for size in sizes})
         tried: list[_Found] = []
+        for note in self.labelled.notes if self.labelled else []:
+            progress(note)
         for size in sizes:
             tried.append(self._try(size, told[str(size)]))
-            if not self.spec.input.mark_px and len(tried) > 2 and not any(_pays(tried[-3], one) for one in tried[-2:]):
+            if not self.spec.input.mark_px and len(tried) > 2 and not any(self._further(tried[-3], one) for one in tried[-2:]):
                 break  # two steps up found no more
-        taken = self._taken(tried)
+        by_marks = self._taken(tried)
+        taken = self._by_faults(by_marks, tried)
         banks = tuple(bank for bank in self._banks() if bank.view in {pool.view for pool in taken.pools})
         spec = _with(_with(self.spec, "input", size=taken.size), "scorer", banks=banks, pools=as_spec(_by_view(taken.pools)))
-        return Plan(spec, self._report(taken, tried))
+        report = self._report(taken, tried)
+        if self.labelled:
+            report["faults"] = {**self.labelled.report(), "size_without": list(by_marks.size)}
+        return Plan(spec, report)
 
     def _taken(self, tried: Sequence[_Found]) -> _Found:
         """The smallest size that finds as much as pays."""
@@ -136,6 +150,22 @@ class _Search:
             if _pays(taken, one):
                 taken = one
         return taken
+
+    def _further(self, before: _Found, one: _Found) -> bool:
+        """Whether a larger size shows more, of made-up marks or of labelled faults."""
+        return _pays(before, one) or bool(before.ranked and one.ranked and one.ranked.clearly_better(before.ranked, self.spec.seed))
+
+    def _by_faults(self, taken: _Found, tried: Sequence[_Found]) -> _Found:
+        """Another size than made-up marks took, where labelled faults say so and hardly any mark is lost."""
+        ranked = [one.ranked for one in tried if one.ranked is not None]
+        if not ranked:
+            return taken
+        least = mean_found(taken.found) - COST
+        allowed = [mean_found(one.found) >= least for one in tried]
+        if self.spec.input.mark_px:
+            smallest = min(self.marks)
+            allowed = [one.found[smallest] >= NAMED * taken.found[smallest] for one in tried]
+        return tried[size_by_faults(ranked, tried.index(taken), allowed, self.spec.seed)]
 
     def _banks(self) -> tuple[Bank, ...]:
         """All banks that may be taken."""
@@ -152,23 +182,33 @@ class _Search:
         extractor = onnx_stages(self.network)
         learnt = folder.features_of(extractor, preprocess, self.order[:count], part(progress, 0.0, 0.3))
         judged, marked, marks, sides = self._judged(extractor, preprocess, self.order[count : 2 * count], part(progress, 0.3, 0.8))
+        faults = [self.labelled.features(folder, extractor, preprocess)] if self.labelled else []
+        fault_scores: dict[Pool, NDArray[np.float64]] = {}
         clean_scores: dict[Pool, NDArray[np.float64]] = {}
         marked_scores: dict[Pool, NDArray[np.float64]] = {}
         banks = self._banks()
         views = list(dict.fromkeys(bank.view for bank in banks))
         for index, view in enumerate(views):
             part(progress, 0.8, 1.0)("stages on trial", index, len(views))
-            clean, drawn = self._maps([bank for bank in banks if bank.view == view], learnt, (judged, marked))
+            clean, drawn, *labelled = self._maps([bank for bank in banks if bank.view == view], learnt, (judged, marked, *faults))
             shares = {*SHARES, *(pool.share for pool in self.spec.scorer.pools)}
             own = pool_scores(clean, list(drawn), marks, sides, sorted(shares))
             clean_scores |= {Pool(view, share): scores for share, scores in own[0].items()}
             marked_scores |= {Pool(view, share): scores for share, scores in own[1].items()}
+            if self.labelled:
+                told = self.labelled.scores(clean, labelled[0], sorted(shares))
+                fault_scores |= {Pool(view, share): scores for share, scores in told.items()}
         trial = Trial(clean_scores, marked_scores, np.array([mark.size for some in marks for mark in some]))
         if self.spec.scorer.banks:  # the pools are given with the banks
-            pools = pools_of(self.spec)
-            return _Found(size, pools, [], trial.found(pools))
-        pools, adds = choose_pools(pools_offered(views), trial.found)
-        return _Found(size, pools, adds, trial.found(pools))
+            pools, adds = list(pools_of(self.spec)), list[tuple[Pool, float]]()
+        else:
+            pools, adds = choose_pools(pools_offered(views), trial.found)
+        if not self.labelled:
+            return _Found(size, pools, adds, trial.found(pools))
+        ranked = RankedPools(clean_scores, fault_scores)
+        more = [] if self.spec.scorer.banks else ranked.further(pools, trial.found, self.spec.seed)
+        pools += [pool for pool, _ in more]
+        return _Found(size, pools, adds, trial.found(pools), ranked.by(pools), more)
 
     def _judged(
         self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress
@@ -194,7 +234,7 @@ class _Search:
         clean, marked = ([torch.cat(maps) for maps in zip(*(one[side] for one in found), strict=True)] for side in (0, 1))
         return clean, marked, [one[2] for one in found], [one[3] for one in found]
 
-    def _maps(self, banks: Sequence[Bank], learnt: list[Tensor], asked: tuple[list[Tensor], list[Tensor]]) -> tuple[Tensor, ...]:
+    def _maps(self, banks: Sequence[Bank], learnt: list[Tensor], asked: Sequence[list[Tensor]]) -> tuple[Tensor, ...]:
         """The view of these banks, fitted small on features `learnt`: its maps (n, h, w) of each of the pictures asked for."""
         small = self.spec.scorer.model_copy(
             update={"banks": tuple(bank.model_copy(update={"size": min(bank.size, BANK)}) for bank in banks)}
@@ -221,6 +261,7 @@ class _Search:
                     "mean": round(mean_found(one.found), 3),
                     "pools": [[pool.view, pool.share] for pool in one.pools],
                     "adds": [[pool.view, pool.share, round(gain, 3)] for pool, gain in one.adds],
+                    **({"faults": labelled_report(one.ranked, one.by_faults)} if one.ranked else {}),
                 }
                 for one in tried
             ],

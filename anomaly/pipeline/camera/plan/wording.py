@@ -25,12 +25,37 @@ def plan_words(report: Mapping[str, Any]) -> list[str]:
     else:
         lines.append(f"on trial, made-up marks are found by half or more from {smallest:g} pixels on, at {rate}")
     for view, share, gain in taken["adds"]:
-        what = "the worst place" if share == 0 else f"the worst {100 * share:g} % of places"
-        where = "" if view == "main" else f" of {view}"
-        lines.append(f"{what}{where} is looked at too: {100 * gain:.0f} in 100 marks more are found")
+        lines.append(f"{_pool_words(view, share)} is looked at too: {100 * gain:.0f} in 100 marks more are found")
     larger = [one for one in report["tried"] if one["size"] != report["size"] and one["size"][0] * one["size"][1] > tall * broad]
     if larger:
         best = max(larger, key=lambda one: float(one["mean"]))
         gain = 100 * (best["mean"] - taken["mean"])
         lines.append(f"{best['size'][0]} x {best['size'][1]} would find {gain:+.0f} in 100 marks, which does not pay")
+    return lines + (_fault_words(report, taken) if "faults" in report else [])
+
+
+def _pool_words(view: str, share: float) -> str:
+    what = "the worst place" if share == 0 else f"the worst {100 * share:g} % of places"
+    return what if view == "main" else f"{what} of {view}"
+
+
+def _fault_words(report: Mapping[str, Any], taken: Mapping[str, Any]) -> list[str]:
+    """How labelled faults are ranked, and what was decided by them."""
+    faults = report["faults"]
+    sizes = [f"{one['size'][0]} x {one['size'][1]}" for one in report["tried"]]
+    (first, rank), *others = zip(sizes, [one["faults"]["auroc"] for one in report["tried"]], strict=True)
+    ranks = [f"{first} ranks them at {rank:.2f}", *(f"{size} at {rank:.2f}" for size, rank in others)]
+    lines = [f"{faults['count']} labelled faults: {', '.join(ranks)} (AUROC)"]
+    if not faults["decide"]:
+        return [*lines, "so few labelled faults decide nothing of how pictures are looked at; label five or more"]
+    if report["size"] != faults["size_without"]:
+        high, wide = faults["size_without"]
+        lines.append(f"{taken['size'][0]} x {taken['size'][1]} is taken by them; made-up marks alone would take {high} x {wide}")
+    for view, share, gain in taken["faults"]["adds"]:
+        lines.append(f"{_pool_words(view, share)} is looked at too, for labelled faults: AUROC {gain:+.2f}")
+    if len(lines) == 1:
+        lines.append("no other size or pool ranks them clearly better, so made-up marks decide")
+    if faults["smallest"] is not None:
+        smallest = min(float(size) for size in taken["found"])
+        lines.append(f"the smallest labelled fault measures {faults['smallest']:g} pixels; made-up marks on trial begin at {smallest:g}")
     return lines

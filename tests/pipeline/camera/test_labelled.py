@@ -1,0 +1,190 @@
+"""Labelled faults in the choice of how a camera's pictures are looked at: what they change, and what they must not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from anomaly.data.pictures.layouts import find_faults
+from anomaly.data.pictures.reading import Picture
+from anomaly.errors import DataError
+from anomaly.pipeline.camera.pictures import PictureFolder
+from anomaly.pipeline.camera.plan import Plan, choose_plan
+from anomaly.pipeline.camera.plan.labelled import DECIDE, POOL_ERRORS, LabelledFaults, Ranked, RankedPools, fault_size, size_by_faults
+from anomaly.scorers.pictures.views import Pool
+from anomaly.spec import Bank, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, PoolSpec, Transfer
+
+SIDE = 384
+MAIN, FINE = Pool("main"), Pool("fine", 0.0)
+
+
+def part(seed: int, fine: bool) -> np.ndarray:
+    """Clouds of gray. `fine`: with a patch of a chessboard of single pixels, which is gone where the picture is made smaller."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:64, :64]
+    gray = np.full((SIDE, SIDE), 128.0)
+    if fine:
+        y, x = rng.integers(40, SIDE - 104, 2)
+        gray[y : y + 64, x : x + 64] += 30.0 - 60.0 * ((rows + columns) % 2)
+    clouds = gaussian_filter(rng.normal(size=(SIDE, SIDE)), 4, mode="wrap")
+    return (gray + clouds * 2.5 / clouds.std() + rng.normal(0, 0.5, (SIDE, SIDE))).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good parts; beside them eight faults that are seen in full size only, and six pictures that are as good as any."""
+    root = tmp_path_factory.mktemp("lines")
+    for name, count in (("good", 24), ("fine", 8), ("same", 6)):
+        (root / name).mkdir()
+        for i in range(count):
+            Image.fromarray(part(i + 100 * len(name), name == "fine")).save(root / name / f"{i}.png")
+    return root
+
+
+def plan(line: Path, faults: str | None) -> Plan:
+    spec = CameraSpec(
+        kind="camera",
+        input=CameraInput(smallest_mark=90),
+        extractor=CameraExtractor(stages=("blocks.1",)),
+        scorer=MemoryBankSpec(banks=(Bank(stage="blocks.1", metric="raw", size=100),), pools=(PoolSpec(share=0.0),)),
+        transfer=Transfer(faults=line / faults if faults else None),
+    )
+    return choose_plan(spec, PictureFolder(line / "good", spec.input), lambda *_: None)
+
+
+def test_labelled_faults_that_nothing_sees_change_nothing(line: Path) -> None:
+    alone, with_faults = plan(line, None), plan(line, "same")
+    assert "faults" not in alone.report
+    assert with_faults.spec.input == alone.spec.input
+    assert with_faults.spec.scorer == alone.spec.scorer
+    assert "no other size or pool ranks them clearly better, so made-up marks decide" in with_faults.words()
+    assert {key: value for key, value in with_faults.report.items() if key not in ("faults", "tried")} == {
+        key: value for key, value in alone.report.items() if key != "tried"
+    }
+
+
+def test_a_size_that_alone_shows_labelled_faults_is_taken(line: Path) -> None:
+    found = plan(line, "fine")
+    ranked = {tuple(one["size"]): one["faults"]["auroc"] for one in found.report["tried"]}
+    assert ranked[384, 384] > 0.95 > 0.7 > ranked[256, 256]
+    assert found.report["faults"]["size_without"] == [256, 256]
+    assert found.spec.input.size == (384, 384)
+    words = "\n".join(found.words())
+    assert f"8 labelled faults: 256 x 256 ranks them at {ranked[256, 256]:.2f}, 384 x 384 at" in words
+    assert "384 x 384 is taken by them; made-up marks alone would take 256 x 256" in words
+
+
+def test_one_labelled_fault_is_refused(tmp_path: Path, line: Path) -> None:
+    (line / "one").mkdir()
+    Image.fromarray(part(0, True)).save(line / "one" / "0.png")
+    with pytest.raises(DataError, match="1 labelled fault; at least 2"):
+        plan(line, "one")
+
+
+# --- the rules, on scores ---
+
+
+def rng_scores(seed: int, count: int, shift: float = 0.0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=count) + shift
+
+
+def test_another_size_is_taken_only_where_it_is_clearly_better_and_keeps_the_made_up_marks() -> None:
+    blind, sees = Ranked(rng_scores(0, 48), rng_scores(1, 8)), Ranked(rng_scores(2, 24), rng_scores(3, 8, 4))
+    assert size_by_faults([blind, sees], 0, [True, True], 0) == 1
+    assert size_by_faults([sees, blind], 1, [True, True], 0) == 0  # a smaller one too
+    assert size_by_faults([blind, sees], 0, [True, False], 0) == 0
+    assert size_by_faults([blind, blind], 0, [True, True], 0) == 0
+
+
+def test_fewer_than_five_faults_decide_nothing() -> None:
+    blind, sees = Ranked(rng_scores(0, 48), np.full(DECIDE - 1, -9.0)), Ranked(rng_scores(0, 48), np.full(DECIDE - 1, 9.0))
+    assert sees.auroc - blind.auroc == 1
+    assert not sees.clearly_better(blind, 0)
+
+
+def test_chance_hardly_ever_passes_for_evidence() -> None:
+    """Eleven pools that are no better: one of them is taken in less than one line of ten."""
+    taken = 0
+    for trial in range(40):
+        common = rng_scores(1000 + trial, 56)
+        rows = [0.7 * common + 0.7 * rng_scores(100 * trial + i, 56) for i in range(12)]
+        first, *others = (Ranked(row[:48], row[48:] + 1) for row in rows)
+        taken += any(one.clearly_better(first, 0, POOL_ERRORS) for one in others)
+    assert taken < 4
+
+
+@pytest.mark.parametrize(("marks_lost", "taken"), [(0.0, [FINE]), (0.03, [FINE]), (0.1, [])])
+def test_a_pool_that_sees_labelled_faults_is_added_unless_made_up_marks_are_lost(marks_lost: float, taken: list[Pool]) -> None:
+    blind = Pool("blind")
+    clean = {pool: rng_scores(at, 48) for at, pool in enumerate((MAIN, blind, FINE))}
+    faults = {MAIN: rng_scores(7, 8), blind: rng_scores(8, 8), FINE: rng_scores(9, 8, 6)}
+
+    def found(pools: Sequence[Pool]) -> Mapping[float, float]:
+        return {4.0: 0.5 - marks_lost * (FINE in pools)}
+
+    assert [pool for pool, _ in RankedPools(clean, faults).further([MAIN], found, 0)] == taken
+
+
+# --- masks ---
+
+
+def write_faults(root: Path, sizes: Sequence[int], masks: str) -> list[Picture]:
+    for at, size in enumerate(sizes):
+        mask = np.zeros((SIDE, SIDE), np.uint8)
+        mask[100 : 100 + size, 200 : 200 + size] = 255
+        for path, pixels in ((root / f"{at}.png", part(at, False)), (root / masks.format(at), mask)):
+            path.parent.mkdir(exist_ok=True, parents=True)
+            Image.fromarray(pixels).save(path)
+    return find_faults(root)
+
+
+@pytest.mark.parametrize("masks", ["ground_truth/{}_mask.png", "{}_mask.png", "../ground_truth/cracks/{}.png"])
+def test_masks_are_no_faults_and_set_the_sizes_of_made_up_marks(line: Path, tmp_path: Path, masks: str) -> None:
+    faults = write_faults(tmp_path / "cracks", [20, 12, 30, 30, 30], masks)
+    assert [picture.mask is not None for picture in faults] == [True] * 5
+    found = LabelledFaults(faults, PictureFolder(line / "good", CameraInput()))
+    assert (found.smallest, found.notes) == (12.0, [])
+    assert found.smallest_marks(2.0, 64.0) == 6.0  # the next fault may be half as large
+    assert found.smallest_marks(2.0, 16.0) == 4.0  # three sizes of marks are left in any case
+    few = LabelledFaults(faults[:2], PictureFolder(line / "good", CameraInput()))
+    assert few.smallest_marks(2.0, 64.0) == 2.0
+
+
+def test_a_mask_that_cannot_be_used_is_said(line: Path, tmp_path: Path) -> None:
+    faults = write_faults(tmp_path, [20, 0], "{}_mask.png")
+    Image.fromarray(np.full((8, 9), 255, np.uint8)).save(tmp_path / "0_mask.png")
+    (tmp_path / "2.png").write_bytes(b"no picture")
+    found = LabelledFaults([*faults, Picture("2.png", tmp_path / "2.png", "crack")], PictureFolder(line / "good", CameraInput()))
+    assert found.smallest is None
+    assert [words.split(": ", 1)[1] for words in found.notes] == [
+        "the mask is 9 x 8, its picture 384 x 384; its fault is judged without it",
+        "the mask marks nothing; its fault is judged without it",
+        "a labelled fault that cannot be read is left out",
+    ]
+
+
+def test_a_fault_with_a_mask_counts_only_where_it_is(line: Path, tmp_path: Path) -> None:
+    found = LabelledFaults(write_faults(tmp_path, [32, 32], "{}_mask.png"), PictureFolder(line / "good", CameraInput()))
+    clean, faults = torch.zeros(3, 12, 12), torch.zeros(2, 12, 12)
+    faults[0, 3, 6], faults[1, 10, 1] = 5.0, 9.0  # rows 100 to 132, columns 200 to 232 of 384; and far from there
+    assert found.scores(clean, faults, [0.0])[0.0].tolist() == [5.0, 0.0]
+
+
+def test_a_fault_is_as_large_as_its_largest_piece() -> None:
+    mask = np.zeros((50, 50), bool)
+    mask[0:3, 0:3] = mask[10:20, 10:20] = True
+    assert fault_size(mask) == 10.0
+
+
+def test_of_a_whole_layout_only_faults_are_labelled(tmp_path: Path) -> None:
+    for name in ("train/good/0.png", "test/good/1.png", "test/crack/2.png", "ground_truth/crack/2_mask.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for root in (tmp_path, tmp_path / "test", tmp_path / "test" / "crack"):
+        assert [(p.path.name, p.defect, p.mask is not None) for p in find_faults(root)] == [("2.png", "crack", True)]
