@@ -12,6 +12,7 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +67,28 @@ def one(surface: str, side: int, normals: int, seed: int) -> dict[str, Any]:
         data.mkdir()
         for i in range(normals):
             Image.fromarray(draw(side, np.random.default_rng([seed, side, i]))).save(data / f"{i:03}.png", compress_level=1)
-        return fitted(data) | {"surface": surface, "side": side}
+        return fitted(data, Path(folder) / "work") | {"surface": surface, "side": side}
 
 
-def fitted(data: Path) -> dict[str, Any]:
+def made_up(surfaces: Sequence[str], sides: Sequence[int], normals: int, seed: int) -> Iterator[dict[str, Any]]:
+    """A row for each surface and size of pictures."""
+    for side in sides:
+        for surface in surfaces:
+            yield one(surface, side, normals, seed)
+
+
+def real(sets: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """A row for each set of real pictures."""
+    for item in sets:
+        name, _, path = item.partition("=")
+        with tempfile.TemporaryDirectory() as work:
+            row = fitted(Path(path), Path(work))
+        yield row | {"surface": name, "side": "their own"}
+
+
+def fitted(data: Path, work: Path) -> dict[str, Any]:
     """What a default fit on a folder finds."""
-    steps = Steps(CameraLine(CameraSpec(kind="camera", pretrain=Pretrain(method="none")), data), data.parent / "work", quick=True)
+    steps = Steps(CameraLine(CameraSpec(kind="camera", pretrain=Pretrain(method="none")), data), work, quick=True)
     began = time.process_time()
     report, threshold = steps.fitted.report, steps.threshold()
     seconds = time.process_time() - began
@@ -96,15 +113,14 @@ def main() -> None:
     parser.add_argument("--normals", type=int, default=NORMALS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True, help="rows already there are kept, those run again are replaced")
+    parser.add_argument("--data", nargs="*", default=[], help="NAME=PATH of real pictures, judged in place of the made-up ones")
     asked = parser.parse_args()
     rows = json.loads(asked.out.read_text()) if asked.out.exists() else []
-    for side in asked.sides:
-        for surface in asked.surfaces:
-            row = one(surface, side, asked.normals, asked.seed)
-            rows = [other for other in rows if (other["surface"], other["side"]) != (surface, side)] + [row]
-            print(json.dumps(row), flush=True)
-            asked.out.parent.mkdir(parents=True, exist_ok=True)
-            write_text(asked.out, json.dumps(rows, indent=1) + "\n")
+    for row in real(asked.data) if asked.data else made_up(asked.surfaces, asked.sides, asked.normals, asked.seed):
+        rows = [other for other in rows if (other["surface"], other["side"]) != (row["surface"], row["side"])] + [row]
+        print(json.dumps(row), flush=True)
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        write_text(asked.out, json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
