@@ -26,7 +26,7 @@ from anomaly.features.stages import Stages
 from anomaly.features.threads import one_thread
 from anomaly.parallel import on_all_cores
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
-from anomaly.pipeline.camera.plan.sizes import marks_to_try, usual_size
+from anomaly.pipeline.camera.plan.sizes import marks_to_try, sizes_of, usual_size
 from anomaly.pipeline.camera.plan.trial import with_each_mark
 from anomaly.progress import Progress, counted, part, silent
 from anomaly.scorers.build import fit_camera_scorer, region
@@ -165,7 +165,7 @@ class Judging:
         count = max(1, min(fewer_of_large(MARKED, self.pictures.size), int(MARKED_SHARE * len(chosen))))
         drawn = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.spec.seed + 1))[:count].tolist()
         shown, roi, deep = self.pictures.survey.groups, region(self.spec), self.pictures.format.deep
-        sizes = marks_to_try(usual_size(self.pictures.survey.sizes), self.spec.input.mark_px) * MARKS
+        sizes = marks_to_try(usual_size(self.pictures.survey.sizes), self.spec.input.mark_px)
         scorer = fitted.scorer
         usual = [bank.usual for bank in scorer.banks]
 
@@ -176,7 +176,7 @@ class Judging:
                 return None
             rng = np.random.default_rng([self.spec.seed, 9, i])
             looked_at = inside_roi(roi, raw.shape[0], raw.shape[1]).numpy() if roi else None
-            image, marks = draw_marks(to_8_bit(raw, deep), sizes, rng, looked_at)
+            image, marks = draw_marks(to_8_bit(raw, deep), sizes_of(sizes, MARKS, drawn.index(i)), rng, looked_at)
             same = [j for j, other in enumerate(chosen) if shown[other] == shown[at]]
             with torch.inference_mode():
                 less = maps_left_out(scorer, same, [maps[[chosen[j] for j in same]] for maps in features])

@@ -28,7 +28,7 @@ from anomaly.parallel import on_all_cores
 from anomaly.pipeline.camera.few_labels import read_faults
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.pipeline.camera.plan.labelled import COST, LabelledFaults, Ranked, RankedPools, labelled_report, size_by_faults
-from anomaly.pipeline.camera.plan.sizes import Size, marks_to_try, milliseconds, sizes_to_try, usual_size
+from anomaly.pipeline.camera.plan.sizes import Size, marks_to_try, milliseconds, sizes_of, sizes_to_try, usual_size
 from anomaly.pipeline.camera.plan.trial import FALSE, Trial, pool_scores
 from anomaly.pipeline.camera.plan.views import SHARES, as_spec, choose_pools, mean_found, offered_banks, pools_offered
 from anomaly.pipeline.camera.plan.wording import plan_words
@@ -222,7 +222,7 @@ class _Search:
                 return None
             looked_at = inside_roi(roi, raw.shape[0], raw.shape[1]).numpy() if roi else None
             rng = np.random.default_rng([self.spec.seed, 7, at])
-            drawn, marks = draw_marks(to_8_bit(raw, deep), self.marks * TWICE, rng, looked_at)
+            drawn, marks = draw_marks(to_8_bit(raw, deep), sizes_of(self.marks, TWICE, at), rng, looked_at)
             with torch.inference_mode():
                 own, other = (extractor(preprocess(torch.from_numpy(x[None].copy()))) for x in (raw, from_8_bit(drawn, deep)))
             return own, other, marks, (raw.shape[0], raw.shape[1])

@@ -70,6 +70,17 @@ def marks_to_try(usual: tuple[float, float], named: float | None) -> list[float]
     return mark_sizes(smallest, max(largest, smallest))
 
 
+def sizes_of(marks: Sequence[float], each: int, picture: int) -> list[float]:
+    """The marks to draw on one picture: all of one size, the next size on the next picture, and on average `each` of every size.
+
+    A stage sees far beyond a mark, so a large mark next to a small one would make the small one look found.
+
+    >>> sizes_of([2.0, 4.0], 2, picture=0), sizes_of([2.0, 4.0], 2, picture=3)
+    ([2.0, 2.0, 2.0, 2.0], [4.0, 4.0, 4.0, 4.0])
+    """
+    return [marks[picture % len(marks)]] * (each * len(marks))
+
+
 def milliseconds(size: Size) -> float:
     """About how long a picture takes at a size of input. An estimate by area, not a measurement: choices must not depend on a clock."""
     return MS_PER_MEGAPIXEL * size[0] * size[1] / 1024**2
