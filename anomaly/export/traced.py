@@ -221,12 +221,13 @@ def default_extractor(stages: Sequence[str], channels: int, size: tuple[int, int
 def main() -> None:
     """Write the graphs that come with the package, beside this file: `python -m anomaly.export.traced`, after an update of timm."""
     for channels in (1, 3):
-        extractor, x = default_extractor(LITE_STAGES, channels)
-        folded = fold_batch_norm(extractor)
-        weights = {name: tensor.detach().contiguous().numpy() for name, tensor in folded.state_dict().items()}
-        path = shipped_path(folded, x)
-        write_graph(path, without_weights(trace(folded, [x], {0: "N"}), weights))
-        print(f"{path}  {path.stat().st_size} bytes")
+        for stages in (LITE_STAGES, LITE_STAGES[1:]):  # on trial, and where none but the main view is taken
+            extractor, x = default_extractor(stages, channels)
+            folded = fold_batch_norm(extractor)
+            weights = {name: tensor.detach().contiguous().numpy() for name, tensor in folded.state_dict().items()}
+            path = shipped_path(folded, x)
+            write_graph(path, without_weights(trace(folded, [x], {0: "N"}), weights))
+            print(f"{path}  {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -107,8 +107,8 @@ def test_signatures_are_the_contract(camera: Fitted, sensor: Fitted) -> None:
 @pytest.mark.parametrize("block", [1024, 64])
 def test_8_bit_search_is_the_float_search_of_rounded_queries(camera: Fitted, monkeypatch: pytest.MonkeyPatch, block: int) -> None:
     """The search alone in 8 bits equals PyTorch on rounded queries; with small blocks a bank is searched in several products."""
-    for module in ("anomaly.scorers.pictures.patches", "anomaly.export.lower_pictures", "anomaly.export.search"):
-        monkeypatch.setattr(f"{module}.BLOCK", block)
+    for name in ("anomaly.scorers.pictures.patches.BLOCK", "anomaly.export.search.BLOCK", "anomaly.export.search.LEAST"):
+        monkeypatch.setattr(name, block)
     detector = camera.steps.detector()
     examples = camera.steps.line.examples(read_bundle(camera.bundle).manifest.input, 12, np.random.default_rng(5))
     pair = np.concatenate([examples.noise[0][:1], examples.noise[0][:1]])

@@ -30,7 +30,7 @@ from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.pipeline.camera.plan.labelled import COST, LabelledFaults, Ranked, RankedPools, labelled_report, size_by_faults
 from anomaly.pipeline.camera.plan.sizes import Size, marks_to_try, milliseconds, sizes_of, sizes_to_try, usual_size
 from anomaly.pipeline.camera.plan.trial import FALSE, Trial, pool_scores
-from anomaly.pipeline.camera.plan.views import SHARES, as_spec, choose_pools, mean_found, offered_banks, pools_offered
+from anomaly.pipeline.camera.plan.views import SHARES, as_spec, choose_pools, mean_told, offered_banks, pools_offered
 from anomaly.pipeline.camera.plan.wording import plan_words
 from anomaly.progress import Progress, counted, part, parts
 from anomaly.scorers.build import bank_plans, pools_of, region
@@ -79,8 +79,14 @@ def choose_plan(spec: CameraSpec, pictures: PictureFolder, progress: Progress) -
     if spec.extractor.backbone == ORIENTED_FILTERS and spec.input.size is None:
         spec = _with(spec, "input", size=(256, 256))  # its cells are a sixteenth of the picture, whatever the size
     if spec.input.size is not None and spec.scorer.banks:
-        return Plan(spec)
+        return Plan(_used_stages(spec))
     return _Search(spec, pictures).run(progress)
+
+
+def _used_stages(spec: CameraSpec) -> CameraSpec:
+    """The spec with those of its stages alone that a bank looks at: no others are computed, adapted or compared."""
+    used = {bank.stage for bank in spec.scorer.banks}
+    return _with(spec, "extractor", stages=tuple(stage for stage in spec.extractor.stages if stage in used))
 
 
 def _with(spec: CameraSpec, group: str, **values: Any) -> CameraSpec:
@@ -89,11 +95,12 @@ def _with(spec: CameraSpec, group: str, **values: Any) -> CameraSpec:
 
 @dataclass(frozen=True)
 class _Found:
-    """A size of input with the pools that are best at it, and the share of marks of each size that these find."""
+    """A size of input with the pools that are best at it, and by size how well marks are told by these, and how many are found."""
 
     size: Size
     pools: Sequence[Pool]
     adds: Sequence[tuple[Pool, float]]
+    told: Mapping[float, float]
     found: Mapping[float, float]
     ranked: Ranked | None = None  # labelled faults, where there are any
     by_faults: Sequence[tuple[Pool, float]] = ()  # pools that these added, and what to their AUROC
@@ -137,14 +144,14 @@ class _Search:
         report = self._report(taken, tried)
         if self.labelled:
             report["faults"] = {**self.labelled.report(), "size_without": list(by_marks.size)}
-        return Plan(spec, report)
+        return Plan(_used_stages(spec), report)
 
     def _taken(self, tried: Sequence[_Found]) -> _Found:
         """The smallest size that finds as much as pays."""
         if self.spec.input.mark_px:
             smallest = min(self.marks)
-            best = max(one.found[smallest] for one in tried)
-            return next(one for one in tried if one.found[smallest] >= NAMED * best)
+            best = max(one.told[smallest] for one in tried)
+            return next(one for one in tried if one.told[smallest] >= NAMED * best)
         taken = tried[0]
         for one in tried[1:]:
             if _pays(taken, one):
@@ -160,8 +167,8 @@ class _Search:
         ranked = [one.ranked for one in tried if one.ranked is not None]
         if not ranked:
             return taken
-        least = mean_found(taken.found) - COST
-        allowed = [mean_found(one.found) >= least for one in tried]
+        least = mean_told(taken.told) - COST
+        allowed = [mean_told(one.told) >= least for one in tried]
         if self.spec.input.mark_px:
             smallest = min(self.marks)
             allowed = [one.found[smallest] >= NAMED * taken.found[smallest] for one in tried]
@@ -204,11 +211,11 @@ class _Search:
         else:
             pools, adds = choose_pools(pools_offered(views), trial.found)
         if not self.labelled:
-            return _Found(size, pools, adds, trial.found(pools))
+            return _Found(size, pools, adds, trial.told(pools), trial.found(pools))
         ranked = RankedPools(clean_scores, fault_scores)
         more = [] if self.spec.scorer.banks else ranked.further(pools, trial.found, self.spec.seed)
         pools += [pool for pool, _ in more]
-        return _Found(size, pools, adds, trial.found(pools), ranked.by(pools), more)
+        return _Found(size, pools, adds, trial.told(pools), trial.found(pools), ranked.by(pools), more)
 
     def _judged(
         self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress
@@ -258,7 +265,7 @@ class _Search:
                 {
                     "size": list(one.size),
                     "found": {f"{size:g}": round(share, 3) for size, share in one.found.items()},
-                    "mean": round(mean_found(one.found), 3),
+                    "mean": round(mean_told(one.told), 3),
                     "pools": [[pool.view, pool.share] for pool in one.pools],
                     "adds": [[pool.view, pool.share, round(gain, 3)] for pool, gain in one.adds],
                     **({"faults": labelled_report(one.ranked, one.by_faults)} if one.ranked else {}),
@@ -270,7 +277,7 @@ class _Search:
 
 def _pays(before: _Found, one: _Found) -> bool:
     """Whether a larger size finds so much more."""
-    return mean_found(one.found) - mean_found(before.found) >= PAYS
+    return mean_told(one.told) - mean_told(before.told) >= PAYS
 
 
 def _by_view(pools: Sequence[Pool]) -> list[Pool]:

@@ -23,7 +23,7 @@ from anomaly.evaluation.pixels import shrink_mask
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages
 from anomaly.pipeline.camera.pictures import PictureFolder
-from anomaly.pipeline.camera.plan.views import mean_found
+from anomaly.pipeline.camera.plan.views import mean_told
 from anomaly.scorers.pictures.views import Pool, largest_pool, laws_of, places_pooled
 
 Scores = NDArray[np.float64]
@@ -103,11 +103,11 @@ class RankedPools:
         `found(pools)` is the share of made-up marks of each size that pools find together, of which hardly any may be lost.
         """
         added: list[tuple[Pool, float]] = []
-        least = mean_found(found(taken)) - COST
+        least = mean_told(found(taken)) - COST
         now = self.by(taken)
 
         def kept(pool: Pool, others: Sequence[Pool]) -> bool:
-            return mean_found(found([*others, pool])) >= least
+            return mean_told(found([*others, pool])) >= least
 
         while True:
             mine = [*taken, *(pool for pool, _ in added)]

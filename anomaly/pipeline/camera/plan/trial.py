@@ -21,6 +21,7 @@ Scores = NDArray[np.float64]
 NEAR = 0.6  # times its size: how far around a mark's middle its places reach
 PLACES = 1.5  # and so many places of the grid more
 FALSE = 0.05  # share of good parts above the score from which a mark is found
+RATES = (0.05, 0.1, 0.2, 0.3)  # such shares, over which it is averaged where sizes and pools are compared
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,19 @@ class Trial:
         >>> trial.found([pool])
         {2.0: 0.5, 4.0: 1.0}
         """
+        return self._shares(pools, (false,))
+
+    def told(self, pools: Sequence[Pool]) -> dict[float, float]:
+        """By size how well marks are told from good parts: the share found, averaged over several rates of false alarms.
+
+        One rate alone would rest on the few good parts that stand out, and say nothing where these hide all marks.
+        """
+        return self._shares(pools, RATES)
+
+    def _shares(self, pools: Sequence[Pool], rates: Sequence[float]) -> dict[float, float]:
         laws = laws_of([torch.from_numpy(self.clean[pool]) for pool in pools]).double().numpy()
         clean, marked = (_largest([side[pool] for pool in pools], laws) for side in (self.clean, self.marked))
-        above = marked > np.quantile(clean, 1 - false)
+        above = (marked[:, None] > np.quantile(clean, 1 - np.array(rates))).mean(axis=1)
         return {float(size): float(above[self.sizes == size].mean()) for size in np.unique(self.sizes)}
 
 

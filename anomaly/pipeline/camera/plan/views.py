@@ -47,10 +47,10 @@ def choose_pools(
     """
     taken: list[Pool] = [offered[0]]
     adds: list[tuple[Pool, float]] = []
-    best = mean_found(found(taken))
+    best = mean_told(found(taken))
     while True:
         left = [pool for pool in offered if pool not in taken]
-        gains = [mean_found(found([*taken, pool])) - best for pool in left]
+        gains = [mean_told(found([*taken, pool])) - best for pool in left]
         if not gains or max(gains) < ADDS:
             return taken, adds
         at = gains.index(max(gains))
@@ -59,7 +59,7 @@ def choose_pools(
         best += gains[at]
 
 
-def mean_found(found: Mapping[float, float]) -> float:
+def mean_told(found: Mapping[float, float]) -> float:
     """The mean over the sizes of marks."""
     return sum(found.values()) / max(1, len(found))
 
