@@ -60,7 +60,7 @@ def test_a_pool_that_sees_nothing_is_left_out_and_one_that_sees_is_taken() -> No
     main = Pool("main")
     clean = {pool: rng.normal(size=200) for pool in (main, blind, sees)}
     marked = {main: rng.normal(size=200) + 6 * (sizes == 4), blind: rng.normal(size=200), sees: rng.normal(size=200) + 6 * (sizes == 2)}
-    taken, adds = choose_pools([main, blind, sees], Trial(clean, marked, sizes).found)
+    taken, adds = choose_pools([main, blind, sees], Trial(clean, marked, sizes).told)
     assert taken == [main, sees]
     assert adds[0][1] > 0.3 > ADDS
 

@@ -171,7 +171,7 @@ class _Search:
         allowed = [mean_told(one.told) >= least for one in tried]
         if self.spec.input.mark_px:
             smallest = min(self.marks)
-            allowed = [one.found[smallest] >= NAMED * taken.found[smallest] for one in tried]
+            allowed = [one.told[smallest] >= NAMED * taken.told[smallest] for one in tried]
         return tried[size_by_faults(ranked, tried.index(taken), allowed, self.spec.seed)]
 
     def _banks(self) -> tuple[Bank, ...]:
@@ -209,11 +209,11 @@ class _Search:
         if self.spec.scorer.banks:  # the pools are given with the banks
             pools, adds = list(pools_of(self.spec)), list[tuple[Pool, float]]()
         else:
-            pools, adds = choose_pools(pools_offered(views), trial.found)
+            pools, adds = choose_pools(pools_offered(views), trial.told)
         if not self.labelled:
             return _Found(size, pools, adds, trial.told(pools), trial.found(pools))
         ranked = RankedPools(clean_scores, fault_scores)
-        more = [] if self.spec.scorer.banks else ranked.further(pools, trial.found, self.spec.seed)
+        more = [] if self.spec.scorer.banks else ranked.further(pools, trial.told, self.spec.seed)
         pools += [pool for pool, _ in more]
         return _Found(size, pools, adds, trial.told(pools), trial.found(pools), ranked.by(pools), more)
 
