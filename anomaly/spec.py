@@ -113,11 +113,11 @@ class CameraInput(Part):
     size: tuple[Side, Side] | None = Field(
         None, description='pixels after the resize in the graph, (high, wide); one number is both; "auto": as large as pays'
     )
-    smallest_mark: float | str | None = Field(
+    smallest_mark: Annotated[float, Field(strict=True, allow_inf_nan=False)] | str | None = Field(
         None, description='of faults worth finding: pixels of the camera\'s picture, or "3 mm" with px_per_mm'
     )
-    px_per_mm: float | None = Field(None, gt=0, description="pixels of the camera's picture that one millimetre takes")
-    max_ms: float = Field(60.0, gt=0, description="size auto: what a picture may cost on two usual processor cores")
+    px_per_mm: float | None = Field(None, gt=0, allow_inf_nan=False, description="pixels of the camera's picture that one millimetre takes")
+    max_ms: float = Field(60.0, gt=0, allow_inf_nan=False, description="size auto: what a picture may cost on two usual processor cores")
     color: Literal["auto", "gray", "rgb"] = "auto"
     bits: Annotated[int, Field(ge=8, le=16)] | None = Field(None, description="of a 16-bit file that the camera uses; found when not given")
     roi: tuple[Rectangle, ...] = Field((), description="rectangles to look at, all of the picture when not given")
@@ -184,6 +184,8 @@ class MemoryBankSpec(Part):
     @model_validator(mode="after")
     def _pools_name_known_views(self) -> MemoryBankSpec:
         views = {bank.view for bank in self.banks}
+        if self.pools and not self.banks:
+            raise ValueError("pools are given and banks are not, whose views they take; give [[scorer.banks]] too, or leave pools out")
         for pool in self.pools:
             if pool.view not in views:
                 raise ValueError(f"pools names view {pool.view!r}, which none of the banks belongs to; name one of {sorted(views)}")

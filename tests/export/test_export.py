@@ -19,7 +19,7 @@ from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.steps import Steps
 from anomaly.scorers.pictures.patches import PatchBank
-from anomaly.spec import Bank, Budget, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, Pretrain, read_spec
+from anomaly.spec import Bank, Budget, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, PoolSpec, Pretrain, read_spec
 from tests.conftest import Fitted
 
 
@@ -59,26 +59,51 @@ def test_rows_that_follow_each_other_are_answered_as_windows_are_in_any_portions
         np.testing.assert_allclose(np.concatenate([p[index] for p in portions]), theirs, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("backbone", ["efficientnet_lite0", "oriented_filters"])
-def test_long_pictures_keep_their_proportions(tmp_path: Path, backbone: str) -> None:
+MAIN = (Bank(stage="", metric="raw", size=200), Bank(stage="", metric="unit", size=100, model="gaussian"))
+LITE = tuple(bank.model_copy(update={"stage": stage}) for bank, stage in zip(MAIN, ("blocks.4", "blocks.5"), strict=True))
+FILTERS = tuple(bank.model_copy(update={"stage": stage}) for bank, stage in zip(MAIN, ("mean", "peak"), strict=True))
+FINE = (
+    Bank(stage="blocks.2", metric="unit", size=300, view="fine"),
+    Bank(stage="blocks.2", metric="raw", size=24, model="place", view="place"),
+)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "scorer"),
+    [
+        ("efficientnet_lite0", MemoryBankSpec(banks=LITE)),
+        ("oriented_filters", MemoryBankSpec(banks=FILTERS)),
+        (
+            "efficientnet_lite0",
+            MemoryBankSpec(
+                banks=LITE + FINE,
+                pools=(PoolSpec(view="main"), PoolSpec(view="fine", share=0.0), PoolSpec(view="place", share=0.002)),
+            ),
+        ),
+    ],
+    ids=["network", "filters", "several views"],
+)
+def test_long_pictures_keep_their_proportions(tmp_path: Path, backbone: str, scorer: MemoryBankSpec) -> None:
     rng = np.random.default_rng(3)
     stripes = 110 + 30 * np.sin(np.arange(600) / 7.0)
     for i in range(20):
         Image.fromarray((stripes + 4 * rng.standard_normal((150, 600))).clip(0, 255).astype(np.uint8)).save(tmp_path / f"{i}.png")
-    stages = ("mean", "peak") if backbone == "oriented_filters" else ("blocks.4", "blocks.5")
-    scorer = MemoryBankSpec(
-        banks=(Bank(stage=stages[0], metric="raw", size=200), Bank(stage=stages[1], metric="unit", size=100, model="gaussian"))
-    )
-    extractor = CameraExtractor(backbone=backbone, stages=stages)
     spec = CameraSpec(
-        kind="camera", input=CameraInput(size=(128, 512)), extractor=extractor, scorer=scorer, pretrain=Pretrain(method="none")
+        kind="camera",
+        input=CameraInput(size=(128, 512)),
+        extractor=CameraExtractor(backbone=backbone, stages=tuple(dict.fromkeys(bank.stage for bank in scorer.banks))),
+        scorer=scorer,
+        pretrain=Pretrain(method="none"),
     )
     detector = Steps(CameraLine(spec, tmp_path), tmp_path / "w").detector()
     marked = (stripes + 4 * rng.standard_normal((150, 600))).clip(0, 255).astype(np.uint8)
     marked[60:90, 450:480] = 255
-    session = Session(export_onnx(detector, np.repeat(marked[None, :, :, None], 2, axis=0)), "cpu")
-    assert check_parity(detector, lambda raw: session.run(raw)[:2], [marked[None, :, :, None]], 0.05).max_relative_score < 1e-4
-    _, p, maps = session.run(marked[None, :, :, None])
+    pair = np.stack([marked[:, :, None], np.ascontiguousarray(marked[:, ::-1, None])])
+    for search in ("blocks", "whole"):
+        session = Session(export_onnx(detector, pair, search=search), "cpu")
+        assert check_parity(detector, lambda raw: session.run(raw)[:2], [pair], 0.05).max_relative_score < 1e-4
+    _, p, maps = session.run(pair)
+    np.testing.assert_allclose(maps, detector.run(pair)[2], atol=2e-3)
     assert maps.shape[-1] == 4 * maps.shape[-2]
     assert p[0] < 0.05
     row, column = np.unravel_index(int(maps[0].argmax()), maps[0].shape[-2:])

@@ -112,7 +112,7 @@ def _blob(image: Gray, rng: np.random.Generator) -> Gray:
 
 def _patch_size(image: Gray, rng: np.random.Generator) -> tuple[int, int]:
     span = min(image.shape[:2])
-    return max(4, int(span * rng.uniform(0.04, 0.25))), max(4, int(span * rng.uniform(0.04, 0.25)))
+    return min(span, max(4, int(span * rng.uniform(0.04, 0.25)))), min(span, max(4, int(span * rng.uniform(0.04, 0.25))))
 
 
 def _cut_paste(image: Gray, rng: np.random.Generator) -> Gray:

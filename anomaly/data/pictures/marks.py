@@ -21,6 +21,7 @@ SEEN = 8.0  # mean change of gray value by a misplaced piece, at least
 TRIES = 30  # places tried for a mark, before it is left out
 LARGEST = 0.25  # share of the picture's shorter side that a mark takes at most
 APART = 1.5  # times its size to the next mark, at least
+FAR = 0.3  # and so great a part of the picture's shorter side: a deep stage of a network sees as far as that
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def draw_marks(
         kind = KINDS[int(rng.integers(len(KINDS)))]
         for _ in range(TRIES):
             x, y = rng.uniform(size / 2, max(size / 2 + 1, wide - size / 2)), rng.uniform(size / 2, max(size / 2 + 1, high - size / 2))
-            clear = all(max(abs(x - m.x), abs(y - m.y)) > APART * (size + m.size) + 8 for m in drawn)
+            clear = all(max(abs(x - m.x), abs(y - m.y)) > max(APART * (size + m.size), FAR * min(high, wide)) for m in drawn)
             if clear and (looked_at is None or looked_at[min(high - 1, int(y)), min(wide - 1, int(x))]):
                 _draw(marked, image, Mark(size, kind, x, y), deviation, rng)
                 drawn.append(Mark(size, kind, x, y))

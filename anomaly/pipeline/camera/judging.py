@@ -181,7 +181,11 @@ class Judging:
             with torch.inference_mode():
                 less = maps_left_out(scorer, same, [maps[[chosen[j] for j in same]] for maps in features])
                 marked = scorer.views(less(extractor(preprocess(torch.from_numpy(from_8_bit(image, deep)[None])))))
-                clean = scorer.views([standardise(d[i : i + 1], u) for d, u in zip(fitted.distances, usual, strict=True)])  # type: ignore[arg-type]
+                if deep:  # marks are drawn at 8 bits: else the rounding would be taken for one
+                    plain = from_8_bit(to_8_bit(raw, deep), deep)
+                    clean = scorer.views(less(extractor(preprocess(torch.from_numpy(plain[None])))))
+                else:
+                    clean = scorer.views([standardise(d[i : i + 1], u) for d, u in zip(fitted.distances, usual, strict=True)])  # type: ignore[arg-type]
                 return marks, _each_mark(scorer, clean, marked, marks, (raw.shape[0], raw.shape[1]))
 
         told = counted(drawn, progress, "made-up marks on normals, each left out of the banks")

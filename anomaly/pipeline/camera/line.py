@@ -61,8 +61,7 @@ class CameraLine:
         """The spec with nothing left open: by the plan that the extractor file of the pretrain step keeps, or chosen now."""
         if self._settled is None:
             kept = load_plan(extractor) if extractor is not None else None
-            spec = planned(self.spec, kept) if kept else choose_plan(self.spec, self.pictures, progress).spec
-            self._settle(spec)
+            self._settle(planned(self.spec, kept) if kept else choose_plan(self.spec, self.pictures, progress).spec)
         assert self._settled is not None
         return self._settled
 

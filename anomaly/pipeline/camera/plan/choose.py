@@ -17,6 +17,7 @@ from torch import Tensor
 
 from anomaly.data.pictures.marks import Mark, draw_marks, mark_sizes
 from anomaly.data.pictures.reading import Picture
+from anomaly.errors import DataError, SpecError
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.backbones import load_backbone
 from anomaly.features.backbones.defaults import default_stages, stage_channels
@@ -40,9 +41,9 @@ from anomaly.spec import ORIENTED_FILTERS, Bank, CameraSpec
 
 JUDGED = 48  # pictures that banks are fitted on in a trial, and as many that are judged; fewer of large pictures
 LEAST = 24  # pictures judged, at least, where there are as many
-BANK = 1000  # patches of a bank, in a trial
+BANK, BANK_SIDE = 1000, 256  # patches of a bank in a trial, of pictures of 256 x 256; as many more as there are more pixels
 TWICE = 2  # marks of each size on a picture
-PAYS = 0.04  # share of made-up marks, mean over their sizes, that a larger size must find more
+PAYS = 0.03  # share of made-up marks, mean over their sizes, that a larger size must find more
 NAMED = 0.9  # share of what the best size finds of the marks a user named, from which a smaller one is as good
 AT_ONCE = 4
 
@@ -65,11 +66,21 @@ class Plan:
 
 
 def planned(spec: CameraSpec, kept: Mapping[str, Any]) -> CameraSpec:
-    """The spec as a plan that was kept leaves it: nothing open."""
-    whole = spec.model_dump()
-    for group in ("input", "extractor", "scorer"):
-        whole[group] |= kept[group]
-    return CameraSpec.model_validate(whole)
+    """The spec as a plan that was kept leaves it: nothing open.
+
+    Raises SpecError where the plan was made for another size, or other banks or pools, than the spec asks for.
+    """
+    made = CameraSpec.model_validate({"kind": "camera", **{group: kept[group] for group in ("input", "extractor", "scorer")}})
+    asked: list[tuple[str, Sequence[Any] | None, Sequence[Any] | None]] = [
+        ("input.size", spec.input.size, made.input.size),
+        ("scorer.banks", spec.scorer.banks, made.scorer.banks),
+        ("scorer.pools", spec.scorer.pools, made.scorer.pools),
+    ]
+    for key, wanted, found in asked:
+        if wanted and wanted != found:
+            raise SpecError(f"the extractor was made with another {key} than the spec's; pretrain again, or leave {key} out of the spec")
+    spec = _with(_with(spec, "input", size=made.input.size), "extractor", stages=made.extractor.stages)
+    return _with(spec, "scorer", banks=made.scorer.banks, pools=made.scorer.pools)
 
 
 def choose_plan(spec: CameraSpec, pictures: PictureFolder, progress: Progress) -> Plan:
@@ -78,6 +89,9 @@ def choose_plan(spec: CameraSpec, pictures: PictureFolder, progress: Progress) -
     spec = _with(spec, "extractor", stages=stages)
     if spec.extractor.backbone == ORIENTED_FILTERS and spec.input.size is None:
         spec = _with(spec, "input", size=(256, 256))  # its cells are a sixteenth of the picture, whatever the size
+    for bank in spec.scorer.banks:
+        if bank.stage not in stages:
+            raise SpecError(f"scorer.banks names stage {bank.stage!r}, which {spec.extractor.backbone} is not looked at by: {list(stages)}")
     if spec.input.size is not None and spec.scorer.banks:
         return Plan(_used_stages(spec))
     return _Search(spec, pictures).run(progress)
@@ -118,6 +132,11 @@ class _Search:
         self.spec, self.pictures = spec, pictures
         self.network, self.source = load_backbone(spec.extractor.backbone, spec.extractor.stages, spec.extractor.weights)
         self.usual = usual_size(pictures.survey.sizes)
+        if (spec.input.mark_px or 0) > min(self.usual):
+            raise SpecError(
+                f"input.smallest_mark is {spec.input.mark_px:g} pixels, and the pictures' shorter side has {min(self.usual):.0f}; give the "
+                "size of the smallest fault worth finding in pixels of the camera's picture, or in mm with px_per_mm"
+            )
         shown = pictures.parts
         self.order = [shown[i] for i in np.random.default_rng(spec.seed).permutation(len(shown))]
         given = spec.transfer.faults
@@ -194,10 +213,11 @@ class _Search:
         clean_scores: dict[Pool, NDArray[np.float64]] = {}
         marked_scores: dict[Pool, NDArray[np.float64]] = {}
         banks = self._banks()
+        most = BANK * size[0] * size[1] // BANK_SIDE**2  # the same share of the patches that there are at each size
         views = list(dict.fromkeys(bank.view for bank in banks))
         for index, view in enumerate(views):
             part(progress, 0.8, 1.0)("stages on trial", index, len(views))
-            clean, drawn, *labelled = self._maps([bank for bank in banks if bank.view == view], learnt, (judged, marked, *faults))
+            clean, drawn, *labelled = self._maps([bank for bank in banks if bank.view == view], most, learnt, (judged, marked, *faults))
             shares = {*SHARES, *(pool.share for pool in self.spec.scorer.pools)}
             own = pool_scores(clean, list(drawn), marks, sides, sorted(shares))
             clean_scores |= {Pool(view, share): scores for share, scores in own[0].items()}
@@ -230,21 +250,28 @@ class _Search:
             looked_at = inside_roi(roi, raw.shape[0], raw.shape[1]).numpy() if roi else None
             rng = np.random.default_rng([self.spec.seed, 7, at])
             drawn, marks = draw_marks(to_8_bit(raw, deep), sizes_of(self.marks, TWICE, at), rng, looked_at)
+            # At the depth at which marks are drawn: else the rounding of deeper pictures would be taken for one.
+            plain = from_8_bit(to_8_bit(raw, deep), deep)
             with torch.inference_mode():
-                own, other = (extractor(preprocess(torch.from_numpy(x[None].copy()))) for x in (raw, from_8_bit(drawn, deep)))
+                own, other = (extractor(preprocess(torch.from_numpy(x[None].copy()))) for x in (plain, from_8_bit(drawn, deep)))
             return own, other, marks, (raw.shape[0], raw.shape[1])
 
         places = range(len(pictures))
         told = counted(places, progress, "made-up marks on pictures of good parts")
         with one_thread():
             found = [one for _, one in zip(told, on_all_cores(look, places), strict=True) if one is not None]
+        if not any(marks for _, _, marks, _ in found):
+            raise DataError(
+                f"{self.pictures.root}: no made-up mark finds a place on the pictures, by which [input] size and [[scorer.banks]] are "
+                "chosen; make [[input.roi]] larger, or give both"
+            )
         clean, marked = ([torch.cat(maps) for maps in zip(*(one[side] for one in found), strict=True)] for side in (0, 1))
         return clean, marked, [one[2] for one in found], [one[3] for one in found]
 
-    def _maps(self, banks: Sequence[Bank], learnt: list[Tensor], asked: Sequence[list[Tensor]]) -> tuple[Tensor, ...]:
-        """The view of these banks, fitted small on features `learnt`: its maps (n, h, w) of each of the pictures asked for."""
+    def _maps(self, banks: Sequence[Bank], most: int, learnt: list[Tensor], asked: Sequence[list[Tensor]]) -> tuple[Tensor, ...]:
+        """The view of these banks, of `most` patches, fitted on features `learnt`: its maps (n, h, w) of each of the pictures asked for."""
         small = self.spec.scorer.model_copy(
-            update={"banks": tuple(bank.model_copy(update={"size": min(bank.size, BANK)}) for bank in banks)}
+            update={"banks": tuple(bank.model_copy(update={"size": min(bank.size, most)}) for bank in banks)}
         )
         plans = bank_plans(self.spec.model_copy(update={"scorer": small}))
         generator = torch.Generator().manual_seed(self.spec.seed)

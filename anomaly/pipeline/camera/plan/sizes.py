@@ -11,6 +11,7 @@ from anomaly.data.pictures.marks import mark_sizes
 Size = tuple[int, int]  # (high, wide)
 SIDES = (256, 400, 640, 1024)  # square root of the area of the sizes tried; the pictures' own size is tried too
 LARGEST = 1.1  # times the pictures' own sides: beyond that there is nothing more to see
+MOST = 2048  # pixels of a side, as a spec may ask for
 NEARLY = 1.1  # times the cost allowed that a size may take: sides come in whole steps
 STEP = 1.3  # times the sides of one size are those of the next, at least
 ALIKE = 1.3  # ratio of the largest to the smallest proportions up to which one proportion serves all pictures
@@ -52,7 +53,9 @@ def sizes_to_try(usual: tuple[float, float], step: int, most_ms: float) -> list[
     for side in sorted([*usual_sides, *([own] if own >= STEP * SIDES[0] and own not in SIDES else [])]):
         scale = side / own
         size = (_whole(usual[0] * scale, step), _whole(usual[1] * scale, step))
-        if found and (scale > LARGEST or milliseconds(size) > NEARLY * most_ms):
+        if max(size) > MOST and not found:
+            size = (min(size[0], MOST // step * step), min(size[1], MOST // step * step))  # so long a picture cannot keep its proportions
+        if found and (max(size) > MOST or scale > LARGEST or milliseconds(size) > NEARLY * most_ms):
             break
         if size not in found:
             found.append(size)

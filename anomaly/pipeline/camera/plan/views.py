@@ -8,7 +8,7 @@ from anomaly.scorers.pictures.views import TOP_SHARE, Pool
 from anomaly.spec import Bank, PoolSpec
 
 SHARES = (TOP_SHARE, 0.002, 0.0)  # of the worst places, for marks of falling size
-ADDS = 0.04  # share of made-up marks, mean over their sizes, that a further pool must find more
+ADDS = 0.06  # share of made-up marks, mean over their sizes, that a further pool must find more
 WIDEST = 256  # channels of a stage from which covariances of each place are too large
 PLACE_PATCHES = 48  # that are kept for a place
 

@@ -29,8 +29,9 @@ def plan_words(report: Mapping[str, Any]) -> list[str]:
     larger = [one for one in report["tried"] if one["size"] != report["size"] and one["size"][0] * one["size"][1] > tall * broad]
     if larger:
         best = max(larger, key=lambda one: float(one["mean"]))
-        gain = 100 * (best["mean"] - taken["mean"])
-        lines.append(f"{best['size'][0]} x {best['size'][1]} would find {gain:+.0f} in 100 marks, which does not pay")
+        gain = round(100 * (best["mean"] - taken["mean"]))
+        how = f"{gain} in 100 marks more, which does not pay" if gain > 0 else f"{-gain} in 100 fewer" if gain < 0 else "no more marks"
+        lines.append(f"{best['size'][0]} x {best['size'][1]} would find {how}")
     return lines + (_fault_words(report, taken) if "faults" in report else [])
 
 
