@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from anomaly.data.pictures.marks import Mark
+from anomaly.errors import DataError, SpecError
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.pictures import PictureFolder
-from anomaly.pipeline.camera.plan import choose_plan, planned
+from anomaly.pipeline.camera.plan import choose, choose_plan, planned
 from anomaly.pipeline.camera.plan.sizes import milliseconds, sizes_to_try, usual_size
 from anomaly.pipeline.camera.plan.trial import Trial, pool_scores
 from anomaly.pipeline.camera.plan.views import ADDS, choose_pools, offered_banks, pools_offered
 from anomaly.pipeline.camera.plan.wording import plan_words
 from anomaly.pipeline.steps import Steps
 from anomaly.scorers.pictures.views import Pool
-from anomaly.spec import Bank, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, Pretrain
+from anomaly.spec import Bank, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, Pretrain, Rectangle
 
 
 @settings(max_examples=60, deadline=None)
@@ -120,3 +121,45 @@ def test_what_the_spec_says_is_not_tried(boards: Path) -> None:
     fixed = SMALL.model_copy(update={"input": CameraInput(size=(128, 128))})
     plan = choose_plan(fixed, PictureFolder(boards, fixed.input), lambda *_: None)
     assert (plan.spec, plan.report) == (fixed, {})
+
+
+def test_an_extractor_made_for_another_spec_is_refused(boards: Path) -> None:
+    fixed = SMALL.model_copy(update={"input": CameraInput(size=(128, 128))})
+    kept = choose_plan(fixed, PictureFolder(boards, fixed.input), lambda *_: None).as_dict()
+    assert planned(SMALL, kept).input.size == (128, 128)
+    for other in (
+        SMALL.model_copy(update={"input": CameraInput(size=(256, 256))}),
+        SMALL.model_copy(update={"scorer": MemoryBankSpec(banks=(Bank(stage="blocks.2", metric="raw", size=100),))}),
+    ):
+        with pytest.raises(SpecError, match=r"made with another (input\.size|scorer\.banks) than the spec's; pretrain again"):
+            planned(other, kept)
+
+
+def test_no_side_is_longer_than_a_spec_may_ask_for() -> None:
+    for usual in ((64.0, 4000.0), (300.0, 2600.0), (2.0, 500.0), (3000.0, 4000.0)):
+        assert all(max(size) <= 2048 for size in sizes_to_try(usual, 32, 1000.0))
+
+
+def test_what_no_plan_can_be_made_of_is_told(boards: Path) -> None:
+    for changes, why in (
+        ({"input": CameraInput(smallest_mark=700.0)}, "smallest_mark is 700 pixels, and the pictures' shorter side has 384"),
+        ({"scorer": MemoryBankSpec(banks=(Bank(stage="nope", metric="raw"),)), "extractor": CameraExtractor()}, "names stage 'nope'"),
+    ):
+        asked = SMALL.model_copy(update=changes)
+        with pytest.raises(SpecError, match=why):
+            choose_plan(asked, PictureFolder(boards, asked.input), lambda *_: None)
+    corner = SMALL.model_copy(update={"input": CameraInput(roi=(Rectangle(left=0.5, right=0.501, top=0.5, bottom=0.501),))})
+    with pytest.raises(DataError, match="no made-up mark finds a place"):
+        choose_plan(corner, PictureFolder(boards, corner.input), lambda *_: None)
+
+
+def test_the_rounding_of_deep_pictures_is_no_mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With nothing drawn as many "marks" are found as good parts are flagged, though 16 bits are rounded to 8 on the way."""
+    for i in range(24):
+        rng = np.random.default_rng(i)
+        wave = 30_000 + 700 * np.sin(np.arange(128) / 9.0 + rng.uniform(0, 0.3))
+        Image.fromarray((wave[None, :] + rng.normal(0, 100, (128, 128))).astype(np.uint16)).save(tmp_path / f"{i:02}.png")
+    draw = choose.draw_marks
+    monkeypatch.setattr(choose, "draw_marks", lambda image, *rest: (image, draw(image, *rest)[1]))
+    tried = choose_plan(SMALL, PictureFolder(tmp_path, SMALL.input), lambda *_: None).report["tried"][0]
+    assert np.mean(list(tried["found"].values())) <= 0.15  # those of the one picture in twelve that is above the threshold by itself
