@@ -83,7 +83,7 @@ def test_an_error_is_one_line_for_each_of_its_arguments() -> None:
 
 def test_the_console_obeys_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = io.StringIO()
-    monkeypatch.setattr(console.out, "file", seen)
+    monkeypatch.setattr(console.out, "_file", seen)  # `file` is a property: undone, it would stay what it was here
     console.out.print("a\x1b]0;title\x07 rtsp://me:S3cret@cam\nb \u202e")
     assert seen.getvalue() == "a\\x1b]0;title\\x07 rtsp://me:***@cam\nb \\u202e\n"
 

@@ -147,8 +147,8 @@ def test_what_is_missing_is_said_before_any_work(camera: Fitted, tmp_path: Path,
 
 def test_a_source_of_another_make_is_refused(camera: Fitted, sensor: Fitted, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
-    other.write_text(camera.spec.read_text().replace("[scorer]", '[extractor]\nstages = ["blocks.4", "blocks.5", "blocks.3"]\n[scorer]'))
-    with pytest.raises(WeightsError, match="stages"):
+    other.write_text(camera.spec.read_text().replace("[scorer]", '[extractor]\nbackbone = "untrained:efficientnet_lite1"\n[scorer]'))
+    with pytest.raises(WeightsError, match="backbone"):
         run("transfer", camera.bundle, other, "--data", camera.data, "--out", tmp_path / "b.anomaly")
     with pytest.raises(WeightsError, match="kind"):
         run("transfer", sensor.bundle, camera.spec, "--data", camera.data, "--out", tmp_path / "b.anomaly")
