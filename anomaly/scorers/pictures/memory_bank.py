@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from anomaly.progress import Progress, part, silent
 from anomaly.scorers.pictures.embedding import Metric, Roi, standardise, unseen_max_mean_std
 from anomaly.scorers.pictures.gaussian import PlaceGaussians, fit_place_gaussians
-from anomaly.scorers.pictures.patches import PatchBank, fit_patch_bank
-from anomaly.scorers.pictures.places import PlaceBank, fit_place_bank
+from anomaly.scorers.pictures.patches import NearestPatches, fit_patch_bank
+from anomaly.scorers.pictures.places import fit_place_bank
 from anomaly.scorers.pictures.views import Pool, laws_of, plain_laws, pooled, speak, view_maps
 
 
@@ -45,7 +45,7 @@ class BankPlan:
     view: str = "main"
 
 
-Bank = PatchBank | PlaceGaussians | PlaceBank
+Bank = NearestPatches | PlaceGaussians
 
 
 class MemoryBank(nn.Module):
@@ -176,7 +176,7 @@ def recalibrate(scorer: MemoryBank, features: Sequence[Tensor], borrowed: Sequen
     every, maps = [], []
     for plan, bank in zip(scorer.plans, scorer.banks, strict=True):
         found = features[plan.stage]
-        if isinstance(bank, PatchBank | PlaceBank):
+        if isinstance(bank, NearestPatches):
             distances = bank.leave_one_out_distances(found)
             banks.append(bank.recalibrated(unseen_max_mean_std(distances, scorer.roi)))
         else:

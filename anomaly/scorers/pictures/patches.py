@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +23,11 @@ BLOCK = 1024  # patches a matrix product of the search: the products of one bloc
 SEEN = 262_144  # patches that a coreset is picked from at most: those of 1,024 pictures on a grid of 16 x 16
 
 
-class PatchBank(nn.Module):
-    """Patches of one stage; the distance to the nearest is standardised by the largest distances of unseen normals.
+class NearestPatches(nn.Module):
+    """Patches of one stage, the distance to the nearest of which is standardised by the largest distances of unseen normals.
 
-    Patches are kept as whole numbers in -127..127, one byte each, and queries are brought to the same unit. The export can
-    round the queries too and so search in 8-bit arithmetic (`export.search`).
+    Patches are kept as whole numbers in -127..127, one byte each, and queries are brought to the same unit. A bank says by its
+    `distances_apart` which patches a place is compared with.
     """
 
     patches: Tensor
@@ -40,13 +41,38 @@ class PatchBank(nn.Module):
     def __init__(self, metric: Metric, patches: Tensor, center: Tensor, spread: Tensor, step: Tensor, usual: Tensor, owner: Tensor) -> None:
         super().__init__()
         self.metric = metric
-        self.register_buffer("patches", patches)  # (M, D) int8
-        self.register_buffer("center", center)  # (D,)
+        self.register_buffer("patches", patches)  # (..., D) int8
+        self.register_buffer("center", center)  # (D,): as `embed` takes it
         self.register_buffer("spread", spread)  # (D,)
         self.register_buffer("step", step)  # (): the size of one whole number
         self.register_buffer("usual", usual)  # (2,): mean and standard deviation of the largest distance in an unseen normal picture
-        self.register_buffer("owner", owner)  # (M,) int32: the picture of the fit that a patch came from
-        self.register_buffer("squared", patches.to(torch.float32).square().sum(1), persistent=False)
+        self.register_buffer("owner", owner)  # (...) int32: the picture of the fit that a patch came from
+        self.register_buffer("squared", patches.to(torch.float32).square().sum(-1), persistent=False)
+
+    def leave_one_out_distances(self, features: Tensor, progress: Progress = silent) -> Tensor:
+        """Distances (N, h, w) of the pictures (N, D, h, w) it was fitted on, in their order, each to the patches of all others."""
+        return self.distances_apart(features, range(len(features)), lambda index: self.owner == index, progress)
+
+    def distances_apart(
+        self, features: Tensor, pictures: Sequence[int], left_out: Callable[[int], Tensor], progress: Progress = silent
+    ) -> Tensor:
+        """Distances (n, h, w) of some `pictures` of features (N, D, h, w), each to the patches that `left_out` does not name.
+
+        `left_out` answers for a picture with bool of the shape of `owner`.
+        """
+        raise NotImplementedError
+
+    def leave_one_out(self, pictures: Sequence[int]) -> Callable[[Tensor], Tensor]:
+        """What this bank would answer, (N, C, h, w) -> (N, 1, h, w), less the patches of pictures with these numbers of the fit."""
+        raise NotImplementedError
+
+    def recalibrated(self, usual: Tensor) -> Self:
+        """This bank with distances standardised by another mean and standard deviation `usual` (2,)."""
+        return type(self)(self.metric, self.patches, self.center, self.spread, self.step, usual, self.owner)
+
+
+class PatchBank(NearestPatches):
+    """Patches (M, D) of one stage: every place is compared with all of them. The export can round the queries too (`export.search`)."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, h, w) -> standardised distance map (N, 1, h, w)."""
@@ -71,10 +97,6 @@ class PatchBank(nn.Module):
         # |q|^2 does not change which patch is nearest, and is added afterwards.
         return (best + queries.square().sum(1)).clamp(min=0.0).sqrt() * self.step
 
-    def leave_one_out_distances(self, features: Tensor, progress: Progress = silent) -> Tensor:
-        """Distances (N, h, w) of the pictures (N, D, h, w) it was fitted on, in their order, each to the patches of all others."""
-        return self.distances_apart(features, range(len(features)), lambda index: self.owner == index, progress)
-
     def distances_apart(
         self, features: Tensor, pictures: Sequence[int], left_out: Callable[[int], Tensor], progress: Progress = silent
     ) -> Tensor:
@@ -95,10 +117,6 @@ class PatchBank(nn.Module):
         """What this bank would answer, (N, C, h, w) -> (N, 1, h, w), less the patches of pictures with these numbers of the fit."""
         own = torch.isin(self.owner, torch.tensor(pictures, dtype=self.owner.dtype))
         return partial(self._map, squared=self.squared if own.all() else self.squared.masked_fill(own, torch.inf))
-
-    def recalibrated(self, usual: Tensor) -> PatchBank:
-        """This bank with distances standardised by another mean and standard deviation `usual` (2,)."""
-        return PatchBank(self.metric, self.patches, self.center, self.spread, self.step, usual, self.owner)
 
 
 def fit_patch_bank(

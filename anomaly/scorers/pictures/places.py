@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from anomaly.progress import Progress, counted, silent
 from anomaly.scorers.pictures.embedding import Metric, Roi, embed, many_patches, mean_std, normalise, standardise, unseen_max_mean_std
-from anomaly.scorers.pictures.patches import LEVELS
+from anomaly.scorers.pictures.patches import LEVELS, NearestPatches
 
 SHARED = 2  # places a side that share their patches, where the grid's side is even
 MARGIN = 1  # places around these whose patches count too
@@ -24,27 +24,8 @@ SEEN = 256  # pictures that patches are picked from at most
 CANDIDATES = 1024  # patches of a group that its own are picked from at most
 
 
-class PlaceBank(nn.Module):
-    """Distance to the nearest of the patches kept for a place, standardised by the largest distances of unseen normals."""
-
-    patches: Tensor
-    center: Tensor
-    spread: Tensor
-    step: Tensor
-    usual: Tensor
-    owner: Tensor
-    squared: Tensor
-
-    def __init__(self, metric: Metric, patches: Tensor, center: Tensor, spread: Tensor, step: Tensor, usual: Tensor, owner: Tensor) -> None:
-        super().__init__()
-        self.metric = metric
-        self.register_buffer("patches", patches)  # (down, across, K, D) int8: by group of places
-        self.register_buffer("center", center)  # (D,): as `embed` takes it
-        self.register_buffer("spread", spread)  # (D,)
-        self.register_buffer("step", step)  # (): the size of one whole number
-        self.register_buffer("usual", usual)  # (2,): mean and standard deviation of the largest distance in an unseen normal picture
-        self.register_buffer("owner", owner)  # (down, across, K) int32: the picture of the fit that a patch came from
-        self.register_buffer("squared", patches.to(torch.float32).square().sum(3), persistent=False)
+class PlaceBank(NearestPatches):
+    """Patches (down, across, K, D) of one stage, by group of places: a place is compared with those of its own group."""
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, h, w) -> standardised distance map (N, 1, h, w)."""
@@ -62,10 +43,6 @@ class PlaceBank(nn.Module):
         nearest = torch.baddbmm(squared.flatten(0, 1).unsqueeze(1), queries, patches.transpose(1, 2), alpha=-2.0).amin(dim=2)
         found = (nearest + queries.square().sum(2)).clamp(min=0.0).sqrt() * self.step
         return ungrouped(found, len(features), high, wide, *self.patches.shape[:2])
-
-    def leave_one_out_distances(self, features: Tensor, progress: Progress = silent) -> Tensor:
-        """Distances (N, h, w) of the pictures (N, D, h, w) it was fitted on, in their order, each to the patches of all others."""
-        return self.distances_apart(features, range(len(features)), lambda index: self.owner == index, progress)
 
     def distances_apart(
         self, features: Tensor, pictures: Sequence[int], left_out: Callable[[int], Tensor], progress: Progress = silent
@@ -85,10 +62,6 @@ class PlaceBank(nn.Module):
         own = torch.isin(self.owner, torch.tensor(pictures, dtype=self.owner.dtype))
         own &= ~own.all(dim=2, keepdim=True)  # a group keeps its patches where all are of these pictures
         return partial(self._map, squared=self.squared.masked_fill(own, torch.inf))
-
-    def recalibrated(self, usual: Tensor) -> PlaceBank:
-        """This bank with distances standardised by another mean and standard deviation `usual` (2,)."""
-        return PlaceBank(self.metric, self.patches, self.center, self.spread, self.step, usual, self.owner)
 
 
 def fit_place_bank(

@@ -14,8 +14,7 @@ from torch import Tensor
 from anomaly.scorers.pictures.embedding import standardise, unseen_max_mean_std
 from anomaly.scorers.pictures.gaussian import PlaceGaussians
 from anomaly.scorers.pictures.memory_bank import Bank, FittedBanks
-from anomaly.scorers.pictures.patches import PatchBank
-from anomaly.scorers.pictures.places import PlaceBank
+from anomaly.scorers.pictures.patches import NearestPatches
 
 
 def leave_parts_out(fitted: FittedBanks, features: Sequence[Tensor], parts: Tensor) -> FittedBanks:
@@ -42,7 +41,7 @@ def leave_parts_out(fitted: FittedBanks, features: Sequence[Tensor], parts: Tens
     return FittedBanks(scorer, *scorer.learn_laws(maps), tuple(every))
 
 
-def _patch_distances(bank: PatchBank | PlaceBank, features: Tensor, parts: Tensor, pictures: list[int]) -> Tensor:
+def _patch_distances(bank: NearestPatches, features: Tensor, parts: Tensor, pictures: list[int]) -> Tensor:
     """Distances (n, h, w) of some pictures it was fitted on, each to the patches of other parts and of borrowed pictures."""
     owner, count = bank.owner.long(), len(features)
     shown = torch.where(owner < count, parts[owner.clamp(max=count - 1)], torch.full_like(owner, -1))

@@ -270,10 +270,8 @@ class _Search:
 
     def _maps(self, banks: Sequence[Bank], most: int, learnt: list[Tensor], asked: Sequence[list[Tensor]]) -> tuple[Tensor, ...]:
         """The view of these banks, of `most` patches, fitted on features `learnt`: its maps (n, h, w) of each of the pictures asked for."""
-        small = self.spec.scorer.model_copy(
-            update={"banks": tuple(bank.model_copy(update={"size": min(bank.size, most)}) for bank in banks)}
-        )
-        plans = bank_plans(self.spec.model_copy(update={"scorer": small}))
+        small = tuple(bank.model_copy(update={"size": min(bank.size, most)}) for bank in banks)
+        plans = bank_plans(_with(self.spec, "scorer", banks=small))
         generator = torch.Generator().manual_seed(self.spec.seed)
         pools = [Pool(banks[0].view)]
         scorer = fit_memory_bank(learnt, plans, self.spec.scorer.coreset_share, generator, roi=region(self.spec), pools=pools).scorer

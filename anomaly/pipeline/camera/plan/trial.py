@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.data.pictures.marks import Mark
-from anomaly.scorers.pictures.views import Pool, laws_of, places_pooled
+from anomaly.scorers.pictures.views import Pool, largest_pool, laws_of, places_pooled
 
 Scores = NDArray[np.float64]
 NEAR = 0.6  # times its size: how far around a mark's middle its places reach
@@ -50,15 +50,11 @@ class Trial:
         return self._shares(pools, RATES)
 
     def _shares(self, pools: Sequence[Pool], rates: Sequence[float]) -> dict[float, float]:
-        laws = laws_of([torch.from_numpy(self.clean[pool]) for pool in pools]).double().numpy()
-        clean, marked = (_largest([side[pool] for pool in pools], laws) for side in (self.clean, self.marked))
+        laws = laws_of([torch.from_numpy(self.clean[pool]) for pool in pools]).double()
+        sides = ([torch.from_numpy(side[pool]) for pool in pools] for side in (self.clean, self.marked))
+        clean, marked = (largest_pool(scores, laws).numpy() for scores in sides)
         above = (marked[:, None] > np.quantile(clean, 1 - np.array(rates))).mean(axis=1)
         return {float(size): float(above[self.sizes == size].mean()) for size in np.unique(self.sizes)}
-
-
-def _largest(scores: Sequence[Scores], laws: NDArray[np.float64]) -> Scores:
-    found: Scores = ((np.stack(scores, axis=1) - laws[:, 0]) / laws[:, 1]).max(axis=1)
-    return found
 
 
 def pool_scores(
