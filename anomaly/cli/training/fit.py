@@ -1,0 +1,73 @@
+"""`anomaly pretrain`, `anomaly fit`: from normal data to an extractor, and to a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anomaly.cli.terminal.console import out
+from anomaly.cli.terminal.options import Data, SpecPath, Work, writable_file
+from anomaly.cli.terminal.progress import progress
+from anomaly.cli.training.fitted import NOT_ASKED, print_adaptation, print_fit
+from anomaly.cli.training.inputs import Faults, copy, open_steps, read_inputs, with_faults
+
+fit_app = typer.Typer()
+
+
+@fit_app.command()
+def pretrain(
+    spec: SpecPath,
+    data: Data,
+    out_: Annotated[Path, typer.Option("--out", callback=writable_file, help="Where the extractor goes (.safetensors).")],
+    work: Work = Path(".anomaly"),
+) -> None:
+    """Adapt or train the feature extractor on normal data, in full, and say what that gained. `anomaly fit` only tries a first stretch."""
+    parsed = read_inputs(spec, data)
+    with progress("pretrain", goes_on=True) as say:
+        steps = open_steps(parsed, data, work, say)
+        steps.full_pretraining, steps.shares = True, {"pretrain": 1.0}
+        copy(steps.pretrain(), out_)
+    from anomaly.features.tensors import load_tensors
+
+    about = load_tensors(out_)[1]
+    out.print(f"extractor: {out_}")
+    adaptation = about.get("adaptation", {})
+    print_adaptation(adaptation)
+    if adaptation.get("why") == NOT_ASKED:
+        out.print('  nothing was trained, as the spec says; [pretrain] method = "auto" trains on the normals and says what that gains')
+    for key, value in adaptation.items():
+        if key not in ("kept", "why", "gain", "gain_ci95"):  # the reason tells the gain with its interval
+            text = value["why"] if isinstance(value, dict) else f"{value:.4g}" if isinstance(value, float) else value
+            out.print(f"    {key.replace('_', ' ')}: {text}")
+
+
+@fit_app.command()
+def fit(
+    spec: SpecPath,
+    data: Data,
+    out_: Annotated[Path, typer.Option("--out", callback=writable_file, help="Where the bundle goes (.anomaly).")],
+    extractor: Annotated[Path | None, typer.Option(help="An extractor from `anomaly pretrain`; made here when not given.")] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Leave the fp16 and int8 variants for later: `anomaly bundle variants` adds them.")
+    ] = False,
+    faults: Faults = None,
+    work: Work = Path(".anomaly"),
+) -> None:
+    """Fit a detector on normal data and export it as one bundle."""
+    parsed = with_faults(read_inputs(spec, data), faults)
+    if extractor is not None and not extractor.is_file():
+        raise typer.BadParameter(f"{extractor}: no such file", param_hint="--extractor")
+    if extractor is not None and faults is not None:
+        raise typer.BadParameter("what is learnt of faults goes into the extractor; leave --extractor out", param_hint="--faults")
+    with progress("fit", goes_on=True) as say:
+        steps = open_steps(parsed, data, work, say, extractor, quick)
+        copy(steps.export(), out_)
+        say("reading the bundle back")
+        from anomaly.bundle.archive import read_bundle
+        from anomaly.data.tables.units import unknown_units
+
+        bundle = read_bundle(out_)
+        unknown = unknown_units(sensor.unit for sensor in bundle.manifest.input.sensors)
+    print_fit(bundle, steps, data, unknown)

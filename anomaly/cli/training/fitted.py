@@ -1,0 +1,87 @@
+"""What is told of a fit once it is done."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from anomaly.cli.terminal.console import err, out
+from anomaly.cli.terminal.verdicts import print_few_labels
+
+if TYPE_CHECKING:
+    from anomaly.bundle.archive import Bundle
+    from anomaly.pipeline.steps import Steps
+
+NOT_ASKED = "not asked for"  # why there is no adaptation where the spec wants none
+
+
+def print_adaptation(found: dict[str, Any]) -> None:
+    """Whether the extractor is one adapted to the normals, and why, with what was gained."""
+    if found.get("why", NOT_ASKED) != NOT_ASKED:
+        out.print(f"  adaptation to the normals {'kept' if found['kept'] else 'not kept'}: {found['why']}")
+
+
+HARDLY = 0.1  # of the made-up faults found, on average over the kinds: a detector that finds fewer deserves a warning
+
+
+def _print_made_up(fit_report: dict[str, Any]) -> None:
+    """How well made-up faults are told from held-out normals."""
+    out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
+    marks = fit_report.get("marks")
+    if marks and marks["words"]:  # none where no mark found a place
+        out.print(f"  {marks['words']}", soft_wrap=True)
+        if marks["warning"]:
+            out.print(f"  warning: {marks['warning']}", soft_wrap=True)
+    if found := fit_report.get("injected_found"):
+        best = sorted(found.items(), key=lambda item: -item[1])
+        out.print("    found, above 99 % of the normals: " + ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in best))
+        if sum(found.values()) < HARDLY * len(found):
+            out.print(
+                "  warning: hardly any made-up fault is found. Either the normals vary that much, or faults among them set the threshold:"
+            )
+            out.print("    look at what stands out below; where it is a fault, label it (--faults) or take it out, and fit again")
+
+
+def print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str]) -> None:
+    """The bundle that was made, how it judges, what stood out among the normals and what was set aside."""
+    from anomaly.pipeline.kinds import KINDS
+
+    path, manifest = bundle.path, bundle.manifest
+    fit_report = manifest.provenance["fit"]
+    if not steps.trained:
+        out.print("nothing has changed since the last fit: taken from the work folder")
+    out.print(f"bundle: {path}  ({path.stat().st_size / 1e6:.1f} MB, hash {bundle.hash[:12]})")
+    for text in fit_report.get("tables", ()):
+        out.print(f"  {text}")
+    out.print(f"  normals: {fit_report['normals']}; worth {manifest.calibration['independent_scores']:.0f} independent scores")
+    for text in fit_report.get("views", {}).get("why", ()):
+        out.print(f"  looked at: {text}")
+    score = manifest.threshold.score
+    out.print(f"  flagged at p <= {manifest.threshold.p_value:.3g}" + (f", score >= {score:.4g}" if score is not None else ""))
+    for note in filter(None, (manifest.calibration["too_short"], manifest.calibration["too_coarse"])):
+        out.print(f"  note: {note}")
+    _print_made_up(fit_report)
+    print_adaptation(fit_report["extractor"].get("adaptation", {}))
+    print_few_labels(fit_report["extractor"].get("transfer", {}))
+    if steps.quick and KINDS[manifest.kind].has_variants:
+        extractor = [] if steps.extractor is None else ["--extractor", str(steps.extractor)]
+        later = shlex.join(["anomaly", "bundle", "variants", str(path), "--data", str(data), *extractor, "--work", str(steps.work)])
+        out.print(f"  without the fp16 and int8 variants; to add them: {later}")
+    if unknown:
+        out.print(f"  note: units that pint does not know, shown as they are written: {', '.join(unknown)}")
+    suspects = sorted(fit_report.get("suspects", {}).items(), key=lambda item: -item[1])
+    if suspects:
+        out.print(
+            f"  {len(suspects)} among the normals stand out, for a person to look at (all: anomaly bundle inspect); the worst, by score:"
+        )
+    for where, value in suspects[:5]:
+        out.print(f"    {where}: {value:.4g}")
+    for reason in list(fit_report.get("rejected", {}).values())[:10]:
+        err.print(f"  set aside: {reason}")
+    for name, care in fit_report.get("care", {}).items():
+        if set(care) - {"rows"}:
+            out.print(f"  {name}: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in care.items()))
+    for note in steps.line.notes() if steps.trained else []:
+        err.print(f"  {note}")
