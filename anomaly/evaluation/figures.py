@@ -20,7 +20,7 @@ from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import window_ends, windows_at
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation import metrics
-from anomaly.evaluation.pixels import PixelFigures
+from anomaly.evaluation.pixels import AUPRO_LIMIT, PixelFigures
 from anomaly.evaluation.vus import vus
 from anomaly.progress import Progress, counted, part, silent
 
@@ -52,15 +52,17 @@ def evaluate_pictures(
     p: float,
     score_threshold: float | None = None,
     progress: Progress = silent,
+    aupro_limit: float = AUPRO_LIMIT,
 ) -> Evaluation:
     """Score labelled pictures one by one and compute image and pixel figures.
 
     `run` takes raw pictures (1, H, W, C) and gives (score (1,), p_value (1,), map (1, h, w)). A picture is flagged when its p-value is at
-    or below `p`; `score_threshold` is only written down. Pictures that cannot be read are listed as rejected; masks that cannot be used are
-    named in the notes and leave their picture out of the pixel figures. Raises DataError when no picture can be read.
+    or below `p`; `score_threshold` is only written down, and AUPRO is taken up to a false-positive rate of `aupro_limit`. Pictures that
+    cannot be read are listed as rejected; masks that cannot be used are named in the notes and leave their picture out of the pixel
+    figures. Raises DataError when no picture can be read.
     """
     rows, rejected, notes = [], [], []
-    pixels, shown = PixelFigures(), Shown()
+    pixels, shown = PixelFigures(aupro_limit), Shown()
     for picture in counted(pictures, part(progress, 0.0, 0.7), "labelled pictures"):
         try:
             raw, note = read_picture(picture.path, form)

@@ -29,7 +29,7 @@ Mask = NDArray[np.bool_]
 class PixelFigures:
     """Pixel AUROC and AUPRO (Bergmann et al. 2021, doi:10.1007/s11263-020-01400-4), fed one picture at a time.
 
-    `left_out` says, for each picture whose mask cannot be used, why.
+    `aupro_limit` is the false-positive rate up to which AUPRO is taken. `left_out` says, for each picture whose mask cannot be used, why.
 
     >>> figures = PixelFigures()
     >>> mask = np.zeros((256, 256), bool)
@@ -40,6 +40,7 @@ class PixelFigures:
     (1.0, 1.0, {'pixel_auroc': 0.0, 'pixel_aupro': 0.0})
     """
 
+    aupro_limit: float = AUPRO_LIMIT
     masks: int = 0
     good: int = 0
     regions: int = 0
@@ -109,15 +110,16 @@ class PixelFigures:
         """
         if not self._background.any():
             return None, 0.0
+        limit = self.aupro_limit
         used = np.flatnonzero(self._background + self._overlap)[::-1]
         fpr = np.append(0.0, np.cumsum(self._background[used]) / self._background.sum())
         pro = np.append(0.0, np.cumsum(self._overlap[used]) / self.regions)
-        at = int(np.searchsorted(fpr, AUPRO_LIMIT, side="right"))
+        at = int(np.searchsorted(fpr, limit, side="right"))
         if at < len(fpr):
-            edge = pro[at - 1] + (pro[at] - pro[at - 1]) * (AUPRO_LIMIT - fpr[at - 1]) / (fpr[at] - fpr[at - 1])
-            fpr, pro = np.append(fpr[:at], AUPRO_LIMIT), np.append(pro[:at], edge)
-        off = float((np.diff(fpr) * np.diff(pro)).sum() / 2 / AUPRO_LIMIT)
-        return float(np.trapezoid(pro, fpr) / AUPRO_LIMIT), off
+            edge = pro[at - 1] + (pro[at] - pro[at - 1]) * (limit - fpr[at - 1]) / (fpr[at] - fpr[at - 1])
+            fpr, pro = np.append(fpr[:at], limit), np.append(pro[:at], edge)
+        off = float((np.diff(fpr) * np.diff(pro)).sum() / 2 / limit)
+        return float(np.trapezoid(pro, fpr) / limit), off
 
 
 def usable_mask(picture: Picture, size: tuple[int, int]) -> Mask:

@@ -39,7 +39,7 @@ def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None, p
     pictures = find_labelled(data, layout=layout)
     found = evaluate_pictures(session.run, pictures, form, threshold.p_value, threshold.score, progress)
     with_budget(found, bundle)
-    found.figures["speed"] = _speed(session, pictures, form)
+    found.figures["speed"] = speed(session, pictures, form)
     return found
 
 
@@ -64,7 +64,7 @@ def with_budget(evaluation: Evaluation, bundle: Bundle) -> None:
     evaluation.figures["budget"] = figures | {"promise": said}
 
 
-def _speed(session: Session, pictures: Sequence[Picture], form: PictureFormat, count: int = 30) -> dict[str, float | str]:
+def speed(session: Session, pictures: Sequence[Picture], form: PictureFormat, count: int = 30) -> dict[str, float | str]:
     """Median milliseconds to decode a picture and to decide on it, on this machine, over up to `count` pictures."""
     decode, decide = [], []
     for picture in pictures[:: max(1, len(pictures) // count)][:count]:

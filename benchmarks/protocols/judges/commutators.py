@@ -7,11 +7,13 @@ and all 52 faulty ones. In the published set items 1 and 26, and 27 and 34, are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from anomaly.errors import DataError
 from benchmarks.protocols.judges.placing import BAD, GOOD, Placed, listed
 
 REPOSITORY = "songpeixuan22/Unet-Defect-Detection-in-kolektorSSD"
@@ -20,10 +22,17 @@ ITEMS_LEARNT = 35
 
 def commutators(checkout: Path) -> list[Placed]:
     """What goes where. Raises DataError for a folder that is no checkout."""
+    return by_item(listed(checkout, "data/kos*/Part*.jpg", REPOSITORY))
+
+
+def by_item(pictures: Sequence[Path]) -> list[Placed]:
+    """Where pictures kosNN/PartM.jpg go, as their masks beside them (PartM_label.bmp) say. Raises DataError where a mask is missing."""
     placed = []
-    for path in listed(checkout, "data/kos*/Part*.jpg", REPOSITORY):
-        item = path.parent.name
-        mask = np.asarray(Image.open(path.with_name(f"{path.stem}_label.bmp")).convert("L")) > 0
+    for path in pictures:
+        item, truth = path.parent.name, path.with_name(f"{path.stem}_label.bmp")
+        if not truth.is_file():
+            raise DataError(f"{truth}: there is no such mask; each picture of the set has one beside it; unpack it again")
+        mask = np.asarray(Image.open(truth).convert("L")) > 0
         folder = "train/good" if int(item.removeprefix("kos")) <= ITEMS_LEARNT else GOOD
         name = f"{item}_{path.name}"
         placed.append(Placed(path, BAD, name, mask) if mask.any() else Placed(path, folder, name))

@@ -1,0 +1,1 @@
+"""Published picture sets, judged category by category by one command."""
