@@ -96,7 +96,7 @@ def score(
 
     with progress("score") as say:
         say("loading what scores")
-        from anomaly.pipeline.assess import score_paths
+        from anomaly.edge.runtime.files import score_paths
 
         skipped(part(say, 0.0, 0.0))
         frame, rejected = score_paths(opened, session, paths, say)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from anomaly.alarms.life import Settings
@@ -18,7 +19,11 @@ from anomaly.alarms.process import Rules
 from anomaly.alarms.quality import Repeats, constant_rows, repeated_pictures
 from anomaly.alarms.wording import explain_contribution, explain_map
 from anomaly.bundle.manifest import Manifest
+from anomaly.data.files import PICTURES, TABLES
 from anomaly.data.records import Record
+from anomaly.data.tables.windows import Run
+from anomaly.edge.scoring.pictures import score_picture
+from anomaly.edge.scoring.tables import score_table_file
 from anomaly.errors import BundleError
 from anomaly.schema import AlarmSettings, InputSchema
 
@@ -37,6 +42,8 @@ class EdgeKind:
     explain: (third output for one record, input schema) -> what an alarm's event says of the cause
     find_frozen: (repeats so far, records, input schema) -> (repeats, why the source counts as frozen, "" while it does not)
     last_rows: records (n) -> the row (n, C) that each ends with and the row before it; None for a kind without sensors
+    score_file: (run, input schema, file) -> one row a record: record, score, p_value, what each is made of, and more that is worth printing
+    suffixes: lower-case endings of the files that hold its records
     by_sensor: the third output is what each sensor adds to the score
     """
 
@@ -49,6 +56,8 @@ class EdgeKind:
     find_frozen: Callable[[Repeats, Records, InputSchema], tuple[Repeats, str]]
     last_rows: Callable[[Records], tuple[NDArray[np.float32], NDArray[np.float32]]] | None = None
     by_sensor: bool = False
+    score_file: Callable[[Run, InputSchema, Path], pd.DataFrame] | None = None
+    suffixes: frozenset[str] = frozenset()
 
 
 def _scheme_of_pictures(path: Path) -> str:
@@ -90,6 +99,8 @@ KINDS: dict[str, EdgeKind] = {
         scheme_of_path=_scheme_of_pictures,
         explain=_explain_picture,
         find_frozen=_frozen_picture,
+        score_file=score_picture,
+        suffixes=PICTURES,
     ),
     "window": EdgeKind(
         output="contribution",
@@ -101,6 +112,8 @@ KINDS: dict[str, EdgeKind] = {
         find_frozen=_frozen_window,
         last_rows=_last_rows,
         by_sensor=True,
+        score_file=score_table_file,
+        suffixes=TABLES,
     ),
 }
 

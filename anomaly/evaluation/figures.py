@@ -6,7 +6,7 @@ opens a bundle's data and asks for the figures here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,13 @@ from numpy.typing import NDArray
 
 from anomaly.data.pictures.reading import Picture, PictureFormat, read_picture
 from anomaly.data.tables.reader import SensorTable
-from anomaly.data.tables.windows import window_ends, windows_at
+from anomaly.data.tables.windows import Run, score_table
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation import metrics
 from anomaly.evaluation.pixels import AUPRO_LIMIT, PixelFigures
 from anomaly.evaluation.vus import vus
 from anomaly.progress import Progress, counted, part, silent
 
-Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
-BATCH_VALUES, BATCH_WINDOWS = 1 << 22, 4096  # readings, and windows, scored at a time at most
 SHOWN = 6  # pictures of a kind that a report shows
 
 
@@ -152,29 +150,6 @@ def _with_intervals(
     for name in figures:
         intervals[name] = metrics.interval(lambda rows, n=name: metrics.decisions(labels[rows], flagged[rows]).get(n), groups, rng, 200)  # type: ignore[misc]
     return figures
-
-
-def score_table(run: Run, table: SensorTable, rows: int, first_row: int = 0, progress: Progress = silent) -> pd.DataFrame:
-    """Score every window of `rows` rows that ends at or after `first_row`.
-
-    `run` takes windows (n, rows, C) and gives (score (n,), p_value (n,), contribution (n, C)). Returns a row a window: row (the
-    index of its last row), time (s), score, p_value and `share:SENSOR` for each sensor. Raises DataError when the table holds no window.
-    """
-    ends = window_ends(table.times, table.usable, rows, table.max_gap_s)
-    ends = ends[ends >= first_row]
-    batch = max(1, min(BATCH_WINDOWS, BATCH_VALUES // (rows * table.values.shape[1])))
-    chunks = np.array_split(ends, max(1, -(-len(ends) // batch)))
-    parts = [
-        run(windows_at(table.values, chunk, rows))
-        for chunk in counted(chunks, progress, f"windows of {table.path.name}, in batches")
-        if len(chunk)
-    ]
-    if not parts:
-        raise DataError(f"{table.path}: no stretch of {rows} rows without a gap; check the period and [input] max_gap_s")
-    score, p_value, share = (np.concatenate(column) for column in zip(*parts, strict=True))
-    frame = pd.DataFrame({"row": ends, "time": table.times[ends], "score": score.astype(np.float64), "p_value": p_value.astype(np.float64)})
-    names = [f"share:{channel.name}" for channel in table.channels]
-    return pd.concat([frame, pd.DataFrame(share, columns=names)], axis=1)
 
 
 def by_row(scored: pd.DataFrame, first: int, rows: int, p: float) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

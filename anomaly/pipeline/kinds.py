@@ -14,7 +14,6 @@ import pandas as pd
 from pydantic import BaseModel
 
 from anomaly.bundle.archive import Bundle
-from anomaly.data.files import PICTURES, TABLES
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import BundleError, DataError, SpecError
 from anomaly.evaluation.figures import Evaluation
@@ -35,11 +34,9 @@ class Kind:
     """One kind of input, on the training side.
 
     spec            the pydantic model of its spec
-    suffixes        lower-case endings of the files that hold its records
     layouts         names of the ways its labelled data may lie
     open_line       (spec, data) -> its line; PyTorch is imported by this function only
     evaluate        (bundle, session, labelled data, layout or None, progress) -> figures
-    score_file      (bundle, session, file) -> one row a record: record, score, p_value, and more that is worth printing
     report_plots    (bundle, evaluation, data) -> plots for the report
     steps_s         how many seconds each step to a bundle is expected to take on a line of usual size, for the time left
     has_variants    whether its bundles carry the same graph in other arithmetic
@@ -49,11 +46,9 @@ class Kind:
     """
 
     spec: type[BaseModel]
-    suffixes: frozenset[str]
     layouts: tuple[str, ...]
     open_line: Callable[[Any, Path], Line]
     evaluate: Callable[[Bundle, Session, Path, str | None, Progress], Evaluation]
-    score_file: Callable[[Bundle, Session, Path], pd.DataFrame]
     report_plots: Callable[[Bundle, Evaluation, Path], list[Plot]]
     steps_s: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 1.0))
     has_variants: bool = False
@@ -138,11 +133,9 @@ def _curve_sensor(line: Any, draws: int, progress: Progress) -> pd.DataFrame:
 KINDS: dict[str, Kind] = {
     "camera": Kind(
         spec=CameraSpec,
-        suffixes=PICTURES,
         layouts=camera.LAYOUTS,
         open_line=_open_camera,
         evaluate=camera.evaluate,
-        score_file=camera.score_file,
         report_plots=camera.report_plots,
         steps_s=dict(zip(STEPS, (12, 8, 0.1, 4, 1, 20, 20, 2), strict=True)),
         has_variants=True,
@@ -152,11 +145,9 @@ KINDS: dict[str, Kind] = {
     ),
     "sensor": Kind(
         spec=SensorSpec,
-        suffixes=TABLES,
         layouts=sensor.LAYOUTS,
         open_line=_open_sensor,
         evaluate=sensor.evaluate,
-        score_file=sensor.score_file,
         report_plots=sensor.report_plots,
         steps_s=dict(zip(STEPS, (6, 2, 0.1, 1, 0.1, 0.5, 0.5, 0.2), strict=True)),
         rank_source=_rank_sensor,

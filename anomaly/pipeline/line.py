@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.calibration.conformal import Calibrator
+from anomaly.data.tables.windows import Run
 from anomaly.errors import SpecError
-from anomaly.evaluation.figures import Evaluation, Run
+from anomaly.evaluation.figures import Evaluation
 from anomaly.export.detector import Detector
 from anomaly.pipeline.fitted import Fitted
 from anomaly.progress import Progress

@@ -30,9 +30,10 @@ from anomaly.atomic import write_text
 from anomaly.data.files import TABLES, find_files
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
+from anomaly.data.tables.windows import score_table
 from anomaly.errors import AnomalyError, DataError
 from anomaly.evaluation import metrics
-from anomaly.evaluation.figures import by_row, score_table
+from anomaly.evaluation.figures import by_row
 from anomaly.evaluation.ranges import PROFILES, affiliation, nab_probation, nab_score, onsets, point_adjusted, skab_nab
 from anomaly.evaluation.vus import vus
 from anomaly.export.detector import Detector

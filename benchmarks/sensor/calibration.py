@@ -23,7 +23,7 @@ from anomaly import __version__
 from anomaly.atomic import write_text
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import read_table
-from anomaly.evaluation.figures import score_table
+from anomaly.data.tables.windows import score_table
 from anomaly.pipeline.sensor.line import SensorLine
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import Pretrain, SensorSpec, read_spec

@@ -27,8 +27,8 @@ from anomaly.data.samples.synthetic import PLANT_SENSORS, plant
 from anomaly.data.tables.faults import KINDS, inject
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import read_table
-from anomaly.data.tables.windows import window_ends, windows_at
-from anomaly.evaluation.figures import by_row, score_table
+from anomaly.data.tables.windows import score_table, window_ends, windows_at
+from anomaly.evaluation.figures import by_row
 from anomaly.evaluation.ranges import onsets
 from anomaly.features.tensors import load_tensors
 from anomaly.pipeline.sensor.line import SensorLine

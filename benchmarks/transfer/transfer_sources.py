@@ -28,8 +28,9 @@ from anomaly.data.files import PICTURES, find_files
 from anomaly.data.samples.generated import write_generated
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import read_table
+from anomaly.data.tables.windows import score_table
 from anomaly.evaluation import metrics
-from anomaly.evaluation.figures import by_row, score_table
+from anomaly.evaluation.figures import by_row
 from anomaly.evaluation.transfer import ALONE, judge
 from anomaly.features.tensors import load_tensors
 from anomaly.pipeline.camera.line import CameraLine

@@ -14,8 +14,8 @@ from PIL import Image
 
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import read_bundle
+from anomaly.edge.runtime.files import score_paths
 from anomaly.edge.runtime.session import Session
-from anomaly.pipeline.assess import score_paths
 from tests.conftest import Fitted, run
 
 

@@ -11,8 +11,9 @@ from PIL import Image
 from anomaly.data.pictures.reading import Picture, PictureFormat
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
+from anomaly.data.tables.windows import score_table
 from anomaly.errors import DataError
-from anomaly.evaluation.figures import by_row, evaluate_pictures, evaluate_tables, score_table
+from anomaly.evaluation.figures import by_row, evaluate_pictures, evaluate_tables
 from anomaly.schema import InputSchema
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.edge.runtime.session import Session, open_session
+from anomaly.edge.scoring.tables import score_table_file
 from anomaly.pipeline.kinds import open_line
-from anomaly.pipeline.sensor.bundle import score_file
 from anomaly.pipeline.steps import Steps
 from anomaly.spec import read_spec
 
@@ -62,7 +62,7 @@ def flagged(
         sensor, row, value = glitch
         frame.loc[row, sensor] = value
     frame.to_csv(path, index=False)
-    scored = score_file(bundle, session, path)
+    scored = score_table_file(session.run, bundle.manifest.input, path)
     rows = np.arange(700 - len(scored), 700)
     wrong = (scored["p_value"] <= bundle.manifest.threshold.p_value).to_numpy()
     return set(rows[wrong].tolist()), dict(zip(rows.tolist(), scored["top_sensor"], strict=True))

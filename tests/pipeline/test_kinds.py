@@ -24,12 +24,13 @@ from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.calibration.conformal import Calibrator
 from anomaly.data.files import find_files
 from anomaly.data.records import Record, Rejected, fingerprint
+from anomaly.data.tables.windows import Run
 from anomaly.edge import kinds as edge_kinds
 from anomaly.edge.runtime.session import Session
 from anomaly.edge.sources.base import Poll, Source
 from anomaly.edge.sources.uri import SCHEMES, Request, Scheme
 from anomaly.errors import BundleError, DataError, RecordError, SpecError
-from anomaly.evaluation.figures import Evaluation, Run
+from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.report.page import Plot
 from anomaly.export.detector import Detector, GraphForm
@@ -184,11 +185,6 @@ def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None, p
     return evaluate_spectra(session.run, data / "test", bundle.manifest.threshold.p_value)
 
 
-def score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
-    score, p_value, deviation = session.run(read_spectrum(path)[None])
-    return pd.DataFrame({"record": [path.name], "score": score, "p_value": p_value, "line": deviation.argmax(axis=1)})
-
-
 def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Plot]:
     return []
 
@@ -225,14 +221,19 @@ def explain(detail: NDArray[np.float32], schema: InputSchema) -> dict[str, Any]:
     return {"cause": f"line {int(detail.argmax())} of {schema.channels}"}
 
 
+def score_file(run: Run, schema: InputSchema, path: Path) -> pd.DataFrame:
+    score, p_value, deviation = run(read_spectrum(path)[None])
+    return pd.DataFrame({"record": [path.name], "score": score, "p_value": p_value, "line": deviation.argmax(axis=1)})
+
+
 def never_frozen(before: Repeats, records: Sequence[Record[NDArray[Any]]], schema: InputSchema) -> tuple[Repeats, str]:
     return before, ""
 
 
-SPECTRUM = kinds.Kind(SpectrumSpec, SUFFIXES, ("folder",), SpectrumLine, evaluate, score_file, report_plots)
+SPECTRUM = kinds.Kind(SpectrumSpec, ("folder",), SpectrumLine, evaluate, report_plots)
 SPECTRUM_AT_THE_EDGE = edge_kinds.EdgeKind(
     output="deviation", records_per_poll=8, records_per_run=8, accepts="spectra: give a folder of them",
-    scheme_of_path=lambda path: "spectra", explain=explain, find_frozen=never_frozen,
+    scheme_of_path=lambda path: "spectra", explain=explain, find_frozen=never_frozen, score_file=score_file, suffixes=SUFFIXES,
 )  # fmt: skip
 
 
@@ -338,4 +339,4 @@ def test_a_bundle_of_an_unknown_kind_is_refused_by_name(site: Path, monkeypatch:
     run("fit", site / "spec.toml", "--data", site / "data", "--out", site / "lamp.anomaly", "--work", site / "work")
     monkeypatch.delitem(kinds.KINDS, "spectrum")
     with pytest.raises(BundleError, match="lamp: a spectrum bundle; known here: camera, sensor"):
-        run("score", site / "lamp.anomaly", site / "new")
+        run("evaluate", site / "lamp.anomaly", "--data", site / "data")

@@ -93,13 +93,35 @@ def read_picture(path: Path, form: PictureFormat) -> Decoded:
     in 10,000. An 8-bit picture for a deep format is multiplied by 257. Raises RecordError naming the file, the cause and what to do.
     """
     with opened(path) as image:
-        if is_16_bit(image):
-            wide = gray_16_bit(image)
-            pixels = np.repeat(_spread(wide, form)[:, :, None], 3 if form.color == "rgb" else 1, axis=2)
-            return Decoded(pixels, _beyond(path, wide, form.bits))
-        narrow: NDArray[np.uint8] = np.asarray(image.convert("L" if form.color == "gray" else "RGB"))
-        narrow = narrow[:, :, None] if narrow.ndim == 2 else narrow
-        return Decoded(narrow.astype(np.uint16) * 257 if form.deep else narrow, "")
+        return _in_form(image, form, record_name(path))
+
+
+def decode_pixels(pixels: NDArray[Any], form: PictureFormat, name: str) -> Decoded:
+    """A picture in memory as `read_picture` would give it from a file: (H, W) or (H, W, 1, 3 or 4) uint8, or (H, W) or (H, W, 1) uint16.
+
+    Raises RecordError for another array, with `name` in it.
+
+    >>> decode_pixels(np.full((2, 2, 3), 200, np.uint8), PictureFormat("gray"), "a frame").pixels.shape
+    (2, 2, 1)
+    """
+    plain = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    narrow = plain.dtype == np.uint8 and (plain.ndim == 2 or (plain.ndim == 3 and plain.shape[2] in (3, 4)))
+    if not (narrow or (plain.dtype == np.uint16 and plain.ndim == 2)) or not plain.size:
+        raise RecordError(
+            f"{name}: an array {pixels.shape} of {pixels.dtype} is no picture; give (high, wide) or (high, wide, 3) of uint8, 0 to 255, "
+            "or (high, wide) of uint16"
+        )
+    return _in_form(Image.fromarray(np.ascontiguousarray(plain)), form, name)
+
+
+def _in_form(image: Image.Image, form: PictureFormat, name: str) -> Decoded:
+    if is_16_bit(image):
+        wide = gray_16_bit(image)
+        pixels = np.repeat(_spread(wide, form)[:, :, None], 3 if form.color == "rgb" else 1, axis=2)
+        return Decoded(pixels, _beyond(name, wide, form.bits))
+    narrow: NDArray[np.uint8] = np.asarray(image.convert("L" if form.color == "gray" else "RGB"))
+    narrow = narrow[:, :, None] if narrow.ndim == 2 else narrow
+    return Decoded(narrow.astype(np.uint16) * 257 if form.deep else narrow, "")
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
@@ -276,7 +298,7 @@ def _spread(wide: NDArray[np.uint16], form: PictureFormat) -> NDArray[Any]:
     return ((values * full + top // 2) // top).astype(np.uint16 if form.deep else np.uint8)
 
 
-def _beyond(path: Path, wide: NDArray[np.uint16], bits: int) -> str:
+def _beyond(name: str, wide: NDArray[np.uint16], bits: int) -> str:
     """Words for a picture with values beyond the range that the detector knows."""
     if bits >= 16 or not wide.size:
         return ""
@@ -284,7 +306,7 @@ def _beyond(path: Path, wide: NDArray[np.uint16], bits: int) -> str:
     if over <= max(1, STRAY * wide.size):
         return ""
     top = (1 << bits) - 1
-    named = f"{record_name(path)}: {over / wide.size:.2%} of its values are above {top:,} (up to {int(wide.max()):,})"
+    named = f"{name}: {over / wide.size:.2%} of its values are above {top:,} (up to {int(wide.max()):,})"
     return (
         f"{named}, beyond the {bits} bits the detector was fitted to, and are cut off there; has the camera's pixel format or exposure "
         "changed? Fit again, or set [input] bits"

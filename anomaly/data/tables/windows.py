@@ -1,12 +1,21 @@
-"""Windows over a table of readings: which rows form one, and which rows may stand together in a fold."""
+"""Windows over a table of readings: which rows form one, what a detector says of each, and which may stand together in a fold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
+
+from anomaly.data.tables.reader import SensorTable
+from anomaly.errors import DataError
+from anomaly.progress import Progress, counted, silent
+
+Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]  # raw batch -> score, p-value, detail
+BATCH_VALUES, BATCH_WINDOWS = 1 << 22, 4096  # readings, and windows, scored at a time at most
 
 
 def stretch_lengths(times: NDArray[np.float64], usable: NDArray[np.bool_], max_gap_s: float) -> NDArray[np.int64]:
@@ -88,3 +97,26 @@ def block_folds(ends: NDArray[np.int64], folds: int, rows: int) -> list[tuple[ND
         fit = np.flatnonzero((ends <= low) | (ends >= high))
         result.append((fit, held))
     return result
+
+
+def score_table(run: Run, table: SensorTable, rows: int, first_row: int = 0, progress: Progress = silent) -> pd.DataFrame:
+    """Score every window of `rows` rows that ends at or after `first_row`.
+
+    `run` takes windows (n, rows, C) and gives (score (n,), p_value (n,), contribution (n, C)). Returns a row a window: row (the
+    index of its last row), time (s), score, p_value and `share:SENSOR` for each sensor. Raises DataError when the table holds no window.
+    """
+    ends = window_ends(table.times, table.usable, rows, table.max_gap_s)
+    ends = ends[ends >= first_row]
+    batch = max(1, min(BATCH_WINDOWS, BATCH_VALUES // (rows * table.values.shape[1])))
+    chunks = np.array_split(ends, max(1, -(-len(ends) // batch)))
+    parts = [
+        run(windows_at(table.values, chunk, rows))
+        for chunk in counted(chunks, progress, f"windows of {table.path.name}, in batches")
+        if len(chunk)
+    ]
+    if not parts:
+        raise DataError(f"{table.path}: no stretch of {rows} rows without a gap; check the period and [input] max_gap_s")
+    score, p_value, share = (np.concatenate(column) for column in zip(*parts, strict=True))
+    frame = pd.DataFrame({"row": ends, "time": table.times[ends], "score": score.astype(np.float64), "p_value": p_value.astype(np.float64)})
+    names = [f"share:{channel.name}" for channel in table.channels]
+    return pd.concat([frame, pd.DataFrame(share, columns=names)], axis=1)

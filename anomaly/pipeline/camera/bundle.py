@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from anomaly.alarms.replay import Run, exact_interval, parts, promise_of_parts, replay
 from anomaly.bundle.archive import Bundle
@@ -19,7 +18,6 @@ from anomaly.edge.kinds import rules_of
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import RecordError
 from anomaly.evaluation.figures import Evaluation, evaluate_pictures
-from anomaly.names import record_name
 from anomaly.progress import Progress, silent
 from anomaly.schema import DAY_S
 
@@ -79,14 +77,6 @@ def speed(session: Session, pictures: Sequence[Picture], form: PictureFormat, co
         decide.append(time.perf_counter() - decoded)
     where = f"{session.provider}, {session.variant}"
     return {"decode_ms": 1000 * float(np.median(decode)), "decide_ms": 1000 * float(np.median(decide)), "on": where}
-
-
-def score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
-    """One row (`record`, `score`, `p_value`, `note`) for a picture. Raises RecordError when it cannot be read."""
-    pixels, note = read_picture(path, format_of(bundle.manifest.input))
-    score, p_value, _ = session.run(pixels[None])
-    row = {"record": [record_name(str(path))], "score": score.astype(float), "p_value": p_value.astype(float)}
-    return pd.DataFrame(row | ({"note": [note]} if note else {}))
 
 
 def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Plot]:

@@ -18,7 +18,8 @@ from anomaly.calibration.conformal import Calibrator
 from anomaly.data.pictures.defects import inject
 from anomaly.data.pictures.repeats import near_duplicates
 from anomaly.data.records import fingerprint
-from anomaly.evaluation.figures import Evaluation, Run, evaluate_pictures, without_duplicates
+from anomaly.data.tables.windows import Run
+from anomaly.evaluation.figures import Evaluation, evaluate_pictures, without_duplicates
 from anomaly.export.detector import PICTURES, Detector
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.build import load_borrowed, load_camera_extractor, load_plan, load_vote

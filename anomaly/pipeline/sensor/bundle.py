@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from anomaly.alarms.replay import Run, promise, replay
 from anomaly.bundle.archive import Bundle
@@ -15,7 +14,7 @@ from anomaly.data.tables.reader import read_table
 from anomaly.edge.kinds import rules_of
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
-from anomaly.evaluation.figures import Evaluation, evaluate_tables, score_table
+from anomaly.evaluation.figures import Evaluation, evaluate_tables
 from anomaly.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -48,21 +47,6 @@ def with_alarms(evaluation: Evaluation, bundle: Bundle) -> None:
     figures = replay(rules_of(bundle.manifest, bundle.hash), runs)
     per_day = bundle.manifest.threshold.budget.get("false_alarms_per_day")
     evaluation.figures["with_alarm_rules"] = figures | {"promise": promise(figures, None if per_day is None else 7 * per_day)}
-
-
-def score_file(bundle: Bundle, session: Session, path: Path) -> pd.DataFrame:
-    """One row a window: record, time, score, p_value, top_sensor; in `attrs["notes"]` what was found wrong in the table.
-
-    Raises DataError when the table cannot be read.
-    """
-    table = read_table(path, table_schema(bundle.manifest.input))
-    scored: pd.DataFrame = score_table(session.run, table, bundle.manifest.input.window or 1)
-    shares = scored.filter(like="share:")
-    scored.insert(0, "record", [f"{path.name}:{line}" for line in table.lines[scored["row"]]])
-    scored["top_sensor"] = [str(name).removeprefix("share:") for name in shares.idxmax(axis=1)]
-    scored = scored.drop(columns=["row", *shares.columns])
-    scored.attrs["notes"] = table.report.notes
-    return scored
 
 
 def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Plot]:

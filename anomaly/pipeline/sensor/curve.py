@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from anomaly.data.tables.files import label_of, table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
+from anomaly.data.tables.windows import score_table
 from anomaly.errors import DataError, SpecError
-from anomaly.evaluation.figures import by_row, score_table
+from anomaly.evaluation.figures import by_row
 from anomaly.evaluation.metrics import auroc
 from anomaly.evaluation.transfer import ALONE
 from anomaly.pipeline.line import check_transfer_given

@@ -20,7 +20,8 @@ from anomaly.data.tables.labels.stretches import labelled_among
 from anomaly.data.tables.normal_range import with_normal_range
 from anomaly.data.tables.profile import describe_tables
 from anomaly.data.tables.reader import read_table
-from anomaly.evaluation.figures import Evaluation, Run, evaluate_tables
+from anomaly.data.tables.windows import Run
+from anomaly.evaluation.figures import Evaluation, evaluate_tables
 from anomaly.export.detector import WINDOWS, Detector
 from anomaly.features.build import load_borrowed, load_sensor_encoder, load_vote, save_extractor
 from anomaly.features.preprocess import SensorPreprocess

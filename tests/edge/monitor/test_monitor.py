@@ -53,7 +53,7 @@ def test_camera_loop_scores_alarms_and_keeps_bad_files(camera: Fitted, tmp_path:
 
 
 def test_sensor_loop_equals_batch_scoring(sensor: Fitted, tmp_path: Path) -> None:
-    from anomaly.pipeline.assess import score_paths
+    from anomaly.edge.runtime.files import score_paths
 
     bundle = read_bundle(sensor.bundle)
     path = sensor.data / "test.csv"

@@ -17,11 +17,11 @@ from anomaly.data.tables.reader import SensorTable, TableSchema, read_table
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.batching import score
 from anomaly.edge.runtime.session import open_session
+from anomaly.edge.scoring.tables import score_table_file
 from anomaly.edge.sources.base import Source
 from anomaly.edge.sources.csv_file import CsvSource
 from anomaly.edge.sources.live.row_feed import RowFeed
 from anomaly.edge.sources.table_folder import TableFolder
-from anomaly.pipeline.sensor.bundle import score_file
 from anomaly.schema import DAY_S, Dialect, InputSchema
 from tests.edge.tiny import tiny_bundle
 
@@ -81,7 +81,7 @@ def test_every_way_to_the_detector_gives_the_same_scores(tmp_path: Path, bundle:
     folder = tmp_path / "in"
     folder.mkdir()
     path, schema, session = write(folder / "t.csv", slice(700, None)), bundle.manifest.input, open_session(bundle, "cpu")
-    scored = score_file(bundle, session, path)
+    scored = score_table_file(session.run, bundle.manifest.input, path)
     expected = dict(zip(scored["time"].tolist(), scored["score"].tolist(), strict=True))
     assert len(expected) > 500
     for limit in (1, 64, 1000):

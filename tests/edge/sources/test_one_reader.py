@@ -20,10 +20,10 @@ from anomaly.data.tables.reader import SensorTable, TableSchema, read_table
 from anomaly.data.tables.windows import window_ends, windows_at
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.session import Session, open_session
+from anomaly.edge.scoring.tables import score_table_file
 from anomaly.edge.sources.csv_file import CsvSource
 from anomaly.edge.sources.table_folder import TableFolder
 from anomaly.evaluation.figures import evaluate_tables
-from anomaly.pipeline.sensor.bundle import score_file
 from anomaly.schema import Dialect, InputSchema
 from tests.data.tables.test_ways import WAYS
 from tests.data.tables.written import Way, german, grouped, times, write
@@ -164,7 +164,7 @@ def table_schema_of(path: Path, way: Way) -> InputSchema:
 
 def test_score_monitor_and_a_folder_of_tables_agree_row_by_row(case: tuple[Bundle, Session, Path], tmp_path: Path) -> None:
     bundle, session, path = case
-    scored = score_file(bundle, session, path).set_index("record")
+    scored = score_table_file(session.run, bundle.manifest.input, path).set_index("record")
     schema = bundle.manifest.input
     for name, source in (("csv", CsvSource(path, schema, {})), ("tables", TableFolder(path.parent, schema, {}, lambda: 4e9))):
         store = Store(tmp_path / f"{name}.db")
@@ -178,7 +178,7 @@ def test_score_monitor_and_a_folder_of_tables_agree_row_by_row(case: tuple[Bundl
 def test_evaluate_reads_the_rows_that_score_reads(case: tuple[Bundle, Session, Path]) -> None:
     """Every second row is called a fault: the figures are not looked at, only which rows were scored, and how."""
     bundle, session, path = case
-    scored = score_file(bundle, session, path)
+    scored = score_table_file(session.run, bundle.manifest.input, path)
     table = read_table(path, table_schema(bundle.manifest.input))
     labelled = replace(table, labels={"fault": (np.arange(len(table.times)) % 2).astype(np.float64)})
     found = evaluate_tables(session.run, [labelled], "fault", bundle.manifest.input.window, bundle.manifest.threshold.p_value).records

@@ -1,0 +1,33 @@
+"""What a detector says of every window of one table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from anomaly.data.tables.files import table_schema
+from anomaly.data.tables.reader import SensorTable, read_table
+from anomaly.data.tables.windows import Run, score_table
+from anomaly.names import record_name
+from anomaly.schema import InputSchema
+
+
+def score_table_file(run: Run, schema: InputSchema, path: Path) -> pd.DataFrame:
+    """One row a window: record, time, score, p_value, `share:SENSOR` for each sensor, top_sensor.
+
+    `attrs["notes"]` say what was found wrong in the table. Raises DataError when the table cannot be read.
+    """
+    return score_readings(run, schema, read_table(path, table_schema(schema)))
+
+
+def score_readings(run: Run, schema: InputSchema, table: SensorTable) -> pd.DataFrame:
+    """The same for a table that has been read."""
+    scored = score_table(run, table, schema.window or 1)
+    shares = scored.filter(like="share:")
+    name = record_name(table.path.name)
+    scored.insert(0, "record", [f"{name}:{line}" for line in table.lines[scored["row"]]])
+    scored["top_sensor"] = [str(column).removeprefix("share:") for column in shares.idxmax(axis=1)]
+    scored = scored.drop(columns="row")
+    scored.attrs["notes"] = table.report.notes
+    return scored
