@@ -1,11 +1,12 @@
-# Two commands: `make demo` sets everything up and runs the main job on the samples; `make test` runs the checks.
+# Two commands: `make demo` sets everything up and runs the main job on the samples; `make test` runs the checks. `make docs` builds the pages.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
+export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: demo test check serve samples clean
+.PHONY: demo test check docs serve samples clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m flows.demo
@@ -19,6 +20,10 @@ check: $(VENV)/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/docs-ready
+	$(BIN)/mkdocs build --quiet --strict
+	@echo "open out/site/index.html"
+
 serve: $(VENV)/ready
 	$(BIN)/python -m flows.serve
 
@@ -29,6 +34,10 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,flows,alerts,mqtt,kafka,opcua,camera,dev]'
+	touch $@
+
+$(VENV)/docs-ready: $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 clean:
