@@ -128,7 +128,7 @@ def test_a_pool_that_sees_labelled_faults_is_added_unless_made_up_marks_are_lost
     def found(pools: Sequence[Pool]) -> Mapping[float, float]:
         return {4.0: 0.5 - marks_lost * (FINE in pools)}
 
-    assert [pool for pool, _ in RankedPools(clean, faults).further([MAIN], found, 0)] == taken
+    assert [pool for pool, _ in RankedPools([(clean, faults)]).further([MAIN], found, 0)] == taken
 
 
 # --- masks ---

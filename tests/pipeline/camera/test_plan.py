@@ -17,7 +17,7 @@ from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.pictures import PictureFolder
 from anomaly.pipeline.camera.plan import choose, choose_plan, planned
 from anomaly.pipeline.camera.plan.sizes import milliseconds, sizes_to_try, usual_size
-from anomaly.pipeline.camera.plan.trial import Trial, pool_scores
+from anomaly.pipeline.camera.plan.trial import Half, Trial, pool_scores
 from anomaly.pipeline.camera.plan.views import ADDS, choose_pools, offered_banks, pools_offered
 from anomaly.pipeline.camera.plan.wording import plan_words
 from anomaly.pipeline.steps import Steps
@@ -61,7 +61,7 @@ def test_a_pool_that_sees_nothing_is_left_out_and_one_that_sees_is_taken() -> No
     main = Pool("main")
     clean = {pool: rng.normal(size=200) for pool in (main, blind, sees)}
     marked = {main: rng.normal(size=200) + 6 * (sizes == 4), blind: rng.normal(size=200), sees: rng.normal(size=200) + 6 * (sizes == 2)}
-    taken, adds = choose_pools([main, blind, sees], Trial(clean, marked, sizes).told)
+    taken, adds = choose_pools([main, blind, sees], Trial([Half(clean, marked, sizes)]).told)
     assert taken == [main, sees]
     assert adds[0][1] > 0.3 > ADDS
 

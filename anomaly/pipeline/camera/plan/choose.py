@@ -30,7 +30,7 @@ from anomaly.pipeline.camera.few_labels import read_faults
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.pipeline.camera.plan.labelled import COST, LabelledFaults, Ranked, RankedPools, labelled_report, size_by_faults
 from anomaly.pipeline.camera.plan.sizes import Size, marks_to_try, milliseconds, sizes_of, sizes_to_try, usual_size
-from anomaly.pipeline.camera.plan.trial import FALSE, Trial, pool_scores
+from anomaly.pipeline.camera.plan.trial import FALSE, Half, Trial, pool_scores
 from anomaly.pipeline.camera.plan.views import SHARES, as_spec, choose_pools, mean_told, offered_banks, pools_offered
 from anomaly.pipeline.camera.plan.wording import plan_words
 from anomaly.progress import Progress, counted, part, parts
@@ -39,8 +39,8 @@ from anomaly.scorers.pictures.memory_bank import fit_memory_bank
 from anomaly.scorers.pictures.views import Pool
 from anomaly.spec import ORIENTED_FILTERS, Bank, CameraSpec
 
-JUDGED = 48  # pictures that banks are fitted on in a trial, and as many that are judged; fewer of large pictures
-LEAST = 24  # pictures judged, at least, where there are as many
+JUDGED = 40  # pictures of a half, on which banks are fitted that judge the other half; fewer of large pictures
+LEAST = 20  # at least, where there are as many
 BANK, BANK_SIDE = 1000, 256  # patches of a bank in a trial, of pictures of 256 x 256; as many more as there are more pixels
 TWICE = 2  # marks of each size on a picture
 PAYS = 0.03  # share of made-up marks, mean over their sizes, that a larger size must find more
@@ -125,6 +125,16 @@ class _Found:
         return next((size for size in sizes if all(self.found[other] >= least for other in sizes if other >= size)), None)
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """Features of pictures as they are and with marks, one (n, C_s, h_s, w_s) a stage; the marks and the size (high, wide) of each."""
+
+    clean: list[Tensor]
+    marked: list[Tensor]
+    marks: list[list[Mark]]
+    sides: list[Size]
+
+
 class _Search:
     """The trials of one line."""
 
@@ -193,6 +203,9 @@ class _Search:
             allowed = [one.told[smallest] >= NAMED * taken.told[smallest] for one in tried]
         return tried[size_by_faults(ranked, tried.index(taken), allowed, self.spec.seed)]
 
+    def _views(self) -> list[str]:
+        return list(dict.fromkeys(bank.view for bank in self._banks()))
+
     def _banks(self) -> tuple[Bank, ...]:
         """All banks that may be taken."""
         if self.spec.scorer.banks:
@@ -201,46 +214,52 @@ class _Search:
         return tuple(bank for banks in offered_banks(self.spec.extractor.stages, widths).values() for bank in banks)
 
     def _try(self, size: Size, progress: Progress) -> _Found:
-        """Fit small banks at one size of input, judge marks by them, and choose the pools."""
+        """Judge marks at one size of input by small banks, and choose the pools."""
         count = min(fewer_of_large(JUDGED, size, LEAST), len(self.order) // 2)
         folder = self.pictures.at_size(size)
-        preprocess = folder.preprocess(self.source)
-        extractor = onnx_stages(self.network)
-        learnt = folder.features_of(extractor, preprocess, self.order[:count], part(progress, 0.0, 0.3))
-        judged, marked, marks, sides = self._judged(extractor, preprocess, self.order[count : 2 * count], part(progress, 0.3, 0.8))
-        faults = [self.labelled.features(folder, extractor, preprocess)] if self.labelled else []
-        fault_scores: dict[Pool, NDArray[np.float64]] = {}
-        clean_scores: dict[Pool, NDArray[np.float64]] = {}
-        marked_scores: dict[Pool, NDArray[np.float64]] = {}
-        banks = self._banks()
-        most = BANK * size[0] * size[1] // BANK_SIDE**2  # the same share of the patches that there are at each size
-        views = list(dict.fromkeys(bank.view for bank in banks))
-        for index, view in enumerate(views):
-            part(progress, 0.8, 1.0)("stages on trial", index, len(views))
-            clean, drawn, *labelled = self._maps([bank for bank in banks if bank.view == view], most, learnt, (judged, marked, *faults))
-            shares = {*SHARES, *(pool.share for pool in self.spec.scorer.pools)}
-            own = pool_scores(clean, list(drawn), marks, sides, sorted(shares))
-            clean_scores |= {Pool(view, share): scores for share, scores in own[0].items()}
-            marked_scores |= {Pool(view, share): scores for share, scores in own[1].items()}
-            if self.labelled:
-                told = self.labelled.scores(clean, labelled[0], sorted(shares))
-                fault_scores |= {Pool(view, share): scores for share, scores in told.items()}
-        trial = Trial(clean_scores, marked_scores, np.array([mark.size for some in marks for mark in some]))
+        preprocess, extractor = folder.preprocess(self.source), onnx_stages(self.network)
+        seen = self._seen(extractor, preprocess, self.order[: 2 * count], part(progress, 0.0, 0.8))
+        faults = self.labelled.features(folder, extractor, preprocess) if self.labelled else None
+        half = len(seen.sides) // 2
+        ways = [(slice(half, None), slice(half)), (slice(half), slice(half, None))]  # judged, learnt
+        told = part(progress, 0.8, 1.0)
+        folds = [
+            self._fold(seen, judged, learnt, size, faults, part(told, at / 2, (at + 1) / 2)) for at, (judged, learnt) in enumerate(ways)
+        ]
+        trial = Trial([judged for judged, _ in folds])
         if self.spec.scorer.banks:  # the pools are given with the banks
             pools, adds = list(pools_of(self.spec)), list[tuple[Pool, float]]()
         else:
-            pools, adds = choose_pools(pools_offered(views), trial.told)
+            pools, adds = choose_pools(pools_offered(self._views()), trial.told)
         if not self.labelled:
             return _Found(size, pools, adds, trial.told(pools), trial.found(pools))
-        ranked = RankedPools(clean_scores, fault_scores)
+        ranked = RankedPools([(judged.clean, of_faults) for judged, of_faults in folds])
         more = [] if self.spec.scorer.banks else ranked.further(pools, trial.told, self.spec.seed)
         pools += [pool for pool, _ in more]
         return _Found(size, pools, adds, trial.told(pools), trial.found(pools), ranked.by(pools), more)
 
-    def _judged(
-        self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress
-    ) -> tuple[list[Tensor], list[Tensor], list[list[Mark]], list[Size]]:
-        """Features of pictures as they are and with marks, one (n, C_s, h_s, w_s) a stage; the marks and the size of each."""
+    def _fold(
+        self, seen: _Seen, judged: slice, learnt: slice, size: Size, faults: list[Tensor] | None, progress: Progress
+    ) -> tuple[Half, dict[Pool, NDArray[np.float64]]]:
+        """Scores by pool of the pictures `judged`, by small banks of those `learnt`; and of labelled faults, where there are any."""
+        most = BANK * size[0] * size[1] // BANK_SIDE**2  # the same share of the patches that there are at each size
+        asked = [[maps[judged] for maps in seen.clean], [maps[judged] for maps in seen.marked], *([faults] if faults else [])]
+        shares = sorted({*SHARES, *(pool.share for pool in self.spec.scorer.pools)})
+        found: tuple[dict[Pool, NDArray[np.float64]], ...] = ({}, {}, {})
+        views = self._views()
+        for index, view in enumerate(views):
+            progress("stages on trial", index, len(views))
+            banks = [bank for bank in self._banks() if bank.view == view]
+            clean, drawn, *labelled = self._maps(banks, most, [maps[learnt] for maps in seen.clean], asked)
+            told = list(pool_scores(clean, list(drawn), seen.marks[judged], seen.sides[judged], shares))
+            if self.labelled and labelled:
+                told.append(self.labelled.scores(clean, labelled[0], shares))
+            for scores, own in zip(found, told, strict=False):
+                scores |= {Pool(view, share): some for share, some in own.items()}
+        return Half(found[0], found[1], np.array([mark.size for some in seen.marks[judged] for mark in some])), found[2]
+
+    def _seen(self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress) -> _Seen:
+        """Pictures as the network sees them, as they are and with marks."""
         deep, roi = self.pictures.format.deep, region(self.spec)
 
         def look(at: int) -> tuple[list[Tensor], list[Tensor], list[Mark], Size] | None:
@@ -266,7 +285,7 @@ class _Search:
                 "chosen; make [[input.roi]] larger, or give both"
             )
         clean, marked = ([torch.cat(maps) for maps in zip(*(one[side] for one in found), strict=True)] for side in (0, 1))
-        return clean, marked, [one[2] for one in found], [one[3] for one in found]
+        return _Seen(clean, marked, [one[2] for one in found], [one[3] for one in found])
 
     def _maps(self, banks: Sequence[Bank], most: int, learnt: list[Tensor], asked: Sequence[list[Tensor]]) -> tuple[Tensor, ...]:
         """The view of these banks, of `most` patches, fitted on features `learnt`: its maps (n, h, w) of each of the pictures asked for."""

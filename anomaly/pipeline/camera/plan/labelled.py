@@ -84,16 +84,18 @@ def _drawn(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class RankedPools:
-    """Pooled scores by pool, of held-out normals (n,) and of labelled faults (f,)."""
+    """Pooled scores by pool, of held-out normals (n,) and of labelled faults (f,), by each of several trained banks."""
 
-    clean: Mapping[Pool, Scores]
-    faults: Mapping[Pool, Scores]
+    folds: Sequence[tuple[Mapping[Pool, Scores], Mapping[Pool, Scores]]]
 
     def by(self, pools: Sequence[Pool]) -> Ranked:
-        """Scores where the largest of these pools speaks, each in units of its own normals."""
-        laws = laws_of([torch.from_numpy(self.clean[pool]) for pool in pools])
-        clean, faults = (largest_pool([torch.from_numpy(side[pool]) for pool in pools], laws) for side in (self.clean, self.faults))
-        return Ranked(clean.double().numpy(), faults.double().numpy())
+        """Scores where the largest of these pools speaks, each in units of its own normals; a fault's is the mean over all banks."""
+        sides: tuple[list[Tensor], list[Tensor]] = ([], [])
+        for fold in self.folds:
+            laws = laws_of([torch.from_numpy(fold[0][pool]) for pool in pools])
+            for found, scores in zip(sides, fold, strict=True):
+                found.append(largest_pool([torch.from_numpy(scores[pool]) for pool in pools], laws))
+        return Ranked(torch.cat(sides[0]).double().numpy(), torch.stack(sides[1]).mean(dim=0).double().numpy())
 
     def further(
         self, taken: Sequence[Pool], found: Callable[[Sequence[Pool]], Mapping[float, float]], seed: int
@@ -111,7 +113,7 @@ class RankedPools:
 
         while True:
             mine = [*taken, *(pool for pool, _ in added)]
-            tried = [(pool, self.by([*mine, pool])) for pool in self.clean if pool not in mine]
+            tried = [(pool, self.by([*mine, pool])) for pool in self.folds[0][0] if pool not in mine]
             good = [(pool, one) for pool, one in tried if one.clearly_better(now, seed, POOL_ERRORS) and kept(pool, mine)]
             if not good:
                 return added

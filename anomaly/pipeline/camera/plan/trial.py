@@ -1,7 +1,8 @@
 """One size of input on trial: which made-up marks do the stages of a network tell from good parts there?
 
-Banks are fitted on some normals; others are judged as they are and with marks. All marks of a picture are seen in one pass: each is judged
-on the picture's own map with only the places around that mark taken from the marked one.
+Banks are fitted on one half of some normals, and the other half is judged as it is and with marks; then the halves change places, so that
+every picture is judged once. All marks of a picture are seen in one pass: each is judged on the picture's own map with only the places
+around that mark taken from the marked one.
 """
 
 from __future__ import annotations
@@ -25,19 +26,34 @@ RATES = (0.05, 0.1, 0.2, 0.3)  # such shares, over which it is averaged where si
 
 
 @dataclass(frozen=True)
-class Trial:
-    """Pooled scores of judged normals by pool (n,), and of marks (m,) with each mark's size (m,)."""
+class Half:
+    """Pooled scores of judged normals by pool (n,), and of marks (m,) with each mark's size (m,), by banks of the other half's normals."""
 
     clean: Mapping[Pool, Scores]
     marked: Mapping[Pool, Scores]
     sizes: NDArray[np.float64]
 
+    def above(self, pools: Sequence[Pool], rates: Sequence[float]) -> Scores:
+        """For each mark (m,) the share of `rates` of false alarms at which it is found, where the largest of these pools speaks."""
+        laws = laws_of([torch.from_numpy(self.clean[pool]) for pool in pools]).double()
+        sides = ([torch.from_numpy(side[pool]) for pool in pools] for side in (self.clean, self.marked))
+        clean, marked = (largest_pool(scores, laws).numpy() for scores in sides)
+        shares: Scores = (marked[:, None] > np.quantile(clean, 1 - np.array(rates))).mean(axis=1)
+        return shares
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The halves, each judged by the other."""
+
+    halves: Sequence[Half]
+
     def found(self, pools: Sequence[Pool], false: float = FALSE) -> dict[float, float]:
         """By size the share of marks found at `false` false alarms, where the largest of these pools speaks.
 
         >>> pool = Pool()
-        >>> trial = Trial({pool: np.arange(100.0)}, {pool: np.array([99.5, 3.0, 200.0])}, np.array([2.0, 2.0, 4.0]))
-        >>> trial.found([pool])
+        >>> half = Half({pool: np.arange(100.0)}, {pool: np.array([99.5, 3.0, 200.0])}, np.array([2.0, 2.0, 4.0]))
+        >>> Trial([half, half]).found([pool])
         {2.0: 0.5, 4.0: 1.0}
         """
         return self._shares(pools, (false,))
@@ -50,11 +66,9 @@ class Trial:
         return self._shares(pools, RATES)
 
     def _shares(self, pools: Sequence[Pool], rates: Sequence[float]) -> dict[float, float]:
-        laws = laws_of([torch.from_numpy(self.clean[pool]) for pool in pools]).double()
-        sides = ([torch.from_numpy(side[pool]) for pool in pools] for side in (self.clean, self.marked))
-        clean, marked = (largest_pool(scores, laws).numpy() for scores in sides)
-        above = (marked[:, None] > np.quantile(clean, 1 - np.array(rates))).mean(axis=1)
-        return {float(size): float(above[self.sizes == size].mean()) for size in np.unique(self.sizes)}
+        above = np.concatenate([half.above(pools, rates) for half in self.halves])
+        sizes = np.concatenate([half.sizes for half in self.halves])
+        return {float(size): float(above[sizes == size].mean()) for size in np.unique(sizes)}
 
 
 def pool_scores(
@@ -62,8 +76,8 @@ def pool_scores(
 ) -> tuple[dict[float, Scores], dict[float, Scores]]:
     """Scores by share of places pooled: of clean maps (n, h, w), and of every mark on them, picture by picture.
 
-    `marked` holds a map (h, w) for each list of `marks`, whose picture's clean map is given in the same order in `clean` (the first
-    `len(marked)` of them) and whose picture measures `sides` (high, wide) pixels.
+    `marked` holds a map (h, w) for each list of `marks`, whose picture's clean map is given in the same order in `clean` and whose picture
+    measures `sides` (high, wide) pixels.
     """
     high, wide = int(clean.shape[-2]), int(clean.shape[-1])
     composites = [one for at, own in enumerate(marks) for one in with_each_mark(clean[at], marked[at], own, sides[at])]
