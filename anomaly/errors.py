@@ -1,5 +1,8 @@
 """One error hierarchy. A message says what happened, where, and what to do."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from anomaly.names import masked, one_line
 
 
@@ -20,6 +23,17 @@ class SpecError(AnomalyError):
 
 class DataError(AnomalyError):
     """Records cannot be used as a whole: wrong layout, missing column, nothing to read."""
+
+
+class UnclearError(DataError):
+    """Tables can be read in more than one way, and a person has to say which.
+
+    choices: what may be meant, in words, by the settings of the spec's [input] that say it
+    """
+
+    def __init__(self, *lines: str, choices: Mapping[str, Mapping[str, Any]]) -> None:
+        super().__init__(*lines)
+        self.choices = choices
 
 
 class RecordError(AnomalyError):

@@ -7,7 +7,9 @@ Python with lone surrogates in it (PEP 383): it opens, but cannot be printed or 
 
 from __future__ import annotations
 
+import hashlib
 import re
+import unicodedata
 from pathlib import Path
 
 # The categories Cc, Cf, Cs, Zl and Zp of Unicode, but for the two joiners (U+200C, U+200D), which Persian and Indic words and emoji need.
@@ -17,6 +19,7 @@ _UNSEEN = re.compile(
     "\U000e0020-\U000e007f]"
 )
 _LOOKS_ESCAPED = re.compile(r"\\(?=[xuU][0-9a-f]{2})")
+_SPELT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "ø": "oe", "å": "aa", "ł": "l", "đ": "d"})
 HIDDEN = "***"
 # user:password@ of an address. A password may hold a slash, a blank or an @, though it should not. A port is no password.
 _PASSWORD = re.compile(r"(://[^\s/?#:@\[\]]*):(?:[^\s/?#]*|(?!\d{1,5}(?:[^\w@:]|$))(?:(?!://)[^\n@])*)@")
@@ -68,6 +71,26 @@ def record_name(path: Path | str) -> str:
     """
     text = path.as_posix() if isinstance(path, Path) else path
     return one_line(_LOOKS_ESCAPED.sub(lambda _: r"\x5c", text))
+
+
+def slug(name: str) -> str:
+    """A name as file names, addresses and topics take it: lower-case ASCII letters, digits, and `.`, `_`, `-` between them, 63 at most.
+
+    One that is written so already stays as it is. Where letters are lost that cannot be written so, a few letters of a hash tell two
+    names apart.
+
+    >>> slug("Flansch Linie 3"), slug("Prüfstand Süd"), slug("press-3_left.a")
+    ('flansch-linie-3', 'pruefstand-sued', 'press-3_left.a')
+    >>> slug("压机 3") == slug("冲床 3")
+    False
+    """
+    plain = unicodedata.normalize("NFKD", name.strip().lower().translate(_SPELT)).casefold()
+    kept = re.sub("[\u0300-\u036f]", "", plain)
+    lost = any(letter.isalnum() and not letter.isascii() for letter in kept)
+    text = re.sub(r"[^a-z0-9._]+", "-", kept).strip("-._")[:63].rstrip("-._")
+    if not lost and text:
+        return text
+    return f"{text[:50] or 'line'}-{hashlib.sha256(name.encode(errors='surrogateescape')).hexdigest()[:8]}"
 
 
 def _escape(code: int) -> str:

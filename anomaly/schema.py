@@ -10,7 +10,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from anomaly.names import one_line
 
 TIME_DIRECTIVES = "YymdbaHIMSpz"  # strptime's
 TIME_FORMATS = ("ISO8601", "s", "ms", "us", "ns")
@@ -18,6 +20,8 @@ LONGEST_S = 10 * 366 * 86_400.0  # a time between two things that is longer is a
 DAY_S, WEEK_S = 86_400, 604_800
 LONGEST_DELAY_S = 31 * 86_400.0  # of an alarm
 KIND = r"^[a-z][a-z0-9_-]{0,30}$"  # of a detector, or of what goes into one: another kind may be registered
+
+LONGEST_NAME = 63  # letters of a detector's name
 
 
 class Part(BaseModel):
@@ -197,6 +201,23 @@ class AlarmSettings(Part):
     suppress_in_modes: tuple[str, ...] | None = Field(
         None, description="modes of the mode column in which process alarms are held back; all that are not judged, when not given"
     )
+
+
+def check_name(name: str) -> str:
+    """A detector's name: any text in one line. Raises ValueError for one that is empty, too long, or holds what cannot be seen.
+
+    `anomaly.names.slug` makes of it what file names take.
+    """
+    if not name.strip() or name != name.strip():
+        raise ValueError("a name has at least one letter, and no blanks before or after it")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"a name has at most {LONGEST_NAME} letters, this one has {len(name)}")
+    if one_line(name) != name:
+        raise ValueError("a name is one line, without characters that cannot be seen")
+    return name
+
+
+Name = Annotated[str, AfterValidator(check_name)]
 
 
 def check_zone(name: str) -> str:

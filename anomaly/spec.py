@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from anomaly.errors import SpecError
-from anomaly.schema import AlarmSettings, Channel, Dialect, Part, check_time_format
+from anomaly.schema import AlarmSettings, Channel, Dialect, Name, Part, check_time_format
 from anomaly.toml_file import read_toml, unknown_key
 
 ORIENTED_FILTERS = "oriented_filters"  # the backbone that needs no weights
@@ -208,7 +208,7 @@ class Calibration(Part):
 
 class CameraSpec(Part):
     kind: Literal["camera"]
-    name: str = Field("camera", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    name: Name = Field("camera", description="of the line, as people say it: shown in alarms and reports")
     version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._]{0,31}$")
     seed: int = 0
     input: CameraInput = CameraInput()
@@ -317,7 +317,7 @@ SENSOR_PRETRAIN = {"method": "none", "epochs": 20, "batch": 64}  # where a senso
 
 class SensorSpec(Part):
     kind: Literal["sensor"]
-    name: str = Field("sensor", pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    name: Name = Field("sensor", description="of the line, as people say it: shown in alarms and reports")
     version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._]{0,31}$")
     seed: int = 0
     input: SensorInput = SensorInput()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import read_bundle
+from anomaly.names import slug
 from flows.pipeline import pipeline
 
 OUT = Path("out")
@@ -41,7 +42,7 @@ def main() -> None:
         main_figure = "image_auroc" if "image_auroc" in figures else "roc_auc"
         events = Store(OUT / f"{name}.db").events()
         opened = sum(e["type"] == "anomaly.alarm.opened" for e in events)
-        report = OUT / f"{read_bundle(bundle).manifest.name}-report.html"
+        report = OUT / f"{slug(read_bundle(bundle).manifest.name)}-report.html"
         print(f"{name}: {main_figure} {figures[main_figure]:.3f}, {opened} alarms")
         print(f"  bundle {bundle}\n  report {report}\n  alarms {alarms}  (store {OUT / f'{name}.db'})")
 

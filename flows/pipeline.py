@@ -22,6 +22,7 @@ from anomaly.edge.runtime.session import open_session
 from anomaly.errors import AnomalyError, SpecError
 from anomaly.evaluation.report.page import plot_scores
 from anomaly.features.tensors import load_tensors
+from anomaly.names import slug
 from anomaly.pipeline.assess import evaluate_bundle, report_on
 from anomaly.pipeline.data_key import DataKey
 from anomaly.pipeline.kinds import open_line
@@ -174,13 +175,13 @@ def report(data: Path, bundle: Path, out: Path) -> Path | None:
         get_run_logger().info("no labelled records in the data: no report")
         return None
     evaluation = evaluate_bundle(opened, open_session(opened), data)
-    path = out / f"{opened.manifest.name}-report.html"
+    path = out / f"{slug(opened.manifest.name)}-report.html"
     report_on(opened, evaluation, data, path)
     png = plot_scores(evaluation, opened.manifest.threshold.score).png
     picture = path.with_suffix(".png")
     picture.write_bytes(base64.b64decode(png))
     create_image_artifact(
-        image_url=f"data:image/png;base64,{png}", key=f"{opened.manifest.name.replace('_', '-').replace('.', '-')}-scores"
+        image_url=f"data:image/png;base64,{png}", key=f"{slug(opened.manifest.name).replace('_', '-').replace('.', '-')}-scores"
     )
     return path
 
@@ -240,4 +241,4 @@ def pipeline(
 
 def _key(steps: Steps) -> str:
     """Prefect's artifact keys hold lower-case letters, digits and dashes only."""
-    return steps.line.spec.name.replace("_", "-").replace(".", "-")
+    return slug(steps.line.spec.name).replace("_", "-").replace(".", "-")

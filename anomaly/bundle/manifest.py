@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import from_json, to_json
 
 from anomaly.errors import BundleError
-from anomaly.schema import KIND, AlarmSettings, InputSchema, Part
+from anomaly.schema import KIND, AlarmSettings, InputSchema, Name, Part
 
 
 class Threshold(Part):
@@ -28,7 +28,7 @@ class Manifest(Part):
     """Everything a reader may need to know before running the detector. It holds no time of day, so the same input gives the same bytes."""
 
     schema_version: Literal[1, 2] = 2
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    name: Name
     version: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._]{0,31}$")
     kind: str = Field(pattern=KIND)
     input: InputSchema

@@ -35,6 +35,7 @@ from anomaly.export.detector import Detector, multiply_adds
 from anomaly.export.onnx_graph import Parity, ParityError, check_parity, export_onnx
 from anomaly.features.build import carried_weights
 from anomaly.features.tensors import load_tensors, save_tensors
+from anomaly.names import slug
 from anomaly.pipeline.data_key import DataKey, stamp_of
 from anomaly.pipeline.fitted import Fitted, load_fitted, save_fitted
 from anomaly.pipeline.graphs_file import load_graphs, save_graphs
@@ -281,7 +282,7 @@ class Steps:
         """Copy the bundle into a release folder and point champion.json at it, each by one rename."""
         source = self.export()
         bundle = read_bundle(source)
-        target = release / f"{bundle.manifest.name}-{bundle.manifest.version}-{bundle.hash[:12]}.anomaly"
+        target = release / f"{slug(bundle.manifest.name)}-{bundle.manifest.version}-{bundle.hash[:12]}.anomaly"
         if not target.exists():
             copy_file(source, target)
         pointer = {"bundle": target.name, "hash": bundle.hash, "name": bundle.manifest.name, "version": bundle.manifest.version}

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 from anomaly.data.tables.dialect.cells import MISSING, decoded, head_of, lines_of, number_pattern
 from anomaly.data.tables.dialect.formats import could_be_time, find_time, is_moment
 from anomaly.data.tables.dialect.load import EXCEL, PARQUET, RawTable, check_file, is_typed, load, text_of
-from anomaly.errors import DataError
+from anomaly.errors import DataError, UnclearError
 from anomaly.schema import Dialect
 
 DELIMITERS = (";", "\t", ",", "|")
@@ -302,9 +302,10 @@ def _one_of_two(mark: str, thousands: tuple[str, str], columns: Sequence[Counter
     if mark == "." or large:
         return mark, ""
     example = next(shape for shapes in columns for shape in shapes if mark in shape)
-    raise DataError(
+    raise UnclearError(
         f"{path}: numbers such as {example.replace('9', '1')} may have a decimal comma or a mark of thousands; say which in the spec: "
-        '[input] decimal = "," or decimal = "."'
+        '[input] decimal = "," or decimal = "."',
+        choices={"a decimal comma": {"decimal": ","}, "a mark of thousands": {"decimal": ".", "thousands": ","}},
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anomaly.data.tables.dialect.load import RawTable
 from anomaly.data.tables.dialect.times import EPOCHS, ISO, TIME_NAMES, epoch_numbers, joined, parse_text, pattern_of, time_divisor
-from anomaly.errors import DataError
+from anomaly.errors import DataError, UnclearError
 from anomaly.schema import Dialect
 
 _WORDS = frozenset(re.sub(r"\W|_", "", name) for name in TIME_NAMES) | {
@@ -252,9 +252,11 @@ def _the_one_that_fits(cells: pa.Array, readings: dict[str, tuple[str, ...]], na
     for order, found in fitting.items():
         differ = np.flatnonzero((found != fitting[first]) & any_read)
         if len(differ):
-            raise DataError(
-                f"{path}: {dates[int(differ[0])].as_py()!r} in {key!r} may be {first} or {order}, and every row fits both; say which in "
-                f'the spec: [input] time_format = "{readings[first][0]}" or "{readings[order][0]}"'
+            example = str(dates[int(differ[0])].as_py())
+            raise UnclearError(
+                f"{path}: {example!r} in {key!r} may be {first} or {order}, and every row fits both; say which in "
+                f'the spec: [input] time_format = "{readings[first][0]}" or "{readings[order][0]}"',
+                choices={f"{one} in {example}": {"time_format": readings[one]} for one in (first, order)},
             )
     return readings[first]
 
