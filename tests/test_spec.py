@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -152,13 +153,50 @@ def as_documented(field: FieldInfo) -> str:
     return f"`{value}`"
 
 
-@pytest.mark.parametrize(("heading", "model"), TABLES.items(), ids=TABLES)
-def test_the_page_lists_the_keys_of_each_table_with_their_defaults(heading: str, model: type[BaseModel]) -> None:
+def as_range(schema: dict[str, Any]) -> str:
+    """What a key takes, as the page writes it, from its JSON schema."""
+    kinds = [kind for kind in schema.get("anyOf", [schema]) if kind.get("type") != "null"]
+    if len(kinds) != 1 or kinds[0] is not schema:
+        return " or ".join(dict.fromkeys(as_range(kind) for kind in kinds))
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    if schema.get("type") == "array":
+        if "prefixItems" in schema:
+            return f"{len(schema['prefixItems'])} of: {as_range(schema['prefixItems'][0])}"
+        return f"list of {as_range(schema['items'])}"
+    low, above = schema.get("minimum"), schema.get("exclusiveMinimum")
+    high, below = schema.get("maximum"), schema.get("exclusiveMaximum")
+    if low is not None and high is not None:
+        bounds = f"{low:,.10g} to {high:,.10g}"
+    else:
+        words = (("from", low), ("above", above), ("up to", high), ("below", below))
+        bounds = ", ".join(f"{word} {value:,.10g}" for word, value in words if value is not None)
+    names = {"integer": "whole number", "number": "", "boolean": "`true`, `false`", "string": "text"}
+    name = "path" if schema.get("format") == "path" else names.get(schema.get("type", ""), "table")
+    return ", ".join(part for part in (name, bounds) if part) or "number"
+
+
+def rows_of(heading: str) -> dict[str, list[str]]:
+    """The rows of a heading's table of keys: the key, then default, range, example and meaning."""
     section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.M | re.S)
     assert section is not None
     table = re.search(r"^\| key \| default \|.*?(?=\n\n|\Z)", section[1], re.M | re.S)
     assert table is not None
-    listed = dict(re.findall(r"^\| `(\w+)` \| (.*?) \|", table[0], re.M))
+    cells = [re.split(r"(?<!\\) ?\| ?", line.strip("| "))[:4] for line in table[0].splitlines()[2:]]
+    return {key.strip("`"): rest for key, *rest in cells}
+
+
+@pytest.mark.parametrize(("heading", "model"), TABLES.items(), ids=TABLES)
+def test_the_page_gives_each_key_its_range_and_an_example_that_fits(heading: str, model: type[BaseModel]) -> None:
+    rows, schema = rows_of(heading), model.model_json_schema()["properties"]
+    assert {key: row[1] for key, row in rows.items()} == {key: as_range(schema[key]) for key in rows}
+    examples = "\n".join(f"{key} = {row[2].strip('`')}" for key, row in rows.items() if row[2])
+    assert model.model_validate(tomllib.loads(examples))  # all of them together
+
+
+@pytest.mark.parametrize(("heading", "model"), TABLES.items(), ids=TABLES)
+def test_the_page_lists_the_keys_of_each_table_with_their_defaults(heading: str, model: type[BaseModel]) -> None:
+    listed = {key: row[0] for key, row in rows_of(heading).items()}
     fields = {key: f for key, f in model.model_fields.items() if not isinstance(f.default, BaseModel)}  # those have headings of their own
     assert listed == {key: as_documented(field) for key, field in fields.items()}
 
