@@ -18,6 +18,7 @@ from anomaly.cli.judge import judge_app
 from anomaly.cli.simulate import simulate
 from anomaly.cli.terminal.console import err, out
 from anomaly.cli.training.fit import fit_app
+from anomaly.cli.training.init import init_app
 from anomaly.cli.training.transfer import transfer_app
 from anomaly.cli.training.variants import variants
 from anomaly.errors import AnomalyError
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Industrial anomaly detection: pretrain, fit, evaluate, monitor.",
 )
-for group in (fit_app, transfer_app, judge_app, data_app, edge_app):
+for group in (init_app, fit_app, data_app, judge_app, edge_app, transfer_app):
     app.add_typer(group)
 bundle_app.command()(variants)  # here, since it needs the training side, which nothing else of the group may
 app.add_typer(bundle_app, name="bundle")

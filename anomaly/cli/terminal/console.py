@@ -12,8 +12,15 @@ from anomaly.names import shown
 class SafeConsole(Console):
     """A console on which text from outside can do nothing: no emoji, no markup, no escape sequence, no password."""
 
-    def print(self, *objects: Any, **how: Any) -> None:
-        """As Console.print. Newlines in the text are kept: text from outside that must stay one line goes through `one_line` before."""
+    muted = False
+
+    def print(self, *objects: Any, always: bool = False, **how: Any) -> None:
+        """As Console.print. Newlines in the text are kept: text from outside that must stay one line goes through `one_line` before.
+
+        What is not to be printed `always` is left out where the console is muted.
+        """
+        if self.muted and not always:
+            return
         super().print(*(shown(item) if isinstance(item, str) else item for item in objects), **how)
 
 

@@ -11,6 +11,8 @@ from anomaly.cli.terminal.console import out
 from anomaly.cli.terminal.options import Data, SpecPath, Work, writable_file
 from anomaly.cli.terminal.progress import progress
 from anomaly.cli.training.fitted import NOT_ASKED, print_adaptation, print_fit
+from anomaly.cli.training.front import Given, from_data, from_spec
+from anomaly.cli.training.init import Budget, Force, local_path
 from anomaly.cli.training.inputs import Faults, copy, open_steps, read_inputs, with_faults
 
 fit_app = typer.Typer()
@@ -45,29 +47,49 @@ def pretrain(
 
 @fit_app.command()
 def fit(
-    spec: SpecPath,
-    data: Data,
-    out_: Annotated[Path, typer.Option("--out", callback=writable_file, help="Where the bundle goes (.anomaly).")],
+    path: Annotated[
+        str, typer.Argument(metavar="PATH", help="A folder of pictures, a table or a folder of tables; or a spec (TOML), with --data.")
+    ],
+    data: Annotated[Path | None, typer.Option(help="With a spec: folder of pictures, or a table or folder of tables.")] = None,
+    out_: Annotated[
+        Path | None, typer.Option("--out", callback=writable_file, help="Where the bundle goes; NAME.anomaly here when not given.")
+    ] = None,
+    budget: Budget = None,
     extractor: Annotated[Path | None, typer.Option(help="An extractor from `anomaly pretrain`; made here when not given.")] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="Leave the fp16 and int8 variants for later: `anomaly bundle variants` adds them.")
     ] = False,
     faults: Faults = None,
     work: Work = Path(".anomaly"),
+    force: Force = False,
 ) -> None:
-    """Fit a detector on normal data and export it as one bundle."""
-    parsed = with_faults(read_inputs(spec, data), faults)
+    """Fit a detector on normal data and export it as one bundle. Without a spec one is proposed, told and written beside the bundle."""
+    given = _given(path, data, out_, budget, force)
+    parsed = with_faults(given.spec, faults)
     if extractor is not None and not extractor.is_file():
         raise typer.BadParameter(f"{extractor}: no such file", param_hint="--extractor")
     if extractor is not None and faults is not None:
         raise typer.BadParameter("what is learnt of faults goes into the extractor; leave --extractor out", param_hint="--faults")
     with progress("fit", goes_on=True) as say:
-        steps = open_steps(parsed, data, work, say, extractor, quick)
-        copy(steps.export(), out_)
+        steps = open_steps(parsed, given.data, work, say, extractor, quick)
+        copy(steps.export(), given.out)
         say("reading the bundle back")
         from anomaly.bundle.archive import read_bundle
         from anomaly.data.tables.units import unknown_units
 
-        bundle = read_bundle(out_)
+        bundle = read_bundle(given.out)
         unknown = unknown_units(sensor.unit for sensor in bundle.manifest.input.sensors)
-    print_fit(bundle, steps, data, unknown)
+    print_fit(bundle, steps, given.data, unknown)
+    if given.left is not None:
+        out.print(f"spec: {given.left}")
+        out.print(f"next: anomaly monitor {given.out} --source SOURCE --once   (a folder or file with new records, or an address)")
+
+
+def _given(path: str, data: Path | None, out_: Path | None, budget: str | None, force: bool) -> Given:
+    """The spec, the data and where the bundle goes. Nothing is proposed where a spec, or data beside it, is named."""
+    spec = Path(path)
+    if data is not None:
+        return from_spec(spec, data, out_, budget, force)
+    if spec.suffix.lower() == ".toml":
+        raise typer.BadParameter(f"{path} is a spec: name the data to learn from too", param_hint="--data")
+    return from_data(local_path(path), out_, budget, force)

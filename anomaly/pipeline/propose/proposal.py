@@ -11,7 +11,7 @@ from anomaly.errors import SpecError
 from anomaly.names import one_line
 from anomaly.pipeline.propose.budget import budget_words, read_budget
 from anomaly.pipeline.propose.look import Look, look
-from anomaly.schema import LONGEST_NAME, Channel
+from anomaly.schema import LONGEST_NAME, Channel, check_name
 from anomaly.spec import SPECS, Budget, CameraInput, SensorInput
 
 if TYPE_CHECKING:
@@ -54,6 +54,15 @@ class Answers:
     px_per_mm: float | None = None
     train_rows: int | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Raise SpecError for a name or a budget that cannot be, before anything is read."""
+        if self.budget is not None and not isinstance(self.budget, Budget):
+            read_budget(self.budget)
+        try:
+            _ = self.name is None or check_name(self.name)
+        except ValueError as error:
+            raise SpecError(f"name {self.name!r}: {error}") from None
 
 
 @dataclass(frozen=True)

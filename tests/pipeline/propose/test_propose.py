@@ -101,7 +101,7 @@ def test_answers_are_taken(tmp_path: Path) -> None:
         propose(tmp_path / "a", Answers(budget="2 a day"))
     with pytest.raises(SpecError, match="px_per_mm"):
         propose(tmp_path / "a", Answers(smallest_mark="3 mm"))
-    with pytest.raises(SpecError, match="name: a name is one line"):
+    with pytest.raises(SpecError, match="a name is one line"):
         propose(tmp_path / "a", Answers(name="a\nb"))
 
 

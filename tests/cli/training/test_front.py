@@ -1,0 +1,166 @@
+"""The front door: `anomaly fit PATH` and `anomaly init PATH`, as a user types them, with nothing but data."""
+
+from __future__ import annotations
+
+import pty
+import select
+import sqlite3
+import subprocess
+import sys
+import time
+from os import close, environ, read, write
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomaly.bundle.archive import read_bundle
+from anomaly.data.samples.synthetic import plant
+from anomaly.errors import AnomalyError, DataError, SpecError
+from anomaly.pipeline.propose import made_for
+from anomaly.spec import read_spec
+from tests.conftest import run
+
+GERMAN = "".join(f"05.01.2026 {i // 3600:02d}:{i // 60 % 60:02d}:{i % 60:02d};{i % 7},5;{i % 11},25\n" for i in range(400))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_export: None) -> Path:
+    """An empty folder that commands run in, beside data of a plant and of a line with a German export."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "Presse 7").mkdir()
+    columns = ["time", "flow", "pressure"]
+    plant(900, np.random.default_rng(0))[columns].to_csv(tmp_path / "Presse 7" / "train.csv", index=False)
+    (tmp_path / "linie.csv").write_text("Zeit;Fluss;Druck\n" + GERMAN)
+    return tmp_path
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir() if path.name != ".anomaly"}
+
+
+def test_data_alone_becomes_a_bundle_and_the_spec_that_it_was_fitted_by(here: Path) -> None:
+    before = names(here)
+    said = run("fit", "Presse 7", "--budget", "1 in 50")
+    assert "assumed, and written to presse-7.toml" in said
+    assert "2 sensors: flow, pressure" in said
+    assert "budget: 1 normal row in 50 may be flagged" in said
+    assert "next: anomaly monitor presse-7.anomaly --source" in said
+    assert names(here) - before == {"presse-7.anomaly", "presse-7.toml"}
+    manifest = read_bundle(here / "presse-7.anomaly").manifest
+    assert (manifest.name, manifest.threshold.p_value) == ("Presse 7", 0.02)
+    first = read_bundle(here / "presse-7.anomaly").hash
+
+    left = (here / "presse-7.toml").read_text()
+    (here / "presse-7.toml").write_text(left.replace("false_alarm_rate = 0.02", "false_alarm_rate = 0.05") + "# mine\n")
+    said = run("fit", "Presse 7")  # a person's changes are what counts from then on
+    assert "presse-7.toml: made for this data before; taken as it is" in said
+    assert read_bundle(here / "presse-7.anomaly").manifest.threshold.p_value == 0.05
+    assert (here / "presse-7.toml").read_text().endswith("# mine\n")
+
+    (here / "presse-7.toml").write_text(left)
+    run("fit", "presse-7.toml", "--data", "Presse 7", "--out", "again.anomaly")
+    assert read_bundle(here / "again.anomaly").hash == first
+
+
+def test_what_was_made_of_other_data_is_never_written_over(here: Path) -> None:
+    before = names(here)
+    (here / "other").mkdir()
+    (here / "other" / "Presse 7").mkdir()
+    run("init", "Presse 7")
+    (here / "other" / "Presse 7" / "t.csv").write_text((here / "Presse 7" / "train.csv").read_text())
+    for arguments in (["fit", "other/Presse 7"], ["init", "other/Presse 7"], ["init", "Presse 7"]):
+        with pytest.raises(SpecError, match=r"presse-7\.toml is there already"):
+            run(*arguments)
+    with pytest.raises(SpecError, match="holds the budget"):
+        run("fit", "Presse 7", "--budget", "1 in 5")
+    (here / "linie.anomaly").write_text("mine")
+    with pytest.raises(SpecError, match=r"linie\.anomaly is there already, and no linie\.toml tells of which data"):
+        run("fit", "linie.csv")
+    run("init", "other/Presse 7", "--force")
+    assert made_for(here / "presse-7.toml") == str(here / "other" / "Presse 7")
+    assert (here / "linie.anomaly").read_text() == "mine"
+    assert names(here) - before == {"presse-7.toml", "other", "linie.anomaly"}
+
+
+def test_dates_that_fit_two_orders_leave_a_spec_to_say_it_in(here: Path) -> None:
+    with pytest.raises(DataError, match=r"(?s)day first or month first.*anomaly init linie\.csv"):
+        run("fit", "linie.csv")
+    assert not (here / "linie.toml").exists()
+    with pytest.raises(AssertionError, match="take the # off the line"):
+        run("init", "linie.csv")
+    offered = (here / "linie.toml").read_text()
+    line = next(line for line in offered.splitlines() if line.startswith("# time_format"))
+    assert "day first in 05.01.2026" in line
+    (here / "linie.toml").write_text(offered.replace(line, line.removeprefix("# ")))
+    assert getattr(read_spec(here / "linie.toml").input, "time_format") == "%d.%m.%Y %H:%M:%S"  # noqa: B009 - of one of two kinds
+    assert "linie.toml: made for this data before" in run("fit", "linie.csv")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["init", "mqtt://me:secret@broker/plant/#"], r"mqtt://me:\*\*\*@broker.*First get some hours of normal running"),
+        (["fit", "opc.tcp://plant:4840"], "no past to learn from"),
+        (["fit", "rtsp://camera/1"], "save pictures of good parts"),
+        (["init", "env:NOWHERE"], "NOWHERE is not set"),
+        (["init", "sqlite:///gone.db"], "no such database file"),
+        (["init", "banana://x"], "not an address known here"),
+        (["fit", "csv:linie.csv"], r"give the plain path, linie\.csv"),
+        (["fit", "nowhere"], "nowhere: no such file or folder"),
+        (["fit", "linie.csv", "--budget", "few"], "budget 'few' cannot be read"),
+        (["init", "linie.csv", "--name", " "], "a name has at least one letter"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_has_to_be_done_first_is_told_and_nothing_is_written(here: Path, arguments: list[str], told: str) -> None:
+    before = names(here)
+    with pytest.raises(AnomalyError, match=f"(?s){told}"):
+        run(*arguments)
+    assert names(here) == before
+
+
+def test_a_database_is_told_with_the_commands_that_make_tables_of_it(here: Path) -> None:
+    with sqlite3.connect(here / "plant.db") as db:
+        db.execute("CREATE TABLE history (stamp TEXT, tag TEXT, value REAL)")
+    with pytest.raises(DataError) as told:
+        run("init", "plant.db")
+    assert "history: stamp, tag, value" in str(told.value)
+    assert "--query 'SELECT * FROM history' --time stamp --long tag,value --out readings.parquet" in str(told.value)
+
+
+def test_on_a_terminal_what_the_data_does_not_tell_is_asked(here: Path) -> None:
+    said = typed(here, ["init", "linie.csv"], ["1", "Linie 3", "sometimes", "2 a day", "300"])
+    assert "1  day first in 05.01.2026" in said
+    assert "write it as" in said
+    spec = read_spec(here / "linie-3.toml")
+    assert (spec.name, spec.budget.false_alarms_per_day) == ("Linie 3", 2.0)
+    assert spec.model_dump()["input"]["train_rows"] == 300
+    assert spec.model_dump()["input"]["time_format"] == "%d.%m.%Y %H:%M:%S"
+
+
+def typed(folder: Path, arguments: list[str], answers: list[str]) -> str:
+    """What a command says on a terminal, where these answers are typed one after the other, each when it has asked."""
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "anomaly.cli", *arguments]
+    process = subprocess.Popen(
+        command, cwd=folder, stdin=slave, stdout=slave, stderr=slave, env=environ | {"COLUMNS": "200", "TERM": "dumb"}
+    )
+    close(slave)
+    said, left, deadline = "", list(answers), time.monotonic() + 120
+    try:
+        while time.monotonic() < deadline:
+            if select.select([master], [], [], 0.2)[0]:
+                try:
+                    said += read(master, 65_536).decode(errors="replace")
+                except OSError:  # the other end is closed: the command has ended
+                    break
+                if left and said.endswith("]: "):
+                    write(master, (left.pop(0) + "\n").encode())
+            elif process.poll() is not None:
+                break
+    finally:
+        process.kill() if process.poll() is None else None
+        close(master)
+    assert process.wait() == 0, said
+    return said
