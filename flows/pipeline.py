@@ -20,7 +20,8 @@ from anomaly.bundle.archive import read_bundle
 from anomaly.cli.terminal.progress import Lines
 from anomaly.edge.runtime.session import open_session
 from anomaly.errors import AnomalyError, SpecError
-from anomaly.evaluation.report.page import plot_scores
+from anomaly.evaluation.report.drawing import png_of
+from anomaly.evaluation.report.scores import figure_of
 from anomaly.features.tensors import load_tensors
 from anomaly.names import slug
 from anomaly.pipeline.assess import evaluate_bundle, report_on
@@ -177,9 +178,10 @@ def report(data: Path, bundle: Path, out: Path) -> Path | None:
     evaluation = evaluate_bundle(opened, open_session(opened), data)
     path = out / f"{slug(opened.manifest.name)}-report.html"
     report_on(opened, evaluation, data, path)
-    png = plot_scores(evaluation, opened.manifest.threshold.score).png
+    drawn = png_of(figure_of(evaluation, opened.manifest.threshold.score))
     picture = path.with_suffix(".png")
-    picture.write_bytes(base64.b64decode(png))
+    picture.write_bytes(drawn)
+    png = base64.b64encode(drawn).decode()
     create_image_artifact(
         image_url=f"data:image/png;base64,{png}", key=f"{slug(opened.manifest.name).replace('_', '-').replace('.', '-')}-scores"
     )

@@ -67,6 +67,16 @@ def replay(rules: Rules, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
+def alarm_spans(rules: Rules, run: Run) -> list[tuple[float, float]]:
+    """(opened, closed) time of each alarm that the rules raise in a run; one that is still on ends with the run."""
+    changes = ProcessAlarm(rules).take_all(run.times.tolist(), run.p_values, run.scores, run.contributions)
+    ends: dict[str, list[float]] = {"opened": [], "closed": []}
+    for _, change in changes:
+        if change.kind != "joined":
+            ends[change.kind].append(change.time)
+    return list(zip(ends["opened"], [*ends["closed"], float(run.times[-1])], strict=False)) if len(run.times) else []
+
+
 def parts(rules: Rules, runs: Sequence[Run]) -> dict[str, Any]:
     """Figures of runs whose records are parts, each on its own: how many good and bad ones there are and are flagged.
 

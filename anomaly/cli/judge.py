@@ -12,6 +12,7 @@ from anomaly.cli.terminal.console import err, out
 from anomaly.cli.terminal.options import BundlePath, Data, FiguresPath, Provider, ProviderName, check_not_empty, writable_file
 from anomaly.cli.terminal.progress import progress
 from anomaly.errors import DataError
+from anomaly.names import one_line
 from anomaly.progress import part, skipped
 
 if TYPE_CHECKING:
@@ -64,22 +65,25 @@ def evaluate(
         err.print(f"note: {note}")
     if json_ is not None:
         write_text(json_, json.dumps(evaluation.figures, indent=1, sort_keys=True) + "\n")
+    _print_figures(evaluation.figures)
     if report is not None:
         out.print(f"report: {report}")
-    _print_figures(evaluation.figures)
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
-    for judged in (figures[key] for key in ("budget", "with_alarm_rules") if key in figures):
-        out.print(judged["promise"])
-    intervals = figures.get("ci95", {})
-    for key, value in figures.items():
-        if isinstance(value, (int, float)):
-            between = f"   (95 %: {intervals[key][0]:.4g} to {intervals[key][1]:.4g})" if key in intervals else ""
-            out.print(f"  {key:22} {value:.4g}{between}")
-    for kind, found in figures.get("per_defect", {}).items():
-        area = "–" if found["image_auroc"] is None else f"{found['image_auroc']:.4f}"
-        out.print(f"  {kind:22} n {found['n']}, image_auroc {area}, found {found['found']:.0%}")
+    """The verdict first, the figures under it."""
+    from anomaly.evaluation.report.evaluated import named_figures, verdict
+
+    said, _ = verdict(figures)
+    for number, sentence in enumerate(said):
+        out.print(sentence, style="bold" if number == 0 else None, soft_wrap=True)
+    for name, value, between in named_figures(figures):
+        out.print(f"  {name:58} {value:>8}" + (f"   (95 %: {between})" if between else ""), soft_wrap=True)
+    for kind, found in sorted(figures.get("per_defect", {}).items(), key=lambda item: float(item[1]["found"])):
+        hits = round(found["found"] * found["n"])
+        area = "" if found["image_auroc"] is None else f", AUROC {found['image_auroc']:.3f}"
+        text = f"  {one_line(kind):22} {hits} of {found['n']} flagged{area}" + ("" if hits else "   ALL MISSED")
+        out.print(text, style=None if hits else "red", soft_wrap=True)
 
 
 @judge_app.command()

@@ -32,7 +32,7 @@ class Evaluation:
     """What an evaluation found: `figures` for the JSON, `records` a row a record, `rejected` records with reasons.
 
     `maps` by record id are those of the pictures that a report shows, and `paths` where all pictures lie. `notes`: what a person should
-    know of how the data was read.
+    know of how the data was read. `alarms`: by run, (first, last) second of each alarm that the alarm rules make of the scores.
     """
 
     figures: dict[str, Any]
@@ -41,6 +41,7 @@ class Evaluation:
     rejected: list[str] = field(default_factory=list)
     paths: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    alarms: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
 
 def evaluate_pictures(
@@ -146,9 +147,14 @@ def _with_intervals(
     intervals: dict[str, Any],
     rng: np.random.Generator,
 ) -> dict[str, float]:
+    """The figures of decisions. A rate of 0 or 1, which is the same in every resample, gets its exact binomial interval."""
     figures = metrics.decisions(labels, flagged)
-    for name in figures:
-        intervals[name] = metrics.interval(lambda rows, n=name: metrics.decisions(labels[rows], flagged[rows]).get(n), groups, rng, 200)  # type: ignore[misc]
+    for name, value in figures.items():
+        if value in (0.0, 1.0):
+            intervals[name] = metrics.certain_interval(name, value, labels, flagged, groups)
+        else:
+            draw = lambda rows, n=name: metrics.decisions(labels[rows], flagged[rows]).get(n)  # noqa: E731
+            intervals[name] = metrics.interval(draw, groups, rng, 200)
     return figures
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.stats import binomtest
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -113,6 +114,29 @@ def interval(
         return None
     low, high = np.percentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def certain_interval(
+    name: str, value: float, labels: Bools, flagged: Bools, groups: Sequence[NDArray[np.int64]]
+) -> tuple[float, float] | None:
+    """The exact 95 % interval (Clopper and Pearson 1934) of a figure of `decisions` that is 0 or 1 on all records.
+
+    Records of one group count once, since they are not independent. F1 goes by the share of records that are both faulty and flagged among
+    those that are either. None where no record counts.
+
+    >>> import numpy as np
+    >>> normal = np.zeros(30, bool)
+    >>> [round(end, 3) for end in certain_interval("false_alarm_rate", 0.0, normal, normal, [np.array([i]) for i in range(30)])]
+    [0.0, 0.116]
+    """
+    counted = {"precision": flagged, "recall": labels, "missed_alarm_rate": labels, "f1": labels | flagged, "false_alarm_rate": ~labels}
+    which = counted.get(name, np.ones_like(labels))
+    of = sum(bool(which[rows].any()) for rows in groups)
+    if not of:
+        return None
+    found = binomtest(of if value else 0, of).proportion_ci(method="exact")
+    low, high = float(found.low), float(found.high)
+    return (2 * low / (1 + low), 2 * high / (1 + high)) if name == "f1" else (low, high)
 
 
 def aupro(masks: Sequence[Bools], maps: Sequence[NDArray[np.float32]], limit: float = 0.3) -> float | None:

@@ -8,7 +8,7 @@ from anomaly.bundle.archive import Bundle
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
-from anomaly.evaluation.report import page
+from anomaly.evaluation.report.evaluated import write_evaluation
 from anomaly.pipeline.kinds import kind_of
 from anomaly.progress import Progress, silent
 
@@ -26,11 +26,5 @@ def evaluate_bundle(bundle: Bundle, session: Session, data: Path, layout: str | 
 
 def report_on(bundle: Bundle, evaluation: Evaluation, data: Path, path: Path) -> None:
     """Write the HTML report of an evaluation."""
-    plots: list[page.Plot | None] = [
-        page.plot_scores(evaluation, bundle.manifest.threshold.score),
-        page.plot_curves(evaluation),
-        page.plot_calibration(evaluation),
-        *kind_of(bundle).report_plots(bundle, evaluation, data),
-    ]
-    manifest = bundle.manifest.model_dump(mode="json")
-    page.write_report(path, manifest, bundle.hash, evaluation, [p for p in plots if p is not None], evaluation.rejected)
+    blocks = kind_of(bundle).report_plots(bundle, evaluation, data)
+    write_evaluation(path, bundle.manifest.model_dump(mode="json"), bundle.hash, evaluation, blocks, str(data))

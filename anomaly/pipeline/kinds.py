@@ -24,7 +24,7 @@ from anomaly.progress import Progress
 from anomaly.spec import CameraSpec, SensorSpec
 
 if TYPE_CHECKING:
-    from anomaly.evaluation.report.page import Plot
+    from anomaly.evaluation.report.page import Block
 
 STEPS = ("pretrain", "fit", "calibrate", "evaluate", "graph", "parity", "variants", "export")
 
@@ -37,7 +37,7 @@ class Kind:
     layouts         names of the ways its labelled data may lie
     open_line       (spec, data) -> its line; PyTorch is imported by this function only
     evaluate        (bundle, session, labelled data, layout or None, progress) -> figures
-    report_plots    (bundle, evaluation, data) -> plots for the report
+    report_plots    (bundle, evaluation, data) -> what the report shows of the records
     steps_s         how many seconds each step to a bundle is expected to take on a line of usual size, for the time left
     has_variants    whether its bundles carry the same graph in other arithmetic
     rank_source     (line, source) -> the figures that a source of transfer is ranked by; None when the kind has no transfer
@@ -49,7 +49,7 @@ class Kind:
     layouts: tuple[str, ...]
     open_line: Callable[[Any, Path], Line]
     evaluate: Callable[[Bundle, Session, Path, str | None, Progress], Evaluation]
-    report_plots: Callable[[Bundle, Evaluation, Path], list[Plot]]
+    report_plots: Callable[[Bundle, Evaluation, Path], list[Block]]
     steps_s: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 1.0))
     has_variants: bool = False
     rank_source: Callable[[Any, Path], dict[str, Any]] | None = None

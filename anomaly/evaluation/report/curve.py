@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
-import jinja2
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 from scipy.stats import t as student
 
-from anomaly.atomic import write_text
-from anomaly.evaluation.report.page import BAD, GOOD, LINE, Plot, as_plot
+from anomaly import __version__
+from anomaly.evaluation.report.drawing import FAINT, FLAG, INK, NORMAL, as_plot, styled
+from anomaly.evaluation.report.page import Cell, Page, Plot, Section, Table, write_page
 from anomaly.evaluation.transfer import ALONE
-
-_TEMPLATE = Path(__file__).with_name("report_curve.html.j2")
 
 
 def curve_table(curve: pd.DataFrame) -> pd.DataFrame:
@@ -41,18 +40,19 @@ def equal_to(table: pd.DataFrame, way: str, normals: int) -> int | None:
 def write_curve(curve: pd.DataFrame, title: str, path: Path, unit: str = "normals", figure: str = "image AUROC") -> None:
     """Write the page atomically. `curve` has a row a run: way, normals (counted in `unit`), seed, auroc (called `figure`)."""
     table = curve_table(curve)
-    page = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    write_text(
-        path,
-        page.render(
-            title=title,
-            words=_words(table, unit),
-            plot=_plot(table, unit, figure),
-            rows=table.to_dict("records"),
-            unit=unit,
-            figure=figure,
-        ),
+    rows = tuple(
+        (
+            Cell(f"{row['normals']}", "n"),
+            Cell(row["way"]),
+            Cell(f"{row['auroc']:.4f}", "n"),
+            Cell(f"{row['low']:.4f} to {row['high']:.4f}" if row["low"] == row["low"] else "one run", "n"),
+        )
+        for row in table.to_dict("records")
     )
+    head = (f"{unit.capitalize()} to learn from", "Way", f"{figure[0].upper()}{figure[1:]}", "95 % interval")
+    section = Section("The curve", (_plot(table, unit, figure), Table(rows, head, first_is_number=True)))
+    made = ("Made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC by anomaly-pipeline {__version__}")
+    write_page(Page(title, "accuracy against the number of normals", (_words(table, unit),), (section,), (made,)), path)
 
 
 def _words(table: pd.DataFrame, unit: str) -> str:
@@ -65,18 +65,18 @@ def _words(table: pd.DataFrame, unit: str) -> str:
 
 
 def _plot(table: pd.DataFrame, unit: str, figure_name: str) -> Plot:
-    figure = Figure(figsize=(7, 4))
-    axes = figure.subplots()
-    for way, color in zip(sorted(table["way"].unique(), key=lambda w: w == ALONE), (GOOD, BAD, LINE), strict=False):
-        part = table[table["way"] == way]
-        axes.plot(part["normals"], part["auroc"], marker="o", color=color, label=way)
-        axes.fill_between(part["normals"], part["low"], part["high"], color=color, alpha=0.15)
-    axes.set_xscale("log")
-    axes.set_xticks(sorted(table["normals"].unique()))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.minorticks_off()
-    axes.set(xlabel=f"{unit} to learn from", ylabel=figure_name)
-    axes.legend()
-    return as_plot(
-        "Mean over seeds, 95 % interval shaded", f"{figure_name} against the number of {unit}, with the transfer and without", figure
-    )
+    with styled():
+        figure = Figure(figsize=(6, 3.4))
+        axes = figure.subplots()
+        for way, color in zip(sorted(table["way"].unique(), key=lambda w: w == ALONE), (NORMAL, FLAG, INK, FAINT), strict=False):
+            part = table[table["way"] == way]
+            axes.plot(part["normals"], part["auroc"], marker="o", color=color, label=way)
+            axes.fill_between(part["normals"], part["low"], part["high"], color=color, alpha=0.15)
+        axes.set_xscale("log")
+        axes.set_xticks(sorted(table["normals"].unique()))
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.minorticks_off()
+        axes.set(xlabel=f"{unit} to learn from", ylabel=figure_name)
+        axes.legend()
+        alt = f"{figure_name} against the number of {unit}, with the transfer and without"
+        return as_plot("Mean over seeds, 95 % interval shaded", alt, figure)

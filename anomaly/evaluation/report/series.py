@@ -1,8 +1,9 @@
-"""The report's pictures of series: p-value, contributions and sensors over time, and the worst misses and false alarms close up."""
+"""Readings over time: how unusual each moment is, what was flagged, what became an alarm, and the sensors it comes from."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,114 +14,184 @@ from numpy.typing import NDArray
 from anomaly.data.tables.reader import SensorTable
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.metrics import runs
-from anomaly.evaluation.report.page import BAD, GOOD, LINE, Plot, as_plot
+from anomaly.evaluation.report.drawing import (
+    FAULT,
+    FLAG,
+    INK,
+    NORMAL,
+    as_plot,
+    hover_of,
+    moment,
+    on_axis,
+    styled,
+    thinned,
+    time_axis,
+)
+from anomaly.evaluation.report.page import Plot
 
 SENSORS = 10  # shown at most
 EVENTS = 3  # worst misses and false alarms shown
-CALM = 0.5  # a p-value that half of all normal windows lie above: before it fell below, nothing had begun
+AROUND = 60  # rows shown before and after a moment, at least
+RAREST = 1e-6  # p-values are drawn down to it
+
+Floats = NDArray[np.float64]
 
 
-def plot_series(evaluation: Evaluation, table: SensorTable) -> Plot:
-    """p-value with what was flagged, each sensor's share, and the raw sensors below; faulty stretches shaded."""
-    run = _run_of(evaluation, table)
-    shown = min(table.readings.shape[1], SENSORS)
-    figure = Figure(figsize=(11, 3.4 + 0.75 * shown))
-    axes = figure.subplots(shown + 2, 1, sharex=True, height_ratios=[2.2, 1.4, *([0.75] * shown)])
-    hours = (table.times - table.times[0]) / 3600
-    at = run["row"].to_numpy()
-    _draw_p(axes[0], hours[at], run, evaluation.figures["p_threshold"])
-    shares, names = _shares(run, table)
-    axes[1].imshow(
-        shares[:, :shown].T,
-        aspect="auto",
-        cmap="magma_r",
-        vmin=0,
-        vmax=1,
-        interpolation="nearest",
-        extent=(hours[at[0]], hours[at[-1]], shown, 0),
-    )
-    axes[1].set_yticks(np.arange(shown) + 0.5, names[:shown], fontsize=7)
-    for index in range(shown):
-        _draw_sensor(axes[index + 2], hours, table, index)
-    for start, stop in runs(run["label"].to_numpy(dtype=bool)):
-        for one in (axes[0], *axes[2:]):
-            one.axvspan(hours[at[start]], hours[at[stop - 1]], color=BAD, alpha=0.18, linewidth=0)
-    axes[-1].set_xlabel("hours")
-    title = f"{table.path.parent.name}/{table.path.stem}: p-value, contributions and sensors (labelled faults shaded)"
-    return as_plot(title, "p-value over time with flags, each sensor's share, and the raw sensors", figure)
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of readings (n, C) at `times` (n,) in s, with p-values (n,), NaN where there is none, and each sensor's share (n, C).
+
+    `faulty` (n,): rows of labelled faults. `alarms`: (first, last) second of each. `zone`: in which people there read the clock.
+    """
+
+    times: Floats
+    readings: NDArray[np.floating[Any]]
+    p_values: Floats
+    shares: Floats
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    faulty: NDArray[np.bool_] | None = None
+    alarms: tuple[tuple[float, float], ...] = ()
+    zone: str = ""
+
+    def cut(self, first: int, last: int) -> Stretch:
+        """Rows `first` to `last` (exclusive)."""
+        rows = slice(max(0, first), last)
+        return replace(
+            self,
+            times=self.times[rows],
+            readings=self.readings[rows],
+            p_values=self.p_values[rows],
+            shares=self.shares[rows],
+            faulty=None if self.faulty is None else self.faulty[rows],
+        )
+
+    def top(self, most: int, first: int = 0, last: int | None = None) -> list[int]:
+        """The sensors with the largest shares in rows `first` to `last`, the largest first."""
+        known = np.nan_to_num(self.shares[first:last])
+        return [int(i) for i in np.argsort(-known.sum(axis=0), kind="stable")[:most]] if len(known) else list(range(most))
 
 
-def plot_events(evaluation: Evaluation, tables: Sequence[SensorTable]) -> list[Plot]:
-    """The worst misses (faults least flagged) and the worst false alarms (most certain flags outside a fault), each close up."""
-    missed: list[tuple[float, SensorTable, int, int, str]] = []
-    false: list[tuple[float, SensorTable, int, int, str]] = []
+def stretch_of(table: SensorTable, scored: pd.DataFrame, alarms: Sequence[tuple[float, float]] = (), label: str = "") -> Stretch:
+    """A table with the scores of its windows (columns `row`, `p_value` and `share:SENSOR`, as `score_table` gives them)."""
+    names = tuple(channel.name for channel in table.channels)
+    rows = len(table.times)
+    p_values, shares = np.full(rows, np.nan), np.full((rows, len(names)), np.nan)
+    at = scored["row"].to_numpy()
+    p_values[at] = scored["p_value"].to_numpy(dtype=np.float64)
+    parts = scored[[f"share:{name}" for name in names]].to_numpy(dtype=np.float64)
+    shares[at] = parts / np.maximum(np.nansum(parts, axis=1, keepdims=True), 1e-12)
+    values = table.readings + np.array([channel.offset for channel in table.channels])
+    faulty = table.labels[label] > 0 if label else None
+    units = tuple(channel.unit for channel in table.channels)
+    return Stretch(table.times, values, p_values, shares, names, units, faulty, tuple(alarms), table.dialect.zone)
+
+
+def stretch_figure(stretch: Stretch, threshold: float, sensors: Sequence[int], title: str = "") -> tuple[Figure, str]:
+    """How unusual each moment is (1 normal record in so many), with what was flagged and what became an alarm, and these sensors below.
+
+    Returns the figure and what it shows under the pointer, as JSON. Labelled faults are shaded.
+    """
+    with styled():
+        figure = Figure(figsize=(9.5, 1.5 + 0.72 * len(sensors)))
+        axes = np.atleast_1d(figure.subplots(1 + len(sensors), 1, sharex=True, height_ratios=[1.7, *([0.8] * len(sensors))]))
+        x = on_axis(stretch.times)
+        _draw_rarity(axes[0], x, stretch, threshold)
+        totals = np.nansum(stretch.shares, axis=0) / max(float(np.nansum(stretch.shares)), 1e-12)
+        for one, index in zip(axes[1:], sensors, strict=True):
+            one.plot(*thinned(x, np.asarray(stretch.readings[:, index], dtype=np.float64)), color=INK, linewidth=0.7)
+            name = f"{stretch.names[index]} {stretch.units[index]}".strip()
+            one.set_ylabel(f"{_short(name)}\n{100 * totals[index]:.0f} % of the score", rotation=0, ha="right", va="center", fontsize=8)
+            one.tick_params(labelsize=7)
+        for first, last in runs(stretch.faulty) if stretch.faulty is not None else []:
+            for one in axes:
+                one.axvspan(x[first], x[last - 1], color=FAULT, alpha=0.22, linewidth=0)
+        axes[0].set_xlim(x[0], max(x[-1], x[0] + 1e-9))
+        axes[0].set_title(title, loc="left", fontsize=9)
+        time_axis(axes[-1], stretch.times, stretch.zone)
+        figure.align_ylabels()
+        rows = [("p-value", "", stretch.p_values)]
+        rows += [(stretch.names[i], stretch.units[i], np.asarray(stretch.readings[:, i], dtype=np.float64)) for i in sensors]
+        return figure, hover_of(axes[0], figure, stretch.times, rows, stretch.zone)
+
+
+def plot_stretch(stretch: Stretch, threshold: float, sensors: Sequence[int], title: str) -> Plot:
+    """The same as a plot of a page."""
+    figure, hover = stretch_figure(stretch, threshold, sensors)
+    with styled():
+        return as_plot(title, f"{title}: how unusual each moment is, and the sensors", figure, wide=True, hover=hover)
+
+
+def _draw_rarity(axes: Any, x: Floats, stretch: Stretch, threshold: float) -> None:
+    """One normal record in so many: upwards is more unusual."""
+    rarity = 1 / np.clip(stretch.p_values, RAREST, 1)
+    axes.plot(*thinned(x, rarity), color=NORMAL, linewidth=0.8)
+    axes.set_yscale("log")
+    top = max(float(np.nanmax(rarity, initial=1.0)), 1 / threshold) * 3
+    axes.set_ylim(0.9, top)
+    axes.axhline(1 / threshold, color=INK, linestyle="--", linewidth=0.8)
+    period = float(np.median(np.diff(x))) if len(x) > 1 else 0.0
+    least = max(period, 0.0015 * float(x[-1] - x[0]))  # so wide that it can be seen
+    flagged = runs(np.nan_to_num(stretch.p_values, nan=1.0) <= threshold)
+    axes.broken_barh([(x[a], max(least, x[b - 1] - x[a])) for a, b in flagged], (0.9, 0.5), color=FLAG, linewidth=0)
+    spans = on_axis(np.array([*stretch.times[:1], *(end for span in stretch.alarms for end in span)]))[1:].reshape(-1, 2)
+    axes.broken_barh([(a, max(least, b - a)) for a, b in spans if b >= x[0] and a <= x[-1]], (top / 1.7, top), color=FLAG, linewidth=0)
+    axes.set_ylabel("unusual as\n1 normal in", rotation=0, ha="right", va="center", fontsize=8)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.tick_params(labelsize=7, axis="y")
+
+
+def _short(name: str, most: int = 22) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+COLORS = (
+    ("normal", "how unusual each moment is (upwards: more)"),
+    ("flag", "flagged (below) and alarms after the alarm rules (above)"),
+    ("fault", "labelled fault"),
+)
+
+
+@dataclass
+class _Events:
+    """What a report shows close up: (how bad, run, first row, row after the last, in words)."""
+
+    missed: list[tuple[float, Stretch, int, int, str]] = field(default_factory=list)
+    false: list[tuple[float, Stretch, int, int, str]] = field(default_factory=list)
+
+
+def plot_tables(evaluation: Evaluation, tables: Sequence[SensorTable], label: str, threshold: float) -> list[Plot]:
+    """Each table as a whole, then the faults that were missed most and the alarms while nothing was wrong, close up."""
+    plots, events = [], _Events()
     for table in tables:
-        run = _run_of(evaluation, table)
-        flagged, label = run["flagged"].to_numpy(dtype=bool), run["label"].to_numpy(dtype=bool)
-        p = run["p_value"].fillna(1.0).to_numpy()
-        for start, stop in runs(label):
-            share = float(flagged[start:stop].mean())
-            if share < 1:
-                missed.append((share, table, start, stop, f"fault, {100 * share:.0f} % of its rows flagged"))
-        for start, stop in runs(flagged & ~label):
-            began = start - int(np.argmax(np.append(p[start::-1] > CALM, True)))
-            false.append(
-                (float(p[start:stop].min()), table, start, stop, f"flagged for {stop - start} rows, last calm {start - began} rows before")
-            )
-    plots = []
-    for title, found in (("Faults that were missed most", missed), ("False alarms that were surest", false)):
-        for _, table, start, stop, what in sorted(found, key=lambda item: item[0])[:EVENTS]:
-            plots.append(_close_up(evaluation, table, start, stop, f"{title}: {what}"))
+        name = f"{table.path.parent.name}/{table.path.stem}"
+        scored = evaluation.records[evaluation.records["run"] == name]
+        whole = stretch_of(table, scored[scored["p_value"].notna()], evaluation.alarms.get(name, ()), label)
+        plots.append(plot_stretch(whole, threshold, whole.top(SENSORS), name))
+        _collect(events, whole, threshold, name)
+    for found in (events.missed, events.false):
+        for _, stretch, start, stop, what in sorted(found, key=lambda item: item[0])[:EVENTS]:
+            around = max(AROUND, stop - start)
+            part = stretch.cut(start - around, stop + around)
+            plots.append(plot_stretch(part, threshold, stretch.top(2, start, stop), what))
     return plots
 
 
-def _close_up(evaluation: Evaluation, table: SensorTable, start: int, stop: int, title: str) -> Plot:
-    """One event with as much before and after it: p-value and the two sensors that contributed most."""
-    run = _run_of(evaluation, table)
-    around = max(60, stop - start)
-    low, high = max(0, start - around), min(len(run), stop + around)
-    part = run.iloc[low:high]
-    shares, names = _shares(run.iloc[start:stop], table)
-    top = np.argsort(-shares.mean(axis=0))[:2]
-    at = part["row"].to_numpy()
-    minutes = (table.times - table.times[at[0]]) / 60
-    figure = Figure(figsize=(8, 1.6 + 0.9 * len(top)))
-    axes = figure.subplots(1 + len(top), 1, sharex=True)
-    _draw_p(axes[0], minutes[at], part, evaluation.figures["p_threshold"])
-    for one, index in zip(axes[1:], top, strict=True):
-        _draw_sensor(one, minutes[at], table, int(index), at)
-        one.set_ylabel(f"{names[index]}\n{100 * shares[:, index].mean():.0f} %", rotation=0, ha="right", va="center", fontsize=8)
-    for one in axes:
-        one.axvspan(minutes[at[start - low]], minutes[at[min(stop, high) - 1 - low]], color=BAD, alpha=0.18, linewidth=0)
-    axes[-1].set_xlabel(f"minutes, {table.path.parent.name}/{table.path.stem}")
-    return as_plot(title, f"{title}: p-value and the two sensors that contributed most", figure)
-
-
-def _run_of(evaluation: Evaluation, table: SensorTable) -> pd.DataFrame:
-    records = evaluation.records
-    run: pd.DataFrame = records[records["run"] == f"{table.path.parent.name}/{table.path.stem}"]
-    return run
-
-
-def _shares(run: pd.DataFrame, table: SensorTable) -> tuple[NDArray[np.float64], list[str]]:
-    """Each sensor's share of the score, (n, C) summing to one, and the sensors' names."""
-    names = [channel.name for channel in table.channels]
-    parts = run[[f"share:{name}" for name in names]].fillna(0.0).to_numpy(dtype=np.float64)
-    return parts / np.maximum(parts.sum(axis=1, keepdims=True), 1e-12), names
-
-
-def _draw_p(axes: Any, when: NDArray[np.float64], run: pd.DataFrame, threshold: float) -> None:
-    p = run["p_value"].clip(lower=1e-12)
-    axes.semilogy(when, p, color=GOOD, linewidth=0.8)
-    flagged = run["flagged"].to_numpy(dtype=bool)
-    axes.plot(when[flagged], p[flagged], ".", color=BAD, markersize=2)
-    axes.axhline(threshold, color=LINE, linestyle="--", linewidth=0.8)
-    axes.set_ylabel("p-value")
-
-
-def _draw_sensor(axes: Any, when: NDArray[np.float64], table: SensorTable, index: int, rows: NDArray[np.int64] | None = None) -> None:
-    values = table.readings[:, index] if rows is None else table.readings[rows, index]
-    channel = table.channels[index]
-    axes.plot(when, values + channel.offset, color=LINE, linewidth=0.6)
-    axes.set_ylabel(f"{channel.name} {channel.unit}".strip(), rotation=0, ha="right", va="center", fontsize=8)
-    axes.tick_params(labelsize=7)
+def _collect(events: _Events, whole: Stretch, threshold: float, name: str) -> None:
+    assert whole.faulty is not None
+    flagged = np.nan_to_num(whole.p_values, nan=1.0) <= threshold
+    for start, stop in runs(whole.faulty):
+        share = float(flagged[start:stop].mean())
+        if share < 1:
+            said = "missed, none of its rows is flagged" if share == 0 else f"{100 * share:.0f} % of its rows are flagged"
+            events.missed.append((share, whole, start, stop, f"Fault: {said}; {moment(whole.times[start], whole.zone)}, {name}"))
+    for opened, closed in whole.alarms:
+        start, stop = int(np.searchsorted(whole.times, opened)), int(np.searchsorted(whole.times, closed, "right"))
+        if start < len(whole.times) and not whole.faulty[start]:
+            events.false.append((-1.0, whole, start, stop, f"False alarm: {moment(whole.times[start], whole.zone)}, {name}"))
+    for start, stop in runs(flagged):
+        if not whole.faulty[start:stop].any() and not any(a <= whole.times[start] <= b for a, b in whole.alarms):
+            worst = float(np.nanmin(whole.p_values[start:stop]))
+            rows = "1 row" if stop - start == 1 else f"{stop - start} rows"
+            said = f"Flagged while nothing is labelled: {rows} from {moment(whole.times[start], whole.zone)}, {name}"
+            events.false.append((worst, whole, start, stop, said))

@@ -22,7 +22,7 @@ from anomaly.progress import Progress, silent
 from anomaly.schema import DAY_S
 
 if TYPE_CHECKING:
-    from anomaly.evaluation.report.page import Plot
+    from anomaly.evaluation.report.page import Block
 
 LAYOUTS = ("mvtec", "folder")
 
@@ -79,9 +79,12 @@ def speed(session: Session, pictures: Sequence[Picture], form: PictureFormat, co
     return {"decode_ms": 1000 * float(np.median(decode)), "decide_ms": 1000 * float(np.median(decide)), "on": where}
 
 
-def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Plot]:
+def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Block]:
     """Some of the judged pictures with their anomaly maps, for the report."""
-    from anomaly.evaluation.report.page import plot_pictures  # Matplotlib, which nothing but a report needs
+    from anomaly.evaluation.report.pictures import galleries  # Matplotlib, which nothing but a report needs
 
     form = format_of(bundle.manifest.input)._replace(deep=False)
-    return plot_pictures(evaluation, lambda record: read_picture(evaluation.paths[record], form).pixels, bundle.manifest.threshold.score)
+    labelled = {picture.id: picture for picture in find_labelled(data)}
+    threshold = bundle.manifest.threshold.score
+    shown = [labelled[name] for name in evaluation.maps if name in labelled]
+    return [*galleries(evaluation, lambda record: read_picture(evaluation.paths[record], form).pixels, threshold, shown)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from anomaly.alarms.replay import Run, promise, replay
+from anomaly.alarms.replay import Run, alarm_spans, promise, replay
 from anomaly.bundle.archive import Bundle
 from anomaly.data.tables.files import find_tables, label_of, table_schema
 from anomaly.data.tables.reader import read_table
@@ -18,7 +18,7 @@ from anomaly.evaluation.figures import Evaluation, evaluate_tables
 from anomaly.progress import Progress, silent
 
 if TYPE_CHECKING:
-    from anomaly.evaluation.report.page import Plot
+    from anomaly.evaluation.report.page import Block
 
 LAYOUTS = ("table",)
 
@@ -39,20 +39,23 @@ def evaluate(bundle: Bundle, session: Session, data: Path, layout: str | None, p
 
 def with_alarms(evaluation: Evaluation, bundle: Bundle) -> None:
     """Add to the figures what the bundle's alarm rules make of the scores, and whether its budget held with them."""
-    runs = []
-    for _, run in evaluation.records.dropna(subset=["p_value"]).groupby("run", sort=False):
+    runs, rules = [], rules_of(bundle.manifest, bundle.hash)
+    for name, run in evaluation.records.dropna(subset=["p_value"]).groupby("run", sort=False):
         p, score = run["p_value"].to_numpy(np.float32), run["score"].to_numpy(np.float32)
         shares = run.filter(like="share:").to_numpy(np.float32)
         runs.append(Run(run["time"].to_numpy(np.float64), p, score, shares, run["label"].to_numpy(bool)))
-    figures = replay(rules_of(bundle.manifest, bundle.hash), runs)
+        evaluation.alarms[str(name)] = alarm_spans(rules, runs[-1])
+    figures = replay(rules, runs)
     per_day = bundle.manifest.threshold.budget.get("false_alarms_per_day")
     evaluation.figures["with_alarm_rules"] = figures | {"promise": promise(figures, None if per_day is None else 7 * per_day)}
 
 
-def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Plot]:
+def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Block]:
     """The series of up to four tables, and their events, for the report."""
-    from anomaly.evaluation.report.series import plot_events, plot_series  # Matplotlib, which nothing but a report needs
+    from anomaly.evaluation.report.page import Legend
+    from anomaly.evaluation.report.series import COLORS, plot_tables  # Matplotlib, which nothing but a report needs
 
     train, test = find_tables(data)
     tables = [read_table(p, table_schema(bundle.manifest.input)) for p in (test or train)[:4]]
-    return [plot_series(evaluation, table) for table in tables] + plot_events(evaluation, tables)
+    label = label_of(tables[0]) or ""
+    return [Legend(COLORS), *plot_tables(evaluation, tables, label, bundle.manifest.threshold.p_value)]

@@ -1,0 +1,247 @@
+"""What a bundle's manifest says of its detector, as blocks of a report: budget, suspects, made-up faults, what is looked at, its origin."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from scipy.stats import binomtest
+
+from anomaly.evaluation.report.page import Block, Cell, Listing, Section, Source, Table, Words, table_of
+
+HALFWAY = 0.5  # of the way from a usual normal score to the threshold, from which on a suspect is worth a look
+_PACKAGES = ("anomaly-pipeline", "numpy", "onnxruntime-gpu", "onnxruntime", "torch")
+
+Manifest = Mapping[str, Any]
+
+
+def exact_share(hits: int, of: int) -> tuple[float, float]:
+    """The exact 95 % interval of a share seen as `hits` of `of` (Clopper and Pearson 1934); (0, 1) for 0 of 0.
+
+    >>> [round(end, 3) for end in exact_share(0, 30)]
+    [0.0, 0.116]
+    """
+    if not of:
+        return 0.0, 1.0
+    found = binomtest(hits, of).proportion_ci(method="exact")
+    return float(found.low), float(found.high)
+
+
+def percent(share: float) -> str:
+    """A share as a percentage, with a digit more near none and all.
+
+    >>> percent(0.5), percent(0.004), percent(0.0), percent(0.997)
+    ('50 %', '0.4 %', '0 %', '99.7 %')
+    """
+    value = 100 * share
+    digits = 0 if value in (0, 100) or 2 <= value <= 98 else 1
+    return f"{value:.{digits}f} %"
+
+
+def hits_words(hits: int, of: int) -> str:
+    """So many of so many, with the interval in which the true share lies.
+
+    >>> hits_words(23, 30)
+    '23 of 30 (77 %; 95 % interval 58 % to 90 %)'
+    """
+    low, high = exact_share(hits, of)
+    share = f"{percent(hits / of)}; " if of else ""
+    return f"{hits} of {of} ({share}95 % interval {percent(low)} to {percent(high)})"
+
+
+def number(value: float) -> str:
+    """A figure with as many digits as tell something.
+
+    >>> number(0.97874), number(1234.5), number(0.0)
+    ('0.979', '1234', '0')
+    """
+    return f"{value:.4g}" if abs(value) >= 10 or value == 0 else f"{value:.3f}"
+
+
+def budget_words(manifest: Manifest) -> str:
+    """What the budget asks for, as a sentence.
+
+    >>> budget_words({"kind": "camera", "threshold": {"budget": {"false_alarm_rate": 0.01}, "p_value": 0.01}})
+    'Expect 1 in 100 good parts flagged.'
+    >>> budget_words({"kind": "sensor", "threshold": {"budget": {"false_alarms_per_day": 0.5}, "p_value": 1e-5}})
+    'Expect 0.5 false alarms a day.'
+    """
+    budget = manifest["threshold"]["budget"]
+    per_day = budget.get("false_alarms_per_day")
+    if per_day is not None:
+        return f"Expect {per_day:g} false alarm{'' if per_day == 1 else 's'} a day."
+    rate = budget.get("false_alarm_rate") or manifest["threshold"]["p_value"]
+    per = 100
+    while rate * per < 0.999 and per < 1_000_000:
+        per *= 10
+    what = {"camera": "good parts", "sensor": "normal moments"}.get(manifest["kind"], "normal records")
+    return f"Expect {rate * per:.2g} in {per} {what} flagged."
+
+
+def threshold_words(manifest: Manifest) -> list[str]:
+    """Where the threshold lies, how many normal records it comes from, and whether these are enough to say."""
+    threshold, calibration = manifest["threshold"], manifest["calibration"]
+    score = threshold.get("score")
+    at = f" (score at or above {number(score)})" if score is not None else ""
+    lines = [f"A record is flagged when its p-value is at or below {threshold['p_value']:.3g}{at}."]
+    many, worth = calibration["scores"], calibration["independent_scores"]
+    if worth < 0.9 * many:
+        lines.append(
+            f"The threshold comes from {many:,} held-out normal scores. They resemble their neighbours, so they tell as much as "
+            f"{worth:,.0f} unrelated ones would."
+        )
+    else:
+        lines.append(f"The threshold comes from {many:,} held-out normal scores.")
+    if calibration.get("threshold_is_extrapolated"):
+        lines.append(
+            "No normal record was seen as far out as the threshold lies: it is a continuation of those that were, and may be off by "
+            "several times. More normal data, or a larger budget, would put it on counts."
+        )
+    return lines
+
+
+def suspects_of(manifest: Manifest, usual: float | None = None) -> dict[str, float]:
+    """The suspects that are worth a look, the worst first: those at least half way from a `usual` normal score to the threshold."""
+    found = manifest["provenance"]["fit"].get("suspects", {})
+    return standing_out(found, manifest["threshold"].get("score"), usual)
+
+
+def standing_out(suspects: Mapping[str, float], threshold: float | None, usual: float | None) -> dict[str, float]:
+    """Those of the suspects (name -> score) that come near the threshold, the worst first; all where no threshold is known.
+
+    >>> standing_out({"a": 1.0, "b": 9.0, "c": 6.0}, 10.0, 0.0)
+    {'b': 9.0, 'c': 6.0}
+    """
+    worst = dict(sorted(suspects.items(), key=lambda item: -item[1]))
+    if threshold is None or usual is None or threshold <= usual:
+        return worst
+    return {name: score for name, score in worst.items() if score >= usual + HALFWAY * (threshold - usual)}
+
+
+def suspect_blocks(manifest: Manifest, usual: float | None = None) -> tuple[Block, ...]:
+    """The suspects among the normals, the worst first."""
+    suspects = suspects_of(manifest, usual)
+    if not suspects:
+        return ()
+    what, fault = {"camera": ("training pictures stand", "defect"), "sensor": ("stretches of training rows stand", "fault")}.get(
+        manifest["kind"], ("training records stand", "fault")
+    )
+    if len(suspects) == 1:
+        what = {"camera": "training picture stands", "sensor": "stretch of training rows stands"}.get(manifest["kind"], what)
+    words = f"{len(suspects)} {what} out from all others. Look at them: take those that show a {fault} out of the data and fit again."
+    if manifest["provenance"]["fit"].get("suspects_left_out"):
+        words += " The detector has not learnt from them, but they still count as normal in the threshold."
+    rows = tuple((Cell(name), Cell(number(score), "n")) for name, score in suspects.items())
+    return Words((words,)), Table(rows, ("Suspect", "Score"))
+
+
+def made_up_blocks(manifest: Manifest) -> tuple[Block, ...]:
+    """Which made-up faults are found, by size or by kind."""
+    fit = manifest["provenance"]["fit"]
+    blocks: list[Block] = []
+    marks = fit.get("marks")
+    if marks and marks.get("found"):
+        smallest = marks["smallest"]
+        said = f"Half or more are found from {smallest:g} pixels of the camera's picture on." if smallest else "Of no size half are found."
+        blocks.append(
+            Words((f"Single marks (spots, scratches, dents, misplaced pieces) drawn on pictures of good parts, at the threshold. {said}",))
+        )
+        if marks.get("warning"):
+            blocks.append(Words((f"Warning: {marks['warning']}.",), "bad"))
+        rows = tuple((Cell(f"{size} px", "n"), *_share_cells(share)) for size, share in marks["found"].items())
+        blocks.append(Table(rows, ("Size", "Found"), first_is_number=True))
+    found = fit.get("injected_found")
+    if found:
+        text = "Made-up faults put on held-out normal windows. Found: those that score above 99 in 100 of the normals."
+        blocks.append(Words((text,)))
+        rows = tuple(
+            (Cell(kind.replace("_", " ")), *_share_cells(share)) for kind, share in sorted(found.items(), key=lambda item: -item[1])
+        )
+        blocks.append(Table(rows, ("Kind", "Found")))
+    return tuple(blocks)
+
+
+def _share_cells(share: float) -> tuple[Cell, ...]:
+    missed = share == 0
+    return (Cell("none" if missed else percent(share), "bad" if missed else "n", None if missed else share),)
+
+
+def looked_at(manifest: Manifest) -> tuple[Block, ...]:
+    """What is looked at in a record, and why."""
+    why = manifest["provenance"]["fit"].get("views", {}).get("why", ())
+    return (Listing(tuple(why)),) if why else ()
+
+
+def tried_words(extractor: Mapping[str, Any]) -> list[str]:
+    """What was tried beside a plain fit, and what became of it, a sentence each."""
+    said = []
+    adaptation = extractor.get("adaptation", {})
+    if adaptation.get("why", "not asked for") != "not asked for":
+        said.append(f"Adaptation to the normals was {'kept' if adaptation['kept'] else 'tried and not kept'}: {adaptation['why']}.")
+    transfer = extractor.get("transfer", {})
+    if "method" in transfer:
+        said.append(f"Transfer: taken is {transfer['method']}; {transfer['why']}.")
+    return said + few_label_words(transfer)
+
+
+def few_label_words(transfer: Mapping[str, Any]) -> list[str]:
+    """What a few labelled faults change, as sentences; [] where none were given."""
+    if "few_labels" not in transfer:
+        return []
+    labels = transfer["few_labels"]
+    faults = f"{labels['faults']} labelled fault{'' if labels['faults'] == 1 else 's'}"
+    told = labels.get("why")
+    if told is None:
+        over = labels["over_normal_only"]
+        low, high = over["gain_ci95"]
+        told = f"AUROC on labelled faults {over['gain']:+.3f} (95 % interval {low:+.3f} to {high:+.3f}) against learning from normals alone"
+    if labels["vote"] == "none":
+        return [f"The {faults} change nothing in the score: {told}."]
+    return [f"The {faults} are used: what resembles them scores higher; {told}."]
+
+
+def origin_section(manifest: Manifest) -> Section:
+    """Where the detector comes from: data, network, parity."""
+    fit, pairs = manifest["provenance"]["fit"], []
+    pairs += [("Normal records", f"{fit['normals']:,}"), ("Held out by", str(manifest["calibration"]["held_out_by"]))]
+    pairs += [(f"Network, {key}", str(value)) for key, value in fit["extractor"].get("source", {}).items()]
+    pairs += [("Made-up faults against held-out normals, AUROC", number(fit["injected_auroc"]))] if "injected_auroc" in fit else []
+    for name, q in manifest["parity"].items():
+        if "inputs" in q:
+            text = f"{q['decisions_that_differ']} decisions differ; scores by at most {q['max_relative_score']:.1e} of their size"
+            pairs.append((f"Parity: graph against PyTorch on {q['inputs']} {name} records", text))
+        elif "pictures" in q:
+            text = f"{'in the bundle' if q['accepted'] else 'not good enough, left out'}; {q['decisions_that_differ']} decisions differ"
+            pairs.append((f"Variant {name.replace('_', ' ')} against float, {q['pictures']} pictures", text))
+    return Section(
+        "Where the detector comes from", (*([Words(tuple(said))] if (said := tried_words(fit["extractor"])) else []), table_of(pairs)), True
+    )
+
+
+def spec_section(manifest: Manifest) -> Section:
+    """The spec, with all that it leaves to the defaults."""
+    return Section("The spec", (Source(json.dumps(manifest["provenance"]["spec"], indent=1)),), folded=True)
+
+
+def foot(manifest: Manifest, bundle_hash: str, extra: Sequence[tuple[str, str]] = ()) -> tuple[tuple[str, str], ...]:
+    """Date, versions and hashes."""
+    versions = [f"{name} {version}" for name in _PACKAGES if (version := _version(name))]
+    return (
+        ("Made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"),
+        ("Bundle", bundle_hash),
+        ("Training data, SHA-256", str(manifest["provenance"].get("data_sha256", ""))),
+        ("Fitted by", f"{manifest['provenance'].get('code', '')}, torch {manifest['provenance'].get('torch', '')}"),
+        ("This report by", f"{', '.join(versions)}, Python {platform.python_version()}"),
+        *extra,
+    )
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,184 @@
+"""Matplotlib figures as SVG that takes its colors from the page, and so follows dark mode; and clock times on axes."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from anomaly.evaluation.report.page import Plot
+from anomaly.names import one_line
+from anomaly.schema import DAY_S
+
+mpl.use("Agg")
+# One color for one thing; all can be told apart without seeing red and green. In a page they are its own, in a PNG they are these.
+NORMAL, FAULT, FLAG = "#2a6f97", "#c8661d", "#7b3fa0"
+INK, FAINT = "#1c1c1d", "#6b6b6c"
+_COLORS = {NORMAL: "normal", FAULT: "fault", FLAG: "flag", INK: "ink", FAINT: "faint"}
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a sensor may be called $x$
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "axes.edgecolor": FAINT,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color", "legend.labelcolor"), INK),
+}
+_EPOCH_ENDS = 1e8  # times below count from the begin of the record, not from 1970
+POINTS = 600  # of a line over time that are drawn: the lowest and the highest reading of so many stretches
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Figures that are made and drawn inside look alike."""
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the browser has it
+        yield
+
+
+def svg_of(figure: Figure, salt: str) -> str:
+    """A figure as SVG to put into a page. `salt` is one of its own: what one plot defines, another may not use."""
+    buffer = io.StringIO()
+    figure.patch.set_alpha(0)
+    for axes in figure.axes:
+        axes.patch.set_alpha(0)
+    with styled(), mpl.rc_context({"svg.hashsalt": salt}):
+        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"| version="1.1"', "", text)
+    text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text).replace("xlink:href", "href")
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    for color, name in _COLORS.items():
+        text = text.replace(color, f"var(--{name})")
+    return "\n".join(one_line(line.strip()) for line in text.splitlines())
+
+
+def png_of(figure: Figure) -> bytes:
+    """A figure as PNG, on white."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def as_plot(title: str, alt: str, figure: Figure, *, wide: bool = False, hover: str = "") -> Plot:
+    """A figure as a plot of a page."""
+    return Plot(title, svg_of(figure, title + alt), alt, wide, hover)
+
+
+# --- clock times ---
+
+
+def has_clock(times: NDArray[np.float64]) -> bool:
+    """Whether times (n,) in seconds are those of a clock, and not counted from the begin of a record."""
+    return bool(len(times)) and float(times[0]) >= _EPOCH_ENDS
+
+
+def zone_of(name: str) -> tzinfo:
+    """The zone in which people on site read the clock, UTC where none is known."""
+    try:
+        return ZoneInfo(name) if name else UTC
+    except (ValueError, OSError, KeyError):
+        return UTC
+
+
+def on_axis(times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Times (n,) in seconds as the axis that `time_axis` makes counts them: in days since 1970 where they are a clock's."""
+    return times / DAY_S if has_clock(times) else times
+
+
+def moment(time: float, zone: str = "") -> str:
+    """A time as people read it.
+
+    >>> moment(1767225600.0), moment(12.5)
+    ('2026-01-01 00:00:00 UTC', '12.5 s')
+    """
+    if time < _EPOCH_ENDS:
+        return f"{time:g} s"
+    told = datetime.fromtimestamp(time, zone_of(zone))
+    return f"{told:%Y-%m-%d %H:%M:%S} {told.tzname() or ''}".rstrip()
+
+
+def time_axis(axes: Any, times: NDArray[np.float64], zone: str = "") -> None:
+    """Clock times on the x axis, with the day where it changes."""
+    if has_clock(times):
+        where = zone_of(zone)
+        locator = AutoDateLocator(tz=where, maxticks=9)  # type: ignore[no-untyped-call]
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=where))  # type: ignore[no-untyped-call]
+        axes.set_xlabel(f"time ({zone or 'UTC'})", fontsize=8)
+    else:
+        axes.set_xlabel("seconds since the begin of the record", fontsize=8)
+
+
+def span_words(seconds: float) -> str:
+    """A length of time in words.
+
+    >>> span_words(90), span_words(7200), span_words(200_000)
+    ('90 s', '2 h', '2.3 days')
+    """
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 2 * DAY_S else f"{seconds / DAY_S:.2g} days"
+
+
+# --- long lines, and what the pointer shows ---
+
+
+def thinned(x: NDArray[np.float64], y: NDArray[np.float64], points: int = POINTS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """A line (n,) with as few points as draw the same: of each stretch its lowest and its highest. NaN stays where a whole stretch is.
+
+    >>> thinned(np.arange(6.0), np.array([0.0, 5.0, 1.0, 1.0, -2.0, 1.0]), points=2)[1].tolist()
+    [0.0, 5.0, -2.0, 1.0]
+    """
+    if len(x) <= 2 * points:
+        return x, y
+    at: list[int] = []
+    for part in np.array_split(np.arange(len(x)), points):
+        known = part[np.isfinite(y[part])]
+        at += sorted({int(known[y[known].argmin()]), int(known[y[known].argmax()])}) if len(known) else [int(part[0])]
+    return x[at], y[at]
+
+
+def hover_of(axes: Any, figure: Figure, times: NDArray[np.float64], rows: Sequence[tuple[str, str, NDArray[np.float64]]], zone: str) -> str:
+    """JSON of what a plot over time shows under the pointer: rows (name, unit, values (n,)) at up to 300 of the times (n,).
+
+    To be asked last, when the figure's axes have their places. The x axis must run from the first time to the last.
+    """
+    if len(times) < 2:
+        return ""
+    figure.canvas.draw()
+    whole, own = figure.get_tightbbox(), axes.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+    pad = float(mpl.rcParams["savefig.pad_inches"])
+    wide = whole.width + 2 * pad
+    low, high = axes.get_xlim()
+    grid = np.linspace(times[0], times[-1], min(300, len(times)))
+    at = np.clip(np.searchsorted(times, grid), 0, len(times) - 1)
+    first, last = on_axis(times)[[0, -1]]
+    left = (own.x0 + own.width * (first - low) / (high - low) - whole.x0 + pad) / wide
+    right = (own.x0 + own.width * (last - low) / (high - low) - whole.x0 + pad) / wide
+    known = [
+        {"name": one_line(name), "unit": one_line(unit), "v": [None if not np.isfinite(v) else float(f"{v:.5g}") for v in values[at]]}
+        for name, unit, values in rows
+    ]
+    return json.dumps({"left": round(left, 5), "right": round(right, 5), "x": [moment(float(times[i]), zone) for i in at], "rows": known})

@@ -1,0 +1,144 @@
+"""Pictures of a report: each with its heat-map over it, the outline of its mask, and its file's name."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import contourpy
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomaly.data.pictures.reading import Picture, read_mask
+from anomaly.errors import RecordError
+from anomaly.evaluation.figures import SHOWN, Evaluation
+from anomaly.evaluation.report.page import Card, Gallery, Tone
+
+SIDE = 360  # pixels of a picture's longer side in a page
+STRONGEST = 0.7  # how much of the picture the brightest places of a heat-map cover
+_OUTLINE_SIDE = 256  # pixels to which a mask is reduced before its outline is drawn
+
+Map = NDArray[np.float32]
+Shades = tuple[float, float]  # the values of a map that are not shown at all, and shown brightest
+
+
+def shades_of(usual: float, threshold: float | None, highest: float) -> Shades:
+    """From where on a heat-map shows anything, and where it is brightest: `usual` is a usual normal score, `highest` the highest of all.
+
+    A score may be of either sign, and so may the threshold.
+    """
+    if threshold is not None and threshold > usual:
+        return usual, usual + 1.5 * (threshold - usual)
+    return usual, max(highest, usual + 1e-6)
+
+
+def colored(heat: Map, shades: Shades) -> NDArray[np.uint8]:
+    """A map (h, w) as RGBA (h, w, 4) uint8: the more unusual a place, the brighter and the less transparent."""
+    share = np.clip((heat - shades[0]) / (shades[1] - shades[0]), 0, 1)
+    rgba = mpl.colormaps["inferno"](0.25 + 0.75 * share)
+    rgba[..., 3] = STRONGEST * share
+    return np.asarray(np.rint(255 * rgba), dtype=np.uint8)
+
+
+def as_rgb(picture: NDArray[np.uint8]) -> Image.Image:
+    """A picture (H, W, 1 or 3) uint8 as Pillow takes it."""
+    return Image.fromarray(picture[:, :, 0]).convert("RGB") if picture.shape[2] == 1 else Image.fromarray(picture)
+
+
+def overlaid(picture: NDArray[np.uint8], heat: Map, shades: Shades) -> Image.Image:
+    """A picture (H, W, C) uint8 with its heat-map (h, w) over it, at the picture's own size."""
+    below = as_rgb(picture).convert("RGBA")
+    above = Image.fromarray(colored(heat, shades)).resize(below.size, Image.Resampling.BILINEAR)
+    return Image.alpha_composite(below, above).convert("RGB")
+
+
+def card(
+    picture: NDArray[np.uint8],
+    lines: Sequence[str],
+    heat: Map | None = None,
+    shades: Shades = (0.0, 1.0),
+    mask: NDArray[np.bool_] | None = None,
+    tone: Tone = "",
+) -> Card:
+    """A picture (H, W, C) uint8 for a page. `mask` (H, W) bool: its outline is drawn."""
+    shown = as_rgb(picture)
+    shown.thumbnail((SIDE, SIDE))
+    heat_uri = "" if heat is None else _uri(Image.fromarray(colored(heat, shades)), "PNG")
+    outline = "" if mask is None else _outline(mask, shown.size)
+    return Card(tuple(lines), _uri(shown, "JPEG"), shown.width, shown.height, heat_uri, outline, tone)
+
+
+def _uri(image: Image.Image, form: str) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **({"quality": 82} if form == "JPEG" else {}))
+    return f"data:image/{form.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> str:
+    """The edge of a mask as an SVG path over a picture of `size` (wide, high)."""
+    wide, high = (max(1, round(side * min(1, _OUTLINE_SIDE / max(mask.shape)))) for side in mask.shape[::-1])
+    small = np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize((wide, high), Image.Resampling.BOX), dtype=np.float64)
+    padded = np.pad(small, 1)
+    lines = contourpy.contour_generator(z=padded).lines(60.0)
+    scale = np.array([size[0] / wide, size[1] / high])
+    paths = []
+    for line in lines:
+        points = (np.asarray(line) - 0.5) * scale  # padded by one, and a pixel's value stands in its middle
+        paths.append("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points))
+    return "".join(paths)
+
+
+def galleries(
+    evaluation: Evaluation, read: Callable[[str], NDArray[np.uint8]], threshold: float | None, pictures: Sequence[Picture] = ()
+) -> list[Gallery]:
+    """The faults that rank lowest, the good parts that rank highest and the faults that rank highest, each with its heat-map.
+
+    `read` gives the picture of a record. `pictures` know the masks.
+    """
+    records = evaluation.records
+    faulty = records["label"] != "good"
+    good = records[~faulty]
+    usual = float((good if len(good) else records)["score"].median())
+    shades = shades_of(usual, threshold, float(records["score"].max()))
+    masks = {picture.id: picture.mask for picture in pictures if picture.mask is not None}
+    groups = {
+        "Faults that look most like good parts": (records[faulty].nsmallest(SHOWN, "score"), "Those that are not flagged are missed."),
+        "Good parts that look most unusual": (good.nlargest(SHOWN, "score"), "Those that are flagged cost a look at a good part."),
+        "Faults that stand out most": (records[faulty].nlargest(SHOWN, "score"), ""),
+    }
+    found = []
+    for title, (chosen, words) in groups.items():
+        cards = tuple(_card(row, evaluation, read, shades, masks.get(str(row.id))) for row in chosen.itertuples())
+        outlined = " A white line is the edge of the labelled fault." if any(one.outline for one in cards) else ""
+        found.append(Gallery(title, cards, (words + outlined).strip()))
+    return [gallery for gallery in found if gallery.cards]
+
+
+def _card(row: Any, evaluation: Evaluation, read: Callable[[str], NDArray[np.uint8]], shades: Shades, mask: Path | None) -> Card:
+    picture = read(str(row.id))
+    edge = None
+    if mask is not None:
+        try:
+            edge = read_mask(mask)
+        except RecordError:
+            edge = None  # said in the notes
+    faulty = row.label != "good"
+    state = ("flagged" if row.flagged else "missed") if faulty else ("flagged" if row.flagged else "not flagged")
+    lines = (str(row.id), f"{row.label}: {state}", f"score {row.score:.3g}, {one_in(float(row.p_value))}")
+    return card(picture, lines, evaluation.maps.get(str(row.id)), shades, edge, "bad" if faulty != bool(row.flagged) else "")
+
+
+def one_in(p_value: float) -> str:
+    """A p-value in words.
+
+    >>> one_in(0.004), one_in(0.5)
+    ('p 0.004 (1 normal in 250)', 'p 0.5 (1 normal in 2)')
+    """
+    if p_value < 1e-6:
+        return "p below 1e-06 (fewer than 1 normal in a million)"
+    return f"p {p_value:.2g} (1 normal in {1 / p_value:,.0f})"
