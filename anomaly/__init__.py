@@ -1,3 +1,42 @@
-"""Industrial anomaly detection: from normal records to an alarm that can be trusted."""
+"""Industrial anomaly detection: from normal records to an alarm that can be trusted.
+
+    import anomaly
+
+    detector = anomaly.fit("good/", budget=0.01)     # learns from a folder of pictures, a table, a DataFrame or arrays
+    scores = detector.score("new/")                  # a DataFrame: time, score, p_value, flagged, and what each score is made of
+    detector.save("line.anomaly")                    # one file, as `anomaly fit` writes it
+    detector = anomaly.load("line.anomaly")          # needs no PyTorch
+
+Nothing slow is imported before one of these names is used.
+"""
+
+from importlib import import_module as _import_module
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+if _TYPE_CHECKING:
+    from anomaly.api.detector import Detector as Detector
+    from anomaly.api.detector import load as load
+    from anomaly.api.training import fit as fit
+    from anomaly.errors import AnomalyError as AnomalyError
 
 __version__ = "0.8.0"
+_WHERE = {
+    "AnomalyError": "anomaly.errors",
+    "Detector": "anomaly.api.detector",
+    "fit": "anomaly.api.training",
+    "load": "anomaly.api.detector",
+}
+__all__ = ["AnomalyError", "Detector", "__version__", "fit", "load"]
+
+
+def __getattr__(name: str) -> object:
+    """A name of the Python interface, imported when it is first asked for."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'anomaly' has no attribute {name!r}")
+    found: object = getattr(_import_module(_WHERE[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -7,10 +7,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from anomaly import __version__
+from anomaly.atomic import copy_file
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.errors import BundleError, DataError
 from anomaly.pipeline.kinds import kind_of
-from anomaly.pipeline.steps import Steps, copy_file
+from anomaly.pipeline.steps import Steps
 from anomaly.progress import Progress
 
 

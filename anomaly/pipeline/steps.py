@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from anomaly import __version__
-from anomaly.atomic import replacing, sha256_file, write_text
+from anomaly.atomic import copy_file, replacing, sha256_file, write_text
 from anomaly.bundle.archive import CARRIED, DETECTOR, STREAM, VARIANTS, read_bundle, write_bundle
 from anomaly.bundle.manifest import Manifest, Threshold
 from anomaly.calibration.budget import p_threshold, score_threshold, too_coarse, too_short
@@ -346,12 +345,6 @@ class Steps:
             "too_short": too_short(p, effective, report.get("learnt", f"{report['normals']} normals")),
             "too_coarse": too_coarse(calibrator, p),
         }
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy a file atomically."""
-    with replacing(target) as part:
-        shutil.copyfile(source, part)
 
 
 def _parquet(frame: pd.DataFrame) -> bytes:

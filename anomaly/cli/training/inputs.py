@@ -92,6 +92,6 @@ def open_steps(
 
 def copy(source: Path, target: Path) -> None:
     """Copy a step's result to where it was asked for, atomically."""
-    from anomaly.pipeline.steps import copy_file
+    from anomaly.atomic import copy_file
 
     copy_file(source, target)

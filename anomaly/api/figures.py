@@ -1,0 +1,99 @@
+"""What `Detector.explain` draws. Matplotlib is imported here alone; the base install does without."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomaly.bundle.manifest import Manifest
+from anomaly.data.pictures.reading import Decoded
+from anomaly.data.tables.reader import SensorTable
+from anomaly.data.tables.windows import window_ends, windows_at
+from anomaly.edge.runtime.session import Session
+from anomaly.errors import DataError
+
+try:
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.figure import Figure
+except ImportError as error:
+    raise ImportError("figures need Matplotlib; run: pip install matplotlib") from error
+
+LINE, FAULT = "#2a6f97", "#c8553d"  # can be told apart without seeing red and green
+MOST_SENSORS = 4  # shown, of those with the largest shares
+AROUND = 3  # windows before and after that are shown too
+
+
+class Explained(Figure):
+    """A figure that notebooks show by itself."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png", dpi=80)
+        return buffer.getvalue()
+
+
+def explain_picture(manifest: Manifest, session: Session, name: str, picture: Decoded) -> Figure:
+    """A picture, and its heat-map over it: bright where it departs from the normals, full at one and a half times the threshold's map."""
+    score, p_value, maps = session.run(picture.pixels[None])
+    deep = picture.pixels.dtype == np.uint16
+    pixels = (picture.pixels // 257).astype(np.uint8) if deep else picture.pixels
+    seen = pixels[:, :, 0] if pixels.shape[2] == 1 else pixels
+    high, wide = seen.shape[:2]
+    heat = np.asarray(Image.fromarray(maps[0]).resize((wide, high), Image.Resampling.BILINEAR))
+    figure = Explained(figsize=(9, min(9.0, 0.6 + 4.5 * high / wide)), layout="constrained")
+    plain, hot = figure.subplots(1, 2)
+    for axes in (plain, hot):
+        axes.imshow(seen, cmap="gray", vmin=0, vmax=255)
+        axes.axis("off")
+    low, full = _shades(manifest, heat)
+    shown = hot.imshow(heat, cmap="inferno", alpha=0.5, vmin=low, vmax=full)
+    figure.colorbar(shown, ax=hot, shrink=0.8, label="departure from the normals")
+    figure.suptitle(f"{name}\n{_verdict(manifest, float(score[0]), float(p_value[0]))}", fontsize=10)
+    return figure
+
+
+def _shades(manifest: Manifest, heat: NDArray[np.float32]) -> tuple[float, float]:
+    """The map's values that are darkest and brightest: the same for all pictures as far as the threshold allows."""
+    low, threshold = float(np.median(heat)), manifest.threshold.score
+    full = low + 1.5 * (threshold - low) if threshold is not None and threshold > low else float(heat.max())
+    return low, max(full, low + 1e-6)
+
+
+def explain_window(manifest: Manifest, session: Session, name: str, table: SensorTable, row: int) -> Figure:
+    """The sensors with the largest shares of a window's score, over the rows around it; their normal range is between the dotted lines."""
+    rows = manifest.input.window or 1
+    if row not in window_ends(table.times, table.usable, rows, table.max_gap_s):
+        raise DataError(f"{name}: this row ends no whole window of {rows} rows, so it has no score")
+    score, p_value, share = session.run(windows_at(table.values, np.array([row]), rows))
+    part = share[0] / max(float(share[0].sum()), 1e-12)
+    first = np.argsort(-part, kind="stable")[: min(MOST_SENSORS, len(part))]
+    around = slice(max(0, row + 1 - (1 + AROUND) * rows), row + 1 + AROUND * rows)
+    times = pd.to_datetime(table.times[around], unit="s").to_numpy()
+    window = pd.to_datetime(table.times[[row + 1 - rows, row]], unit="s").to_numpy()
+    figure = Explained(figsize=(9, 1.2 + 1.5 * len(first)), layout="constrained")
+    for axes, index in zip(figure.subplots(len(first), 1, sharex=True, squeeze=False)[:, 0], first, strict=True):
+        channel = table.channels[index]
+        axes.plot(times, table.readings[around, index].astype(np.float64) + channel.offset, color=LINE, linewidth=1)
+        axes.axvspan(window[0], window[1], color=FAULT, alpha=0.15, linewidth=0)
+        for end in (channel.normal_low, channel.normal_high):
+            if end is not None:
+                axes.axhline(end, color="#888888", linestyle=":", linewidth=0.8)
+        axes.set_title(f"{channel.name}: {part[index]:.0%} of the score", fontsize=9, loc="left")
+        axes.set_ylabel(channel.unit, fontsize=8)
+        axes.tick_params(labelsize=8)
+    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    axes.set_xlabel("time (UTC)", fontsize=8)
+    figure.suptitle(f"{name}\n{_verdict(manifest, float(score[0]), float(p_value[0]))}", fontsize=10)
+    return figure
+
+
+def _verdict(manifest: Manifest, score: float, p_value: float) -> str:
+    flagged = "flagged" if p_value <= manifest.threshold.p_value else "not flagged"
+    odd, asked = (f"1 in {1 / p:,.0f}" for p in (p_value, manifest.threshold.p_value))
+    return f"{flagged}: {odd} normal records looks as odd, {asked} is flagged (score {score:.3g})"

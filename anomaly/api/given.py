@@ -1,0 +1,124 @@
+"""What a caller may give in place of files: a DataFrame of readings, pictures as arrays. All of it goes through the readers of files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomaly.data.pictures.reading import PictureFormat, decode_pixels
+from anomaly.data.tables.reader import SensorTable, TableSchema, read_table
+from anomaly.errors import DataError
+
+Where: TypeAlias = str | os.PathLike[str]
+Given: TypeAlias = Where | pd.DataFrame | NDArray[Any] | Sequence[Where] | Sequence[NDArray[Any]]
+FRAME = "frame.parquet"
+FIRST_LINE = 2  # of a Parquet file, as the reader counts
+
+
+def is_path(given: object) -> bool:
+    """Whether something names a file or folder."""
+    return isinstance(given, (str, os.PathLike))
+
+
+# --- readings ---
+
+
+def write_frame(frame: pd.DataFrame, path: Path, time: str = "time") -> str | None:
+    """Write a DataFrame as the Parquet file that the reader of tables takes.
+
+    An index of times becomes the first column, called as the index is, or `time`. Returns its name, None where the index is none. Raises
+    DataError for a frame that is no table of readings.
+    """
+    if not len(frame):
+        raise DataError("the DataFrame has no rows; give the readings, a row a moment and a column a sensor")
+    if frame.columns.nlevels > 1:
+        raise DataError("the DataFrame has columns of several levels; join their names first: frame.columns = frame.columns.map('_'.join)")
+    plain = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    twice = sorted(set(plain.columns[plain.columns.duplicated()]))
+    if twice:
+        raise DataError(f"columns of the DataFrame occur twice: {twice}; rename them")
+    name = None
+    if isinstance(frame.index, pd.DatetimeIndex):
+        name = str(frame.index.name or time)
+        if name in plain.columns:
+            raise DataError(f"the DataFrame's index of times and a column are both called {name!r}; rename one of them")
+        plain.insert(0, name, frame.index)
+    try:
+        plain.to_parquet(path, index=False)
+    except (ValueError, TypeError) as error:  # pyarrow's errors are of these
+        raise DataError(f"the DataFrame cannot be taken as a table: {str(error).splitlines()[0]}") from error
+    return name
+
+
+def read_frame(frame: pd.DataFrame, schema: TableSchema) -> SensorTable:
+    """A DataFrame as a table, read as its Parquet file would be. Row i of the frame is line i + `FIRST_LINE` of the table."""
+    asked = schema.asked
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / FRAME
+        name = write_frame(frame, path, asked.time[0] if asked.time else "time")
+        if name is not None:
+            schema = replace(schema, time=None, dialect=asked.model_copy(update={"time": (name,)}))
+        with named_frame(path):
+            return replace(read_table(path, schema), path=Path("the DataFrame"))
+
+
+@contextmanager
+def named_frame(path: Path) -> Iterator[None]:
+    """Errors that name the file name the DataFrame."""
+    try:
+        yield
+    except DataError as error:
+        text = "\n".join(map(str, error.args)).replace(str(path), "the DataFrame")
+        if "no time column" in text:
+            text += (
+                ". Give the frame an index of times, or a column; where rows have none, number them: "
+                'frame.index = pd.date_range("2026-01-01", periods=len(frame), freq="s")'
+            )
+        raise DataError(*text.split("\n")) from error
+
+
+# --- pictures ---
+
+
+def pictures_of(given: NDArray[Any] | Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """The single pictures, (H, W) or (H, W, C) each, of an array or several.
+
+    (H, W) and (H, W, 1, 3 or 4) are one picture; (N, H, W) and (N, H, W, C) are N. Raises DataError for anything else.
+
+    >>> [picture.shape for picture in pictures_of(np.zeros((5, 20, 30), np.uint8))][:2]
+    [(20, 30), (20, 30)]
+    """
+    if not isinstance(given, np.ndarray):
+        if not len(given):
+            raise DataError("nothing was given: an empty list")
+        wrong = next((one for one in given if not isinstance(one, np.ndarray)), None)
+        if wrong is not None:
+            raise DataError(f"a {type(wrong).__name__} was given; give paths, a DataFrame of readings, or pictures as NumPy arrays")
+        return list(given)
+    if given.ndim == 4 or (given.ndim == 3 and given.shape[2] not in (1, 3, 4)):
+        return list(given)
+    if given.ndim in (2, 3) and given.dtype.kind == "f":
+        raise DataError(
+            f"an array {given.shape} of {given.dtype} was given: pictures are uint8 or uint16; readings come as a DataFrame with a name "
+            "for each sensor and an index of times, or go into anomaly.SensorDetector"
+        )
+    return [given]
+
+
+def write_pictures(pictures: Sequence[NDArray[Any]], folder: Path) -> None:
+    """Write pictures as PNG files 000000.png, 000001.png, …, without loss. Raises RecordError for an array that is no picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, picture in enumerate(pictures):
+        color = picture.ndim == 3 and picture.shape[2] > 1
+        pixels = decode_pixels(picture, PictureFormat("rgb" if color else "gray", picture.dtype == np.uint16), f"picture {number}").pixels
+        Image.fromarray(pixels if color else pixels[:, :, 0]).save(folder / f"{number:06d}.png")

@@ -1,0 +1,140 @@
+"""`anomaly.fit`: the same steps as `anomaly fit`, from data that is in files or in memory. PyTorch is imported when it is called."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from anomaly.api.detector import Detector
+from anomaly.api.given import FRAME, Given, Where, is_path, named_frame, pictures_of, write_frame, write_pictures
+from anomaly.atomic import copy_file
+from anomaly.bundle.archive import read_bundle
+from anomaly.cli.terminal.console import err
+from anomaly.cli.terminal.progress import Bar, Lines
+from anomaly.cli.training.inputs import check_fits, open_steps, read_inputs, with_faults
+from anomaly.data.files import TABLES, looks_like
+from anomaly.edge.runtime.session import open_session
+from anomaly.errors import DataError, SpecError
+from anomaly.progress import Course, Part, Progress, silent
+from anomaly.spec import Budget, CameraSpec, SensorSpec
+
+Spec = CameraSpec | SensorSpec
+
+
+def fit(
+    data: Given,
+    *,
+    spec: Where | Spec | None = None,
+    name: str | None = None,
+    budget: float | Budget | None = None,
+    faults: Where | None = None,
+    work: Where | None = None,
+    progress: Progress | bool | None = None,
+    quick: bool = False,
+) -> Detector:
+    """Fit a detector on normal records.
+
+    `data`: a folder of pictures of good parts, a list of pictures (CSV) or an array of them; or a table of normal readings, a folder of
+    tables, or a DataFrame with an index of times and a column a sensor. As with `anomaly fit`, labelled faults in a `test` folder or file
+    are judged by and never learnt from.
+
+    spec      a spec (TOML file, or one from `anomaly.spec`); proposed from the data when None
+    name      of the detector, in place of the spec's
+    budget    the share of normal records that may be flagged, 0.01 is 1 in 100, in place of the spec's
+    faults    a few labelled faults to learn from: pictures in folders by kind, or tables
+    work      a folder for intermediate results: the same call again then learns nothing anew. A temporary one when None
+    progress  True shows a bar (lines where there is no terminal); or a function to call with what is done now
+    quick     leave out the fp16 and int8 variants of a picture detector, which only make it run faster
+
+    The same data, spec and version give the same bundle, here and in the shell. Raises DataError, SpecError, and whatever else of
+    `anomaly.errors` tells what is wrong, before anything slow where it can be told by then.
+    """
+    with ExitStack() as stack:
+        folder = Path(work) if work is not None else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anomaly-")))
+        path = Path(data) if is_path(data) else _written(data, folder)  # type: ignore[arg-type]
+        asked = with_faults(_changed(_read(spec, path), name, budget), None if faults is None else Path(faults))
+        say = stack.enter_context(_shown(progress))
+        if isinstance(data, pd.DataFrame):
+            stack.enter_context(named_frame(path))
+        fitted = open_steps(asked, path, folder, say, quick=quick).export()
+        kept = tempfile.TemporaryDirectory(prefix="anomaly-") if work is None else None
+        if kept is not None:
+            copied = Path(kept.name) / fitted.name
+            copy_file(fitted, copied)
+            fitted = copied
+        bundle = read_bundle(fitted)
+    return Detector(bundle, open_session(bundle), kept)
+
+
+def _written(data: Given, folder: Path) -> Path:
+    """Data in memory as files below `folder`, in a place named by their content."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(data, pd.DataFrame):
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".data-") as writing:
+            path = Path(writing) / FRAME
+            write_frame(data, path)
+            return _placed(path, folder, hashlib.sha256(path.read_bytes()).hexdigest())
+    if not isinstance(data, np.ndarray) and len(data) and all(map(is_path, data)):  # type: ignore[arg-type]
+        raise DataError("a list of files was given; give the folder that holds them, or a list of pictures (CSV: image, split, label)")
+    pictures, digest = pictures_of(data), hashlib.sha256()  # type: ignore[arg-type]
+    for picture in pictures:
+        digest.update(f"{picture.shape}{picture.dtype}".encode() + np.ascontiguousarray(picture).tobytes())
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".data-") as writing:
+        write_pictures(pictures, Path(writing) / "pictures")
+        return _placed(Path(writing) / "pictures", folder, digest.hexdigest())
+
+
+def _placed(path: Path, folder: Path, digest: str) -> Path:
+    """What was written, in its own place; there already when the same data was given before."""
+    place = folder / f"data-{digest[:16]}" / path.name
+    if not place.exists():
+        place.parent.mkdir(exist_ok=True)
+        path.rename(place)
+    return place
+
+
+def _read(spec: Where | Spec | None, data: Path) -> Spec:
+    """The spec: the one given, checked against the data, or one for data like these."""
+    if spec is not None and is_path(spec):
+        return read_inputs(Path(spec), data)  # type: ignore[arg-type]
+    if isinstance(spec, (CameraSpec, SensorSpec)):
+        check_fits(data, spec.kind)
+        return spec
+    check_fits(data, "")
+    found = looks_like(data) or ("readings" if data.suffix.lower() in TABLES else "")
+    if not found:
+        raise DataError(f"{data}: neither pictures nor tables of readings, or both, so a spec must say what to learn: spec=…")
+    return CameraSpec(kind="camera") if found == "pictures" else SensorSpec(kind="sensor")
+
+
+def _changed(spec: Spec, name: str | None, budget: float | Budget | None) -> Spec:
+    """The spec with this name and budget. Raises SpecError for a value that is none."""
+    changes: dict[str, Any] = {} if name is None else {"name": name}
+    if budget is not None:
+        changes["budget"] = budget.model_dump() if isinstance(budget, Budget) else {"false_alarm_rate": budget}
+    try:
+        return type(spec).model_validate(spec.model_dump() | changes) if changes else spec
+    except ValidationError as error:
+        raise SpecError(
+            *(f"{'.'.join(map(str, item['loc']))}: {item['msg']} (given: {item['input']!r})" for item in error.errors())
+        ) from error
+
+
+@contextmanager
+def _shown(progress: Progress | bool | None) -> Iterator[Progress]:
+    """What the work tells its progress to."""
+    if progress is not True:
+        yield progress or silent
+        return
+    course = Course()
+    on_terminal = err.is_terminal and not err.is_dumb_terminal
+    with Bar("fit", course, err) if on_terminal else Lines("fit", course, err.print):
+        yield Part(course)
