@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +19,9 @@ from anomaly.bundle.archive import read_bundle
 from anomaly.cli.terminal.console import err
 from anomaly.cli.terminal.progress import Bar, Lines
 from anomaly.cli.training.inputs import check_fits, open_steps, read_inputs, with_faults
-from anomaly.data.files import TABLES, looks_like
 from anomaly.edge.runtime.session import open_session
 from anomaly.errors import DataError, SpecError
+from anomaly.pipeline.propose import Answers, propose, read_budget
 from anomaly.progress import Course, Part, Progress, silent
 from anomaly.spec import Budget, CameraSpec, SensorSpec
 
@@ -34,7 +33,7 @@ def fit(
     *,
     spec: Where | Spec | None = None,
     name: str | None = None,
-    budget: float | Budget | None = None,
+    budget: float | str | Budget | None = None,
     faults: Where | None = None,
     work: Where | None = None,
     progress: Progress | bool | None = None,
@@ -47,8 +46,8 @@ def fit(
     are judged by and never learnt from.
 
     spec      a spec (TOML file, or one from `anomaly.spec`); proposed from the data when None
-    name      of the detector, in place of the spec's
-    budget    the share of normal records that may be flagged, 0.01 is 1 in 100, in place of the spec's
+    name      of the line, as people say it, in place of the spec's
+    budget    the share of normal records that may be flagged: 0.01 or "1 in 100"; for readings also "2 a day". In place of the spec's
     faults    a few labelled faults to learn from: pictures in folders by kind, or tables
     work      a folder for intermediate results: the same call again then learns nothing anew. A temporary one when None
     progress  True shows a bar (lines where there is no terminal); or a function to call with what is done now
@@ -60,10 +59,19 @@ def fit(
     with ExitStack() as stack:
         folder = Path(work) if work is not None else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anomaly-")))
         path = Path(data) if is_path(data) else _written(data, folder)  # type: ignore[arg-type]
-        asked = with_faults(_changed(_read(spec, path), name, budget), None if faults is None else Path(faults))
-        say = stack.enter_context(_shown(progress))
         if isinstance(data, pd.DataFrame):
             stack.enter_context(named_frame(path))
+        budget = None if budget is None else budget if isinstance(budget, Budget) else read_budget(budget)
+        say = stack.enter_context(_shown(progress))
+        if spec is None:
+            say("looking at the data")
+            proposal = propose(path, Answers(name if name or is_path(data) else _plain_name(path), budget))
+            for line in proposal.words:
+                say(line)
+            asked, path = proposal.spec, proposal.data
+        else:
+            asked = _changed(_read(spec, path), name, budget)
+        asked = with_faults(asked, None if faults is None else Path(faults))
         fitted = open_steps(asked, path, folder, say, quick=quick).export()
         kept = tempfile.TemporaryDirectory(prefix="anomaly-") if work is None else None
         if kept is not None:
@@ -72,6 +80,11 @@ def fit(
             fitted = copied
         bundle = read_bundle(fitted)
     return Detector(bundle, open_session(bundle), kept)
+
+
+def _plain_name(path: Path) -> str:
+    """What a detector of data in memory is called."""
+    return "readings" if path.name == FRAME else "pictures"
 
 
 def _written(data: Given, folder: Path) -> Path:
@@ -101,31 +114,21 @@ def _placed(path: Path, folder: Path, digest: str) -> Path:
     return place
 
 
-def _read(spec: Where | Spec | None, data: Path) -> Spec:
-    """The spec: the one given, checked against the data, or one for data like these."""
-    if spec is not None and is_path(spec):
-        return read_inputs(Path(spec), data)  # type: ignore[arg-type]
-    if isinstance(spec, (CameraSpec, SensorSpec)):
-        check_fits(data, spec.kind)
-        return spec
-    check_fits(data, "")
-    found = looks_like(data) or ("readings" if data.suffix.lower() in TABLES else "")
-    if not found:
-        raise DataError(f"{data}: neither pictures nor tables of readings, or both, so a spec must say what to learn: spec=…")
-    return CameraSpec(kind="camera") if found == "pictures" else SensorSpec(kind="sensor")
+def _read(spec: Where | Spec, data: Path) -> Spec:
+    """The spec that is given, checked against the data."""
+    if not isinstance(spec, (CameraSpec, SensorSpec)):
+        return read_inputs(Path(spec), data)
+    check_fits(data, spec.kind)
+    return spec
 
 
-def _changed(spec: Spec, name: str | None, budget: float | Budget | None) -> Spec:
-    """The spec with this name and budget. Raises SpecError for a value that is none."""
-    changes: dict[str, Any] = {} if name is None else {"name": name}
-    if budget is not None:
-        changes["budget"] = budget.model_dump() if isinstance(budget, Budget) else {"false_alarm_rate": budget}
+def _changed(spec: Spec, name: str | None, budget: Budget | None) -> Spec:
+    """The spec with this name and budget. Raises SpecError for a name that cannot be."""
+    changes = ({} if name is None else {"name": name}) | ({} if budget is None else {"budget": budget.model_dump()})
     try:
         return type(spec).model_validate(spec.model_dump() | changes) if changes else spec
     except ValidationError as error:
-        raise SpecError(
-            *(f"{'.'.join(map(str, item['loc']))}: {item['msg']} (given: {item['input']!r})" for item in error.errors())
-        ) from error
+        raise SpecError(*(f"{item['loc'][0]}: {item['msg'].removeprefix('Value error, ')}" for item in error.errors())) from error
 
 
 @contextmanager

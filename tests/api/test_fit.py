@@ -32,14 +32,14 @@ def test_the_same_data_and_spec_give_the_bundle_of_the_steps(sensor: Fitted, tmp
 
 def test_a_frame_becomes_a_detector(normals: pd.DataFrame, tmp_path: Path) -> None:
     """The same one wherever the work is done; and rows of a fault are flagged."""
-    detector = anomaly.fit(normals, name="pump-7", budget=0.02, work=tmp_path)
-    assert detector.manifest.name == "pump-7"
+    detector = anomaly.fit(normals, name="Pumpe 7", budget="1 in 50", work=tmp_path)
+    assert detector.manifest.name == "Pumpe 7"
     assert detector.budget == {"false_alarm_rate": 0.02}
     steps = sorted(path.name for path in tmp_path.iterdir())
-    again = anomaly.fit(normals, name="pump-7", budget=Budget(false_alarm_rate=0.02), work=tmp_path)
+    again = anomaly.fit(normals, name="Pumpe 7", budget=Budget(false_alarm_rate=0.02), work=tmp_path)
     assert again.hash == detector.hash
     assert sorted(path.name for path in tmp_path.iterdir()) == steps  # nothing was learnt anew
-    assert anomaly.fit(normals.reset_index(), name="pump-7", budget=0.02).hash == detector.hash
+    assert anomaly.fit(normals.reset_index(), name="Pumpe 7", budget=0.02).hash == detector.hash
 
     faulty = normals.copy()
     faulty.iloc[300:400, 0] += 10 * normals.iloc[:, 0].std()
@@ -67,7 +67,9 @@ def test_arrays_become_a_detector(samples: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"budget": 3.0}, "budget.false_alarm_rate: .* less than 0.5"),
+        ({"budget": 3.0}, "budget '3.0' is a share of 3"),
+        ({"name": "a\nb"}, "name"),
+        ({"name": "", "spec": SensorSpec(kind="sensor")}, "name: "),
         ({"spec": "nowhere.toml"}, "nowhere.toml: no such file"),
         ({"spec": CameraSpec(kind="camera")}, "looks like a table of readings"),
         ({"faults": "nowhere"}, "nowhere: no such file or folder"),
