@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -167,6 +168,51 @@ def test_a_mask_that_cannot_be_used_is_said(line: Path, tmp_path: Path) -> None:
         "the mask marks nothing; its fault is judged without it",
         "a labelled fault that cannot be read is left out",
     ]
+
+
+def write_boxes(root: Path, *boxes: tuple[str, Sequence[float]], side: int | None = SIDE) -> Path:
+    names = list(dict.fromkeys(name for name, _ in boxes))
+    images = [{"id": at, "file_name": name} | ({"width": side, "height": side} if side else {}) for at, name in enumerate(names)]
+    coco = {
+        "images": images,
+        "annotations": [{"id": at, "image_id": names.index(name), "bbox": box} for at, (name, box) in enumerate(boxes)],
+    }
+    (root / "annotations").mkdir(parents=True, exist_ok=True)
+    path = root / "annotations" / "instances.json"
+    path.write_text(json.dumps(coco))
+    return path
+
+
+def test_boxes_stand_for_masks(line: Path, tmp_path: Path) -> None:
+    faults = write_faults(tmp_path / "cracks", [20, 20, 20, 20, 20, 20], "../elsewhere/{}.png")
+    assert [picture.mask for picture in faults] == [None] * 6
+    (tmp_path / "notes.json").write_text('{"camera": "A"}')  # of another kind: none of ours
+    boxes = [*((f"cracks/{at}.png", (200.0, 100.0, 30.0, 30.0)) for at in range(4)), ("4.PNG", (199.6, 10.0, 9.0, 16.0))]
+    path = write_boxes(tmp_path, *boxes, ("4.PNG", (300.0, 10.0, 40.0, 0.0)))
+    found = LabelledFaults(faults, PictureFolder(line / "good", CameraInput()), boxes_of=tmp_path)
+    assert found.smallest == pytest.approx((10 * 16) ** 0.5)  # from column 199 to 208
+    assert [mask is not None for mask in found.masks] == [True] * 5 + [False]
+    assert found.notes == [f"{path}: a box of 4.PNG has no area and is left out"]
+    clean, seen = torch.zeros(1, 12, 12), torch.zeros(6, 12, 12)
+    seen[0, 3, 6], seen[1, 10, 1] = 5.0, 9.0
+    assert found.scores(clean, seen, [0.0])[0.0].tolist()[:2] == [5.0, 0.0]
+
+
+def test_boxes_of_another_size_are_said_and_a_broken_file_is_refused(line: Path, tmp_path: Path) -> None:
+    faults = write_faults(tmp_path / "cracks", [20, 20], "../elsewhere/{}.png")
+    path = write_boxes(tmp_path, ("0.png", (0.0, 0.0, 5.0, 5.0)), ("1.png", (0.0, 0.0, 5.0, 5.0)), side=200)
+    found = LabelledFaults(faults, PictureFolder(line / "good", CameraInput()), boxes_of=tmp_path)
+    assert found.notes[0].endswith("the boxes of 0.png were drawn on 200 x 200, and it is 384 x 384; its fault is judged without them")
+    path = write_boxes(tmp_path, ("0.png", (900.0, 0.0, 5.0, 5.0)), side=None)
+    found = LabelledFaults(faults, PictureFolder(line / "good", CameraInput()), boxes_of=tmp_path)
+    assert "the boxes of 0.png lie outside of it" in found.notes[0]
+    for broken, why in (
+        ({"images": [], "annotations": [{"image_id": 7, "bbox": [0, 0, 1, 1]}]}, "picture 7, which is not among its images"),
+        ({"images": [], "annotations": [{"image_id": 7, "bbox": [0, 0, 1]}]}, r"not a COCO file at annotations\.0\.bbox"),
+    ):
+        path.write_text(json.dumps(broken))
+        with pytest.raises(DataError, match=why):
+            LabelledFaults(faults, PictureFolder(line / "good", CameraInput()), boxes_of=tmp_path)
 
 
 def test_a_fault_with_a_mask_counts_only_where_it_is(line: Path, tmp_path: Path) -> None:

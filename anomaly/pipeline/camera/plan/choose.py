@@ -150,7 +150,7 @@ class _Search:
         shown = pictures.parts
         self.order = [shown[i] for i in np.random.default_rng(spec.seed).permutation(len(shown))]
         given = spec.transfer.faults
-        self.labelled = None if given is None else LabelledFaults(read_faults(given), pictures)
+        self.labelled = None if given is None else LabelledFaults(read_faults(given), pictures, boxes_of=given)
         self.marks = marks_to_try(self.usual, spec.input.mark_px)
         if self.labelled and not spec.input.mark_px:
             self.marks = mark_sizes(self.labelled.smallest_marks(self.marks[0], self.marks[-1]), self.marks[-1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
 
+from anomaly.data.pictures.boxes import LabelledBoxes, read_boxes
 from anomaly.data.pictures.reading import Picture, read_mask
 from anomaly.errors import RecordError
 from anomaly.evaluation.pixels import shrink_mask
@@ -136,16 +138,18 @@ def size_by_faults(ranked: Sequence[Ranked], at: int, allowed: Sequence[bool], s
 
 
 class LabelledFaults:
-    """The labelled faults of a line that can be read, with their masks where there are any.
+    """The labelled faults of a line that can be read, with masks, or boxes round them (`boxes_of` their folder), if there are any.
 
     `smallest` is the size of the smallest of them in pixels of the camera's pictures: the square root of the area of its largest piece.
-    None without masks. `notes` says what could not be used.
+    None without masks and boxes. `notes` says what could not be used.
     """
 
-    def __init__(self, faults: Sequence[Picture], pictures: PictureFolder) -> None:
+    def __init__(self, faults: Sequence[Picture], pictures: PictureFolder, boxes_of: Path | None = None) -> None:
         self.pictures: list[Picture] = []
+        self._root = boxes_of
+        self._boxes = LabelledBoxes() if boxes_of is None else read_boxes(boxes_of)
         self.masks: list[Mask | None] = []  # on a grid of their own, small
-        self.notes: list[str] = []
+        self.notes: list[str] = list(self._boxes.notes)
         sizes = []
         for picture, raw in zip(faults, pictures.decoded(faults), strict=True):
             if raw is None:
@@ -165,7 +169,7 @@ class LabelledFaults:
     def _mask(self, picture: Picture, size: tuple[int, int]) -> Mask | None:
         """A fault's mask (high, wide), None where it has none that can be used."""
         if picture.mask is None:
-            return None
+            return self._boxed(picture, size)
         try:
             mask = read_mask(picture.mask)
         except RecordError as error:
@@ -175,6 +179,18 @@ class LabelledFaults:
             why = "marks nothing" if mask.shape == size else f"is {mask.shape[1]} x {mask.shape[0]}, its picture {size[1]} x {size[0]}"
             self.notes.append(f"{picture.mask}: the mask {why}; its fault is judged without it")
             return None
+        return mask
+
+    def _boxed(self, picture: Picture, size: tuple[int, int]) -> Mask | None:
+        """The boxes round a fault as a mask (high, wide), None where there are none that can be used."""
+        boxes = None if self._root is None else self._boxes.of(picture, self._root)
+        if boxes is None:
+            return None
+        mask = boxes.mask(size)
+        if mask is None:
+            drawn = size if boxes.drawn_on is None else boxes.drawn_on
+            why = "lie outside of it" if drawn == size else f"were drawn on {drawn[1]} x {drawn[0]}, and it is {size[1]} x {size[0]}"
+            self.notes.append(f"{boxes.file}: the boxes of {picture.id} {why}; its fault is judged without them")
         return mask
 
     def smallest_marks(self, smallest: float, largest: float) -> float:
