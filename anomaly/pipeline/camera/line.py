@@ -57,12 +57,18 @@ class CameraLine:
         self.spec: CameraSpec = spec
         self.pictures = PictureFolder(data, spec.input)
         self._settled: CameraSpec | None = None
+        self._chosen: dict[str, Any] = {}  # the report of a plan that no extractor file keeps
 
     def settled(self, extractor: Path | None = None, progress: Progress = silent) -> CameraSpec:
         """The spec with nothing left open: by the plan that the extractor file of the pretrain step keeps, or chosen now."""
         if self._settled is None:
             kept = load_plan(extractor) if extractor is not None else None
-            self._settle(planned(self.spec, kept) if kept else choose_plan(self.spec, self.pictures, progress).spec)
+            if kept:
+                self._settle(planned(self.spec, kept))
+            else:  # an extractor from elsewhere, made without a plan
+                plan = choose_plan(self.spec, self.pictures, progress)
+                self._settle(plan.spec)
+                self._chosen = plan.report
         assert self._settled is not None
         return self._settled
 
@@ -114,7 +120,7 @@ class CameraLine:
         return adaptation.pretrain(plan.spec, self.pictures, self.judging, out, left, plan.as_dict(), full=full)
 
     def fit(self, extractor: Path, progress: Progress) -> Fitted:
-        spec = self.settled(extractor)
+        spec = self.settled(extractor, part(progress, 0.0, 0.02))
         loaded, source, about = load_camera_extractor(spec, extractor)
         network = onnx_stages(loaded)
         borrowed = load_borrowed(extractor)
@@ -146,7 +152,7 @@ class CameraLine:
         marks = self.judging.mark_scores(trimmed.fitted, network, preprocess, features, learnt, part(progress, 0.92, 1.0))
         if vote:  # of the picture without the mark
             marks = replace(marks, scores=add_vote(marks.scores, vote["held_out"].numpy()[marks.at], float(boosted.step)))
-        plan = about.get("plan", {}).get("report")
+        plan = about.get("plan", {}).get("report") or self._chosen
         report = {
             "normals": len(held_out),
             "pictures": self.notes(),
@@ -164,6 +170,7 @@ class CameraLine:
         }
         if plan:
             report |= {"plan": plan, "views": {"why": plan_words(plan)}}
+        if "plan" in about:
             report["extractor"] = about | {"plan": {key: value for key, value in about["plan"].items() if key != "report"}}
         return Fitted("memory_bank", scorer.state_dict(), held_out, float(self.pictures.survey.parts), reference, report)
 

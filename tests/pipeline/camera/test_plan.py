@@ -13,6 +13,7 @@ from PIL import Image
 
 from anomaly.data.pictures.marks import Mark
 from anomaly.errors import DataError, SpecError
+from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.pictures import PictureFolder
 from anomaly.pipeline.camera.plan import choose, choose_plan, planned
@@ -108,6 +109,16 @@ def test_a_larger_size_is_taken_where_it_finds_more_and_the_plan_is_kept(boards:
     extractor = steps.pretrain()
     other = CameraLine(SMALL, boards)  # another process: it has only the file
     assert other.settled(extractor) == plan.spec
+
+
+def test_a_plan_that_no_extractor_file_keeps_is_told_all_the_same(boards: Path, tmp_path: Path) -> None:
+    tensors, about = load_tensors(Steps(CameraLine(SMALL, boards), tmp_path).pretrain())
+    plan = about.pop("plan")
+    save_tensors(tmp_path / "elsewhere.safetensors", tensors, about)
+    line = CameraLine(SMALL, boards)
+    report = line.fit(tmp_path / "elsewhere.safetensors", lambda *_: None).report
+    assert (report["plan"], report["extractor"].get("plan")) == (plan["report"], None)
+    assert list(line.settled().input.size or ()) == plan["input"]["size"]
 
 
 def test_a_named_mark_decides_the_size(boards: Path) -> None:
