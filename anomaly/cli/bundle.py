@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from anomaly.cli.terminal.console import out
-from anomaly.cli.terminal.options import BundlePath
+from anomaly.cli.terminal.options import AsJson, BundlePath
 
 bundle_app = typer.Typer(no_args_is_help=True, help="Look into, verify and sign bundles.")
 
 
 @bundle_app.command()
-def inspect(bundle: BundlePath) -> None:
+def inspect(bundle: BundlePath, json_: AsJson = False) -> None:
     """Print a bundle's manifest and hash."""
     from anomaly.bundle.archive import read_bundle
 
     opened = read_bundle(bundle)
+    if json_:
+        out.print_json(json.dumps(opened.manifest.model_dump(mode="json") | {"hash": opened.hash, "signed": opened.signed}))
+        return
     out.print_json(opened.manifest.model_dump_json())
     out.print(f"hash: {opened.hash}\nsigned: {'yes' if opened.signed else 'no'}")
 

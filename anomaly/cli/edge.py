@@ -16,7 +16,7 @@ import typer
 from anomaly.alarms.health.address import Address, read_address
 from anomaly.cli.terminal.console import out
 from anomaly.cli.terminal.log import LogFormat, LogLevel, start_log
-from anomaly.cli.terminal.options import FiguresPath, Provider, ProviderName, counts, positive
+from anomaly.cli.terminal.options import FOUND, AsJson, ExitZero, FiguresPath, Provider, ProviderName, counts, positive, write_json
 from anomaly.errors import AnomalyError
 
 if TYPE_CHECKING:
@@ -148,8 +148,12 @@ def monitor(
     listen: Listen = None,
     log_format: Format = LogFormat.text,
     log_level: Level = LogLevel.info,
+    exit_zero: ExitZero = False,
 ) -> None:
-    """Watch a source, open and close alarms, and deliver them. Runs until stopped."""
+    """Watch a source, open and close alarms, and deliver them. Runs until stopped.
+
+    With --once exit code 3 says that a record was flagged.
+    """
     from anomaly.alarms.health.board import Board
     from anomaly.alarms.health.systemd import watched
     from anomaly.edge.line import Line
@@ -183,6 +187,8 @@ def monitor(
             finally:
                 loop.close()
         _print_totals(totals, store)
+    if once and totals.flagged and not exit_zero:
+        raise typer.Exit(FOUND)
 
 
 @edge_app.command()
@@ -244,7 +250,6 @@ def bench(
     json_: FiguresPath = None,
 ) -> None:
     """Latency and throughput of a bundle's variants on this machine, as shares of what it can multiply at most."""
-    from anomaly.atomic import write_text
     from anomaly.bundle.archive import read_bundle
     from anomaly.edge.runtime.bench import describe_figures, measure
     from anomaly.edge.runtime.variant_cache import write_variants
@@ -257,20 +262,23 @@ def bench(
         path = write_variants(opened.hash, {figures["provider"]: figures["quickest"]})
         out.print(f"kept in {path}: this machine takes it from now on")
     if json_ is not None:
-        write_text(json_, json.dumps(figures, indent=1, sort_keys=True) + "\n")
+        write_json(json_, json.dumps(figures, indent=1, sort_keys=True) + "\n")
 
 
 @edge_app.command()
 def doctor(
     bundle: Annotated[Path | None, typer.Argument(help="A bundle to run on every provider.")] = None,
     store: Annotated[Path, typer.Option(help="Where the event store lies.")] = Path("anomaly.db"),
+    json_: AsJson = False,
 ) -> None:
     """What this machine can run detectors on, and in plain words what is missing. Exit code 1 when something is."""
     from anomaly.bundle.archive import read_bundle
     from anomaly.edge.doctor import examine
 
     findings = examine(store, read_bundle(bundle) if bundle is not None else None)
-    for found in findings:
+    if json_:
+        out.print_json(json.dumps([{"what": found.what, "state": found.state, "text": found.text} for found in findings]))
+    for found in findings if not json_ else ():
         mark = {"ok": "ok     ", "note": "note   ", "missing": "MISSING"}[found.state]
         out.print(f"{mark}  {found.what}: {found.text}")
     if any(found.state == "missing" for found in findings):

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anomaly.cli.terminal.console import err, out
-from anomaly.cli.terminal.options import BundlePath, Data, FiguresPath, Provider, ProviderName, check_not_empty, writable_file
+from anomaly.cli.terminal.console import err, manner, out
+from anomaly.cli.terminal.options import (
+    FOUND,
+    BundlePath,
+    Data,
+    ExitZero,
+    FiguresPath,
+    Provider,
+    ProviderName,
+    check_not_empty,
+    writable_file,
+    write_json,
+)
 from anomaly.cli.terminal.progress import progress
 from anomaly.errors import DataError
 from anomaly.names import one_line
@@ -48,7 +59,6 @@ def evaluate(
         raise DataError(f"{data}: no such file or folder; --data names the labelled pictures or tables")
     check_not_empty(data)
     opened, session = open_bundle(bundle, provider)
-    from anomaly.atomic import write_text
 
     with progress("evaluate") as say:
         say("loading what judges")
@@ -59,12 +69,12 @@ def evaluate(
         if report is not None:
             part(say, 0.9, 1.0)("report")
             report_on(opened, evaluation, data, report)
-    for reason in evaluation.rejected[:10]:
+    for reason in manner.some(evaluation.rejected, 10):
         err.print(f"set aside: {reason}")
-    for note in evaluation.notes[:10]:
+    for note in manner.some(evaluation.notes, 10):
         err.print(f"note: {note}")
     if json_ is not None:
-        write_text(json_, json.dumps(evaluation.figures, indent=1, sort_keys=True) + "\n")
+        write_json(json_, json.dumps(evaluation.figures, indent=1, sort_keys=True) + "\n")
     _print_figures(evaluation.figures)
     if report is not None:
         out.print(f"report: {report}")
@@ -90,13 +100,14 @@ def _print_figures(figures: dict[str, Any]) -> None:
 def score(
     bundle: BundlePath,
     paths: Annotated[list[Path], typer.Argument(help="Pictures, tables or folders of them.")],
-    json_: Annotated[Path | None, typer.Option("--json", callback=writable_file, help="Where the scores go as JSON.")] = None,
+    json_: FiguresPath = None,
     csv_: Annotated[Path | None, typer.Option("--csv", callback=writable_file, help="Where the scores go as CSV.")] = None,
     provider: Provider = ProviderName.auto,
+    exit_zero: ExitZero = False,
 ) -> None:
-    """Score files; prints a line a record unless a file is named."""
+    """Score files: each record of a few, of many the worst. All go to --csv or --json. Exit code 3 when something is flagged."""
     opened, session = open_bundle(bundle, provider)
-    from anomaly.atomic import replacing, write_text
+    from anomaly.atomic import replacing
 
     with progress("score") as say:
         say("loading what scores")
@@ -109,11 +120,15 @@ def score(
     for note in [*frame.attrs["notes"], *(frame["note"].dropna()[:10] if "note" in frame else ())]:
         err.print(f"note: {note}")
     if json_ is not None:
-        write_text(json_, frame.to_json(orient="records", indent=1))
+        write_json(json_, frame.to_json(orient="records", indent=1))
     if csv_ is not None:
         with replacing(csv_) as written:
             frame.to_csv(written, index=False)
     if json_ is None and csv_ is None:
-        for row in frame.itertuples():
-            out.print(f"{row.record}  score {row.score:.4g}  p {row.p_value:.3g}{'  FLAGGED' if row.flagged else ''}")
-    err.print(f"{len(frame)} records, {int(frame['flagged'].sum())} flagged, {len(rejected)} set aside")
+        from anomaly.cli.terminal.scores import print_scores
+
+        print_scores(frame)
+    flagged = int(frame["flagged"].sum())
+    err.print(f"{len(frame)} records, {flagged} flagged, {len(rejected)} set aside")
+    if flagged and not exit_zero:
+        raise typer.Exit(FOUND)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import traceback
 from typing import Annotated
 
 import typer
@@ -14,9 +15,11 @@ from anomaly.cli.alerts import alerts_app
 from anomaly.cli.bundle import bundle_app
 from anomaly.cli.data import data_app
 from anomaly.cli.edge import edge_app
+from anomaly.cli.helps import HELPS
 from anomaly.cli.judge import judge_app
 from anomaly.cli.simulate import simulate
-from anomaly.cli.terminal.console import err, out
+from anomaly.cli.terminal.command import Quiet, Verbose, arrange, begin
+from anomaly.cli.terminal.console import err, manner, out
 from anomaly.cli.training.fit import fit_app
 from anomaly.cli.training.init import init_app
 from anomaly.cli.training.transfer import transfer_app
@@ -28,7 +31,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    help="Industrial anomaly detection: pretrain, fit, evaluate, monitor.",
+    help="Alarms learnt from normal data alone: pictures of good parts, or readings of a machine that runs well.",
+    epilog="First: anomaly fit FOLDER, then: anomaly monitor NAME.anomaly --source FOLDER. Each command: anomaly COMMAND -h",
 )
 for group in (init_app, fit_app, data_app, judge_app, edge_app, transfer_app):
     app.add_typer(group)
@@ -37,6 +41,7 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(alerts_app, name="alerts")
 alarms_app.command("simulate")(simulate)
 app.add_typer(alarms_app, name="alarms")
+arrange(app, HELPS)
 
 
 def main() -> None:
@@ -47,18 +52,25 @@ def main() -> None:
     try:
         app()
     except AnomalyError as error:
-        err.print(f"error: {error}", style="bold red")
+        if manner.verbose:
+            err.print("".join(traceback.format_exception(error)), always=True)
+        err.print(f"error: {error}", style="bold red", always=True)
         sys.exit(1)
     except OSError as error:
         if error.strerror is None:
             raise
         where = "" if error.filename is None else f"{one_line(str(error.filename))}: "
-        err.print(f"error: {where}{error.strerror}", style="bold red")
+        err.print(f"error: {where}{error.strerror}", style="bold red", always=True)
         sys.exit(1)
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False, quiet: Quiet = False, verbose: Verbose = False
+) -> None:
+    begin()
+    manner.quiet = err.muted = quiet
+    manner.verbose = verbose
     if version:
         out.print(f"anomaly-pipeline {__version__}")
         raise typer.Exit

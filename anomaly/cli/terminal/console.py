@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from rich.console import Console
 
 from anomaly.names import shown
+
+Item = TypeVar("Item")
 
 
 class SafeConsole(Console):
@@ -24,4 +28,17 @@ class SafeConsole(Console):
         super().print(*(shown(item) if isinstance(item, str) else item for item in objects), **how)
 
 
+@dataclass
+class Manner:
+    """How much the command that runs is to say: set by -q and -v."""
+
+    quiet: bool = False
+    verbose: bool = False
+
+    def some(self, items: Sequence[Item], count: int) -> Sequence[Item]:
+        """The first of several things to tell, all of them with -v."""
+        return items if self.verbose else items[:count]
+
+
+manner = Manner()
 out, err = (SafeConsole(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False) for stderr in (False, True))

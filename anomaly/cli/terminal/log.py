@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import Any
 
 from anomaly.alarms.events import Event, iso
-from anomaly.cli.terminal.console import err, out
+from anomaly.cli.terminal.console import err, manner, out
 from anomaly.names import masked, one_line
 
 
@@ -45,7 +45,8 @@ def start_log(form: LogFormat, level: LogLevel, line: str, environment: Mapping[
     root = logging.getLogger()
     root.handlers[:] = [other for other in root.handlers if not isinstance(other, TerminalHandler)] + [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("anomaly").setLevel(level.value.upper())
+    wanted = LogLevel.warning if manner.quiet and level is LogLevel.info else LogLevel.debug if manner.verbose else level
+    logging.getLogger("anomaly").setLevel(wanted.value.upper())
     threading.excepthook = _log_thread_error
 
 
@@ -69,7 +70,7 @@ class TerminalHandler(logging.Handler):
             console = out if isinstance(getattr(record, "event", None), Event) else err
             texts = self.texts(record)
             if console.is_terminal:
-                console.print("\n".join(texts), style=STYLES.get(record.levelno))
+                console.print("\n".join(texts), style=STYLES.get(record.levelno), always=True)
             else:
                 console.file.write("\n".join(texts) + "\n")
                 console.file.flush()

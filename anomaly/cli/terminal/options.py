@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import tempfile
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from anomaly.cli.terminal.console import out
+from anomaly.data.files import PICTURES, TABLES
 from anomaly.errors import DataError
 
 
@@ -70,11 +73,41 @@ def counts(text: str) -> str:
     return text
 
 
+def json_file(path: Path | None) -> Path | None:
+    """Where JSON goes: a file, or `-` for standard output, where then nothing else is printed.
+
+    Raises BadParameter for a place that cannot be written, and for a picture, a table or a bundle: it was meant as an argument.
+    """
+    if path is not None and path == STDOUT:
+        out.stderr = True
+        return path
+    if path is not None and path.is_file() and path.suffix.lower() in (*PICTURES, *TABLES, ".anomaly", ".toml"):
+        raise typer.BadParameter(f"{path} would be written over; name a file for the JSON, or put --json last to print it")
+    return writable_file(path)
+
+
+def write_json(path: Path, text: str) -> None:
+    """Write JSON to the place that `json_file` took."""
+    if path == STDOUT:
+        sys.stdout.write(text.rstrip("\n") + "\n")
+        return
+    from anomaly.atomic import write_text
+
+    write_text(path, text)
+
+
+STDOUT = Path("-")
+FOUND = 3  # exit code: all was done, and something was flagged
 SpecPath = Annotated[Path, typer.Argument(help="The detector's spec (TOML).")]
 BundlePath = Annotated[Path, typer.Argument(help="The bundle (.anomaly).")]
 Data = Annotated[Path, typer.Option(help="Folder of pictures, or a table or folder of tables.")]
 Work = Annotated[Path, typer.Option(callback=writable_folder, help="Folder for intermediate results; safe to delete.")]
-FiguresPath = Annotated[Path | None, typer.Option("--json", callback=writable_file, help="Where the figures go.")]
+FiguresPath = Annotated[
+    Path | None,
+    typer.Option("--json", callback=json_file, metavar="[FILE]", help="What was found as JSON: to a file, without one to standard output."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="What was found as JSON.")]
+ExitZero = Annotated[bool, typer.Option("--exit-zero", help="Exit code 0, not 3, when something is flagged.")]
 
 
 class ProviderName(StrEnum):

@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import TracebackType
 
 import typer
@@ -16,7 +16,7 @@ from rich.progress import Progress as RichProgress
 from rich.table import Column
 from rich.text import Text
 
-from anomaly.cli.terminal.console import err
+from anomaly.cli.terminal.console import err, manner
 from anomaly.progress import Course, Part, Progress
 
 REFRESHED_HZ = 5  # the bar
@@ -37,11 +37,11 @@ def progress(title: str, goes_on: bool = False) -> Iterator[Progress]:
     on_terminal = err.is_terminal and not err.is_dumb_terminal and sys.stderr.isatty()
     shown: AbstractContextManager[object] = Bar(title, course, err) if on_terminal else Lines(title, course, _print_line)
     try:
-        with shown:
+        with nullcontext() if manner.quiet else shown:
             yield Part(course)
     except KeyboardInterrupt as interrupt:
         then = "; run the same command again to go on from where it stopped" if goes_on else ""
-        err.print(f"{title}: interrupted{then}")
+        err.print(f"{title}: interrupted{then}", always=True)
         raise typer.Exit(130) from interrupt
 
 

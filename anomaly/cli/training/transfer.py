@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from anomaly.cli.terminal.console import out
-from anomaly.cli.terminal.options import Data, FiguresPath, SpecPath, Work, check_not_empty, writable_file
+from anomaly.cli.terminal.options import Data, FiguresPath, SpecPath, Work, check_not_empty, writable_file, write_json
 from anomaly.cli.terminal.progress import progress
 from anomaly.cli.terminal.verdicts import print_transfer
 from anomaly.cli.training.inputs import Faults, check_fits, copy, open_steps, read_inputs
@@ -108,7 +108,6 @@ def sources(
             raise DataError(f"{path}: no such file or folder; --source names a bundle, an extractor or normal data of another line")
         check_not_empty(path)
     with progress("sources") as say:
-        from anomaly.atomic import write_text
         from anomaly.pipeline.kinds import open_line
         from anomaly.pipeline.rank_sources import rank_sources
 
@@ -116,7 +115,7 @@ def sources(
     for place, row in enumerate(ranked, 1):
         out.print(f"{place}. {row['source']}  " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if k != "source"))
     if json_ is not None:
-        write_text(json_, json.dumps(ranked, indent=1) + "\n")
+        write_json(json_, json.dumps(ranked, indent=1) + "\n")
 
 
 @transfer_app.command()

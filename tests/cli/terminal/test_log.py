@@ -148,7 +148,7 @@ def test_a_pipe_that_nobody_reads_ends_nothing(tmp_path: Path) -> None:
     """`anomaly monitor … | head -1`: the line is watched on, and the end is a clean one."""
     tiny_bundle(tmp_path / "tiny.anomaly")
     (tmp_path / "feed.csv").write_text("time,a,b\n" + "".join(f"{i},{9.0 if i % 9 == 5 else 0.1},{i / 1000}\n" for i in range(200)))
-    arguments = ["tiny.anomaly", "--source", "feed.csv", "--once", "--provider", "cpu"]
+    arguments = ["tiny.anomaly", "--source", "feed.csv", "--once", "--exit-zero", "--provider", "cpu"]
     command = [sys.executable, "-m", "anomaly.cli", "monitor", *arguments]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -168,7 +168,19 @@ def test_an_error_is_the_last_line_of_the_log_in_its_format(tmp_path: Path) -> N
 def test_the_monitor_logs_json_only(tmp_path: Path) -> None:
     tiny_bundle(tmp_path / "tiny.anomaly")
     (tmp_path / "feed.csv").write_text("time,a,b\n" + "".join(f"{i},{9.0 if i == 5 else 0.1},{i / 1000}\n" for i in range(20)))
-    arguments = ["tiny.anomaly", "--source", "feed.csv", "--once", "--line", "press-3", "--log-format", "json", "--provider", "cpu"]
+    arguments = [
+        "tiny.anomaly",
+        "--source",
+        "feed.csv",
+        "--once",
+        "--exit-zero",
+        "--line",
+        "press-3",
+        "--log-format",
+        "json",
+        "--provider",
+        "cpu",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "anomaly.cli", "monitor", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )

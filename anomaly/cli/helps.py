@@ -1,0 +1,56 @@
+"""Where each command stands in `anomaly --help`, and examples of it. tests/cli/terminal/test_help.py parses every one."""
+
+from __future__ import annotations
+
+from anomaly.cli.terminal.command import Help
+
+START, JUDGE, RUN, AFTER, OTHER = "Start", "Judge", "Run beside the line", "Look after", "Start from another line"
+
+HELPS = {
+    "init": Help(START, ["anomaly init good", "anomaly init export.csv --name 'Pump 3' --budget '2 a day' --out pump.toml"]),
+    "fit": Help(START, ["anomaly fit good", "anomaly fit line.toml --data good --out line.anomaly"]),
+    "check": Help(START, ["anomaly check line.toml", "anomaly check line.toml --data good"]),
+    "inspect": Help(START, ["anomaly inspect export.csv"]),
+    "table": Help(
+        START,
+        [
+            "anomaly table history.csv --long tag,value --zone Europe/Berlin --out readings.parquet",
+            "anomaly table env:PLANT_DB --query 'SELECT * FROM history' --out readings.parquet",
+        ],
+    ),
+    "evaluate": Help(JUDGE, ["anomaly evaluate line.anomaly --data labelled --report line.html"]),
+    "score": Help(JUDGE, ["anomaly score line.anomaly new", "anomaly score line.anomaly new --csv scores.csv --exit-zero"]),
+    "flagged": Help(JUDGE, ["anomaly flagged line.anomaly new --out flagged"]),
+    "monitor": Help(
+        RUN,
+        ["anomaly monitor line.anomaly --source new --once", "anomaly monitor line.anomaly --source mqtt://broker/plant --store line.db"],
+    ),
+    "box": Help(RUN, ["anomaly box box.toml --listen 127.0.0.1:9464"]),
+    "bench": Help(RUN, ["anomaly bench line.anomaly --batch 1,8 --choose"]),
+    "doctor": Help(RUN, ["anomaly doctor", "anomaly doctor line.anomaly"]),
+    "transfer": Help(OTHER, ["anomaly transfer other.anomaly line.toml --data good --out line.anomaly"]),
+    "sources": Help(OTHER, ["anomaly sources line.toml --data good --source a.anomaly --source b.anomaly"]),
+    "curve": Help(OTHER, ["anomaly curve other.anomaly line.toml --data labelled --out curve.html"]),
+    "pretrain": Help(OTHER, ["anomaly pretrain line.toml --data good --out line.safetensors"]),
+    "bundle": Help(AFTER, []),
+    "alarms": Help(AFTER, []),
+    "alerts": Help(AFTER, []),
+    "bundle inspect": Help(AFTER, ["anomaly bundle inspect line.anomaly", "anomaly bundle inspect line.anomaly --json"]),
+    "bundle verify": Help(AFTER, ["anomaly bundle verify line.anomaly --key ours.pub.pem"]),
+    "bundle sign": Help(AFTER, ["anomaly bundle sign line.anomaly --key ours.pem"]),
+    "bundle variants": Help(AFTER, ["anomaly bundle variants line.anomaly --data good"]),
+    "alarms list": Help(AFTER, ["anomaly alarms list --store line.db", "anomaly alarms list --json"]),
+    "alarms show": Help(AFTER, ["anomaly alarms show 3f2a"]),
+    "alarms ack": Help(AFTER, ["anomaly alarms ack 3f2a --why 'seen, part thrown out'", "anomaly alarms ack --all --line pump-3"]),
+    "alarms shelve": Help(AFTER, ["anomaly alarms shelve 3f2a --for 8h"]),
+    "alarms unshelve": Help(AFTER, ["anomaly alarms unshelve 3f2a"]),
+    "alarms out-of-service": Help(AFTER, ["anomaly alarms out-of-service --line pump-3 --why 'sensor is being changed'"]),
+    "alarms in-service": Help(AFTER, ["anomaly alarms in-service --line pump-3"]),
+    "alarms suppress": Help(AFTER, ["anomaly alarms suppress --line pump-3"]),
+    "alarms unsuppress": Help(AFTER, ["anomaly alarms unsuppress --line pump-3"]),
+    "alarms history": Help(AFTER, ["anomaly alarms history --line pump-3"]),
+    "alarms simulate": Help(AFTER, ["anomaly alarms simulate line.anomaly --data history --on-delay 30"]),
+    "alerts test": Help(AFTER, ["anomaly alerts test mail --alerts alerts.toml"]),
+    "alerts dead-letters": Help(AFTER, ["anomaly alerts dead-letters --store line.db"]),
+    "alerts replay": Help(AFTER, ["anomaly alerts replay --sink mail"]),
+}
