@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 if _TYPE_CHECKING:
     from anomaly.api.detector import Detector as Detector
     from anomaly.api.detector import load as load
+    from anomaly.api.sensor_detector import SensorDetector as SensorDetector
     from anomaly.api.training import fit as fit
     from anomaly.errors import AnomalyError as AnomalyError
 
@@ -23,10 +24,11 @@ __version__ = "0.8.0"
 _WHERE = {
     "AnomalyError": "anomaly.errors",
     "Detector": "anomaly.api.detector",
+    "SensorDetector": "anomaly.api.sensor_detector",
     "fit": "anomaly.api.training",
     "load": "anomaly.api.detector",
 }
-__all__ = ["AnomalyError", "Detector", "__version__", "fit", "load"]
+__all__ = ["AnomalyError", "Detector", "SensorDetector", "__version__", "fit", "load"]
 
 
 def __getattr__(name: str) -> object:
