@@ -1,33 +1,54 @@
 """`python -m flows.serve`: the flows on a schedule, with Prefect's server and UI on this machine.
 
-With PREFECT_API_URL set that server is used; else one is started on 127.0.0.1 and ends with this process.
+With PREFECT_API_URL set that server is used; else one is started on 127.0.0.1 and ends with this process. The runner of the flows is a
+process of its own: this one watches both, ends when one of them dies, and stops them in time whatever they are doing.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import httpx
+
+from anomaly.errors import AnomalyError
+from anomaly.spec import read_spec
+
+STARTS_S = 120.0  # seconds in which a server answers
+ENDS_S = {"runner": 8.0, "server": 6.0}  # seconds in which each ends by itself, before it is killed; together less than 20
+WATCHED_S = 0.5
+Process = subprocess.Popen[bytes]
 
 
 def main() -> None:
     """Serve the sample camera and plant pipelines, or one spec and data folder, on a cron schedule."""
     arguments = _arguments()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the server ends with us
-    server = None if os.environ.get("PREFECT_API_URL") else _start_server(arguments.port)
+    if arguments.runner:
+        _run(arguments)
+        return
+    _check(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    started: dict[str, Process] = {}
     try:
-        _serve(arguments)
+        if not os.environ.get("PREFECT_API_URL"):
+            started["server"] = _start_server(arguments.port)
+        started["runner"] = _started([sys.executable, "-m", "flows.serve", "--runner", *sys.argv[1:]], {})
+        _watch(started)
     except KeyboardInterrupt:
-        print("stopped", flush=True)
+        pass
     finally:
-        if server is not None:
-            _stop(server)
+        _stop(started)
+        print("stopped", flush=True)
 
 
 def _arguments() -> argparse.Namespace:
@@ -39,55 +60,113 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=4200)
     parser.add_argument("--release", type=Path, default=Path("out/release"))
     parser.add_argument("--work", type=Path, default=Path(".anomaly"))
+    parser.add_argument("--runner", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
-def _start_server(port: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    # A session of its own: Ctrl-C reaches us first, and the server is ended last, when nothing talks to it any more.
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)  # noqa: S603
-    url = f"http://127.0.0.1:{port}/api"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and server.poll() is None:
+def _lines(arguments: argparse.Namespace) -> list[tuple[Path, Path]]:
+    """The specs to serve, with their data."""
+    samples = Path("data_samples")
+    if arguments.spec is None:
+        return [(Path("specs/camera.toml"), samples / "camera"), (Path("specs/plant.toml"), samples / "plant")]
+    return [(arguments.spec, arguments.data)]
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Say what is missing now, not at two in the morning. Raises SystemExit."""
+    if arguments.spec and not arguments.data:
+        raise SystemExit("--spec needs --data")
+    if arguments.data and not arguments.spec:
+        raise SystemExit("--data needs --spec")
+    for spec, data in _lines(arguments):
         try:
-            if httpx.get(f"{url}/health", timeout=2).is_success:
-                os.environ["PREFECT_API_URL"] = url
-                print(f"Prefect UI: http://127.0.0.1:{port}", flush=True)
-                return server
-        except httpx.HTTPError:
-            time.sleep(0.5)
-    server.terminate()
-    raise SystemExit(f"the Prefect server did not come up on port {port}; is the port taken? try --port")
+            read_spec(spec)
+        except (AnomalyError, OSError) as error:
+            raise SystemExit(str(error)) from None
+        if not data.exists():
+            raise SystemExit(f"{data}: no such file or folder; it is to be the data of {spec}")
 
 
-def _stop(server: subprocess.Popen[bytes]) -> None:
-    """End the server; one that has not gone after 20 s is killed with what it started, so that no port stays taken."""
-    server.terminate()
-    try:
-        server.wait(20)
-    except subprocess.TimeoutExpired:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+def _started(command: Sequence[str], settings: Mapping[str, str], said: IO[bytes] | None = None) -> Process:
+    """Start a process in a session of its own: Ctrl-C reaches us alone, and it can be ended with all that it started."""
+    return subprocess.Popen(command, env=os.environ | settings, start_new_session=True, stdout=said, stderr=said)  # noqa: S603
 
 
-def _serve(arguments: argparse.Namespace) -> None:
+def _start_server(port: int) -> Process:
+    """Prefect's server, once it answers. Raises SystemExit where the port is taken, or no server comes up."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise SystemExit(f"port {port} of 127.0.0.1 cannot be used ({error.strerror}); end what holds it, or try --port") from None
+    url = f"http://127.0.0.1:{port}/api"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    # The UI runs in the browser and asks the address told here; else it would ask port 4200 whatever the port.
+    with tempfile.TemporaryFile() as said:
+        server = _started(command, {"PREFECT_UI_API_URL": url, "PREFECT_API_URL": url}, said)
+        if _answers(server, url):
+            os.environ["PREFECT_API_URL"] = url
+            print(f"Prefect UI: http://127.0.0.1:{port}", flush=True)
+            return server
+        _stop({"server": server})
+        said.seek(0)
+        last = said.read()[-2000:].decode(errors="replace")
+    raise SystemExit(f"the Prefect server did not come up on port {port}; the last it said:\n{last}")
+
+
+def _answers(server: Process, url: str) -> bool:
+    """Wait until a server answers; whether it did, and not another's."""
+    deadline = time.monotonic() + STARTS_S
+    while time.monotonic() < deadline and server.poll() is None:
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/health", timeout=2).is_success and server.poll() is None:
+                return True
+        time.sleep(WATCHED_S)
+    return False
+
+
+def _watch(started: Mapping[str, Process]) -> None:
+    """Wait until one of them ends. Raises SystemExit: without a server nothing is run, without a runner neither."""
+    while True:
+        for name, process in started.items():
+            if process.poll() is not None:
+                raise SystemExit(f"the {name} ended by itself (exit code {process.returncode}): nothing would run any more")
+        time.sleep(WATCHED_S)
+
+
+def _stop(started: Mapping[str, Process]) -> None:
+    """End the runner with its runs, then the server, which they tell that they ended; what has not gone in time is killed."""
+    for name in ("runner", "server"):
+        process = started.get(name)
+        if process is None:
+            continue
+        _signal(process, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(ENDS_S[name])
+        _signal(process, signal.SIGKILL)  # and whatever it left behind
+        process.wait()
+
+
+def _signal(process: Process, what: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, what)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    """The runner: the flows as deployments, whose runs are processes of their own."""
     from prefect import serve
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
     from prefect.schedules import Cron
 
     from flows.pipeline import pipeline
 
-    samples = Path("data_samples")
-    lines = (
-        [(arguments.spec, arguments.data)]
-        if arguments.spec
-        else [(Path("specs/camera.toml"), samples / "camera"), (Path("specs/plant.toml"), samples / "plant")]
-    )
-    if any(data is None for _, data in lines):
-        raise SystemExit("--spec needs --data")
+    lines = _lines(arguments)
     deployments = [
         pipeline.to_deployment(
             name=spec.stem,
             schedule=Cron(arguments.cron, timezone=arguments.timezone),
+            concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
             parameters={
                 "spec": str(spec.resolve()),
                 "data": str(data.resolve()),
@@ -98,10 +177,8 @@ def _serve(arguments: argparse.Namespace) -> None:
         )
         for spec, data in lines
     ]
-    print(
-        f"serving {', '.join(spec.stem for spec, _ in lines)} on schedule {arguments.cron!r} ({arguments.timezone}); Ctrl-C stops",
-        flush=True,
-    )
+    names = ", ".join(spec.stem for spec, _ in lines)
+    print(f"serving {names} on schedule {arguments.cron!r} ({arguments.timezone}); Ctrl-C stops", flush=True)
     serve(*deployments)  # type: ignore[arg-type]
 
 
