@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from anomaly.cli.terminal.console import out
-from anomaly.cli.terminal.options import check_not_empty, positive, writable_file
+from anomaly.cli.terminal.options import AsJson, check_not_empty, positive, writable_file
 from anomaly.cli.terminal.progress import progress
+from anomaly.cli.training.inputs import local_path
+from anomaly.names import one_line
 
 data_app = typer.Typer()
 
 
 @data_app.command()
 def inspect(
-    data: Annotated[Path, typer.Argument(help="A table, a folder of tables, or a folder of pictures.")],
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A table, a folder of tables, or a folder of pictures.")],
     spec: Annotated[Path | None, typer.Option(help="A sensor spec, for what its input section says of the tables.")] = None,
+    json_: AsJson = False,
 ) -> None:
     """Read data as `fit` would, and tell in a page what was found: how it is written, gaps, and each sensor's readings."""
     from anomaly.data.files import looks_like
-    from anomaly.errors import DataError
-    from anomaly.names import one_line
 
-    if not data.exists():
-        raise DataError(f"{data}: no such file or folder; name a table, a folder of tables, or a folder of pictures")
+    data = local_path(path)
     if looks_like(data) == "pictures":
         from anomaly.data.pictures.survey import describe_pictures
 
-        for line in describe_pictures(data):
-            out.print(one_line(line), markup=False, soft_wrap=True)
-        out.print(f"pictures: anomaly fit specs/camera.toml --data {one_line(str(data))} --out line.anomaly", markup=False, soft_wrap=True)
+        _tell("pictures", [*describe_pictures(data), f"next: {shlex.join(['anomaly', 'fit', str(data)])}"], json_)
         return
     from anomaly.data.tables.files import find_tables, read_normals, table_schema
     from anomaly.data.tables.profile import describe_tables
@@ -41,13 +42,33 @@ def inspect(
     wanted = asked.input if isinstance(asked, SensorSpec) else SensorInput()
     train, test = find_tables(data)
     tables = read_normals(train, table_schema(wanted), wanted.train_rows, pattern=wanted.pattern == "auto")
-    if test:
-        out.print(f"{len(train)} to learn from, {len(test)} to test on: {', '.join(path.name for path in test)}", markup=False)
-    for line in [*describe_tables(tables), *(note for table in tables for note in table.report.notes)]:
-        out.print(one_line(line), markup=False, soft_wrap=True)
-    for table in tables:
-        for name, label in table.labels.items():
-            out.print(f"label {name!r} in {table.path.name}: {int((label > 0).sum())} of {len(label)} rows", markup=False)
+    beside = [f"{len(train)} to learn from, {len(test)} to test on: {', '.join(path.name for path in test)}"] if test else []
+    labels = [
+        f"label {name!r} in {table.path.name}: {int((label > 0).sum())} of {len(label)} rows"
+        for table in tables
+        for name, label in table.labels.items()
+    ]
+    notes = [note for table in tables for note in table.report.notes]
+    first = tables[0]
+    _tell(
+        "readings",
+        [*beside, *describe_tables(tables), *notes, *labels],
+        json_,
+        rows=sum(len(table.times) for table in tables),
+        period_s=first.period_s,
+        time=list(first.dialect.time),
+        time_format=list(first.dialect.time_format),
+        sensors=[{"name": channel.name, "unit": channel.unit} for channel in first.channels],
+    )
+
+
+def _tell(kind: str, lines: Sequence[str], as_json: bool, **found: Any) -> None:
+    """The page, or the same as JSON."""
+    if as_json:
+        out.print_json(json.dumps({"kind": kind, **found, "lines": lines}))
+        return
+    for line in lines:
+        out.print(one_line(line))
 
 
 def writable_table(path: Path) -> Path:

@@ -20,6 +20,7 @@ from anomaly.cli.judge import judge_app
 from anomaly.cli.simulate import simulate
 from anomaly.cli.terminal.command import Quiet, Verbose, arrange, begin
 from anomaly.cli.terminal.console import err, manner, out
+from anomaly.cli.training.check import check_app
 from anomaly.cli.training.fit import fit_app
 from anomaly.cli.training.init import init_app
 from anomaly.cli.training.transfer import transfer_app
@@ -34,7 +35,7 @@ app = typer.Typer(
     help="Alarms learnt from normal data alone: pictures of good parts, or readings of a machine that runs well.",
     epilog="First: anomaly fit FOLDER, then: anomaly monitor NAME.anomaly --source FOLDER. Each command: anomaly COMMAND -h",
 )
-for group in (init_app, fit_app, data_app, judge_app, edge_app, transfer_app):
+for group in (init_app, fit_app, check_app, data_app, judge_app, edge_app, transfer_app):
     app.add_typer(group)
 bundle_app.command()(variants)  # here, since it needs the training side, which nothing else of the group may
 app.add_typer(bundle_app, name="bundle")

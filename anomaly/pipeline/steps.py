@@ -44,7 +44,7 @@ from anomaly.schema import AlarmSettings
 
 NOT_FITTED_BY = ("name", "version", "budget", "alarm")  # parts of a spec
 PARITY_INPUTS = 200  # random records, and as many real ones, that graph and PyTorch must decide alike
-FIT_FORMAT = 4  # of the fit step's file: one written by other code is not read
+FIT_FORMAT = 5  # of the fit step's file: one written by other code is not read
 CALIBRATE_FORMAT = 2  # of the calibrate step's file
 EXAMPLES = 4  # records in a bundle for the edge's self-test
 

@@ -45,7 +45,7 @@ def test_inspect_tells_a_page(tmp_path: Path, samples: Path) -> None:
     told = run("inspect", tmp_path / "t.csv").splitlines()
     assert told[0] == "read as: UTF-8, cells between ',', decimal point"
     assert "label 'anomaly' in t.csv: 9 of 60 rows" in told
-    assert "pictures: anomaly fit specs/camera.toml" in run("inspect", samples / "camera")
+    assert f"next: anomaly fit {samples / 'camera'}" in run("inspect", samples / "camera")
     assert "1 to learn from, 1 to test on: test.csv" in run("inspect", samples / "plant")
     with pytest.raises(DataError, match="no such file or folder"):
         run("inspect", tmp_path / "none")

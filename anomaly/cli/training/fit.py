@@ -12,8 +12,8 @@ from anomaly.cli.terminal.options import Data, SpecPath, Work, writable_file
 from anomaly.cli.terminal.progress import progress
 from anomaly.cli.training.fitted import NOT_ASKED, print_adaptation, print_fit
 from anomaly.cli.training.front import Given, from_data, from_spec
-from anomaly.cli.training.init import Budget, Force, local_path
-from anomaly.cli.training.inputs import Faults, copy, open_steps, read_inputs, with_faults
+from anomaly.cli.training.init import Budget, Force
+from anomaly.cli.training.inputs import Faults, copy, local_path, open_steps, read_inputs, with_faults
 
 fit_app = typer.Typer()
 

@@ -13,7 +13,8 @@ from anomaly.cli.terminal.console import err, out
 from anomaly.cli.terminal.options import writable_file
 from anomaly.cli.training.asking import ask_all, asked
 from anomaly.cli.training.front import told
-from anomaly.errors import DataError, SpecError, UnclearError
+from anomaly.cli.training.inputs import local_path
+from anomaly.errors import SpecError, UnclearError
 from anomaly.names import one_line, slug
 
 if TYPE_CHECKING:
@@ -93,15 +94,3 @@ def _left_open(data: Path, answers: Answers, error: UnclearError, target: Path) 
     err.print(f"error: {error}", style="bold red", always=True)
     err.print(f"spec: {target}; take the # off the line that says how it is meant (as it stands: {words})")
     err.print(f"then: {shlex.join(['anomaly', 'fit', str(target), '--data', str(data)])}")
-
-
-def local_path(path: str) -> Path:
-    """The path of a file or folder. Raises DataError for an address, with what to do first, and for a path where nothing is."""
-    from anomaly.pipeline.propose.addresses import first_step, is_address
-
-    if is_address(path):
-        raise DataError(*first_step(path))
-    found = Path(path)
-    if not found.exists():
-        raise DataError(f"{path}: no such file or folder; give a folder of pictures, a table, or a folder of tables")
-    return found

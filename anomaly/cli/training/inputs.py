@@ -36,7 +36,9 @@ def check_fits(data: Path, kind: str) -> None:
     check_data(data)
     found = looks_like(data)
     if found and kind in MADE_FOR and found != MADE_FOR[kind]:
-        raise DataError(f"{data}: this looks like {FITTING[found]}; the spec given is for a {kind}")
+        raise DataError(
+            f"{data}: this looks like {FITTING[found]}; the spec given is for a {kind}. `anomaly init {data}` proposes one that fits"
+        )
 
 
 def check_spec_is_a_file(spec: Path) -> None:
@@ -95,3 +97,15 @@ def copy(source: Path, target: Path) -> None:
     from anomaly.atomic import copy_file
 
     copy_file(source, target)
+
+
+def local_path(path: str) -> Path:
+    """The path of a file or folder. Raises DataError for an address, with what to do first, and for a path where nothing is."""
+    from anomaly.pipeline.propose.addresses import first_step, is_address
+
+    if is_address(path):
+        raise DataError(*first_step(path))
+    found = Path(path)
+    if not found.exists():
+        raise DataError(f"{path}: no such file or folder; give a folder of pictures, a table, or a folder of tables")
+    return found

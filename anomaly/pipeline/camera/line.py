@@ -25,11 +25,12 @@ from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.build import load_borrowed, load_camera_extractor, load_plan, load_vote
 from anomaly.features.maps import fewer_of_large, pictures_at_once
 from anomaly.features.preprocess import merge_gray_channels
-from anomaly.features.stages import fold_batch_norm
+from anomaly.features.stages import fold_batch_norm, size_step
 from anomaly.pipeline.camera import adaptation
 from anomaly.pipeline.camera.judging import Judging
 from anomaly.pipeline.camera.pictures import PictureFolder, batches, from_8_bit, to_8_bit
 from anomaly.pipeline.camera.plan import choose_plan, planned
+from anomaly.pipeline.camera.plan.sizes import larger_by, usual_size
 from anomaly.pipeline.camera.plan.wording import plan_words
 from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.pipeline.camera.variants import make_variants
@@ -165,7 +166,7 @@ class CameraLine:
             "injected_auroc": self.judging.injected_auroc(
                 trimmed.fitted.scorer, network, preprocess, features, learnt, part(progress, 0.8, 0.92)
             ),
-            "marks": {"scores": marks.by_size(), "named": spec.input.mark_px},
+            "marks": {"scores": marks.by_size(), "named": spec.input.mark_px, "larger": self._larger(spec, size_step(loaded))},
             "extractor": about,
         }
         if plan:
@@ -173,6 +174,12 @@ class CameraLine:
         if "plan" in about:
             report["extractor"] = about | {"plan": {key: value for key, value in about["plan"].items() if key != "report"}}
         return Fitted("memory_bank", scorer.state_dict(), held_out, float(self.pictures.survey.parts), reference, report)
+
+    def _larger(self, settled: CameraSpec, step: int) -> str:
+        """The key of [input] by which pictures may be looked at in more detail, "" where there is none."""
+        assert settled.input.size is not None
+        most_ms = self.spec.input.max_ms if self.spec.input.size is None else None
+        return larger_by(usual_size(self.pictures.survey.sizes), settled.input.size, step, most_ms)
 
     # --- compose, describe, evaluate ---
 

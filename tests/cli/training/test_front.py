@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pty
 import select
 import sqlite3
@@ -13,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from anomaly.bundle.archive import read_bundle
+from anomaly.cli.main import app
 from anomaly.data.samples.synthetic import plant
 from anomaly.errors import AnomalyError, DataError, SpecError
 from anomaly.pipeline.propose import made_for
@@ -164,3 +167,47 @@ def typed(folder: Path, arguments: list[str], answers: list[str]) -> str:
         close(master)
     assert process.wait() == 0, said
     return said
+
+
+BROKEN = """kind = "camera"
+name = " x"
+seeed = 3
+[input]
+max_ms = -1
+[budget]
+false_alarm_rate = 0.9
+[extractor]
+weights = "gone.pth"
+"""
+
+
+def test_check_tells_every_mistake_at_once(here: Path) -> None:
+    (here / "bad.toml").write_text(BROKEN)
+    result = CliRunner().invoke(app, ["check", "bad.toml", "--data", "nowhere"], env={"COLUMNS": "1000"})
+    assert result.exit_code == 1
+    for told in (
+        "bad.toml: key `name`: a name has at least one letter",
+        "unknown key `seeed`; did you mean `seed`?",
+        "key `input.max_ms`: Input should be greater than 0 (given: -1)",
+        "key `budget.false_alarm_rate`: Input should be less than 0.5 (given: 0.9)",
+        "nowhere: no such file or folder",
+    ):
+        assert told in result.stderr
+    assert result.stdout == ""
+    (here / "gone.toml").write_text('kind = "camera"\n[extractor]\nweights = "gone.pth"\n')
+    found = json.loads(CliRunner().invoke(app, ["check", "gone.toml", "--data", "Presse 7", "--json"]).stdout)
+    assert found["sound"] is False
+    assert "key `extractor.weights`: gone.pth: no such file or folder" in found["mistakes"][0]
+    assert "this looks like a table of readings" in found["mistakes"][1]
+
+
+def test_check_reads_the_data_by_the_spec(here: Path) -> None:
+    run("init", "Presse 7")
+    said = run("check", "presse-7.toml", "--data", "Presse 7")
+    assert "presse-7.toml: sound; Presse 7, a sensor detector; 1 normal row in 100 may be flagged" in said
+    assert "2 sensors: flow, pressure" in said
+    text = (here / "presse-7.toml").read_text()
+    (here / "presse-7.toml").write_text(text.replace('# time = "time"', 'time = "Zeit"'))
+    result = CliRunner().invoke(app, ["check", "presse-7.toml", "--data", "Presse 7"], env={"COLUMNS": "1000"})
+    assert result.exit_code == 1
+    assert "Zeit" in result.stderr

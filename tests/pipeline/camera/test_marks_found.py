@@ -82,7 +82,10 @@ def test_a_named_mark_that_is_not_found_is_a_warning() -> None:
     warning = marks_found(scores, 3.0, 1.0, 0.01)["warning"]
     assert "3 pixels" in warning
     assert "33 times in 100" in warning
-    assert "max_ms" in warning
+    assert "max_ms" not in warning  # nothing larger is to be had
+    assert "No larger size" in warning
+    assert "larger max_ms" in marks_found(scores, 3.0, 1.0, 0.01, "max_ms")["warning"]
+    assert '"auto"' in marks_found(scores, 3.0, 1.0, 0.01, "size")["warning"]
     assert marks_found(scores, 6.0, 1.0, 0.01)["warning"] is None
     assert marks_found(scores, None, 1.0, 0.01)["warning"] is None
     assert marks_found(scores, None, 1.0, 0.01)["smallest"] == 6.0

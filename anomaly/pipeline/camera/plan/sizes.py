@@ -89,5 +89,24 @@ def milliseconds(size: Size) -> float:
     return MS_PER_MEGAPIXEL * size[0] * size[1] / 1024**2
 
 
+def larger_by(usual: tuple[float, float], size: Size, step: int, most_ms: float | None) -> str:
+    """The key of [input] that lets pictures be looked at in more detail than at a size of input: "max_ms", "size", or "" where none does.
+
+    `most_ms` is what a picture may cost, None where the spec names the size. Where sizes within the cost allowed were left alone, since
+    they find no more, no larger one is advised.
+
+    >>> usual = (2000.0, 2000.0)
+    >>> larger_by(usual, (1024, 1024), 32, 60.0), larger_by(usual, (640, 640), 32, 60.0), larger_by(usual, (640, 640), 32, None)
+    ('max_ms', '', 'size')
+    >>> larger_by((200.0, 200.0), (256, 256), 32, 60.0), larger_by((200.0, 200.0), (256, 256), 32, None)
+    ('', '')
+    """
+    every = sizes_to_try(usual, step, float("inf"))
+    if most_ms is None:
+        return "size" if every[-1][0] * every[-1][1] > NEARLY * size[0] * size[1] else ""
+    allowed = sizes_to_try(usual, step, most_ms)
+    return "max_ms" if len(every) > len(allowed) and size == allowed[-1] else ""
+
+
 def _whole(side: float, step: int) -> int:
     return max(64 if step <= 64 else step, round(side / step) * step)
