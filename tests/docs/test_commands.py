@@ -1,0 +1,47 @@
+"""Every command that a page shows can be typed as it stands, and those on the samples run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from anomaly.cli.main import app
+from tests.docs.pages import DOCS, ROOT, inline_commands, shown_commands, words
+
+PAGES = [ROOT / "README.md", DOCS / "index.md", *sorted((DOCS / "how-to").rglob("*.md")), *sorted((DOCS / "tutorials").rglob("*.md"))]
+TEXTS = [*PAGES, *sorted((DOCS / "reference").rglob("*.md")), *sorted((DOCS / "explanation").rglob("*.md")), DOCS / "architecture.md"]
+SHOWN = sorted({(command, page.relative_to(ROOT).as_posix()) for page in PAGES for command in shown_commands(page)})
+
+
+def command_of(args: list[str]) -> tuple[TyperCommand | TyperGroup, list[str]]:
+    """The command that words name, and the words after it. A group where they name none of its commands."""
+    command = typer.main.get_command(app)
+    while isinstance(command, TyperGroup) and args and args[0] in command.commands:
+        command, args = command.commands[args[0]], args[1:]  # type: ignore[assignment]
+    return command, args  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(("command", "page"), SHOWN, ids=[f"{page}: {command}" for command, page in SHOWN])
+def test_a_command_that_a_page_shows_can_be_typed(command: str, page: str) -> None:
+    found, rest = command_of(words(command))
+    found.make_context(str(found.name), rest)  # raises where a word is too many, missing, or no value of its option
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_and_options_named_in_a_text_are_there(page: Path) -> None:
+    root, wrong = typer.main.get_command(app), []
+    for command in inline_commands(page):
+        found, _ = command_of(re.split(r"[ |\\]+", command.removeprefix("anomaly ")))
+        known = {option for param in found.params for option in (*param.opts, *param.secondary_opts)}
+        options = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", command)) - {"--help", "-h"}
+        if found is root or (options - known and not isinstance(found, TyperGroup)):
+            wrong.append(command)
+    assert wrong == []
+
+
+def test_pages_show_commands() -> None:
+    assert len(SHOWN) > 40
