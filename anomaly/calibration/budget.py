@@ -35,16 +35,16 @@ def too_short(p: float, independent: float, learnt: str) -> str | None:
     `learnt` says what was learnt, in words.
 
     >>> too_short(0.001, 40, "6 hours")
-    '6 hours learnt hold about 40 independent scores: one in 1,000 rests on extrapolation, and may be off by several times; 25 times as \
-much would show it'
+    '6 hours learnt tell as much as 40 unrelated records: few for one in 1,000, and the threshold may be off by several times; 25 times \
+as much would show it'
     >>> too_short(0.05, 40, "6 hours") is None
     True
     """
     if independent + 1 >= 1 / p:
         return None
     return (
-        f"{learnt} learnt hold about {independent:.0f} independent scores: one in {1 / p:,.0f} rests on extrapolation, and may be off by "
-        f"several times; {max(2, round(1 / p / independent))} times as much would show it"
+        f"{learnt} learnt tell as much as {independent:.0f} unrelated records: few for one in {1 / p:,.0f}, and the threshold may be off "
+        f"by several times; {max(2, round(1 / p / independent))} times as much would show it"
     )
 
 

@@ -33,6 +33,7 @@ class Evaluation:
 
     `maps` by record id are those of the pictures that a report shows, and `paths` where all pictures lie. `notes`: what a person should
     know of how the data was read. `alarms`: by run, (first, last) second of each alarm that the alarm rules make of the scores.
+    `tables`: what was judged, where it is tables.
     """
 
     figures: dict[str, Any]
@@ -42,6 +43,7 @@ class Evaluation:
     paths: dict[str, Path] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     alarms: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
+    tables: list[SensorTable] = field(default_factory=list)
 
 
 def evaluate_pictures(
@@ -198,7 +200,7 @@ def evaluate_tables(
     records = pd.concat(parts, ignore_index=True)
     records["flagged"] = records["p_value"].fillna(1.0) <= p
     part(progress, 0.6, 1.0)("figures with intervals")
-    return Evaluation(_table_figures(records, tables, rows, p, score_threshold), records)
+    return Evaluation(_table_figures(records, tables, rows, p, score_threshold), records, tables=list(tables))
 
 
 def _table_figures(

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anomaly.bundle.archive import Bundle
-from anomaly.edge.runtime.session import Session
+from anomaly.edge.runtime.session import Session, open_session
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.report.evaluated import write_evaluation
+from anomaly.evaluation.report.page import write_page
 from anomaly.pipeline.kinds import kind_of
+from anomaly.pipeline.report.fitted import FitBlocks, fit_page, p_values_of
 from anomaly.progress import Progress, silent
+
+if TYPE_CHECKING:
+    from anomaly.pipeline.steps import Steps
 
 
 def evaluate_bundle(bundle: Bundle, session: Session, data: Path, layout: str | None = None, progress: Progress = silent) -> Evaluation:
@@ -28,3 +34,13 @@ def report_on(bundle: Bundle, evaluation: Evaluation, data: Path, path: Path) ->
     """Write the HTML report of an evaluation."""
     blocks = kind_of(bundle).report_plots(bundle, evaluation, data)
     write_evaluation(path, bundle.manifest.model_dump(mode="json"), bundle.hash, evaluation, blocks, str(data))
+
+
+def report_on_fit(steps: Steps, bundle: Bundle, path: Path) -> None:
+    """Write the HTML report of a fit, whose `steps` led to the `bundle`. Nothing of it goes into the bundle."""
+    kind, fitted, evaluation = kind_of(bundle), steps.fitted, steps.evaluation
+    shown = FitBlocks()
+    if kind.fit_blocks is not None:
+        session = open_session(bundle, "cpu")
+        shown = kind.fit_blocks(steps.line, fitted, bundle, session, p_values_of(steps.calibrator), evaluation)
+    write_page(fit_page(bundle, fitted.held_out, fitted.effective, shown, evaluation), path)

@@ -26,6 +26,7 @@ class Fitted:
     `report` goes into its manifest. It has at least `normals` (how many records), `held_out_by` (in words), `injected_auroc` (synthetic
     faults against normals) and `extractor` (its description); `block`, how many records in a row are worth one independent score;
     `injected_found`, the share of synthetic faults of each kind that score above 99 % of the normals.
+    `shown` is for the fit's report alone, and goes into no bundle: see the line that makes it.
     """
 
     method: str
@@ -35,11 +36,13 @@ class Fitted:
     reference: pd.DataFrame
     report: dict[str, Any] = field(default_factory=dict)
     in_time: bool = False
+    shown: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_fitted(path: Path, fitted: Fitted) -> None:
     """Write the fit step's result as one safetensors file."""
     tensors = {f"scorer.{name}": tensor for name, tensor in fitted.tensors.items()}
+    tensors |= {f"shown.{name}": tensor for name, tensor in fitted.shown.items()}
     tensors["held_out"] = torch.from_numpy(fitted.held_out)
     tensors |= {f"reference.{c}": torch.tensor(fitted.reference[c].to_numpy(dtype=np.float64)) for c in fitted.reference}
     about = {"scorer": fitted.method, "effective": fitted.effective, "in_time": fitted.in_time}
@@ -53,4 +56,5 @@ def load_fitted(path: Path) -> Fitted:
     scorer = {name.removeprefix("scorer."): tensor for name, tensor in tensors.items() if name.startswith("scorer.")}
     reference = pd.DataFrame({column: tensors[f"reference.{column}"].numpy() for column in about["columns"]})
     held_out = tensors["held_out"].double().numpy()
-    return Fitted(about["scorer"], scorer, held_out, about["effective"], reference, about["report"], about["in_time"])
+    shown = {name.removeprefix("shown."): tensor for name, tensor in tensors.items() if name.startswith("shown.")}
+    return Fitted(about["scorer"], scorer, held_out, about["effective"], reference, about["report"], about["in_time"], shown)

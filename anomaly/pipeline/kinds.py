@@ -18,6 +18,7 @@ from anomaly.edge.runtime.session import Session
 from anomaly.errors import BundleError, DataError, SpecError
 from anomaly.evaluation.figures import Evaluation
 from anomaly.pipeline.camera import bundle as camera
+from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.line import Line, LineSpec
 from anomaly.pipeline.sensor import bundle as sensor
 from anomaly.progress import Progress
@@ -25,6 +26,7 @@ from anomaly.spec import CameraSpec, SensorSpec
 
 if TYPE_CHECKING:
     from anomaly.evaluation.report.page import Block
+    from anomaly.pipeline.report.fitted import FitBlocks
 
 STEPS = ("pretrain", "fit", "calibrate", "evaluate", "graph", "parity", "variants", "export")
 
@@ -38,6 +40,7 @@ class Kind:
     open_line       (spec, data) -> its line; PyTorch is imported by this function only
     evaluate        (bundle, session, labelled data, layout or None, progress) -> figures
     report_plots    (bundle, evaluation, data) -> what the report shows of the records
+    fit_blocks      (line, fitted, bundle, session, p-values of scores, evaluation or None) -> what the fit's report shows; None: nothing
     steps_s         how many seconds each step to a bundle is expected to take on a line of usual size, for the time left
     has_variants    whether its bundles carry the same graph in other arithmetic
     rank_source     (line, source) -> the figures that a source of transfer is ranked by; None when the kind has no transfer
@@ -50,6 +53,7 @@ class Kind:
     open_line: Callable[[Any, Path], Line]
     evaluate: Callable[[Bundle, Session, Path, str | None, Progress], Evaluation]
     report_plots: Callable[[Bundle, Evaluation, Path], list[Block]]
+    fit_blocks: Callable[[Any, Fitted, Bundle, Session, Any, Evaluation | None], FitBlocks] | None = None
     steps_s: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 1.0))
     has_variants: bool = False
     rank_source: Callable[[Any, Path], dict[str, Any]] | None = None
@@ -106,6 +110,18 @@ def _open_sensor(spec: SensorSpec, data: Path) -> Line:
     return SensorLine(spec, data)
 
 
+def _camera_blocks(*given: Any) -> FitBlocks:
+    from anomaly.pipeline.report.camera import fit_blocks
+
+    return fit_blocks(*given)
+
+
+def _sensor_blocks(*given: Any) -> FitBlocks:
+    from anomaly.pipeline.report.sensor import fit_blocks
+
+    return fit_blocks(*given)
+
+
 def _rank_camera(line: Any, source: Path) -> dict[str, Any]:
     from anomaly.pipeline.camera.rank_source import rank_source
 
@@ -137,6 +153,7 @@ KINDS: dict[str, Kind] = {
         open_line=_open_camera,
         evaluate=camera.evaluate,
         report_plots=camera.report_plots,
+        fit_blocks=_camera_blocks,
         steps_s=dict(zip(STEPS, (12, 8, 0.1, 4, 1, 20, 20, 2), strict=True)),
         has_variants=True,
         rank_source=_rank_camera,
@@ -149,6 +166,7 @@ KINDS: dict[str, Kind] = {
         open_line=_open_sensor,
         evaluate=sensor.evaluate,
         report_plots=sensor.report_plots,
+        fit_blocks=_sensor_blocks,
         steps_s=dict(zip(STEPS, (6, 2, 0.1, 1, 0.1, 0.5, 0.5, 0.2), strict=True)),
         rank_source=_rank_sensor,
         learning_curve=_curve_sensor,

@@ -29,6 +29,7 @@ from anomaly.calibration.budget import p_threshold, score_threshold, too_coarse,
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
 from anomaly.edge.runtime.session import Device, Session
 from anomaly.errors import ExportError
+from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.marks_found import marks_found
 from anomaly.export.detector import Detector, multiply_adds
 from anomaly.export.onnx_graph import Parity, ParityError, check_parity, export_onnx
@@ -65,6 +66,7 @@ class Steps:
     full_pretraining: bool = False  # train the extractor to the end, even where a first stretch of it promises nothing
     known: DataKey | None = None  # from an earlier Steps object on the same data, so that it need not be hashed again
     trained: list[str] = field(default_factory=list)
+    evaluation: Evaluation | None = None  # what the evaluate step found, where it did work in this process
     _done: dict[str, Path] = field(default_factory=dict)
 
     # --- what each step depends on ---
@@ -148,6 +150,7 @@ class Steps:
 
     def _evaluate(self, path: Path) -> None:
         found = self.line.evaluate(self._detector.run, self.line.input_schema(), self.threshold().p_value, self._progress("evaluate"))
+        self.evaluation = found
         figures: dict[str, Any] = found.figures if found else {"n": 0, "why": "no labelled records in the data"}
         figures["injected_auroc"] = self.fitted.report["injected_auroc"]
         if found is not None:

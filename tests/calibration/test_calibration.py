@@ -236,7 +236,7 @@ def test_bursts_of_high_scores_count_once() -> None:
 
 def test_a_record_too_short_for_the_rate_is_told_with_numbers() -> None:
     assert too_short(0.001, 40, "6 hours") == (
-        "6 hours learnt hold about 40 independent scores: one in 1,000 rests on extrapolation, and may be off by several times; "
+        "6 hours learnt tell as much as 40 unrelated records: few for one in 1,000, and the threshold may be off by several times; "
         "25 times as much would show it"
     )
     assert too_short(0.01, 99, "120 normals") is None

@@ -272,7 +272,8 @@ def site(tmp_path: Path) -> Path:
 def test_a_further_kind_goes_from_normals_to_an_alarm(site: Path) -> None:
     bundle, data = site / "lamp.anomaly", site / "data"
     printed = run("fit", site / "spec.toml", "--data", data, "--out", bundle, "--work", site / "work")
-    assert "normals: 60" in printed
+    assert "Seen on the 60 normal records learnt from" in printed
+    assert "lamp, version 1: fitted" in (site / "lamp.html").read_text()
     manifest = read_bundle(bundle).manifest
     assert (manifest.kind, manifest.input.name, manifest.input.channels) == ("spectrum", "spectrum", LINES)
     assert manifest.parity["real"]["decisions_that_differ"] == 0

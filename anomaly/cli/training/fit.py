@@ -10,7 +10,7 @@ import typer
 from anomaly.cli.terminal.console import out
 from anomaly.cli.terminal.options import Data, SpecPath, Work, writable_file
 from anomaly.cli.terminal.progress import progress
-from anomaly.cli.training.fitted import NOT_ASKED, print_adaptation, print_fit
+from anomaly.cli.training.fitted import NOT_ASKED, leave_report, print_adaptation, print_fit
 from anomaly.cli.training.front import Given, from_data, from_spec
 from anomaly.cli.training.init import Budget, Force
 from anomaly.cli.training.inputs import Faults, copy, local_path, open_steps, read_inputs, with_faults
@@ -61,6 +61,10 @@ def fit(
     ] = False,
     faults: Faults = None,
     work: Work = Path(".anomaly"),
+    report: Annotated[
+        Path | None, typer.Option(callback=writable_file, help="Where the report goes (HTML); beside the bundle when not given.")
+    ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Leave the report out.")] = False,
     force: Force = False,
 ) -> None:
     """Fit a detector on normal data and export it as one bundle. Without a spec one is proposed, told and written beside the bundle."""
@@ -79,7 +83,10 @@ def fit(
 
         bundle = read_bundle(given.out)
         unknown = unknown_units(sensor.unit for sensor in bundle.manifest.input.sensors)
+        left = None if no_report else leave_report(steps, bundle, report, say)
     print_fit(bundle, steps, given.data, unknown)
+    if left is not None:
+        out.print(f"report: {left}   (open it in a browser)")
     if given.left is not None:
         out.print(f"spec: {given.left}")
         out.print(f"next: anomaly monitor {given.out} --source SOURCE --once   (a folder or file with new records, or an address)")

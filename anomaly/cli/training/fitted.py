@@ -7,12 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from anomaly.cli.terminal.console import err, out
 from anomaly.cli.terminal.verdicts import print_few_labels
+from anomaly.errors import AnomalyError
 
 if TYPE_CHECKING:
     from anomaly.bundle.archive import Bundle
     from anomaly.pipeline.steps import Steps
+    from anomaly.progress import Progress
 
 NOT_ASKED = "not asked for"  # why there is no adaptation where the spec wants none
 
@@ -44,6 +48,56 @@ def _print_made_up(fit_report: dict[str, Any]) -> None:
             out.print("    look at what stands out below; where it is a fault, label it (--faults) or take it out, and fit again")
 
 
+def leave_report(steps: Steps, bundle: Bundle, asked: Path | None, say: Progress) -> Path | None:
+    """Write the fit's report, beside the bundle when it is not asked for elsewhere. None, and a note, where it cannot be written.
+
+    A report that is there of the same bundle stays when nothing was fitted anew, and so does a file that is no report.
+    """
+    from anomaly.evaluation.report.page import is_report
+    from anomaly.pipeline.assess import report_on_fit
+
+    path = asked or bundle.path.with_suffix(".html")
+    there = is_report(path) if path.is_file() else None
+    if asked is None and there is False:
+        err.print(f"note: {path} is there and is no report, so none was written; name another file: --report FILE")
+        return None
+    if not steps.trained and there and bundle.hash in path.read_text(encoding="utf-8", errors="replace"):
+        return path
+    say("report")
+    try:
+        report_on_fit(steps, bundle, path)
+    except (AnomalyError, OSError) as error:
+        err.print(f"note: no report: {error}")
+        return None
+    return path
+
+
+def _print_promise(bundle: Bundle, steps: Steps) -> None:
+    """What to expect of the threshold, and what it rests on."""
+    from anomaly.evaluation.report.detector import threshold_words
+    from anomaly.pipeline.report.fitted import held_out_words
+
+    manifest, fitted = bundle.manifest.model_dump(mode="json"), steps.fitted
+    expect, seen = held_out_words(manifest, fitted.held_out, fitted.effective)
+    out.print(f"  {expect}", style="bold")
+    for text in (seen, *threshold_words(manifest)):
+        out.print(f"  {text}")
+    for note in filter(None, (manifest["calibration"]["too_short"], manifest["calibration"]["too_coarse"])):
+        out.print(f"  note: {note}")
+
+
+def _print_suspects(bundle: Bundle, steps: Steps) -> None:
+    """The normals that stand out so far that a person should look at them."""
+    from anomaly.evaluation.report.detector import standing_out
+
+    found = bundle.manifest.provenance["fit"].get("suspects", {})
+    suspects = list(standing_out(found, bundle.manifest.threshold.score, float(np.median(steps.fitted.held_out))).items())
+    if suspects:
+        out.print(f"  {len(suspects)} among the normals stand out, for a person to look at (all are in the report); the worst, by score:")
+    for where, value in suspects[:5]:
+        out.print(f"    {where}: {value:.4g}")
+
+
 def print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str]) -> None:
     """The bundle that was made, how it judges, what stood out among the normals and what was set aside."""
     from anomaly.pipeline.kinds import KINDS
@@ -55,13 +109,9 @@ def print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str]) 
     out.print(f"bundle: {path}  ({path.stat().st_size / 1e6:.1f} MB, hash {bundle.hash[:12]})")
     for text in fit_report.get("tables", ()):
         out.print(f"  {text}")
-    out.print(f"  normals: {fit_report['normals']}; worth {manifest.calibration['independent_scores']:.0f} independent scores")
+    _print_promise(bundle, steps)
     for text in fit_report.get("views", {}).get("why", ()):
         out.print(f"  looked at: {text}")
-    score = manifest.threshold.score
-    out.print(f"  flagged at p <= {manifest.threshold.p_value:.3g}" + (f", score >= {score:.4g}" if score is not None else ""))
-    for note in filter(None, (manifest.calibration["too_short"], manifest.calibration["too_coarse"])):
-        out.print(f"  note: {note}")
     _print_made_up(fit_report)
     print_adaptation(fit_report["extractor"].get("adaptation", {}))
     print_few_labels(fit_report["extractor"].get("transfer", {}))
@@ -71,13 +121,7 @@ def print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str]) 
         out.print(f"  without the fp16 and int8 variants; to add them: {later}")
     if unknown:
         out.print(f"  note: units that pint does not know, shown as they are written: {', '.join(unknown)}")
-    suspects = sorted(fit_report.get("suspects", {}).items(), key=lambda item: -item[1])
-    if suspects:
-        out.print(
-            f"  {len(suspects)} among the normals stand out, for a person to look at (all: anomaly bundle inspect); the worst, by score:"
-        )
-    for where, value in suspects[:5]:
-        out.print(f"    {where}: {value:.4g}")
+    _print_suspects(bundle, steps)
     for reason in list(fit_report.get("rejected", {}).values())[:10]:
         err.print(f"  set aside: {reason}")
     for name, care in fit_report.get("care", {}).items():

@@ -96,10 +96,10 @@ def threshold_words(manifest: Manifest) -> list[str]:
         )
     else:
         lines.append(f"The threshold comes from {many:,} held-out normal scores.")
-    if calibration.get("threshold_is_extrapolated"):
+    if calibration.get("threshold_is_extrapolated") and not calibration.get("too_short"):  # which says more
         lines.append(
-            "No normal record was seen as far out as the threshold lies: it is a continuation of those that were, and may be off by "
-            "several times. More normal data, or a larger budget, would put it on counts."
+            "It lies where few or no normal records were seen, so it is read off a curve fitted to the highest of them. More normal data, "
+            "or a larger budget, makes it surer."
         )
     return lines
 
@@ -111,15 +111,19 @@ def suspects_of(manifest: Manifest, usual: float | None = None) -> dict[str, flo
 
 
 def standing_out(suspects: Mapping[str, float], threshold: float | None, usual: float | None) -> dict[str, float]:
-    """Those of the suspects (name -> score) that come near the threshold, the worst first; all where no threshold is known.
+    """Those of the suspects (name -> score) that are worth a look, the worst first; all where no threshold is known.
+
+    They come at least half way from a `usual` normal score to the threshold, or to the worst of them where that is below: faults among the
+    normals raise the threshold.
 
     >>> standing_out({"a": 1.0, "b": 9.0, "c": 6.0}, 10.0, 0.0)
     {'b': 9.0, 'c': 6.0}
     """
     worst = dict(sorted(suspects.items(), key=lambda item: -item[1]))
-    if threshold is None or usual is None or threshold <= usual:
+    if threshold is None or usual is None or threshold <= usual or not worst:
         return worst
-    return {name: score for name, score in worst.items() if score >= usual + HALFWAY * (threshold - usual)}
+    far = min(threshold, max(worst.values()))
+    return {name: score for name, score in worst.items() if score >= usual + HALFWAY * (far - usual)}
 
 
 def suspect_blocks(manifest: Manifest, usual: float | None = None) -> tuple[Block, ...]:
@@ -133,6 +137,9 @@ def suspect_blocks(manifest: Manifest, usual: float | None = None) -> tuple[Bloc
     if len(suspects) == 1:
         what = {"camera": "training picture stands", "sensor": "stretch of training rows stands"}.get(manifest["kind"], what)
     words = f"{len(suspects)} {what} out from all others. Look at them: take those that show a {fault} out of the data and fit again."
+    threshold = manifest["threshold"].get("score")
+    if threshold is not None and max(suspects.values()) < threshold:
+        words += " None of them reaches the threshold."
     if manifest["provenance"]["fit"].get("suspects_left_out"):
         words += " The detector has not learnt from them, but they still count as normal in the threshold."
     rows = tuple((Cell(name), Cell(number(score), "n")) for name, score in suspects.items())

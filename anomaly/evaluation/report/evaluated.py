@@ -183,16 +183,17 @@ def _run_table(figures: Mapping[str, Any]) -> tuple[Block, ...]:
     return (Table(rows, ("Record", "AUROC")),)
 
 
-def _speed(figures: Mapping[str, Any]) -> tuple[Block, ...]:
-    speed = figures.get("speed")
-    if not speed:
-        return ()
+def speed_words(speed: Mapping[str, Any]) -> str:
+    """How long a picture takes, in a sentence."""
     whole = speed["decode_ms"] + speed["decide_ms"]
-    words = (
+    return (
         f"A picture takes {whole:.3g} ms here (median): {speed['decode_ms']:.3g} ms to read the file and {speed['decide_ms']:.3g} ms from "
         f"frame to decision, on {speed['on']}."
     )
-    return (Words((words,)),)
+
+
+def _speed(figures: Mapping[str, Any]) -> tuple[Block, ...]:
+    return (Words((speed_words(figures["speed"]),)),) if "speed" in figures else ()
 
 
 def _near(manifest: Manifest) -> tuple[Block, ...]:

@@ -21,6 +21,7 @@ from anomaly.atomic import write_text
 from anomaly.evaluation.report.glossary import GLOSSARY, linked
 from anomaly.names import one_line
 
+GENERATOR = "anomaly-pipeline report"  # by which a page is known as one of ours
 _LOOK = Path(__file__).with_name("look")
 
 Tone = Literal["", "bad", "note", "n"]
@@ -168,13 +169,19 @@ def render(page: Page) -> str:
     environment.filters |= {"linked": lambda text: linked(one_line(text)), "trusted": Markup}
     environment.filters["lines"] = lambda text: Markup("\n").join(one_line(line) for line in text.splitlines())
     return environment.from_string(_look("page.html.j2")).render(
-        page=page, css=_look("page.css"), script=script, script_hash=f"sha256-{digest}", terms=GLOSSARY
+        page=page, generator=GENERATOR, css=_look("page.css"), script=script, script_hash=f"sha256-{digest}", terms=GLOSSARY
     )
 
 
 def write_page(page: Page, path: Path) -> None:
     """Write the page atomically."""
     write_text(path, render(page))
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a page of ours."""
+    with path.open("rb") as stream:
+        return GENERATOR.encode() in stream.read(1000)
 
 
 def table_of(pairs: Sequence[tuple[str, str]], title: str = "") -> Table:

@@ -87,17 +87,21 @@ def stretch_of(table: SensorTable, scored: pd.DataFrame, alarms: Sequence[tuple[
     return Stretch(table.times, values, p_values, shares, names, units, faulty, tuple(alarms), table.dialect.zone)
 
 
-def stretch_figure(stretch: Stretch, threshold: float, sensors: Sequence[int], title: str = "") -> tuple[Figure, str]:
+def stretch_figure(
+    stretch: Stretch, threshold: float, sensors: Sequence[int], title: str = "", focus: tuple[float, float] | None = None
+) -> tuple[Figure, str]:
     """How unusual each moment is (1 normal record in so many), with what was flagged and what became an alarm, and these sensors below.
 
-    Returns the figure and what it shows under the pointer, as JSON. Labelled faults are shaded.
+    Returns the figure and what it shows under the pointer, as JSON. Labelled faults are shaded. The sensors' shares are those of the time
+    in `focus`, (first, last) in s, all of it when None.
     """
     with styled():
         figure = Figure(figsize=(9.5, 1.5 + 0.72 * len(sensors)))
         axes = np.atleast_1d(figure.subplots(1 + len(sensors), 1, sharex=True, height_ratios=[1.7, *([0.8] * len(sensors))]))
         x = on_axis(stretch.times)
         _draw_rarity(axes[0], x, stretch, threshold)
-        totals = np.nansum(stretch.shares, axis=0) / max(float(np.nansum(stretch.shares)), 1e-12)
+        looked_at = slice(None) if focus is None else (stretch.times >= focus[0]) & (stretch.times <= focus[1])
+        totals = np.nansum(stretch.shares[looked_at], axis=0) / max(float(np.nansum(stretch.shares[looked_at])), 1e-12)
         for one, index in zip(axes[1:], sensors, strict=True):
             one.plot(*thinned(x, np.asarray(stretch.readings[:, index], dtype=np.float64)), color=INK, linewidth=0.7)
             name = f"{stretch.names[index]} {stretch.units[index]}".strip()
@@ -115,9 +119,9 @@ def stretch_figure(stretch: Stretch, threshold: float, sensors: Sequence[int], t
         return figure, hover_of(axes[0], figure, stretch.times, rows, stretch.zone)
 
 
-def plot_stretch(stretch: Stretch, threshold: float, sensors: Sequence[int], title: str) -> Plot:
+def plot_stretch(stretch: Stretch, threshold: float, sensors: Sequence[int], title: str, focus: tuple[float, float] | None = None) -> Plot:
     """The same as a plot of a page."""
-    figure, hover = stretch_figure(stretch, threshold, sensors)
+    figure, hover = stretch_figure(stretch, threshold, sensors, focus=focus)
     with styled():
         return as_plot(title, f"{title}: how unusual each moment is, and the sensors", figure, wide=True, hover=hover)
 
@@ -173,7 +177,8 @@ def plot_tables(evaluation: Evaluation, tables: Sequence[SensorTable], label: st
         for _, stretch, start, stop, what in sorted(found, key=lambda item: item[0])[:EVENTS]:
             around = max(AROUND, stop - start)
             part = stretch.cut(start - around, stop + around)
-            plots.append(plot_stretch(part, threshold, stretch.top(2, start, stop), what))
+            focus = (float(stretch.times[start]), float(stretch.times[min(stop, len(stretch.times)) - 1]))
+            plots.append(plot_stretch(part, threshold, stretch.top(2, start, stop), what, focus))
     return plots
 
 

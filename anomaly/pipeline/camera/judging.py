@@ -7,7 +7,7 @@ extractors that see the same pictures with the same defects can be compared in p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -47,11 +47,20 @@ Scorer = Callable[[list[Tensor]], tuple[Tensor, Tensor]]  # feature maps, one a 
 
 @dataclass(frozen=True)
 class MarkScores:
-    """Of single made-up marks (m,): which of the readable pictures each is on, its size in pixels, and the picture's score with it."""
+    """Of single made-up marks (m,): which of the readable pictures each is on, its size in pixels, and the picture's score with it.
+
+    `middles` (m, 2): where they are, (x, y). `draws` (m, 2): what `Judging.with_marks` takes to draw them again.
+    """
 
     at: NDArray[np.int64]
     sizes: NDArray[np.float64]
     scores: NDArray[np.float64]
+    middles: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
+    draws: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
+
+    def shown(self) -> dict[str, Tensor]:
+        """All of it for the fit's report (`Fitted.shown`)."""
+        return {f"mark_{name}": torch.from_numpy(getattr(self, name)) for name in ("at", "sizes", "scores", "middles", "draws")}
 
     def by_size(self) -> dict[str, list[float]]:
         """The scores by size, smallest first.
@@ -164,8 +173,7 @@ class Judging:
         chosen = good.nonzero()[:, 0].tolist()
         count = max(1, min(fewer_of_large(MARKED, self.pictures.size), int(MARKED_SHARE * len(chosen))))
         drawn = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.spec.seed + 1))[:count].tolist()
-        shown, roi, deep = self.pictures.survey.groups, region(self.spec), self.pictures.format.deep
-        sizes = marks_to_try(usual_size(self.pictures.survey.sizes), self.spec.input.mark_px)
+        shown, deep = self.pictures.survey.groups, self.pictures.format.deep
         scorer = fitted.scorer
         usual = [bank.usual for bank in scorer.banks]
 
@@ -174,9 +182,7 @@ class Judging:
             raw = self.pictures.read(self.pictures.readable[at])
             if raw is None:
                 return None
-            rng = np.random.default_rng([self.spec.seed, 9, i])
-            looked_at = inside_roi(roi, raw.shape[0], raw.shape[1]).numpy() if roi else None
-            image, marks = draw_marks(to_8_bit(raw, deep), sizes_of(sizes, MARKS, drawn.index(i)), rng, looked_at)
+            image, marks = self.with_marks(raw, i, drawn.index(i))
             same = [j for j, other in enumerate(chosen) if shown[other] == shown[at]]
             with torch.inference_mode():
                 less = maps_left_out(scorer, same, [maps[[chosen[j] for j in same]] for maps in features])
@@ -190,12 +196,22 @@ class Judging:
 
         told = counted(drawn, progress, "made-up marks on normals, each left out of the banks")
         with one_thread():
-            found = [(chosen[i], one) for i, one in zip(told, on_all_cores(scores_of, drawn), strict=True) if one is not None]
+            found = [(i, one) for i, one in zip(told, on_all_cores(scores_of, drawn), strict=True) if one is not None]
         return MarkScores(
-            np.array([at for at, (marks, _) in found for _ in marks], dtype=np.int64),
+            np.array([chosen[i] for i, (marks, _) in found for _ in marks], dtype=np.int64),
             np.array([mark.size for _, (marks, _) in found for mark in marks], dtype=np.float64),
             torch.cat([scores for _, (_, scores) in found]).double().numpy() if found else np.empty(0),
+            np.array([(mark.x, mark.y) for _, (marks, _) in found for mark in marks], dtype=np.float64).reshape(-1, 2),
+            np.array([(i, drawn.index(i)) for i, (marks, _) in found for _ in marks], dtype=np.int64).reshape(-1, 2),
         )
+
+    def with_marks(self, raw: NDArray[Any], number: int, position: int) -> tuple[NDArray[np.uint8], list[Mark]]:
+        """A picture (H, W, C) at 8 bits with its made-up marks: those of the `number`-th good picture, drawn as the `position`-th."""
+        roi = region(self.spec)
+        sizes = marks_to_try(usual_size(self.pictures.survey.sizes), self.spec.input.mark_px)
+        rng = np.random.default_rng([self.spec.seed, 9, number])
+        looked_at = inside_roi(roi, raw.shape[0], raw.shape[1]).numpy() if roi else None
+        return draw_marks(to_8_bit(raw, self.pictures.format.deep), sizes_of(sizes, MARKS, position), rng, looked_at)
 
     def _marked(self, picture: Picture, rng: np.random.Generator) -> NDArray[Any] | None:
         """A picture as it is and with two synthetic defects (3, H, W, C), at its own depth; None when it cannot be read any more."""

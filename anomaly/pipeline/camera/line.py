@@ -46,6 +46,7 @@ from anomaly.scorers.pictures.repeats import leave_parts_out
 from anomaly.scorers.suspects import fit_trimmed
 from anomaly.spec import CameraSpec
 
+SHOWN = 12  # normals with the highest scores that the fit's report shows, with the maps of when they were left out
 FEWEST_EXAMPLES = 32  # pictures, and as many of noise, that graph and PyTorch are compared on where they are large
 PARITY_BATCH = 8  # pictures at once, at most, when graph and PyTorch are compared
 
@@ -173,7 +174,9 @@ class CameraLine:
             report |= {"plan": plan, "views": {"why": plan_words(plan)}}
         if "plan" in about:
             report["extractor"] = about | {"plan": {key: value for key, value in about["plan"].items() if key != "report"}}
-        return Fitted("memory_bank", scorer.state_dict(), held_out, float(self.pictures.survey.parts), reference, report)
+        highest = torch.from_numpy(held_out).argsort(descending=True, stable=True)[:SHOWN]
+        shown = {"highest": highest, "maps": trimmed.maps[highest].contiguous(), **marks.shown()}
+        return Fitted("memory_bank", scorer.state_dict(), held_out, float(self.pictures.survey.parts), reference, report, shown=shown)
 
     def _larger(self, settled: CameraSpec, step: int) -> str:
         """The key of [input] by which pictures may be looked at in more detail, "" where there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from anomaly.spec import SensorSpec
 
 MOST_INJECTED = 200  # windows a block that synthetic faults are put on
 HIGHEST = 0.05  # the share of scores that says in what units a scorer measures
+RATE = 0.01  # of the normals score higher than a made-up fault that counts as found
 MOST_NAMED = 20  # suspects named in the report
 
 
@@ -30,7 +31,8 @@ class HeldOut:
     """Held-out scores (n,) and contributions (n, C) of normal windows, in the units of the `scorer` of them all, and how faults ranked.
 
     `ranking` is of synthetic faults among the windows, `faulty` are their scores by kind, of those too that `ranking` leaves out since
-    they change a shape alone: `shapes`. `evidence` (n, D) is what the windows' scorers saw of them, where it was asked for.
+    they change a shape alone: `shapes`. `evidence` (n, D) is what the windows' scorers saw of them, where it was asked for. `shown` is for
+    the fit's report, see `_to_show`.
     """
 
     scorer: Views
@@ -40,6 +42,7 @@ class HeldOut:
     faulty: dict[str, NDArray[np.float64]]
     shapes: Ranking
     evidence: NDArray[np.float64] | None = None
+    shown: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def unit(self) -> NDArray[np.float64]:
@@ -48,7 +51,7 @@ class HeldOut:
 
     def found(self) -> dict[str, float]:
         """Share of the synthetic faults of each kind that score above 99 % of the normals."""
-        return share_found(self.scores, self.faulty)
+        return share_found(self.scores, self.faulty, RATE)
 
 
 def fit_scorer(
@@ -86,17 +89,14 @@ def held_out_scores(
 
     `features` are those of the normals' own windows; only those `kept` (n,) are fitted on, all when None.
     """
-    scale = normals.preprocess.scale.numpy()
     final = fit_scorer(spec, normals, extractor, features, None if kept is None else np.flatnonzero(kept))
     parts: list[_Part] = []
     seen: list[NDArray[np.float64]] = []
     for index, (others, held) in enumerate(block_folds(normals.places, spec.calibration.folds, normals.plan.rows)):
         fit = others if kept is None else others[kept[others]]
         views = fit_scorer(spec, normals, extractor, features, fit)
-        rng = np.random.default_rng([spec.seed, index])
-        injected = np.sort(rng.choice(len(held), size=min(MOST_INJECTED, len(held)), replace=False))
+        injected, faulty, kinds = _injected(spec, normals, index, held)
         own = normals.windows[held[injected]]
-        faulty, kinds = _faulty(own, rng, scale)
         clean = np.concatenate([own, own])
         there = ((faulty != clean) & ~(np.isnan(faulty) & np.isnan(clean))).any(axis=(1, 2))  # a constant sensor cannot be stuck
         with torch.inference_mode():
@@ -110,7 +110,55 @@ def held_out_scores(
         parts.append(_Part(held, injected, normal, _scores(bad), ratio, kinds, there))
     unit = units(np.concatenate([_scores(part.normal) for part in parts]))
     found = _joined(parts, with_units(final, unit), len(normals.windows))
+    found = replace(found, shown=_to_show(spec, normals, parts, found))
     return replace(found, evidence=np.concatenate(seen)) if evidence else found
+
+
+def _injected(
+    spec: SensorSpec, normals: Normals, index: int, held: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.str_]]:
+    """Which of a block's windows `held` get faults (m,), the windows with them (2 m, T, C) and their kinds (2 m,); the same each time."""
+    rng = np.random.default_rng([spec.seed, index])
+    injected = np.sort(rng.choice(len(held), size=min(MOST_INJECTED, len(held)), replace=False))
+    return injected, *_faulty(normals.windows[held[injected]], rng, normals.preprocess.scale.numpy())
+
+
+def _to_show(spec: SensorSpec, normals: Normals, parts: Sequence[_Part], found: HeldOut) -> dict[str, Tensor]:
+    """For the fit's report: of each kind of made-up fault a usual one that is found and a usual one that is missed.
+
+    `fault_windows` (k, 2, T, C): the window without and with the fault; `fault_kinds` (k,) numbers in KINDS and SHAPES; `fault_scores` (k,)
+    and `fault_found` (k,). `speaks` (2, V): how often each view speaks, for the highest normals and for the faults found.
+    """
+    threshold = float(np.quantile(found.scores, 1 - RATE))
+    unit, names = found.unit, [*KINDS, *SHAPES]
+    rows: list[tuple[int, int, int, float]] = []  # fold, number in it, kind, score
+    speaks = np.zeros((2, len(unit)))
+    for fold, part in enumerate(parts):
+        own = unit / np.append(part.ratio, np.ones(len(unit) - 1))
+        normal, bad = _scores(part.normal) / own, part.bad / own
+        top = bad.max(axis=1)
+        there = np.flatnonzero(part.there)
+        rows += [(fold, int(at), names.index(part.every_kind[at]), float(top[at])) for at in there]
+        for row, scores in enumerate((normal[normal.max(axis=1) > threshold], bad[part.there & (top > threshold)])):
+            speaks[row] += np.bincount(scores.argmax(axis=1), minlength=len(unit)) if len(scores) else 0
+    chosen = []
+    for kind in range(len(names)):
+        for hit in (True, False):
+            some = sorted((row for row in rows if row[2] == kind and (row[3] > threshold) == hit), key=lambda row: row[3])
+            chosen += some[len(some) // 2 : len(some) // 2 + 1]
+    drawn = {fold: _injected(spec, normals, fold, parts[fold].held) for fold in {row[0] for row in chosen}}
+    pairs = []
+    for fold, at, _, _ in chosen:
+        injected, faulty, _ = drawn[fold]
+        pairs.append(np.stack([normals.windows[parts[fold].held[injected[at % len(injected)]]], faulty[at]]))
+    shape = (0, 2, *normals.windows.shape[1:])
+    return {
+        "fault_windows": torch.from_numpy(np.stack(pairs) if pairs else np.empty(shape, np.float32)),
+        "fault_kinds": torch.tensor([row[2] for row in chosen], dtype=torch.int64),
+        "fault_scores": torch.tensor([row[3] for row in chosen], dtype=torch.float64),
+        "fault_found": torch.tensor([row[3] > threshold for row in chosen]),
+        "speaks": torch.from_numpy(speaks),
+    }
 
 
 def _ratio(views: Views, final: Views, features: list[Tensor]) -> float:
@@ -137,7 +185,7 @@ class _Part:
     normal: list[tuple[Tensor, Tensor]]
     bad: NDArray[np.float64]
     ratio: float
-    kinds: NDArray[np.str_]
+    every_kind: NDArray[np.str_]
     there: NDArray[np.bool_]
 
 
@@ -163,7 +211,7 @@ def _joined(parts: Sequence[_Part], scorer: Views, count: int) -> HeldOut:
         clean, count_bad = scores[part.held][part.injected], len(part.injected)
         rankings.append(Ranking(clean, bad[:count_bad, None]))
         shapes.append(Ranking(clean, bad[count_bad:, None]))
-        kinds.append(part.kinds[part.there])
+        kinds.append(part.every_kind[part.there])
         faulty.append(bad[part.there])
     every, found = np.concatenate(kinds), np.concatenate(faulty)
     of_kind = {kind: found[every == kind] for kind in (*KINDS, *SHAPES)}

@@ -135,7 +135,8 @@ class SensorLine:
             "injected_found": held_out.found(),
             "extractor": about,
         }
-        return Fitted("views", tensors, calibration.scores, calibration.independent, reference, report, in_time=True)
+        shown = held_out.shown
+        return Fitted("views", tensors, calibration.scores, calibration.independent, reference, report, in_time=True, shown=shown)
 
     # --- what the bundle is made of ---
 

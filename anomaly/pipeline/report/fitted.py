@@ -1,0 +1,198 @@
+"""The report that every fit leaves beside the bundle: what to expect of the detector, what it was learnt from, and what to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from anomaly.bundle.archive import Bundle
+from anomaly.evaluation.figures import Evaluation
+from anomaly.evaluation.report.detector import (
+    budget_words,
+    exact_share,
+    foot,
+    looked_at,
+    made_up_blocks,
+    origin_section,
+    percent,
+    spec_section,
+    standing_out,
+    suspect_blocks,
+    threshold_words,
+    tried_words,
+)
+from anomaly.evaluation.report.drawing import as_plot, styled
+from anomaly.evaluation.report.evaluated import kind_blocks, named_figures, verdict
+from anomaly.evaluation.report.page import Block, Cell, Legend, Listing, Page, Section, Table, Words
+from anomaly.evaluation.report.scores import faulty_rows, scores_figure
+
+HARDLY = 0.1  # of the made-up faults found, on average over the kinds: a detector that finds fewer deserves a warning
+
+
+Scores = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class FitBlocks:
+    """What a kind of input shows of a fit.
+
+    read: what was read, a line each
+    highest: the normals with the highest scores
+    made_up: made-up faults found and missed
+    plan: what was chosen, and why
+    speaks: which views or sensors speak
+    labelled: pictures or plots of labelled records
+    cost: of a record, in a sentence
+    held_out: what the alarm rules make of the held-out normals, in a sentence
+    """
+
+    read: tuple[str, ...] = ()
+    highest: tuple[Block, ...] = ()
+    made_up: tuple[Block, ...] = ()
+    plan: tuple[Block, ...] = ()
+    speaks: tuple[Block, ...] = ()
+    labelled: tuple[Block, ...] = ()
+    cost: str = ""
+    held_out: str = ""
+
+
+def held_out_words(manifest: Mapping[str, Any], scores: Scores, effective: float) -> tuple[str, str]:
+    """(what to expect, what that was seen on): how many of the held-out normal scores (n,) are flagged, as sentences.
+
+    The interval counts them as `effective` unrelated ones.
+
+    >>> manifest = {"kind": "camera", "threshold": {"score": 99.0, "p_value": 0.01, "budget": {"false_alarm_rate": 0.01}}}
+    >>> for text in held_out_words(manifest, np.arange(100.0), 100.0): print(text)
+    Expect 1 in 100 good parts flagged; held out: 1 in 100, 95 % 0.025 to 5.4.
+    Seen on the 100 normal pictures learnt from, each judged by a detector that had not seen it: 1 is flagged.
+    """
+    what = {"camera": "normal pictures", "sensor": "normal windows"}.get(manifest["kind"], "normal records")
+    threshold, count = manifest["threshold"]["score"], len(scores)
+    flagged = int((scores >= threshold).sum()) if threshold is not None else 0
+    share, worth = flagged / count, max(1, min(count, round(effective)))
+    low, high = exact_share(round(share * worth), worth)
+    expect = f"{budget_words(manifest).removesuffix('.')}; held out: {100 * share:.2g} in 100, 95 % {100 * low:.2g} to {100 * high:.2g}."
+    are = "is" if flagged == 1 else "are"
+    seen = f"Seen on the {count:,} {what} learnt from, each judged by a detector that had not seen it: {flagged:,} {are} flagged."
+    if worth <= 0.9 * count:
+        seen += f" Neighbours are alike, so the interval counts them as {worth:,} unrelated ones."
+    return expect, seen
+
+
+def fit_page(bundle: Bundle, held_out: NDArray[np.float64], effective: float, shown: FitBlocks, evaluation: Evaluation | None) -> Page:
+    """The page. `held_out` (n,) are the normals' held-out scores, `effective` how many unrelated ones they are worth."""
+    manifest = bundle.manifest.model_dump(mode="json")
+    fit, threshold = manifest["provenance"]["fit"], manifest["threshold"]["score"]
+    usual = float(np.median(held_out))
+    suspects = standing_out(fit.get("suspects", {}), threshold, usual)
+    said = [*held_out_words(manifest, held_out, effective)]
+    said += [shown.held_out] if shown.held_out else []
+    figures = manifest["metrics"] if evaluation is None else evaluation.figures
+    labelled, warn = _labelled_words(figures)
+    warnings = _warnings(manifest)
+    said += labelled + warnings
+    if suspects:
+        said.append(f"{len(suspects)} of the normals stand{'s' if len(suspects) == 1 else ''} out: look at them below, the worst first.")
+    with styled():
+        histogram = as_plot(
+            "Held-out scores of the normals",
+            "Histogram of held-out normal scores with the threshold",
+            scores_figure(held_out, _labelled_scores(evaluation), threshold),
+        )
+    rejected = tuple(fit.get("rejected", {}).values())
+    sections = (
+        Section("What was read", (*_read(shown.read), *((Listing(rejected[:20], "Set aside"),) if rejected else ()))),
+        Section("Suspects among the normals", suspect_blocks(manifest, usual)),
+        Section("The normals with the highest scores", shown.highest),
+        Section("Made-up faults", (*made_up_blocks(manifest), *shown.made_up)),
+        Section("Labelled records", _labelled(figures, shown)),
+        Section("What is looked at, and why", (*looked_at(manifest), *_tried(fit), *shown.plan)),
+        Section("What speaks", shown.speaks),
+        Section("Threshold", (Words(tuple(threshold_words(manifest))), Legend(_colors(evaluation)), histogram)),
+        Section("What a record costs", (Words((shown.cost,)),) if shown.cost else ()),
+        origin_section(manifest),
+        spec_section(manifest),
+    )
+    title = f"{manifest['name']}, version {manifest['version']}: fitted"
+    return Page(
+        title,
+        f"{manifest['kind']} detector, bundle {bundle.hash[:12]}",
+        tuple(said),
+        sections,
+        foot(manifest, bundle.hash),
+        warn or bool(warnings),
+    )
+
+
+def _read(lines: tuple[str, ...]) -> tuple[Block, ...]:
+    return (Listing(tuple(line.strip() for line in lines)),) if lines else ()
+
+
+def _tried(fit: Mapping[str, Any]) -> tuple[Block, ...]:
+    said = tried_words(fit["extractor"])
+    return (Words(tuple(said)),) if said else ()
+
+
+def _colors(evaluation: Evaluation | None) -> tuple[tuple[str, str], ...]:
+    return (("normal", "normals, each held out"), *((("fault", "labelled faults"),) if len(_labelled_scores(evaluation)) else ()))
+
+
+def _labelled_scores(evaluation: Evaluation | None) -> NDArray[np.float64]:
+    if evaluation is None or "label" not in evaluation.records:
+        return np.empty(0)
+    found: Scores = evaluation.records.loc[faulty_rows(evaluation.records), "score"].dropna().to_numpy(dtype=np.float64)
+    return found
+
+
+def _labelled_words(figures: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """What labelled records of the same data say, if there are any."""
+    if not figures.get("ci95"):
+        return [], False
+    if "n_defect" in figures:
+        said, warn = verdict({key: value for key, value in figures.items() if key != "budget"})
+        return [f"Labelled pictures. {said[0]}", *said[1:]], warn
+    if "with_alarm_rules" in figures:
+        said, warn = verdict(figures)
+        return [f"Labelled tables. {said[0]}", *said[1:]], warn
+    if figures.get("faults"):
+        return [f"Labelled tables: {figures['faults_found']} of {figures['faults']} faults have a flagged row."], False
+    return [], False
+
+
+def _warnings(manifest: Mapping[str, Any]) -> list[str]:
+    """What a person should know before trusting the detector."""
+    fit, calibration = manifest["provenance"]["fit"], manifest["calibration"]
+    said = [f"{note[0].upper()}{note[1:]}." for note in (calibration.get("too_short"), calibration.get("too_coarse")) if note]
+    marks = fit.get("marks") or {}
+    said += [f"Warning: {marks['warning']}."] if marks.get("warning") else []
+    found = fit.get("injected_found")
+    if found and sum(found.values()) < HARDLY * len(found):
+        said.append(
+            f"Hardly any made-up fault is found ({percent(sum(found.values()) / len(found))}). Either the normals vary that much, or "
+            "faults among them set the threshold: look at what stands out below."
+        )
+    return said
+
+
+def _labelled(figures: Mapping[str, Any], shown: FitBlocks) -> tuple[Block, ...]:
+    if not figures.get("ci95"):
+        return ()
+    rows = tuple((Cell(name), Cell(value, "n"), Cell(between, "n")) for name, value, between in named_figures(figures))
+    table = Table(rows, (f"On {figures.get('n', 0):,} labelled records", "Value", "95 % interval"), words_first=True)
+    return (*kind_blocks(figures), table, *shown.labelled)
+
+
+def p_values_of(calibrator: torch.nn.Module) -> Callable[[Scores], Scores]:
+    """A function from scores (n,) to p-values (n,)."""
+
+    def p_of(scores: Scores) -> Scores:
+        with torch.inference_mode():
+            found: Scores = calibrator(torch.from_numpy(np.asarray(scores, np.float32))).double().numpy()
+        return found
+
+    return p_of

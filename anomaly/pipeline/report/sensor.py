@@ -1,0 +1,203 @@
+"""What the report of a sensors' fit shows: the record with its held-out scores, the highest close up, made-up faults, and what speaks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from anomaly.alarms.replay import Run, alarm_spans, replay
+from anomaly.bundle.archive import Bundle
+from anomaly.data.tables.faults import KINDS, SHAPES
+from anomaly.data.tables.files import label_of
+from anomaly.edge.kinds import rules_of
+from anomaly.edge.runtime.session import Session
+from anomaly.evaluation.figures import Evaluation
+from anomaly.evaluation.report.detector import number, percent
+from anomaly.evaluation.report.drawing import FAULT, NORMAL, as_plot, moment, span_words, styled
+from anomaly.evaluation.report.page import Block, Cell, Legend, Table, Words
+from anomaly.evaluation.report.series import AROUND, Stretch, plot_stretch, plot_tables, stretch_of
+from anomaly.pipeline.fitted import Fitted
+from anomaly.pipeline.report.fitted import FitBlocks
+from anomaly.pipeline.sensor.bundle import with_alarms
+from anomaly.pipeline.sensor.line import SensorLine
+from anomaly.scorers.sensors.views import NAMES
+
+TABLES, HIGHEST = 3, 4  # tables shown as a whole, and stretches close up
+SENSORS = 4  # in a plot of a whole table
+TIMED = 30  # windows that the cost of one is taken from
+
+Scores = NDArray[np.float64]
+COLORS = (
+    ("normal", "how unusual each moment is, held out (upwards: more)"),
+    ("flag", "flagged (below), alarms after the alarm rules (above)"),
+)
+
+
+def fit_blocks(line: SensorLine, fitted: Fitted, bundle: Bundle, session: Session, p_of: Any, evaluation: Evaluation | None) -> FitBlocks:
+    """What there is to show. `p_of` gives the p-values of scores (n,)."""
+    report, threshold = bundle.manifest.provenance["fit"], bundle.manifest.threshold.p_value
+    if evaluation is not None:
+        with_alarms(evaluation, bundle)
+    rules = rules_of(bundle.manifest, bundle.hash)
+    stretches, runs = _stretches(line, fitted, p_of)
+    stretches = [replace(stretch, alarms=tuple(alarm_spans(rules, run))) for stretch, run in zip(stretches, runs, strict=True)]
+    figures = replay(rules, [run for run in runs if len(run.times)])
+    alarms = "1 alarm" if figures["alarms"] == 1 else f"{figures['alarms']} alarms"
+    held_out = f"With the alarm rules on, these normals make {alarms} in {span_words(86_400 * figures['normal_days'])}."
+    return FitBlocks(
+        read=tuple(report.get("tables", ())),
+        highest=_highest(line, fitted, stretches, threshold),
+        made_up=_made_up(line, fitted),
+        speaks=_speaks(fitted),
+        labelled=_labelled(line, evaluation, threshold),
+        cost=_cost(line, session),
+        held_out=held_out,
+    )
+
+
+def _stretches(line: SensorLine, fitted: Fitted, p_of: Callable[[Scores], Scores]) -> tuple[list[Stretch], list[Run]]:
+    """Each table of the line with the held-out scores of its windows, as it is drawn and as the alarm rules take it."""
+    reference, window = fitted.reference, line.readings.window
+    places = reference["place"].to_numpy().astype(np.int64)
+    p_values = p_of(reference["score"].to_numpy(dtype=np.float64))
+    shares = reference.filter(like="share:")
+    offset, stretches, runs = 0, [], []
+    for table in line.readings.tables:
+        own = (places >= offset) & (places < offset + len(table.times))
+        scored = pd.concat(
+            [pd.DataFrame({"row": places[own] - offset, "p_value": p_values[own]}), shares[own].reset_index(drop=True)], axis=1
+        )
+        at = scored["row"].to_numpy()
+        parts = shares[own].to_numpy(np.float32)
+        runs.append(Run(table.times[at], p_values[own].astype(np.float32), reference["score"].to_numpy(np.float32)[own], parts))
+        stretches.append(_filled(stretch_of(table, scored)))
+        offset += len(table.times) + 2 * window
+    return stretches, runs
+
+
+def _filled(stretch: Stretch) -> Stretch:
+    """Where only every few windows were scored, rows between take the p-value before them, so that a line can be drawn."""
+    p = pd.Series(stretch.p_values)
+    step = max(1, round(len(p) / max(1, int(p.notna().sum()))))
+    stretch.p_values[:] = p.ffill(limit=step).to_numpy() if step > 1 else stretch.p_values
+    return stretch
+
+
+def _highest(line: SensorLine, fitted: Fitted, stretches: list[Stretch], threshold: float) -> tuple[Block, ...]:
+    """The record as a whole, and the windows with the highest held-out scores close up, those apart from each other."""
+    blocks: list[Block] = [Legend(COLORS)]
+    for stretch, table in zip(stretches[:TABLES], line.readings.tables, strict=False):
+        blocks.append(plot_stretch(stretch, threshold, stretch.top(SENSORS), f"{table.path.name}: what was learnt from"))
+    window = line.readings.window
+    found = [(p, at, row) for at, stretch in enumerate(stretches) for p, row in _apart(stretch.p_values, 2 * window)]
+    for p, at, row in sorted(found)[:HIGHEST]:
+        stretch, table = stretches[at], line.readings.tables[at]
+        top = stretch.top(2, row, row + 1)
+        around = max(AROUND, 2 * window)
+        name = f"{table.path.name}, {moment(stretch.times[row], stretch.zone)}: unusual as 1 normal moment in {1 / max(p, 1e-6):,.0f}"
+        blocks.append(plot_stretch(stretch.cut(row - around, row + around), threshold, top, name, (stretch.times[row],) * 2))
+    return tuple(blocks)
+
+
+def _apart(p_values: Scores, rows: int) -> list[tuple[float, int]]:
+    """(p-value, row) of the few smallest p-values (n,) that lie so many rows apart.
+
+    >>> _apart(np.array([0.5, 0.01, 0.02, np.nan, 0.3]), 2)
+    [(0.01, 1), (0.3, 4)]
+    """
+    left = np.where(np.isnan(p_values), 2.0, p_values)
+    found: list[tuple[float, int]] = []
+    while len(found) < HIGHEST and left.size and left.min() <= 1.0:
+        at = int(left.argmin())
+        found.append((float(p_values[at]), at))
+        left[max(0, at - rows) : at + rows + 1] = 2.0
+    return found
+
+
+def _made_up(line: SensorLine, fitted: Fitted) -> tuple[Block, ...]:
+    """Of each kind of made-up fault one that is found and one that is missed."""
+    shown = fitted.shown
+    if "fault_kinds" not in shown or not len(shown["fault_kinds"]):
+        return ()
+    names = [*KINDS, *SHAPES]
+    windows, kinds = shown["fault_windows"].numpy(), shown["fault_kinds"].tolist()
+    channels = line.readings.tables[0].channels
+    order = sorted(range(len(kinds)), key=lambda i: (kinds[i], not bool(shown["fault_found"][i])))
+    columns = 2
+    rows = -(-len(order) // columns)
+    with styled():
+        figure = Figure(figsize=(4.2 * columns, 1.35 * rows))
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for one in axes[len(order) :]:
+            one.axis("off")
+        for one, i in zip(axes, order, strict=False):
+            clean, faulty = windows[i]
+            changed = np.nan_to_num(np.abs(faulty - clean)).sum(axis=0) / (np.nanstd(clean, axis=0) + 1e-9)
+            sensor = int(changed.argmax())
+            level = channels[sensor].offset
+            one.plot(faulty[:, sensor] + level, color=FAULT, linewidth=1.2)
+            one.plot(clean[:, sensor] + level, color=NORMAL, linewidth=1)
+            state = "found" if bool(shown["fault_found"][i]) else "missed"
+            title = f"{names[kinds[i]].replace('_', ' ')} on {channels[sensor].name[:24]}: {state}"
+            one.set_title(title, fontsize=8, loc="left", fontweight="normal" if state == "found" else "bold")
+            one.tick_params(labelsize=7)
+        figure.tight_layout()
+        title = "Made-up faults, one found and one missed of each kind where there are both"
+        plot = as_plot(title, "Readings of a window without and with a made-up fault", figure, wide=True)
+    return Legend((("normal", "as it was"), ("fault", "with the made-up fault"))), plot
+
+
+def _speaks(fitted: Fitted) -> tuple[Block, ...]:
+    """Which views speak, and which sensors, where normals score highest."""
+    blocks: list[Block] = []
+    speaks = fitted.shown.get("speaks")
+    if speaks is not None and speaks.shape[1] > 1 and float(speaks.sum()):
+        total = speaks.sum(dim=1).clamp(min=1)
+        rows = tuple(
+            (Cell(name), *(Cell(percent(float(speaks[row, at] / total[row])), "n") for row in (1, 0))) for at, name in enumerate(NAMES)
+        )
+        words = "Of each window the view speaks that stands out more: level (how high, how wide, how sensors go together) or shape."
+        blocks += [Words((words,)), Table(rows, ("View", "of made-up faults found", "of the highest normals"))]
+    shares = fitted.reference.filter(like="share:")
+    if shares.shape[1]:
+        high = fitted.reference["score"] >= fitted.reference["score"].quantile(0.95)
+        parts = [shares.div(shares.sum(axis=1).clip(lower=1e-12), axis=0)]
+        parts.append(parts[0][high])
+        every, top = (part.mean().sort_values(ascending=False) for part in parts)
+        rows = tuple(
+            (
+                Cell(str(name).removeprefix("share:")),
+                Cell(percent(float(value)), "n", float(value)),
+                Cell(percent(float(every[str(name)])), "n"),
+            )
+            for name, value in top.items()
+        )
+        title = "Which sensors the scores of normals come from"
+        blocks.append(Table(rows, ("Sensor", "in the highest twentieth", "in all windows"), title))
+    return tuple(blocks)
+
+
+def _labelled(line: SensorLine, evaluation: Evaluation | None, threshold: float) -> tuple[Block, ...]:
+    if evaluation is None or not evaluation.tables:
+        return ()
+    label = label_of(evaluation.tables[0]) or ""
+    return Legend(), *plot_tables(evaluation, evaluation.tables[:TABLES], label, threshold)
+
+
+def _cost(line: SensorLine, session: Session) -> str:
+    """How long a window takes, in a sentence."""
+    windows = line.readings.normals.windows[:TIMED]
+    took = []
+    for window in windows:
+        began = time.perf_counter()
+        session.run(window[None])
+        took.append(time.perf_counter() - began)
+    milliseconds = number(1000 * float(np.median(took)))
+    return f"A window takes {milliseconds} ms here (median), on {session.provider}. `anomaly bench` measures it in full."
