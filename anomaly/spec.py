@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from anomaly.errors import SpecError
 from anomaly.schema import AlarmSettings, Channel, Dialect, Name, Part, check_time_format
-from anomaly.toml_file import read_toml, unknown_key
+from anomaly.toml_file import read_toml, unknown_key, with_keys
 
 ORIENTED_FILTERS = "oriented_filters"  # the backbone that needs no weights
 
@@ -344,9 +345,12 @@ GONE = {  # keys of an older version: what became of them
 SPECS: dict[str, type[BaseModel]] = {"camera": CameraSpec, "sensor": SensorSpec}  # by `kind`; a further kind adds its own
 
 
-def read_spec(path: Path) -> CameraSpec | SensorSpec:
-    """Read and validate a spec. Raises SpecError naming file, key and fix, before any work is done."""
-    raw = read_toml(path, "specs/camera.toml or specs/sensor.toml")
+def read_spec(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -> CameraSpec | SensorSpec:
+    """Read and validate a spec, with other values for some of its keys (`budget.false_alarm_rate`).
+
+    Raises SpecError naming file, key and fix, before any work is done.
+    """
+    raw = with_keys(read_toml(path, "specs/camera.toml or specs/sensor.toml"), overrides)
     model = SPECS.get(str(raw.get("kind")))
     if model is None:
         known = " or ".join(f'kind = "{kind}"' for kind in SPECS)

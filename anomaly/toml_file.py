@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +43,20 @@ def unknown_key(key: str, known: Collection[str]) -> str:
     """
     near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
     return f"unknown key `{key}`; " + (f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}")
+
+
+def with_keys(content: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a file holds, with other values for some of its keys, each with those above it. What was given is not changed.
+
+    >>> with_keys({"name": "a", "budget": {"rate": 1}}, {"budget.rate": 2, "input.size": 64})
+    {'name': 'a', 'budget': {'rate': 2}, 'input': {'size': 64}}
+    """
+    found = dict(content)
+    for key, value in values.items():
+        first, _, rest = key.partition(".")
+        if rest:
+            inner = found.get(first, {})
+            found[first] = with_keys(inner if isinstance(inner, Mapping) else {}, {rest: value})
+        else:
+            found[first] = value
+    return found

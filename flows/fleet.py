@@ -1,0 +1,110 @@
+"""`python -m flows.fleet FILE`: many lines fitted, judged and published, as wide as the machine or a Dask cluster is.
+
+    python -m flows.fleet deploy/fleet.toml --workers 2            # Dask with two processes of this machine, as long as it runs
+    python -m flows.fleet lines.csv --scheduler tcp://boss:8786    # a cluster that is there; its workers see the same files
+
+A line is one task. One that fails is a row of the summary. What was made is kept in the work folder: a run that was killed goes on, and
+one on unchanged data trains nothing. Exit code 1 when a line failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import pandas as pd
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import as_completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from rich.console import Console
+from rich.table import Table
+
+from anomaly.atomic import write_text
+from anomaly.errors import AnomalyError, in_words
+from anomaly.pipeline.fleet import Fleet, FleetLine, Outcome, fit_line, read_fleet, summary
+
+SHOWN = ("line", "state", "normals", "auroc", "flagged", "seconds", "reason")
+
+
+@task(name="line", task_run_name="{line.slug}", cache_policy=NO_CACHE, retries=1, retry_delay_seconds=10)
+def work_on(line: FleetLine, release: Path, work: Path) -> Outcome:
+    """One line, from data to its release folder. Tried once more where its worker was lost; what goes wrong with the line is an outcome."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many workers as cores: no more threads than that
+    return fit_line(line, release, work)
+
+
+@flow(name="fleet")
+def fleet_flow(lines: Path, out: Path = Path("out/fleet")) -> pd.DataFrame:
+    """All lines of a table. Returns the summary, which is left in `out` as CSV too and shown as an artifact."""
+    fleet = read_fleet(lines)
+    outcomes = _worked(fleet)
+    found = summary(outcomes)
+    path = out / "summary.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, found.to_csv(index=False))
+    rows = [{key: row[key] for key in SHOWN} for row in found.astype(object).where(found.notna(), "").to_dict("records")]
+    failed = sum(one.state == "failed" for one in outcomes)
+    words = f"{len(outcomes) - failed} of {len(outcomes)} lines published or unchanged; {failed} failed"
+    create_table_artifact(key="fleet", table=rows, description=words)
+    get_run_logger().info(words)
+    return found
+
+
+def _worked(fleet: Fleet) -> list[Outcome]:
+    """The outcome of every line, in the table's order, each told as it comes."""
+    futures = {work_on.submit(line, fleet.release, fleet.work): line for line in fleet.line}
+    found: dict[str, Outcome] = {}
+    for done, future in enumerate(as_completed(list(futures)), start=1):
+        line = futures[future]
+        outcome = future.result(raise_on_failure=False)
+        if isinstance(outcome, BaseException):  # the worker was lost, twice
+            outcome = Outcome(line.name, "failed", in_words(outcome))
+        found[line.name] = outcome
+        get_run_logger().info(f"{done} of {len(futures)}: {outcome.line} {outcome.state} {outcome.reason}".rstrip())
+    return [found[line.name] for line in fleet.line]
+
+
+def runner(workers: int, scheduler: str | None) -> TaskRunner[object]:
+    """Where tasks run: a Dask cluster that is there, one of `workers` processes that ends with the run, or this process for none."""
+    if workers == 0 and scheduler is None:
+        return ThreadPoolTaskRunner(max_workers=1)
+    from prefect_dask import DaskTaskRunner
+
+    if scheduler is not None:
+        return DaskTaskRunner(address=scheduler)
+    cluster = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"}
+    return DaskTaskRunner(cluster_kwargs=cluster)
+
+
+def main() -> int:
+    """The command. Returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("lines", type=Path, help="TOML with a [[line]] each, or CSV with the columns name, spec, data")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes on this machine; 0 works in this process")
+    parser.add_argument("--scheduler", help="address of a Dask scheduler, in place of processes on this machine")
+    parser.add_argument("--out", type=Path, default=Path("out/fleet"), help="folder for summary.csv")
+    asked = parser.parse_args()
+    try:
+        found = fleet_flow.with_options(task_runner=runner(asked.workers, asked.scheduler))(asked.lines, asked.out)
+    except AnomalyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    _print(found)
+    return int((found["state"] == "failed").any())
+
+
+def _print(found: pd.DataFrame) -> None:
+    table = Table(*SHOWN)
+    for row in found[list(SHOWN)].itertuples(index=False):
+        table.add_row(*("" if pd.isna(cell) else f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
