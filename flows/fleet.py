@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from prefect import flow, get_run_logger, task
@@ -68,11 +69,11 @@ def _worked(fleet: Fleet) -> list[Outcome]:
     return [found[line.name] for line in fleet.line]
 
 
-def runner(workers: int, scheduler: str | None) -> TaskRunner[object]:
+def runner(workers: int, scheduler: str | None) -> TaskRunner[Any]:
     """Where tasks run: a Dask cluster that is there, one of `workers` processes that ends with the run, or this process for none."""
     if workers == 0 and scheduler is None:
         return ThreadPoolTaskRunner(max_workers=1)
-    from prefect_dask import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner
 
     if scheduler is not None:
         return DaskTaskRunner(address=scheduler)
