@@ -13,6 +13,8 @@ import pytest
 import safetensors
 import torch
 
+from anomaly.alarms.store import Store
+from anomaly.bundle.archive import read_bundle
 from anomaly.data.samples.synthetic import plant
 from anomaly.errors import ExportError, WeightsError
 from anomaly.export.detector import Detector
@@ -23,6 +25,7 @@ from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.steps import Steps
 from anomaly.scorers.build import load_sensor_scorer
 from anomaly.spec import Pretrain, SensorSpec
+from tests.conftest import run
 
 
 @pytest.fixture(scope="module")
@@ -158,3 +161,16 @@ def test_a_graph_that_decides_otherwise_loses_nothing(machine: Path, tmp_path: P
     again = steps_of(machine, folder)
     again.export()
     assert again.trained == ["graph", "parity", "variants", "export"]
+
+
+def test_a_name_as_people_say_it_stays_and_files_get_its_slug(machine: Path, work: Path, tmp_path: Path) -> None:
+    steps = steps_of(machine, work)
+    spec = steps.line.spec.model_copy(update={"name": "Prüfstand Süd 3"})
+    named = Steps(open_line(spec, machine), work)
+    published = named.publish(tmp_path)
+    assert "fit" not in named.trained
+    assert published.name.startswith("pruefstand-sued-3-1-")
+    assert read_bundle(published).manifest.name == "Prüfstand Süd 3"
+    store = tmp_path / "s.db"
+    run("monitor", tmp_path, "--source", machine, "--once", "--store", store)
+    assert len(Store(store).scores("Prüfstand Süd 3")) > 600

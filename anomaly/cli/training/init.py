@@ -75,11 +75,11 @@ def page(seen: Look) -> list[str]:
     if seen.kind == "camera":
         from anomaly.data.pictures.survey import describe_pictures
 
-        return [one_line(line) for line in (*seen.words, *describe_pictures(seen.data))]
+        return [one_line(line) for line in dict.fromkeys((*seen.words, *describe_pictures(seen.data)))]
     from anomaly.data.tables.profile import describe_tables
 
     notes = [note for table in seen.tables for note in table.report.notes]
-    return [one_line(line) for line in (*seen.words, *describe_tables(seen.tables), *notes)]
+    return list(dict.fromkeys(one_line(line) for line in (*seen.words, *describe_tables(seen.tables), *notes)))
 
 
 def _left_open(data: Path, answers: Answers, error: UnclearError, target: Path) -> None:

@@ -112,6 +112,11 @@ def _pictures(path: Path) -> Look:
             if alike
             else f"sizes of the pictures (high x wide): {low_h} to {high_h} x {low_w} to {high_w} pixels"
         )
+    beside = sum(1 for _ in walk_files(path, TABLES)) if path.is_dir() else 0
+    if beside:
+        words.append(
+            f"tables in the same folder are not read ({beside:,}); to learn from readings give one of them, or a folder of its own"
+        )
     return Look("camera", data, (*words, *found.notes), tuple(sizes))
 
 

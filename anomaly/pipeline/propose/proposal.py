@@ -130,9 +130,9 @@ def _tried(seen: Look) -> str:
     """The sizes of input that a fit chooses among, in words."""
     if not seen.sizes:
         return ""
-    from anomaly.pipeline.camera.plan.sizes import sizes_to_try, usual_size  # brings PyTorch
+    from anomaly.pipeline.camera.plan.sizes import in_words, sizes_to_try, usual_size  # brings PyTorch
 
-    sizes = [f"{high} x {wide}" for high, wide in sizes_to_try(usual_size(seen.sizes), STEP, CameraInput().max_ms)]
+    sizes = [in_words(size) for size in sizes_to_try(usual_size(seen.sizes), STEP, CameraInput().max_ms)]
     return (
         f"; here {sizes[0]}" if len(sizes) == 1 else f"; here {', '.join(sizes[:-1])} or {sizes[-1]}, as large as finding small marks pays"
     )

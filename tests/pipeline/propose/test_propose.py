@@ -57,6 +57,11 @@ def test_the_folder_of_good_parts_beside_bad_ones_is_learnt_from(tmp_path: Path)
     assert proposal.spec.name == "part"
 
 
+def test_tables_beside_pictures_are_passed_over_and_that_is_said(tmp_path: Path) -> None:
+    table(pictures(tmp_path / "a", 3) / "list.csv")
+    assert any("tables in the same folder are not read (1)" in line for line in propose(tmp_path / "a").words)
+
+
 def test_readings_get_a_sensor_spec_with_what_was_found(tmp_path: Path) -> None:
     proposal = propose(table(tmp_path / "pump 7" / "export.csv"), DAY_FIRST)
     assert isinstance(proposal.spec, SensorSpec)

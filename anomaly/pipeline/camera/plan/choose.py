@@ -29,7 +29,7 @@ from anomaly.parallel import on_all_cores
 from anomaly.pipeline.camera.few_labels import read_faults
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
 from anomaly.pipeline.camera.plan.labelled import COST, LabelledFaults, Ranked, RankedPools, labelled_report, size_by_faults
-from anomaly.pipeline.camera.plan.sizes import Size, marks_to_try, milliseconds, sizes_of, sizes_to_try, usual_size
+from anomaly.pipeline.camera.plan.sizes import Size, in_words, marks_to_try, milliseconds, sizes_of, sizes_to_try, usual_size
 from anomaly.pipeline.camera.plan.trial import FALSE, Half, Trial, pool_scores
 from anomaly.pipeline.camera.plan.views import SHARES, as_spec, choose_pools, mean_told, offered_banks, pools_offered
 from anomaly.pipeline.camera.plan.wording import plan_words
@@ -158,12 +158,12 @@ class _Search:
     def run(self, progress: Progress) -> Plan:
         asked = self.spec.input.size
         sizes = sizes_to_try(self.usual, size_step(self.network), self.spec.input.max_ms) if asked is None else [asked]
-        told = parts(progress, {str(size): milliseconds(size) for size in sizes})
+        told = parts(progress, {in_words(size): milliseconds(size) for size in sizes})
         tried: list[_Found] = []
         for note in self.labelled.notes if self.labelled else []:
             progress(note)
         for size in sizes:
-            tried.append(self._try(size, told[str(size)]))
+            tried.append(self._try(size, told[in_words(size)]))
             if not self.spec.input.mark_px and len(tried) > 2 and not any(self._further(tried[-3], one) for one in tried[-2:]):
                 break  # two steps up found no more
         by_marks = self._taken(tried)

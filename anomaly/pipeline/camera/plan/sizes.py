@@ -108,5 +108,14 @@ def larger_by(usual: tuple[float, float], size: Size, step: int, most_ms: float 
     return "max_ms" if len(every) > len(allowed) and size == allowed[-1] else ""
 
 
+def in_words(size: Size) -> str:
+    """A size as people read it, high before wide.
+
+    >>> in_words((416, 160))
+    '416 x 160'
+    """
+    return f"{size[0]} x {size[1]}"
+
+
 def _whole(side: float, step: int) -> int:
     return max(64 if step <= 64 else step, round(side / step) * step)
