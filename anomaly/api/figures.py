@@ -32,7 +32,7 @@ class Explained(Figure):
 
     def _repr_png_(self) -> bytes:
         buffer = BytesIO()
-        self.savefig(buffer, format="png", dpi=80)
+        self.savefig(buffer, format="png", dpi=72)
         return buffer.getvalue()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -63,6 +64,8 @@ def fit(
             stack.enter_context(named_frame(path))
         budget = None if budget is None else budget if isinstance(budget, Budget) else read_budget(budget)
         say = stack.enter_context(_shown(progress))
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="IProgress not found")  # by a library that timm loads, in notebooks without ipywidgets
         if spec is None:
             say("looking at the data")
             proposal = propose(path, Answers(name if name or is_path(data) else _plain_name(path), budget))
