@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 
 from anomaly.errors import SpecError
 from anomaly.schema import AlarmSettings, Channel, Dialect, Name, Part, check_time_format
-from anomaly.toml_file import read_toml, unknown_key, with_keys
+from anomaly.toml_file import explain, read_toml, with_keys
 
 ORIENTED_FILTERS = "oriented_filters"  # the backbone that needs no weights
 
@@ -358,7 +358,8 @@ def read_spec(path: Path, overrides: Mapping[str, Any] = MappingProxyType({})) -
     try:
         return cast("CameraSpec | SensorSpec", model.model_validate(raw))  # a further kind's spec has what these two share
     except ValidationError as error:
-        raise SpecError(*(_explain(path, model, item) for item in error.errors())) from error
+        gone = {key: why for (kind, key), why in GONE.items() if model is SPECS.get(kind)}
+        raise SpecError(*dict.fromkeys(f"{path}: {explain(model, item, gone)}" for item in error.errors())) from error
 
 
 def check_paths(path: Path, spec: BaseModel) -> None:
@@ -374,25 +375,3 @@ def check_paths(path: Path, spec: BaseModel) -> None:
     gone = [f"{path}: key `{key}`: {value}: no such file or folder" for key, value in named(spec, "") if not value.exists()]
     if gone:
         raise SpecError(*gone)
-
-
-def _explain(path: Path, model: type[BaseModel], item: Any) -> str:
-    where = [str(part) for part in item["loc"]]
-    key = ".".join(where) or "(whole file)"
-    if item["type"] == "extra_forbidden":
-        gone = next((why for (kind, name), why in GONE.items() if model is SPECS.get(kind) and name == key), None)
-        return f"{path}: unknown key `{key}`; {gone}" if gone else f"{path}: {unknown_key(key, _known_keys(model, where[:-1]))}"
-    message = item["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
-    return f"{path}: key `{key}`: {message}{given}"
-
-
-def _known_keys(spec: type[BaseModel], parents: list[str]) -> list[str]:
-    model: Any = spec
-    for name in parents:
-        if name.isdigit():
-            continue
-        model = model.model_fields[name].annotation
-        candidates = [model, *getattr(model, "__args__", ())]
-        model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
-    return list(model.model_fields)

@@ -5,11 +5,17 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from anomaly.errors import SpecError
+
+BEYOND = ("greater_than", "greater_than_equal", "less_than", "less_than_equal")  # pydantic's words for a number out of its range
 
 
 def read_toml(path: Path, example: str) -> dict[str, Any]:
@@ -60,3 +66,68 @@ def with_keys(content: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str
         else:
             found[first] = value
     return found
+
+
+def explain(model: type[BaseModel], item: Any, gone: Mapping[str, str] = MappingProxyType({})) -> str:
+    """One mistake that pydantic found in a file of a model: the key, what it must be with the whole range, and what was given.
+
+    `gone` says of keys of an older version what became of them.
+
+    >>> from pydantic import Field, ValidationError
+    >>> class Part(BaseModel):
+    ...     share: float = Field(0.1, gt=0, lt=0.5)
+    >>> try:
+    ...     Part.model_validate({"share": 2})
+    ... except ValidationError as error:
+    ...     explain(Part, error.errors()[0])
+    'key `share`: must be above 0 and below 0.5 (given: 2)'
+    """
+    where = [str(part) for part in item["loc"]]
+    key = ".".join(where) or "(whole file)"
+    if item["type"] == "extra_forbidden":
+        return f"unknown key `{key}`; {gone[key]}" if key in gone else unknown_key(key, list(_model_at(model, where[:-1]).model_fields))
+    message = item["msg"].removeprefix("Value error, ").replace("Input should be", "must be", 1)
+    field = _field_at(model, where)
+    if field is not None and item["type"] in BEYOND:
+        key = ".".join(part for part in where if not part.isdigit())  # both sides of a size are one mistake
+        message = f"must be {_range(_bounds(field))}" + (" each" if key != ".".join(where) else "")
+    given = "" if isinstance(item["input"], dict) else f" (given: {item['input']!r})"
+    return f"key `{key}`: {message}{given}"
+
+
+def _model_at(model: Any, parents: Sequence[str]) -> Any:
+    """The model of a table of the file."""
+    for name in parents:
+        if not name.isdigit():
+            annotation = model.model_fields[name].annotation
+            candidates = [annotation, *get_args(annotation)]
+            model = next(c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel))
+    return model
+
+
+def _field_at(model: type[BaseModel], where: Sequence[str]) -> FieldInfo | None:
+    """The field that a key names, None where the place is no plain key."""
+    names = [part for part in where if not part.isdigit()]
+    try:
+        found = _model_at(model, names[:-1]).model_fields.get(names[-1])
+    except (KeyError, IndexError, StopIteration):
+        return None
+    return found if isinstance(found, FieldInfo) else None
+
+
+def _bounds(field: FieldInfo) -> dict[str, float]:
+    """The bounds of a field's numbers, those of the items of a list too: gt, ge, lt, le."""
+    found: dict[str, float] = {}
+    left: list[Any] = [*field.metadata, field.annotation]
+    while left:
+        part = left.pop()
+        found |= {name: getattr(part, name) for name in ("gt", "ge", "lt", "le") if getattr(part, name, None) is not None}
+        left += [*getattr(part, "__metadata__", ()), *getattr(part, "metadata", ()), *get_args(part)]
+    return found
+
+
+def _range(bounds: Mapping[str, float]) -> str:
+    if "ge" in bounds and "le" in bounds:
+        return f"from {bounds['ge']:,.10g} to {bounds['le']:,.10g}"
+    words = (("gt", "above {}"), ("ge", "{} or more"), ("lt", "below {}"), ("le", "{} at most"))
+    return " and ".join(text.format(f"{bounds[name]:,.10g}") for name, text in words if name in bounds)

@@ -74,7 +74,7 @@ def test_shipped_specs_are_valid(path: Path) -> None:
         ('kind = "camera"\n[input]\nsmallest_mark = true', r"smallest_mark"),
         ('kind = "camera"\n[scorer]\npools = [{ share = 0.1 }]', r"pools are given and banks are not"),
         ('kind = "camera"\n[input]\nsmallest_mark = "3 inches"', r"smallest_mark '3 inches': write a number of pixels"),
-        ('kind = "camera"\n[input]\nsize = [128, 32]', r"key `input\.size\.1`: Input should be greater than or equal to 64 \(given: 32\)"),
+        ('kind = "camera"\n[input]\nsize = [128, 32]', r"key `input\.size`: must be from 64 to 2,048 each \(given: 32\)"),
         ("kind = ", r"s\.toml, line 1: not valid TOML"),
         ('kind = "camera"\nseed = 1\nname = "x', r"s\.toml, line 3: not valid TOML"),
         ('kind = "camera"\n[budget]\nfalse_alarm_rate = = 2', r"s\.toml, line 3: not valid TOML"),

@@ -78,8 +78,11 @@ def from_data(path: Path, out: Path | None, budget: str | None, force: bool) -> 
             raise SpecError(f"{left} is there already and holds the budget: change it there, or propose it anew with --force")
         err.print(f"{left}: made for this data before; taken as it is")
         return Given(read_inputs(left, Path(there)), Path(there), target, left)
-    if out is None and target.exists() and not force:
-        raise SpecError(f"{target} is there already, and no {left} tells of which data; name another with --out, or --force writes over it")
+    there_already = [path for path in (target, target.with_suffix(".html")) if path.exists()]
+    if out is None and there_already and not force:
+        raise SpecError(
+            f"{there_already[0]} is there already, and no {left} tells of which data; name another with --out, or --force writes over it"
+        )
     proposal = proposed(path, answers)
     err.print(f"assumed, and written to {left} for you to change:")
     for line in proposal.words:

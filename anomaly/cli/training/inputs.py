@@ -101,7 +101,7 @@ def copy(source: Path, target: Path) -> None:
 
 def local_path(path: str) -> Path:
     """The path of a file or folder. Raises DataError for an address, with what to do first, and for a path where nothing is."""
-    from anomaly.pipeline.propose.addresses import first_step, is_address
+    from anomaly.cli.training.addresses import first_step, is_address
 
     if is_address(path):
         raise DataError(*first_step(path))
