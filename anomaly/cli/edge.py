@@ -273,11 +273,13 @@ def doctor(
 ) -> None:
     """What this machine can run detectors on, and in plain words what is missing. Exit code 1 when something is."""
     from anomaly.bundle.archive import read_bundle
-    from anomaly.edge.doctor import examine
+    from anomaly.edge.doctor import examine, verdict
 
     findings = examine(store, read_bundle(bundle) if bundle is not None else None)
     if json_:
         out.print_json(json.dumps([{"what": found.what, "state": found.state, "text": found.text} for found in findings]))
+    else:
+        out.print(verdict(findings), style="bold")
     for found in findings if not json_ else ():
         mark = {"ok": "ok     ", "note": "note   ", "missing": "MISSING"}[found.state]
         out.print(f"{mark}  {found.what}: {found.text}")

@@ -1,4 +1,4 @@
-"""`anomaly evaluate`, `anomaly score`: what a bundle makes of data. Nothing slow is imported before the bundle has been read."""
+"""`anomaly evaluate`, `score`, `flagged`: what a bundle makes of data. Nothing slow is imported before the bundle has been read."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from anomaly.cli.terminal.options import (
     ProviderName,
     check_not_empty,
     writable_file,
+    writable_folder,
     write_json,
 )
 from anomaly.cli.terminal.progress import progress
@@ -132,3 +133,37 @@ def score(
     err.print(f"{len(frame)} records, {flagged} flagged, {len(rejected)} set aside")
     if flagged and not exit_zero:
         raise typer.Exit(FOUND)
+
+
+@judge_app.command()
+def flagged(
+    what: Annotated[Path, typer.Argument(metavar="STORE|BUNDLE", help="A bundle, or the store of a monitor (what the line flagged).")],
+    path: Annotated[Path, typer.Argument(help="The pictures or tables: a file or a folder.")],
+    out_: Annotated[Path, typer.Option("--out", callback=writable_folder, help="The folder for PNG files and flagged.csv.")],
+    bundle: Annotated[Path | None, typer.Option(help="With a store: the bundle; looked for beside the store when not given.")] = None,
+    line: Annotated[str | None, typer.Option(help="With a store: which of its lines.")] = None,
+    most: Annotated[int, typer.Option(min=1, help="So many are drawn at most, the worst; flagged.csv lists all.")] = 200,
+    provider: Provider = ProviderName.auto,
+) -> None:
+    """What is flagged, worst first: pictures with heat-maps, or stretches of readings as plots, and a CSV."""
+    for given in (what, path):
+        if not given.exists():
+            raise DataError(f"{given}: no such file or folder")
+    from anomaly.bundle.archive import read_bundle
+    from anomaly.edge.runtime.session import open_session
+
+    with progress("flagged") as say:
+        say("loading what draws")
+        from anomaly.pipeline.report.flagged import LIST, bundle_of, is_store, wanted_of, write_flagged
+
+        store = what if is_store(what) else None
+        opened = read_bundle(bundle or what) if store is None or bundle is not None else bundle_of(what, line)
+        wanted = None if store is None else wanted_of(store, line, opened)
+        session = open_session(opened, provider.value)
+        done = write_flagged(opened, session, path, out_, most, say, wanted)
+    for reason in manner.some(done.rejected, 10):
+        err.print(f"set aside: {reason}")
+    asked = "" if store is None else ", as the store says"
+    out.print(f"{done.flagged:,} of {done.judged:,} records flagged{asked}; {done.drawn} drawn, all listed in {out_ / LIST}", style="bold")
+    for text in done.worst:
+        out.print(f"  {text}")

@@ -7,7 +7,7 @@ import importlib.metadata
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -65,6 +65,23 @@ def examine(store: Path, bundle: Bundle | None = None, load: Callable[[str], obj
     if bundle is not None:
         found += _providers(bundle)
     return found
+
+
+def verdict(findings: Sequence[Finding]) -> str:
+    """Whether detectors can run here, in a sentence.
+
+    >>> verdict([Finding("disk", "ok", ""), Finding("NVIDIA GPU", "note", "")])
+    'Detectors can run here, on the CPU; what is marked "note" below would make it quicker or surer.'
+    >>> verdict([Finding("disk", "missing", "")])
+    'Not ready: disk. What to do is said below.'
+    """
+    missing = [found.what for found in findings if found.state == "missing"]
+    if missing:
+        return f"Not ready: {', '.join(missing)}. What to do is said below."
+    there = {found.what for found in findings if found.state == "ok"}
+    where = "GPU" if {"NVIDIA GPU", "CUDA"} <= there else "CPU"
+    notes = any(found.state == "note" for found in findings)
+    return f"Detectors can run here, on the {where}" + ('; what is marked "note" below would make it quicker or surer.' if notes else ".")
 
 
 def _runtime() -> Finding:
@@ -194,5 +211,6 @@ def _providers(bundle: Bundle) -> list[Finding]:
             text += "" if provider in chosen else "; not measured yet: anomaly bench BUNDLE --choose"
             found.append(Finding(f"bundle on {provider}", "ok", text))
         except AnomalyError as error:
-            found.append(Finding(f"bundle on {provider}", "missing" if provider == "cpu" else "note", str(error)))
+            why = str(error).rpartition("cannot be used: ")[2].partition("; `anomaly doctor`")[0]  # this is the doctor
+            found.append(Finding(f"bundle on {provider}", "missing" if provider == "cpu" else "note", why))
     return found

@@ -108,12 +108,13 @@ def sources(
             raise DataError(f"{path}: no such file or folder; --source names a bundle, an extractor or normal data of another line")
         check_not_empty(path)
     with progress("sources") as say:
+        from anomaly.evaluation.report.tried import source_words
         from anomaly.pipeline.kinds import open_line
         from anomaly.pipeline.rank_sources import rank_sources
 
         ranked = rank_sources(open_line(parsed, data), source, say)
-    for place, row in enumerate(ranked, 1):
-        out.print(f"{place}. {row['source']}  " + ", ".join(f"{k} {v:.4f}" for k, v in row.items() if k != "source"))
+    for number, text in enumerate(source_words(ranked)):
+        out.print(text, style="bold" if number == 0 else None, soft_wrap=True)
     if json_ is not None:
         write_json(json_, json.dumps(ranked, indent=1) + "\n")
 

@@ -65,19 +65,37 @@ def measure(bundle: Bundle, provider: Provider, batches: Sequence[int], streams:
 
 
 def describe_figures(figures: dict[str, Any]) -> list[str]:
-    """What `measure` found, in lines for people."""
-    lines = []
+    """What `measure` found, in lines for people: the verdict, and the figures under it."""
+    lines = [_verdict(figures)]
     for variant, rows in figures["variants"].items():
         for size, row in rows.items():
-            share = f", {row['share_of_limit']:.0%} of the measured limit" if "share_of_limit" in row else ""
+            share = f"; {row['share_of_limit']:.0%} of what the machine multiplies at most" if "share_of_limit" in row else ""
             lines.append(
-                f"{figures['provider']} {variant:6} batch {size:>4}: p50 {row['p50_ms']:.2f} ms, p99 {row['p99_ms']:.2f} ms, "
-                f"{row['per_s']:.0f} a second{share}"
+                f"  {figures['provider']} {variant:6} {size:>4} at a time: {row['p50_ms']:.2f} ms (1 in 100 above {row['p99_ms']:.2f} ms), "
+                f"{row['per_s']:.0f} records a second{share}"
             )
     for count, row in figures["streams"].items():
-        lines.append(f"{count:>4} streams: {row['per_s']:.0f} a second in all, fairness {row['fairness']:.2f} (most over least served)")
-    limits = ", ".join(f"{key} {value:.3g}" for key, value in figures["limits"].items())
-    return [*lines, f"limits: {limits}; memory {figures['memory_mb']:.0f} MB", f"quickest: {figures['quickest']}"]
+        streams = "1 stream" if count == "1" else f"{count} streams"
+        fair = "" if count == "1" else f"; the one served most had {row['fairness']:.2f} times what the one served least had"
+        lines.append(f"  {streams}: {row['per_s']:.0f} records a second in all{fair}")
+    limits = figures["limits"]
+    rates = [f"{name} {limits[f'{name}_gmac_per_s']:.3g}" for name in PRODUCTS if f"{name}_gmac_per_s" in limits]
+    return [
+        *lines,
+        f"  the machine's limits: {', '.join(rates)} thousand million multiplications a second; copies {limits['copy_gb_per_s']:.3g} GB/s",
+        f"  memory: {figures['memory_mb']:.0f} MB",
+    ]
+
+
+def _verdict(figures: dict[str, Any]) -> str:
+    """How long one record takes with the quickest variant, in a sentence."""
+    found, quickest = figures["variants"], figures["quickest"]
+    row = next(iter(found[quickest].values()))
+    first = next(iter(found[quickest]))
+    others = ", ".join(f"{name} {next(iter(rows.values()))['p50_ms']:.3g} ms" for name, rows in found.items() if name != quickest)
+    many = "A record takes" if first == "1" else f"{first} records take"
+    compared = f"; {quickest} is the quickest variant here ({others})" if others else ""
+    return f"{many} {row['p50_ms']:.3g} ms on the {figures['provider'].upper()}{compared}."
 
 
 def example(bundle: Bundle) -> NDArray[Any]:

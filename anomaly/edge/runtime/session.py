@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,10 @@ class Device:
     threads: int | None = None
     memory: int | None = None
     cache: Path | None = None
+
+
+# A place in C++ code with the function it is in, and the name of the error.
+_CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S+\.(?:cc|cpp|cu|cuh|h|hpp):\d+(?:\s+[^()]{0,200}\([^()]*\)(?:\s*const)?)?\s*")
 
 
 def open_session(
@@ -200,6 +205,15 @@ def out_of_memory(error: Exception) -> bool:
     return any(sign in text for sign in signs)
 
 
+def in_plain_words(message: str) -> str:
+    """What ONNX Runtime says, without the places in its own code that it says it from.
+
+    >>> in_plain_words("[ONNXRuntimeError] : 1 : FAIL : /src/a/b_state.cc:729 void onnxruntime::R(P&, const O&) Please install\\nTensorRT ")
+    'Please install TensorRT'
+    """
+    return " ".join(_CODE.sub("", " ".join(message.split())).split()) or "no reason is given"
+
+
 def _first(refused: str) -> str:
     return {"tensorrt": "TensorRT", "cuda": "CUDA"}.get(refused.partition(": ")[0], "GPU")
 
@@ -221,8 +235,8 @@ def _open(
             )
         except Exception as error:  # ONNX Runtime raises many types, without a common root
             if name == "cpu":
-                raise BundleError(f"the graph cannot be loaded: {str(error).splitlines()[0][:300]}") from error
-            refused = f"{name}: {str(error).splitlines()[0][:200]}"
+                raise BundleError(f"the graph cannot be loaded: {in_plain_words(str(error))[:300]}") from error
+            refused = f"{name}: {in_plain_words(str(error))[:200]}"
             continue
         # ONNX Runtime may fall back to the CPU silently: only what it reports afterwards counts.
         if session.get_providers()[0] == NAMES[name]:

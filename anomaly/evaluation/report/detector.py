@@ -12,6 +12,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from anomaly.evaluation.report.page import Block, Cell, Listing, Section, Source, Table, Words, table_of
+from anomaly.evaluation.report.tried import tried_words
 
 HALFWAY = 0.5  # of the way from a usual normal score to the threshold, from which on a suspect is worth a look
 _PACKAGES = ("anomaly-pipeline", "numpy", "onnxruntime-gpu", "onnxruntime", "torch")
@@ -181,34 +182,6 @@ def looked_at(manifest: Manifest) -> tuple[Block, ...]:
     """What is looked at in a record, and why."""
     why = manifest["provenance"]["fit"].get("views", {}).get("why", ())
     return (Listing(tuple(why)),) if why else ()
-
-
-def tried_words(extractor: Mapping[str, Any]) -> list[str]:
-    """What was tried beside a plain fit, and what became of it, a sentence each."""
-    said = []
-    adaptation = extractor.get("adaptation", {})
-    if adaptation.get("why", "not asked for") != "not asked for":
-        said.append(f"Adaptation to the normals was {'kept' if adaptation['kept'] else 'tried and not kept'}: {adaptation['why']}.")
-    transfer = extractor.get("transfer", {})
-    if "method" in transfer:
-        said.append(f"Transfer: taken is {transfer['method']}; {transfer['why']}.")
-    return said + few_label_words(transfer)
-
-
-def few_label_words(transfer: Mapping[str, Any]) -> list[str]:
-    """What a few labelled faults change, as sentences; [] where none were given."""
-    if "few_labels" not in transfer:
-        return []
-    labels = transfer["few_labels"]
-    faults = f"{labels['faults']} labelled fault{'' if labels['faults'] == 1 else 's'}"
-    told = labels.get("why")
-    if told is None:
-        over = labels["over_normal_only"]
-        low, high = over["gain_ci95"]
-        told = f"AUROC on labelled faults {over['gain']:+.3f} (95 % interval {low:+.3f} to {high:+.3f}) against learning from normals alone"
-    if labels["vote"] == "none":
-        return [f"The {faults} change nothing in the score: {told}."]
-    return [f"The {faults} are used: what resembles them scores higher; {told}."]
 
 
 def origin_section(manifest: Manifest) -> Section:

@@ -20,7 +20,7 @@ from anomaly.evaluation.figures import SHOWN, Evaluation
 from anomaly.evaluation.report.page import Card, Gallery, Tone
 
 SIDE = 360  # pixels of a picture's longer side in a page
-STRONGEST = 0.7  # how much of the picture the brightest places of a heat-map cover
+STRONGEST = 0.6  # how much of the picture the brightest places of a heat-map cover
 _OUTLINE_SIDE = 256  # pixels to which a mask is reduced before its outline is drawn
 
 Map = NDArray[np.float32]

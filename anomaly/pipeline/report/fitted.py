@@ -24,12 +24,12 @@ from anomaly.evaluation.report.detector import (
     standing_out,
     suspect_blocks,
     threshold_words,
-    tried_words,
 )
 from anomaly.evaluation.report.drawing import as_plot, styled
 from anomaly.evaluation.report.evaluated import kind_blocks, named_figures, verdict
 from anomaly.evaluation.report.page import Block, Cell, Legend, Listing, Page, Section, Table, Words
 from anomaly.evaluation.report.scores import faulty_rows, scores_figure
+from anomaly.evaluation.report.tried import tried_words
 
 HARDLY = 0.1  # of the made-up faults found, on average over the kinds: a detector that finds fewer deserves a warning
 

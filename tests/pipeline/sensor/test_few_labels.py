@@ -142,7 +142,7 @@ def test_a_single_fault_cannot_be_judged_and_the_command_says_so(plain: Path, tm
     spec.write_text('kind = "sensor"\n[pretrain]\nmethod = "none"\n')
     said = run("fit", spec, "--data", plain, "--faults", one, "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
     flat = " ".join(said.split())
-    assert "labelled faults (1): their vote is not kept" in flat
+    assert "The 1 labelled fault changes nothing in the score: " in flat
     assert "one.csv, data rows 181 to 240: a single labelled fault cannot be learnt from and judged by at once" in flat
 
 

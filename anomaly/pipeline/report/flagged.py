@@ -1,0 +1,269 @@
+"""What a detector flags, as files for people: pictures with their heat-maps, stretches of readings as plots, and a list of both as CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from anomaly.alarms.store import Store
+from anomaly.alarms.wording import explain_map
+from anomaly.atomic import replacing
+from anomaly.bundle.archive import Bundle, read_bundle
+from anomaly.data.files import PICTURES, TABLES
+from anomaly.data.pictures.reading import format_of, read_picture
+from anomaly.data.tables.files import table_schema
+from anomaly.data.tables.reader import SensorTable, read_table
+from anomaly.data.tables.windows import score_table
+from anomaly.edge.runtime.files import files_in
+from anomaly.edge.runtime.session import Session
+from anomaly.errors import BundleError, DataError, RecordError
+from anomaly.evaluation.report.drawing import moment, png_of, styled
+from anomaly.evaluation.report.pictures import overlaid, shades_of
+from anomaly.evaluation.report.series import AROUND, stretch_figure, stretch_of
+from anomaly.names import record_name
+from anomaly.pipeline.camera.pictures import to_8_bit
+from anomaly.progress import Progress, counted
+
+LIST = "flagged.csv"
+TOLD = 5  # of the worst on the terminal
+SENSORS = 3  # in the plot of a stretch
+
+Maps = NDArray[np.float32]
+
+
+@dataclass
+class Flagged:
+    """What was written: how many records were judged and flagged, how many files drawn, and what could not be read."""
+
+    judged: int = 0
+    flagged: int = 0
+    drawn: int = 0
+    rejected: list[str] = field(default_factory=list)
+    worst: list[str] = field(default_factory=list)
+
+    def tell(self, text: str) -> None:
+        """Keep a line on one of the worst few."""
+        if len(self.worst) < TOLD:
+            self.worst.append(text)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which records to take, where a store says so: by name with the p-value that the line gave, and their times in s."""
+
+    names: Mapping[str, float]
+    times: NDArray[np.float64]
+
+
+def is_store(path: Path) -> bool:
+    """Whether a file is a store (SQLite)."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return stream.read(16) == b"SQLite format 3\0"
+
+
+def wanted_of(store: Path, line: str | None, bundle: Bundle) -> Wanted:
+    """What a line's detector flagged, as the store keeps it. Raises DataError for a line that is not there, or several to choose from."""
+    db = Store(store)
+    lines = db.lines()
+    if line is None and len(lines) != 1:
+        raise DataError(f"{store}: holds the lines {', '.join(lines) or '(none)'}; name one with --line")
+    if line is not None and line not in lines:
+        raise DataError(f"{store}: has no line {line!r}; it holds {', '.join(lines) or 'none'}")
+    found = [one for one in db.scores(line or lines[0]) if one.p_value <= bundle.manifest.threshold.p_value]
+    names: dict[str, float] = {}
+    for one in found:
+        name = one.record.rpartition("@")[0] or one.record  # pictures of a folder are named with the time of their file
+        names[name] = min(one.p_value, names.get(name, 1.0))
+    return Wanted(names, np.array([one.time for one in found], dtype=np.float64))
+
+
+def bundle_of(store: Path, line: str | None) -> Bundle:
+    """The bundle that scored what is in a store, looked for beside it. Raises BundleError when it is not there."""
+    db = Store(store)
+    hashes = {found for name in ([line] if line else db.lines()) for found in db.scored_by(name)}
+    folders = (store.parent, store.with_name(store.name + ".bundles"), Path())
+    for path in sorted({path for folder in folders if folder.is_dir() for path in folder.glob("*.anomaly")}):
+        bundle = read_bundle(path)
+        if bundle.hash in hashes:
+            return bundle
+    known = ", ".join(sorted(found[:12] for found in hashes)) or "none"
+    raise BundleError(f"{store}: the bundle that scored it ({known}) is not beside it; name it with --bundle FILE")
+
+
+def write_flagged(
+    bundle: Bundle, session: Session, path: Path, out: Path, most: int, progress: Progress, wanted: Wanted | None = None
+) -> Flagged:
+    """Draw what is flagged in files and folders under `path` into the folder `out`, worst first and `most` at most; flagged.csv lists all.
+
+    Only what is `wanted`, where that is given. Raises DataError when there is nothing to read, or the kind of input cannot be drawn.
+    """
+    ways: dict[str, Callable[..., Flagged]] = {"image": _pictures, "window": _tables}
+    way = ways.get(bundle.manifest.input.name)
+    if way is None:
+        raise DataError(f"{bundle.path}: what a {bundle.manifest.kind} detector flags cannot be drawn")
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; name the pictures or tables that were judged")
+    out.mkdir(parents=True, exist_ok=True)
+    _clear(out)
+    return way(bundle, session, path, out, most, progress, wanted)
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier run has drawn there: the files that its list names, and no others."""
+    listed = out / LIST
+    if not listed.is_file():
+        return
+    frame = pd.read_csv(listed, dtype=str, keep_default_na=False)
+    for name in frame[frame.columns[-1]] if len(frame.columns) else ():
+        if name and Path(name).name == name and name.endswith(".png"):
+            (out / name).unlink(missing_ok=True)
+
+
+# --- pictures ---
+
+
+@dataclass(frozen=True)
+class _Picture:
+    path: Path
+    score: float
+    p_value: float
+    heat: Maps
+
+
+def _pictures(bundle: Bundle, session: Session, path: Path, out: Path, most: int, progress: Progress, wanted: Wanted | None) -> Flagged:
+    form, threshold = format_of(bundle.manifest.input), bundle.manifest.threshold
+    done, found, scores = Flagged(), [], []
+    files = _wanted_files(path, wanted, done) if wanted is not None else files_in([path], PICTURES)
+    for file in counted(files, progress, "pictures scored"):
+        try:
+            pixels = read_picture(file, form).pixels
+        except RecordError as error:
+            done.rejected.append(str(error))
+            continue
+        score, p_value, heat = session.run(pixels[None])
+        done.judged += 1
+        scores.append(float(score[0]))
+        if wanted is not None or p_value[0] <= threshold.p_value:
+            found.append(_Picture(file, float(score[0]), float(p_value[0]), heat[0]))
+    found.sort(key=lambda one: (-one.score, str(one.path)))
+    done.flagged = len(found)
+    shades = shades_of(float(np.median(scores)) if scores else 0.0, threshold.score, max(scores, default=1.0))
+    if len(scores) == len(found) and threshold.score is not None:  # all are flagged, so none of them is usual
+        shades = (threshold.score, max(scores, default=threshold.score) + 1e-6)
+    rows = []
+    for rank, one in enumerate(found, 1):
+        name = f"{rank:04}-{_plain(one.path.stem)}.png" if rank <= most else ""
+        if name:
+            picture = to_8_bit(read_picture(one.path, form).pixels, form.deep)
+            with replacing(out / name) as part:
+                overlaid(picture, one.heat, shades).save(part, "PNG")
+            done.drawn += 1
+        done.tell(f"{record_name(str(one.path))}  score {one.score:.4g}, p {one.p_value:.2g}  {name}")
+        where = explain_map(one.heat)["where"]
+        place = [f"{where[axis]:.3f}" for axis in ("x", "y")]
+        rows.append([rank, record_name(str(one.path)), f"{one.score:.6g}", f"{one.p_value:.6g}", *place, name])
+    _write(out, ["rank", "record", "score", "p_value", "where_x", "where_y", "picture"], rows)
+    return done
+
+
+def _wanted_files(folder: Path, wanted: Wanted, done: Flagged) -> list[Path]:
+    """The files of the records that a store holds as flagged; those that are gone are told."""
+    files = files_in([folder], PICTURES)
+    every = {record_name(path.relative_to(folder) if folder.is_dir() else path.name): path for path in files}
+    gone = [name for name in wanted.names if name not in every]
+    done.rejected += [f"{name}: flagged, and not in {folder} any more" for name in gone]
+    return [every[name] for name in wanted.names if name in every]
+
+
+# --- readings ---
+
+
+@dataclass(frozen=True)
+class _Stretch:
+    table: SensorTable
+    scored: pd.DataFrame
+    first: int  # row of the table
+    last: int
+    worst: float
+    score: float
+
+
+def _tables(bundle: Bundle, session: Session, path: Path, out: Path, most: int, progress: Progress, wanted: Wanted | None) -> Flagged:
+    threshold, window = bundle.manifest.threshold.p_value, bundle.manifest.input.window or 1
+    done, found = Flagged(), []
+    for file in counted(files_in([path], TABLES), progress, "tables scored"):
+        try:
+            table = read_table(file, table_schema(bundle.manifest.input))
+            scored = score_table(session.run, table, window)
+        except (RecordError, DataError) as error:
+            done.rejected.append(str(error))
+            continue
+        done.judged += len(scored)
+        done.flagged += int((scored["p_value"] <= threshold).sum())
+        found += [one for one in _stretches(table, scored, threshold, window) if wanted is None or _is_in(one, wanted)]
+    found.sort(key=lambda one: (one.worst, -one.score))
+    rows = []
+    for rank, one in enumerate(found, 1):
+        name = f"{rank:04}-{_plain(one.table.path.stem)}-row-{one.table.lines[one.first]}.png" if rank <= most else ""
+        top = _draw(one, threshold, out / name if name else None)
+        done.drawn += bool(name)
+        zone = one.table.dialect.zone
+        ends = [moment(float(one.table.times[row]), zone) for row in (one.first, one.last)]
+        done.tell(f"{ends[0]} to {ends[1]}  p {one.worst:.2g}  {top}  {name}")
+        lines = [str(one.table.lines[row]) for row in (one.first, one.last)]
+        rows.append([rank, record_name(str(one.table.path)), *ends, *lines, f"{one.score:.6g}", f"{one.worst:.6g}", top, name])
+    _write(out, ["rank", "table", "from", "to", "from_line", "to_line", "score", "p_value", "sensors", "plot"], rows)
+    return done
+
+
+def _stretches(table: SensorTable, scored: pd.DataFrame, threshold: float, window: int) -> list[_Stretch]:
+    """Flagged rows, those less than a window apart together."""
+    hit = scored.loc[scored["p_value"] <= threshold]
+    rows = hit["row"].to_numpy()
+    stretches = []
+    for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) > window) + 1):
+        if len(part):
+            own = hit.iloc[part]
+            worst, score = float(own["p_value"].min()), float(own["score"].max())
+            stretches.append(_Stretch(table, scored, int(rows[part[0]]), int(rows[part[-1]]), worst, score))
+    return stretches
+
+
+def _is_in(one: _Stretch, wanted: Wanted) -> bool:
+    first, last = one.table.times[one.first], one.table.times[one.last]
+    return bool(((wanted.times >= first - 1e-3) & (wanted.times <= last + 1e-3)).any())
+
+
+def _draw(one: _Stretch, threshold: float, path: Path | None) -> str:
+    """Draw a stretch, with as much before and after it; returns the sensors that contribute most, with their shares."""
+    whole = stretch_of(one.table, one.scored)
+    top = whole.top(SENSORS, one.first, one.last + 1)
+    shares = np.nansum(whole.shares[one.first : one.last + 1], axis=0)
+    shares = shares / max(float(shares.sum()), 1e-12)
+    if path is not None:
+        around = max(AROUND, one.last + 1 - one.first)
+        ends = float(whole.times[one.first]), float(whole.times[one.last])
+        title = f"{record_name(one.table.path.name)}: {moment(ends[0], whole.zone)} to {moment(ends[1], whole.zone)}"
+        part = whole.cut(one.first - around, one.last + 1 + around)
+        with styled():
+            figure, _ = stretch_figure(part, threshold, top, title, ends)
+            with replacing(path) as written:
+                written.write_bytes(png_of(figure))
+    return ", ".join(f"{whole.names[i]} {shares[i]:.0%}" for i in top)
+
+
+def _plain(name: str) -> str:
+    """A name of a file that any system takes."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)[:60] or "record"
+
+
+def _write(out: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    with replacing(out / LIST) as part:
+        pd.DataFrame(rows, columns=list(columns)).to_csv(part, index=False)
