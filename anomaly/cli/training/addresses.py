@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from anomaly.errors import DataError
+from anomaly.names import masked
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9.+-]+:")  # of two letters or more: one is a drive of Windows
 CAMERAS = ("rtsp", "rtsps", "http", "https", "camera", "gst")
 STREAMS = ("mqtt", "mqtts", "kafka", "kafkas", "opc.tcp")
 FILES = ("folder", "csv", "tables")  # sources of `anomaly monitor` that are plain paths
 DATABASES = (".db", ".sqlite", ".sqlite3")
+VARIABLE = "PLANT_DB"
 TABLES, COLUMNS = 12, 8  # of a database that are named
 TIMES = re.compile(r"time|zeit|date|datum|stamp|\bts\b", re.IGNORECASE)
 KEYS = re.compile(r"tag|sensor|signal|name|point|channel|variable|item", re.IGNORECASE)
@@ -58,7 +60,11 @@ def first_step(address: str) -> list[str]:
 def _database(address: str) -> list[str]:
     """The tables of a database, and how one becomes a table that a fit reads."""
     lines = [f"{address}: a database. First make a table of the normal readings:"]
-    for name, columns in _tables(address):
+    found = _tables(address)
+    if masked(address) != address:  # a password that is typed stays in the shell's history
+        lines.append(f"  keep the address in an environment variable: export {VARIABLE}=…")
+        address = f"env:{VARIABLE}"
+    for name, columns in found:
         lines += [
             f"  {name}: {', '.join(columns[:COLUMNS])}{' …' if len(columns) > COLUMNS else ''}",
             f"    {_command(address, name, columns)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pty
 import select
@@ -18,9 +19,10 @@ from typer.testing import CliRunner
 
 from anomaly.bundle.archive import read_bundle
 from anomaly.cli.main import app
+from anomaly.cli.training.asking import ask_all
 from anomaly.data.samples.synthetic import plant
 from anomaly.errors import AnomalyError, DataError, SpecError
-from anomaly.pipeline.propose import made_for
+from anomaly.pipeline.propose import Answers, Look, made_for, read_budget
 from anomaly.spec import read_spec
 from tests.conftest import run
 
@@ -143,6 +145,12 @@ def test_on_a_terminal_what_the_data_does_not_tell_is_asked(here: Path) -> None:
     assert spec.model_dump()["input"]["time_format"] == "%d.%m.%Y %H:%M:%S"
 
 
+def test_a_mark_in_millimetres_asks_for_the_pixels_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("1 in 0\n1 in 200\nsmall\n3 mm\n-1\n12\n"))
+    found = ask_all(Look("camera", Path()), Answers(name="known"), "usual")
+    assert found == Answers(name="known", budget=read_budget("1 in 200"), smallest_mark="3 mm", px_per_mm=12)
+
+
 def typed(folder: Path, arguments: list[str], answers: list[str]) -> str:
     """What a command says on a terminal, where these answers are typed one after the other, each when it has asked."""
     master, slave = pty.openpty()
@@ -159,7 +167,7 @@ def typed(folder: Path, arguments: list[str], answers: list[str]) -> str:
                     said += read(master, 65_536).decode(errors="replace")
                 except OSError:  # the other end is closed: the command has ended
                     break
-                if left and said.endswith("]: "):
+                if left and said.endswith(": "):
                     write(master, (left.pop(0) + "\n").encode())
             elif process.poll() is not None:
                 break

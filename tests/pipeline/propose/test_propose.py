@@ -62,6 +62,13 @@ def test_tables_beside_pictures_are_passed_over_and_that_is_said(tmp_path: Path)
     assert any("tables in the same folder are not read (1)" in line for line in propose(tmp_path / "a").words)
 
 
+def test_a_list_of_pictures_is_for_a_camera(tmp_path: Path) -> None:
+    pictures(tmp_path / "a", 3)
+    listed = "".join(f"a/{number}.png,train,good\n" for number in range(3))
+    (tmp_path / "list.csv").write_text("image,split,label\n" + listed)
+    assert "3 of good parts to learn from" in propose(tmp_path / "list.csv").words[0]
+
+
 def test_readings_get_a_sensor_spec_with_what_was_found(tmp_path: Path) -> None:
     proposal = propose(table(tmp_path / "pump 7" / "export.csv"), DAY_FIRST)
     assert isinstance(proposal.spec, SensorSpec)
