@@ -35,7 +35,10 @@ def __getattr__(name: str) -> object:
     """A name of the Python interface, imported when it is first asked for."""
     if name not in _WHERE:
         raise AttributeError(f"module 'anomaly' has no attribute {name!r}")
-    found: object = getattr(_import_module(_WHERE[name]), name)
+    try:
+        found: object = getattr(_import_module(_WHERE[name]), name)
+    except ModuleNotFoundError as error:  # of the training side, which a base install lacks
+        raise ImportError(f"anomaly.{name} needs {error.name}; run: pip install 'anomaly-pipeline[train]'", name=error.name) from error
     globals()[name] = found
     return found
 

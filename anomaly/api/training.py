@@ -7,6 +7,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from anomaly.progress import Course, Part, Progress, silent
 from anomaly.spec import Budget, CameraSpec, SensorSpec
 
 Spec = CameraSpec | SensorSpec
+NEEDED = ("torch", "sklearn", "scipy", "onnx")  # of the training side
 
 
 def fit(
@@ -57,6 +59,9 @@ def fit(
     The same data, spec and version give the same bundle, here and in the shell. Raises DataError, SpecError, and whatever else of
     `anomaly.errors` tells what is wrong, before anything slow where it can be told by then.
     """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ImportError(f"anomaly.fit needs {' and '.join(missing)}; run: pip install 'anomaly-pipeline[train]'", name=missing[0])
     with ExitStack() as stack:
         folder = Path(work) if work is not None else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anomaly-")))
         path = Path(data) if is_path(data) else _written(data, folder)  # type: ignore[arg-type]

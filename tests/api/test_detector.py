@@ -45,15 +45,22 @@ for bundle, data in zip(sys.argv[1::2], sys.argv[2::2]):
     scores = anomaly.load(bundle).score(data)
     print(len(scores), float(scores["score"].sum()))
 print([name for name in {ABSENT} if sys.modules.get(name) is not None])
+for call in (lambda: anomaly.fit(sys.argv[2]), lambda: anomaly.SensorDetector):
+    try:
+        call()
+    except ImportError as error:
+        print(error)
 """
     given = (sensor.bundle, samples / "plant" / "test.csv", camera.bundle, samples / "camera" / "test" / "good")
     done = subprocess.run([sys.executable, "-c", program, *map(str, given)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    *told, imported = done.stdout.splitlines()
+    *told, imported, fit, estimator = done.stdout.splitlines()
     for line, bundle, data in zip(told, given[::2], given[1::2], strict=True):
         scores = anomaly.load(bundle).score(data)
         assert line == f"{len(scores)} {float(scores['score'].sum())}"
     assert imported == "[]"
+    assert fit == "anomaly.fit needs torch and sklearn and scipy and onnx; run: pip install 'anomaly-pipeline[train]'"
+    assert estimator.startswith("anomaly.SensorDetector needs ")
 
 
 def test_import_is_light_and_names_are_found() -> None:
