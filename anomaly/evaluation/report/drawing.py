@@ -8,9 +8,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, tzinfo
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import matplotlib as mpl
 import numpy as np
@@ -18,6 +16,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from anomaly.data.clock import has_clock, moment, zone_of
 from anomaly.evaluation.report.page import Plot
 from anomaly.names import one_line
 from anomaly.schema import DAY_S
@@ -39,7 +38,6 @@ _STYLE: Any = {
     "axes.edgecolor": FAINT,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color", "legend.labelcolor"), INK),
 }
-_EPOCH_ENDS = 1e8  # times below count from the begin of the record, not from 1970
 POINTS = 600  # of a line over time that are drawn: the lowest and the highest reading of so many stretches
 
 
@@ -87,34 +85,9 @@ def as_plot(title: str, alt: str, figure: Figure, *, wide: bool = False, hover: 
 # --- clock times ---
 
 
-def has_clock(times: NDArray[np.float64]) -> bool:
-    """Whether times (n,) in seconds are those of a clock, and not counted from the begin of a record."""
-    return bool(len(times)) and float(times[0]) >= _EPOCH_ENDS
-
-
-def zone_of(name: str) -> tzinfo:
-    """The zone in which people on site read the clock, UTC where none is known."""
-    try:
-        return ZoneInfo(name) if name else UTC
-    except (ValueError, OSError, KeyError):
-        return UTC
-
-
 def on_axis(times: NDArray[np.float64]) -> NDArray[np.float64]:
     """Times (n,) in seconds as the axis that `time_axis` makes counts them: in days since 1970 where they are a clock's."""
     return times / DAY_S if has_clock(times) else times
-
-
-def moment(time: float, zone: str = "") -> str:
-    """A time as people read it.
-
-    >>> moment(1767225600.0), moment(12.5)
-    ('2026-01-01 00:00:00 UTC', '12.5 s')
-    """
-    if time < _EPOCH_ENDS:
-        return f"{time:g} s"
-    told = datetime.fromtimestamp(time, zone_of(zone))
-    return f"{told:%Y-%m-%d %H:%M:%S} {told.tzname() or ''}".rstrip()
 
 
 def time_axis(axes: Any, times: NDArray[np.float64], zone: str = "") -> None:

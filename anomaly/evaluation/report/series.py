@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from anomaly.data.clock import moment
 from anomaly.data.tables.reader import SensorTable
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.metrics import runs
@@ -21,7 +22,6 @@ from anomaly.evaluation.report.drawing import (
     NORMAL,
     as_plot,
     hover_of,
-    moment,
     on_axis,
     styled,
     thinned,

@@ -14,6 +14,7 @@ from anomaly.alarms.store import Store
 from anomaly.alarms.wording import explain_map
 from anomaly.atomic import replacing
 from anomaly.bundle.archive import Bundle, read_bundle
+from anomaly.data.clock import moment
 from anomaly.data.files import PICTURES, TABLES
 from anomaly.data.pictures.reading import format_of, read_picture
 from anomaly.data.tables.files import table_schema
@@ -22,7 +23,7 @@ from anomaly.data.tables.windows import score_table
 from anomaly.edge.runtime.files import files_in
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import BundleError, DataError, RecordError
-from anomaly.evaluation.report.drawing import moment, png_of, styled
+from anomaly.evaluation.report.drawing import png_of, styled
 from anomaly.evaluation.report.pictures import overlaid, shades_of
 from anomaly.evaluation.report.series import AROUND, stretch_figure, stretch_of
 from anomaly.names import record_name

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from anomaly.data.clock import has_clock, moment
 from anomaly.data.tables.faults import KINDS, SHAPES, inject
 from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import block_folds
@@ -245,7 +246,7 @@ def describe_normals(names: Sequence[str], normals: Normals, held_out: HeldOut) 
 def name_suspects(
     tables: Sequence[SensorTable], window: int, places: NDArray[np.int64], scores: NDArray[np.float64], suspect: NDArray[np.bool_]
 ) -> dict[str, float]:
-    """Normal windows that stand out from the others, as stretches of rows: {"table, data rows A to B": its highest score}.
+    """Normal windows that stand out from the others, as stretches: {"table, TIME to TIME (data rows A to B)": its highest score}.
 
     `places`, `scores` and `suspect` are (n,), a window each. The worst come first, `MOST_NAMED` at most.
     """
@@ -256,6 +257,15 @@ def name_suspects(
         for stretch in np.split(own, np.flatnonzero(np.diff(places[own]) > window) + 1):
             if len(stretch):
                 first, last = (int(places[i]) - offset + 1 for i in (stretch[0], stretch[-1]))
-                named[f"{table.path.name}, data rows {first} to {last}"] = round(float(scores[stretch].max()), 3)
+                named[f"{table.path.name}, {_stretch(table, first, last)}"] = round(float(scores[stretch].max()), 3)
         offset += len(table.times) + 2 * window
     return dict(sorted(named.items(), key=lambda item: -item[1])[:MOST_NAMED])
+
+
+def _stretch(table: SensorTable, first: int, last: int) -> str:
+    """Rows `first` to `last` of a table, counted from 1, with the clock times of both where there is a clock."""
+    rows = f"data rows {first} to {last}"
+    if not has_clock(table.times):
+        return rows
+    zone = table.dialect.zone or ""
+    return f"{moment(float(table.times[first - 1]), zone)} to {moment(float(table.times[last - 1]), zone)} ({rows})"
