@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.testing import CliRunner
 
 from anomaly.cli.main import app
+from tests.conftest import Fitted
 from tests.docs.pages import DOCS, ROOT, inline_commands, shown_commands, words
 
 PAGES = [ROOT / "README.md", DOCS / "index.md", *sorted((DOCS / "how-to").rglob("*.md")), *sorted((DOCS / "tutorials").rglob("*.md"))]
@@ -45,3 +47,28 @@ def test_commands_and_options_named_in_a_text_are_there(page: Path) -> None:
 
 def test_pages_show_commands() -> None:
     assert len(SHOWN) > 40
+
+
+BUNDLES = {"part.anomaly": "camera", "plant.anomaly": "sensor"}  # of the tutorial, and the small ones of the tests that stand for them
+SECOND = ("inspect", "score", "monitor", "evaluate", "check", "bundle", "init", "flagged")  # what takes seconds; a fit takes minutes
+TUTORIAL = [c for c in shown_commands(DOCS / "tutorials" / "first-detector.md") if words(c)[0] in SECOND and "press.anomaly" not in c]
+
+
+@pytest.mark.parametrize("command", TUTORIAL)
+def test_the_tutorial_s_commands_run_on_the_samples(
+    command: str, camera: Fitted, sensor: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = {"camera": camera, "sensor": sensor}
+    for folder in ("data_samples", "deploy", "specs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    for name, of in BUNDLES.items():
+        (tmp_path / name).symlink_to(fitted[of].bundle)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, words(command), catch_exceptions=False)
+    assert result.exit_code in (0, 3), result.output  # 3: something is flagged
+    made = re.findall(r"--(?:report|json|csv|out|store) (\S+)", command)
+    assert [name for name in made if not (tmp_path / name).exists()] == []
+
+
+def test_the_tutorial_runs_more_than_fits() -> None:
+    assert {words(command)[0] for command in TUTORIAL} >= {"evaluate", "score", "monitor"}
