@@ -15,11 +15,11 @@ from anomaly.cli.alerts import alerts_app
 from anomaly.cli.bundle import bundle_app
 from anomaly.cli.data import data_app
 from anomaly.cli.edge import edge_app
-from anomaly.cli.helps import HELPS
 from anomaly.cli.judge import judge_app
 from anomaly.cli.simulate import simulate
 from anomaly.cli.terminal.command import Quiet, Verbose, arrange, begin
 from anomaly.cli.terminal.console import err, manner, out
+from anomaly.cli.terminal.helps import HELPS
 from anomaly.cli.training.check import check_app
 from anomaly.cli.training.fit import fit_app
 from anomaly.cli.training.init import init_app

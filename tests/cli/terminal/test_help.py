@@ -13,8 +13,8 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from anomaly.cli.helps import HELPS
 from anomaly.cli.main import app
+from anomaly.cli.terminal.helps import HELPS
 from anomaly.cli.terminal.options import FOUND
 from tests.conftest import Fitted, run
 
