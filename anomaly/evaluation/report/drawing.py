@@ -122,7 +122,7 @@ def thinned(x: NDArray[np.float64], y: NDArray[np.float64], points: int = POINTS
     """A line (n,) with as few points as draw the same: of each stretch its lowest and its highest. NaN stays where a whole stretch is.
 
     >>> thinned(np.arange(6.0), np.array([0.0, 5.0, 1.0, 1.0, -2.0, 1.0]), points=2)[1].tolist()
-    [0.0, 5.0, -2.0, 1.0]
+    [0.0, 5.0, 1.0, -2.0]
     """
     if len(x) <= 2 * points:
         return x, y
