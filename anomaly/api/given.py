@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly.data.pictures.reading import PictureFormat, decode_pixels
+from anomaly.data.tables.dialect.formats import could_be_time
 from anomaly.data.tables.reader import SensorTable, TableSchema, read_table
 from anomaly.errors import DataError
 
@@ -36,8 +37,8 @@ def is_path(given: object) -> bool:
 def write_frame(frame: pd.DataFrame, path: Path, time: str = "time") -> str | None:
     """Write a DataFrame as the Parquet file that the reader of tables takes.
 
-    An index of times becomes the first column, called as the index is, or `time`. Returns its name, None where the index is none. Raises
-    DataError for a frame that is no table of readings.
+    An index of times (by its type, or by its name) becomes the first column, called as the index is, or `time`. Returns its name, None
+    where the index is none. Raises DataError for a frame that is no table of readings.
     """
     if not len(frame):
         raise DataError("the DataFrame has no rows; give the readings, a row a moment and a column a sensor")
@@ -47,17 +48,26 @@ def write_frame(frame: pd.DataFrame, path: Path, time: str = "time") -> str | No
     twice = sorted(set(plain.columns[plain.columns.duplicated()]))
     if twice:
         raise DataError(f"columns of the DataFrame occur twice: {twice}; rename them")
+    index = frame.index.to_timestamp() if isinstance(frame.index, pd.PeriodIndex) else frame.index
     name = None
-    if isinstance(frame.index, pd.DatetimeIndex):
-        name = str(frame.index.name or time)
+    if isinstance(index, pd.DatetimeIndex) or (index.name is not None and (index.name == time or could_be_time(str(index.name)))):
+        name = str(index.name or time)
         if name in plain.columns:
             raise DataError(f"the DataFrame's index of times and a column are both called {name!r}; rename one of them")
-        plain.insert(0, name, frame.index)
+        plain.insert(0, name, index)
+    for column in [column for column in plain if plain[column].dtype == object]:
+        plain[column] = _texts(plain[column])
     try:
         plain.to_parquet(path, index=False)
     except (ValueError, TypeError) as error:  # pyarrow's errors are of these
         raise DataError(f"the DataFrame cannot be taken as a table: {str(error).splitlines()[0]}") from error
     return name
+
+
+def _texts(column: pd.Series[Any]) -> pd.Series[Any]:
+    """A column of Python objects as it is where all are of one type, else as text."""
+    kinds = {type(value) for value in column[column.notna()]}
+    return column if len(kinds) <= 1 else column.map(str, na_action="ignore")
 
 
 def read_frame(frame: pd.DataFrame, schema: TableSchema) -> SensorTable:

@@ -91,6 +91,9 @@ def test_a_frame_is_scored_as_its_file(plant: anomaly.Detector, frame: pd.DataFr
     for other in (frame[frame.columns[::-1]], frame.tz_localize(None), frame.reset_index(), frame.reset_index().astype({"time": str})):
         np.testing.assert_array_equal(plant.score(other)["score"], of_file["score"])
     np.testing.assert_array_equal(of_frame["score"], of_file["score"])
+    texts = frame.set_axis(frame.index.astype(str).rename("time")).assign(remark=["late", 3] * 150)  # read without parse_dates
+    for other in (texts, frame.tz_localize(None).to_period("s"), frame[plant.sensors].astype("Float64")):
+        np.testing.assert_array_equal(plant.score(other)["score"], of_file["score"])
     window = plant.manifest.input.window
     assert of_frame.index.equals(frame.index[window - 1 :].rename("record"))
     assert (of_frame["time"].to_numpy() == of_frame.index.to_numpy()).all()
