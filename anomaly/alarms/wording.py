@@ -67,6 +67,7 @@ def describe_message(body: dict[str, Any], link: str = "") -> tuple[str, str]:
         parts.append("Most involved: " + ", ".join(f"{t['sensor']} ({t['share']:.0%})" for t in data["top"]))
     if data.get("where"):
         parts.append(f"Where: {data['where']['x']:.0%} from the left, {data['where']['y']:.0%} from the top.")
+    parts += _readings(data)
     if data.get("cause"):
         parts.append(f"Cause: {data['cause']}")
     if data.get("record"):
@@ -77,6 +78,17 @@ def describe_message(body: dict[str, Any], link: str = "") -> tuple[str, str]:
     if link:
         parts.append(link)
     return one_line(masked(title)), "\n".join(one_line(masked(part)) for part in parts)
+
+
+def _readings(data: dict[str, Any]) -> list[str]:
+    """What the alarm's sensors read at its worst and when it was over, by name."""
+    worst, last = (data.get(key, {}).get("values", {}) for key in ("worst", "last"))
+    units = data.get("units", {})
+    said = []
+    for name in list(worst)[:MOST_SENSORS]:
+        then, now = ("no reading" if side.get(name) is None else f"{side[name]:g} {units.get(name, '')}".rstrip() for side in (worst, last))
+        said.append(f"{name} {then}, at the end {now}")
+    return [f"At its worst: {'; '.join(said)}."] if said else []
 
 
 # Of each kind of event: how a log says it, and how a message to people says it.

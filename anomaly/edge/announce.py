@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +18,80 @@ from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.process import Change
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Rejected
-from anomaly.edge.kinds import kind_of
+from anomaly.data.tables.pattern.take_off import with_pattern
+from anomaly.edge.kinds import Records, kind_of
 from anomaly.edge.release import name_of
 from anomaly.names import record_name
+from anomaly.schema import InputSchema
 
 _KINDS: dict[str, EventKind] = {"opened": "opened", "joined": "reminded", "closed": "closed"}
 MOST_NAMED = 5  # sensors in a reason; an event's `sensors` has them all
 
 
-def process_event(change: Change, line: str, alarm: str, record: str, detail: NDArray[np.float32], bundle: Bundle) -> Event:
-    """The event of a change of the process alarm at a record, of which `detail` is the graph's third output."""
-    manifest = bundle.manifest
+@dataclass(frozen=True)
+class Judged:
+    """Records of a batch with what the graph says of each: p-values and scores (n,), third output, one a record."""
+
+    records: Records
+    p_values: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    details: Sequence[NDArray[np.float32]]
+
+    def said(self, number: int, schema: InputSchema) -> dict[str, Any]:
+        """One of them, as an event tells it: when, which, how unusual, why, and its sensors' readings by name."""
+        record, kind = self.records[number], kind_of(schema.name)
+        said = {"time": iso(record.time), "record": record.id, "p_value": float(self.p_values[number]), "score": float(self.scores[number])}
+        said |= kind.explain(self.details[number], schema)
+        if kind.last_rows is not None:
+            row = with_pattern(np.array([record.time]), kind.last_rows([record])[0], schema.sensors)[0].astype(np.float64)
+            row += np.array([sensor.offset for sensor in schema.sensors])
+            pairs = zip(schema.sensors, row.tolist(), strict=True)
+            said["values"] = {sensor.name: float(f"{value:.6g}") if math.isfinite(value) else None for sensor, value in pairs}
+        return said
+
+
+class WorstRecord:
+    """The most unusual record of the alarm that is on, or of the run of flagged records that may open one.
+
+    `kept` is what is known of it as JSON, for the store, so that a restart goes on where it was.
+    """
+
+    def __init__(self, kept: str = "") -> None:
+        self.known: dict[str, Any] = json.loads(kept or "{}")
+
+    @property
+    def kept(self) -> str:
+        return json.dumps(self.known) if self.known else ""
+
+    def clear(self) -> None:
+        """No alarm is on, and no run."""
+        self.known = {}
+
+    def take(self, judged: Judged, first: int, stop: int, since: float | None, schema: InputSchema) -> None:
+        """Take in records `first` to `stop` (exclusive) from the time `since` on; what is known from before that is forgotten."""
+        if since is not None and self.known and self.known["since"] < since:
+            self.clear()
+        rows = [i for i in range(first, stop) if since is None or judged.records[i].time >= since]
+        if not rows:
+            return
+        worst = rows[int(judged.p_values[rows].argmin())]
+        if not self.known or float(judged.p_values[worst]) < self.known["p_value"]:
+            begin = self.known.get("since", judged.records[rows[0]].time if since is None else since)
+            self.known = judged.said(worst, schema) | {"since": begin}
+
+    def ended(self, last: dict[str, Any], sensors: Sequence[str], schema: InputSchema) -> dict[str, Any]:
+        """What an event of the end tells: the `worst` and the `last` record, with the readings of the alarm's sensors and their units."""
+        found = {"worst": {key: value for key, value in self.known.items() if key != "since"}, "last": last}
+        for said in found.values():
+            if "values" in said:
+                said["values"] = {name: said["values"].get(name) for name in sensors}
+        units = {sensor.name: sensor.unit for sensor in schema.sensors if sensor.unit and sensor.name in sensors}
+        return found | ({"units": units} if units else {})
+
+
+def process_event(change: Change, line: str, alarm: str, judged: Judged, number: int, bundle: Bundle, worst: WorstRecord) -> Event:
+    """The event of a change of the process alarm at a record of a batch. At its end it tells the `worst` record and the last one."""
+    manifest, record, detail = bundle.manifest, judged.records[number].id, judged.details[number]
     names = [manifest.input.sensors[index].name for index in change.sensors]
     data: dict[str, Any] = {
         "class": "process",
@@ -44,11 +110,10 @@ def process_event(change: Change, line: str, alarm: str, record: str, detail: ND
         data["joined"] = names
     elif names:
         data["sensors"] = names
-    data |= (
-        {"lasted_s": change.time - change.began}
-        if change.kind == "closed"
-        else kind_of(manifest.input.name).explain(detail, manifest.input)
-    )
+    if change.kind == "closed":
+        data |= {"lasted_s": change.time - change.began} | worst.ended(judged.said(number, manifest.input), names, manifest.input)
+    else:
+        data |= kind_of(manifest.input.name).explain(detail, manifest.input)
     return make_event(_KINDS[change.kind], line, alarm, change.time, data)
 
 

@@ -21,7 +21,7 @@ from anomaly.alarms.sensors import find_in_sensors
 from anomaly.alarms.store import LIMIT_BYTES, Batch, Scored, Store
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record
-from anomaly.edge.announce import bundle_event, keep_aside, process_event
+from anomaly.edge.announce import Judged, WorstRecord, bundle_event, keep_aside, process_event
 from anomaly.edge.drift_watch import DriftWatch, outside_alarms
 from anomaly.edge.kinds import kind_of, rules_of
 from anomaly.edge.line_book import LineBook, suppressed_by
@@ -102,6 +102,7 @@ class Monitor:
         self._challenger: Loaded | None = self.release.challenger if self.release is not None else None
         self._probation: Probation | None = None
         self._book = LineBook(self.store, self.line)
+        self._worst = WorstRecord(self.store.kept(self.line, "worst"))
         self._drift = DriftWatch(self.line, self.store.kept(self.line, "drift"))
         self._use(Loaded(self.bundle, self.session))
         if self.release is not None and self.release.before is not None:  # a champion that had not proved itself before a restart
@@ -209,13 +210,21 @@ class Monitor:
         columns = zip(records, answers.score.tolist(), answers.p_value.tolist(), strict=True)
         outcome.scored = [Scored(record.id, record.time, score_, p_value) for record, score_, p_value in columns]
         details = answers.detail if self._kind.by_sensor else None
+        judged, schema, first = Judged(records, answers.p_value, answers.score, answers.detail), self.bundle.manifest.input, 0
         for number, change in self._process.take_all([r.time for r in records], answers.p_value, answers.score, details):
-            record = records[number].id
             if change.kind == "opened" or outcome.alarm is None:
-                outcome.alarm = alarm_id(self.line, self.bundle.hash, change.began, record)
-            outcome.events.append(process_event(change, self.line, outcome.alarm, record, answers.detail[number], self.bundle))
+                outcome.alarm = alarm_id(self.line, self.bundle.hash, change.began, records[number].id)
+            self._worst.take(judged, first, number + 1, change.began if change.kind == "opened" else None, schema)
+            first = number + 1
+            outcome.events.append(process_event(change, self.line, outcome.alarm, judged, number, self.bundle, self._worst))
             if change.kind == "closed":
                 outcome.alarm = None
+                self._worst.clear()
+        state = self._process.state
+        if state.active or state.since is not None:
+            self._worst.take(judged, first, len(records), None if state.active else state.since, schema)
+        else:
+            self._worst.clear()
         return outcome
 
     def _batch(self, poll: Poll, outcome: Outcome, events: Sequence[Event]) -> Batch:
@@ -226,7 +235,7 @@ class Monitor:
             shadow=self._shadow(poll.records, challenger) if challenger else (),
             shadow_bundle=challenger.bundle.hash if challenger else "",
             quality=self._quality.kept,
-            kept={"process": self._process.kept, "drift": self._drift.kept} | self._book.kept,
+            kept={"process": self._process.kept, "worst": self._worst.kept, "drift": self._drift.kept} | self._book.kept,
         )  # fmt: skip
 
     def _commit(self, batch: Batch, stop: threading.Event, once: bool) -> None:
