@@ -13,6 +13,7 @@ from anomaly.evaluation.report.evaluated import write_evaluation
 from anomaly.evaluation.report.page import write_page
 from anomaly.pipeline.kinds import kind_of
 from anomaly.pipeline.report.fitted import FitBlocks, fit_page, p_values_of
+from anomaly.pipeline.report.learnt_from import learnt_from
 from anomaly.progress import Progress, silent
 
 if TYPE_CHECKING:
@@ -22,12 +23,16 @@ if TYPE_CHECKING:
 def evaluate_bundle(bundle: Bundle, session: Session, data: Path, layout: str | None = None, progress: Progress = silent) -> Evaluation:
     """Figures of a bundle on labelled data. Raises DataError when layout and bundle, or layout and data, do not fit.
 
-    Each kind of input has its own layouts; which one it is is found from the data when `layout` is None.
+    Each kind of input has its own layouts; which one it is is found from the data when `layout` is None. Where some of the data was learnt
+    from, the figures have `learnt_from`, which says so.
     """
     kind = kind_of(bundle)
     if layout is not None and layout not in kind.layouts:
         raise DataError(f"--layout {layout} does not fit a {bundle.manifest.kind} bundle; it has {', '.join(kind.layouts)}")
-    return kind.evaluate(bundle, session, data, layout, progress)
+    found = kind.evaluate(bundle, session, data, layout, progress)
+    known = learnt_from(bundle, found)
+    found.figures |= {"learnt_from": known} if known else {}
+    return found
 
 
 def report_on(bundle: Bundle, evaluation: Evaluation, data: Path, path: Path) -> None:

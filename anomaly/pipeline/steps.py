@@ -45,7 +45,7 @@ from anomaly.schema import AlarmSettings
 
 NOT_FITTED_BY = ("name", "version", "budget", "alarm")  # parts of a spec
 PARITY_INPUTS = 200  # random records, and as many real ones, that graph and PyTorch must decide alike
-FIT_FORMAT = 5  # of the fit step's file: one written by other code is not read
+FIT_FORMAT = 6  # of the fit step's file: one written by other code is not read
 CALIBRATE_FORMAT = 2  # of the calibrate step's file
 EXAMPLES = 4  # records in a bundle for the edge's self-test
 
@@ -352,7 +352,7 @@ class Steps:
 
 def _parquet(frame: pd.DataFrame) -> bytes:
     buffer = BytesIO()
-    exact = {"score": np.float64, "place": np.int64}  # the rest only describes
+    exact = {"score": np.float64, "place": np.int64, "record": np.int64}  # the rest only describes
     frame.astype({column: exact.get(str(column), np.float32) for column in frame}).to_parquet(buffer, index=False)
     return buffer.getvalue()
 

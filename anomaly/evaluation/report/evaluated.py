@@ -66,10 +66,8 @@ def verdict(figures: Mapping[str, Any]) -> tuple[list[str], bool]:
     said, warn = [], False
     flattered = figures.get("learnt_from")
     if flattered:
-        said.append(
-            f"This is training data: {flattered['words']}. A detector knows what it has learnt from, so the figures below flatter. "
-            "Evaluate on other records."
-        )
+        part = "This is" if 2 * flattered["records"] >= flattered["of"] else "Some of this is"
+        said.append(f"{part} training data: {flattered['words']}, so the figures below flatter. Evaluate on other records.")
         warn = True
     alarms = figures.get("with_alarm_rules")
     if alarms is not None:

@@ -17,7 +17,7 @@ from anomaly.atomic import sha256_file
 from anomaly.calibration.conformal import Calibrator
 from anomaly.data.pictures.defects import inject
 from anomaly.data.pictures.repeats import near_duplicates
-from anomaly.data.records import fingerprint
+from anomaly.data.records import content_number, fingerprint
 from anomaly.data.tables.windows import Run
 from anomaly.evaluation.figures import Evaluation, evaluate_pictures, without_duplicates
 from anomaly.export.detector import PICTURES, Detector
@@ -149,7 +149,8 @@ class CameraLine:
         suspects = {readable[i].id: round(float(held_out[i]), 3) for i in trimmed.suspect.nonzero()[:, 0].tolist()}
         if suspects:
             progress(f"{len(suspects)} pictures of good parts stand out from the others: look at them, {next(iter(suspects))} is one")
-        reference = pd.DataFrame({"score": held_out, "map_mean": trimmed.maps.mean(dim=(1, 2)).double().numpy()})
+        numbers = [content_number(picture.path) for picture in readable]
+        reference = pd.DataFrame({"score": held_out, "map_mean": trimmed.maps.mean(dim=(1, 2)).double().numpy(), "record": numbers})
         learnt = ~trimmed.suspect if leave_out else torch.ones_like(trimmed.suspect)
         marks = self.judging.mark_scores(trimmed.fitted, network, preprocess, features, learnt, part(progress, 0.92, 1.0))
         if vote:  # of the picture without the mark

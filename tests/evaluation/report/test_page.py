@@ -175,6 +175,6 @@ def test_the_verdict_names_what_is_missed_entirely() -> None:
 
 
 def test_the_verdict_of_training_data_says_so_first() -> None:
-    said, warn = verdict({"n": 20, "n_defect": 0, "false_alarm_rate": 0.0, "learnt_from": {"words": "20 of 20 pictures"}})
-    assert said[0].startswith("This is training data: 20 of 20 pictures.")
+    said, warn = verdict({"n": 20, "n_defect": 0, "false_alarm_rate": 0.0, "learnt_from": {"records": 20, "of": 20, "words": "all 20"}})
+    assert said[0].startswith("This is training data: all 20, so the figures below flatter.")
     assert warn
