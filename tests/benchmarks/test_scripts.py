@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted(
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    for path in (ROOT / "benchmarks").glob("*/*.py")
+    for path in [*(ROOT / "benchmarks").glob("*/*.py"), *(ROOT / "benchmarks").glob("*/peers/*.py")]
     if not path.name.startswith("peer_") and "__main__" in path.read_text()  # peers run in a Python of their own
 )
 
