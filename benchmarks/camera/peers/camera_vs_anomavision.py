@@ -138,7 +138,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--train", type=int, default=120)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--keep", type=Path, help="a folder for what is fitted; what is there is not fitted again")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/camera/camera_vs_anomavision.json"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/camera/peers/anomavision.json"))
     given = parser.parse_args(arguments)
     found = find_pictures(given.data)
     train = found.train[:: max(1, len(found.train) // given.train)][: given.train]
