@@ -6,7 +6,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export DO_NOT_TRACK = 1
 export NO_MKDOCS_2_WARNING = 1
 
-.PHONY: demo test check docs serve samples clean
+.PHONY: demo test check docs serve samples sbom clean
 
 demo: $(VENV)/ready
 	$(BIN)/python -m flows.demo
@@ -29,6 +29,12 @@ serve: $(VENV)/ready
 
 samples: $(VENV)/ready
 	$(BIN)/python -m anomaly.data.samples.synthetic data_samples
+
+# What is installed here, with versions, licences and hashes, as CycloneDX; images bring theirs (deploy/*.Dockerfile).
+sbom: $(VENV)/ready
+	mkdir -p out
+	$(BIN)/cyclonedx-py environment --output-reproducible --output-file out/sbom.cdx.json $(BIN)/python
+	@echo "out/sbom.cdx.json"
 
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
