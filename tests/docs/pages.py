@@ -18,7 +18,7 @@ def shown_commands(page: Path) -> list[str]:
     text = page.read_text(encoding="utf-8")
     lines = [line for language, body in FENCE.findall(text) if language in ("", "bash", "sh", "console") for line in _lines(body)]
     lines += _lines("\n".join(INDENTED.findall(FENCE.sub("", text))))
-    return [re.split(r"\s+#\s", START.sub("anomaly ", line))[0].strip() for line in lines if START.match(line)]
+    return [re.split(r"\s+#\s|;| && ", START.sub("anomaly ", line))[0].strip() for line in lines if START.match(line)]
 
 
 def inline_commands(page: Path) -> list[str]:
