@@ -49,14 +49,19 @@ def styled() -> Iterator[None]:
         yield
 
 
-def svg_of(figure: Figure, salt: str) -> str:
-    """A figure as SVG to put into a page. `salt` is one of its own: what one plot defines, another may not use."""
+def svg_of(figure: Figure, salt: str, *, tight: bool = True) -> str:
+    """A figure as SVG to put into a page. `salt` is one of its own: what one plot defines, another may not use.
+
+    `tight`: it is cut to what is drawn.
+    """
     buffer = io.StringIO()
     figure.patch.set_alpha(0)
     for axes in figure.axes:
         axes.patch.set_alpha(0)
     with styled(), mpl.rc_context({"svg.hashsalt": salt}):
-        figure.savefig(buffer, format="svg", bbox_inches="tight", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+        figure.savefig(
+            buffer, format="svg", bbox_inches="tight" if tight else None, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
@@ -77,9 +82,9 @@ def png_of(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def as_plot(title: str, alt: str, figure: Figure, *, wide: bool = False, hover: str = "") -> Plot:
-    """A figure as a plot of a page."""
-    return Plot(title, svg_of(figure, title + alt), alt, wide, hover)
+def as_plot(title: str, alt: str, figure: Figure, *, wide: bool = False, hover: str = "", tight: bool = True) -> Plot:
+    """A figure as a plot of a page; one with `hover` is drawn whole, since that counts in shares of its width."""
+    return Plot(title, svg_of(figure, title + alt, tight=tight and not hover), alt, wide, hover)
 
 
 # --- clock times ---
@@ -133,25 +138,19 @@ def thinned(x: NDArray[np.float64], y: NDArray[np.float64], points: int = POINTS
     return x[at], y[at]
 
 
-def hover_of(axes: Any, figure: Figure, times: NDArray[np.float64], rows: Sequence[tuple[str, str, NDArray[np.float64]]], zone: str) -> str:
+def hover_of(axes: Any, times: NDArray[np.float64], rows: Sequence[tuple[str, str, NDArray[np.float64]]], zone: str) -> str:
     """JSON of what a plot over time shows under the pointer: rows (name, unit, values (n,)) at up to 300 of the times (n,).
 
-    To be asked last, when the figure's axes have their places. The x axis must run from the first time to the last.
+    The x axis must run from the first time to the last, and the figure must be drawn whole, without `tight`.
     """
     if len(times) < 2:
         return ""
-    figure.canvas.draw()
-    whole, own = figure.get_tightbbox(), axes.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
-    pad = float(mpl.rcParams["savefig.pad_inches"])
-    wide = whole.width + 2 * pad
-    low, high = axes.get_xlim()
+    place = axes.get_position()
     grid = np.linspace(times[0], times[-1], min(300, len(times)))
     at = np.clip(np.searchsorted(times, grid), 0, len(times) - 1)
-    first, last = on_axis(times)[[0, -1]]
-    left = (own.x0 + own.width * (first - low) / (high - low) - whole.x0 + pad) / wide
-    right = (own.x0 + own.width * (last - low) / (high - low) - whole.x0 + pad) / wide
     known = [
         {"name": one_line(name), "unit": one_line(unit), "v": [None if not np.isfinite(v) else float(f"{v:.5g}") for v in values[at]]}
         for name, unit, values in rows
     ]
-    return json.dumps({"left": round(left, 5), "right": round(right, 5), "x": [moment(float(times[i]), zone) for i in at], "rows": known})
+    moments = [moment(float(times[i]), zone) for i in at]
+    return json.dumps({"left": round(place.x0, 5), "right": round(place.x1, 5), "x": moments, "rows": known})

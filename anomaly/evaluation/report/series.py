@@ -96,7 +96,9 @@ def stretch_figure(
     in `focus`, (first, last) in s, all of it when None.
     """
     with styled():
-        figure = Figure(figsize=(9.5, 1.5 + 0.72 * len(sensors)))
+        high = 1.75 + 0.72 * len(sensors)
+        figure = Figure(figsize=(9.5, high))
+        figure.subplots_adjust(left=0.17, right=0.985, top=1 - 0.27 / high, bottom=0.47 / high)
         axes = np.atleast_1d(figure.subplots(1 + len(sensors), 1, sharex=True, height_ratios=[1.7, *([0.8] * len(sensors))]))
         x = on_axis(stretch.times)
         _draw_rarity(axes[0], x, stretch, threshold)
@@ -116,7 +118,7 @@ def stretch_figure(
         figure.align_ylabels()
         rows = [("p-value", "", stretch.p_values)]
         rows += [(stretch.names[i], stretch.units[i], np.asarray(stretch.readings[:, i], dtype=np.float64)) for i in sensors]
-        return figure, hover_of(axes[0], figure, stretch.times, rows, stretch.zone)
+        return figure, hover_of(axes[0], stretch.times, rows, stretch.zone)
 
 
 def plot_stretch(stretch: Stretch, threshold: float, sensors: Sequence[int], title: str, focus: tuple[float, float] | None = None) -> Plot:

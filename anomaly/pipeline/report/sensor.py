@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from anomaly.alarms.replay import Run, alarm_spans, replay
@@ -134,7 +135,9 @@ def _made_up(line: SensorLine, fitted: Fitted) -> tuple[Block, ...]:
     columns = 2
     rows = -(-len(order) // columns)
     with styled():
-        figure = Figure(figsize=(4.2 * columns, 1.35 * rows))
+        figure = Figure(figsize=(4.2 * columns, 1.2 * rows))
+        high = 1.2 * rows
+        figure.subplots_adjust(left=0.08, right=0.99, top=1 - 0.25 / high, bottom=0.06 / high, hspace=0.45, wspace=0.2)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for one in axes[len(order) :]:
             one.axis("off")
@@ -149,9 +152,10 @@ def _made_up(line: SensorLine, fitted: Fitted) -> tuple[Block, ...]:
             title = f"{names[kinds[i]].replace('_', ' ')} on {channels[sensor].name[:24]}: {state}"
             one.set_title(title, fontsize=8, loc="left", fontweight="normal" if state == "found" else "bold")
             one.tick_params(labelsize=7)
-        figure.tight_layout()
+            one.set_xticks([])
+            one.yaxis.set_major_locator(MaxNLocator(3))
         title = "Made-up faults, one found and one missed of each kind where there are both"
-        plot = as_plot(title, "Readings of a window without and with a made-up fault", figure, wide=True)
+        plot = as_plot(title, "Readings of a window without and with a made-up fault", figure, wide=True, tight=False)
     return Legend((("normal", "as it was"), ("fault", "with the made-up fault"))), plot
 
 

@@ -57,7 +57,7 @@ def _hostile_page() -> Page:
         axes.set_title(HOSTILE)
         axes.legend()
         time_axis(axes, times)
-        hover = hover_of(axes, figure, times, [(HOSTILE, HOSTILE, np.sin(times))], "")
+        hover = hover_of(axes, times, [(HOSTILE, HOSTILE, np.sin(times))], "")
         plot = as_plot(HOSTILE, HOSTILE, figure, hover=hover)
     picture = card(np.zeros((8, 8, 1), np.uint8), (HOSTILE, HOSTILE), np.ones((2, 2), np.float32), mask=np.eye(8) > 0)
     blocks = (
