@@ -58,6 +58,17 @@ def fit(
 
     The same data, spec and version give the same bundle, here and in the shell. Raises DataError, SpecError, and whatever else of
     `anomaly.errors` tells what is wrong, before anything slow where it can be told by then.
+
+    >>> rng, seconds = np.random.default_rng(0), pd.date_range("2026-01-01", periods=600, freq="s")
+    >>> normal = pd.DataFrame(rng.normal(size=(600, 2)), index=seconds, columns=["flow", "pressure"])
+    >>> detector = fit(normal, name="Pump 7", budget="1 in 50")
+    >>> detector.sensors, detector.threshold.p_value
+    (['flow', 'pressure'], 0.02)
+    >>> new = normal.copy()
+    >>> new.loc[seconds[300]:seconds[400], "pressure"] += 5  # a fault
+    >>> scores = detector.score(new)
+    >>> bool(scores["flagged"][seconds[330]:seconds[400]].all()), set(scores["top_sensor"][seconds[330]:seconds[400]])
+    (True, {'pressure'})
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
