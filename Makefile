@@ -11,7 +11,7 @@ export NO_MKDOCS_2_WARNING = 1
 demo: $(VENV)/ready
 	$(BIN)/python -m flows.demo
 
-test: $(VENV)/ready check
+test: $(VENV)/ready check docs
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/ready

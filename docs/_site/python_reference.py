@@ -1,4 +1,4 @@
-"""Writes docs/reference/python.md from the docstrings of the Python interface: python .ci/python_reference.py"""
+"""Writes docs/reference/python.md from the docstrings of the Python interface: python docs/_site/python_reference.py"""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import anomaly
 
-PAGE = Path(__file__).parents[1] / "docs" / "reference" / "python.md"
+PAGE = Path(__file__).parents[1] / "reference" / "python.md"
 MEMBERS = {
     "Detector": ("score", "explain", "save", "threshold", "budget", "sensors", "manifest", "hash"),
     "SensorDetector": ("fit", "predict", "decision_function", "score_samples"),
@@ -36,7 +36,7 @@ they are typed. Two notebooks show them at work: [readings](../tutorials/sensors
 All errors that are raised on purpose are `anomaly.AnomalyError`s: `SpecError`, `DataError`, `RecordError`, `BundleError` and others in
 `anomaly.errors`. Each says what happened, where, and what to do. `SensorDetector` raises `ValueError`, as scikit-learn does.
 
-The texts below are those of `help(anomaly.fit)`; `python .ci/python_reference.py` writes the page. `Where` is a path, as text or as
+The texts below are those of `help(anomaly.fit)`; `python docs/_site/python_reference.py` writes the page. `Where` is a path, as text or as
 a `pathlib.Path`; `Given` is whatever holds records, as the text says.
 """
 

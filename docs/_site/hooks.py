@@ -10,7 +10,7 @@ from typing import Any
 
 from mkdocs.structure.files import File
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 KEPT = "project"  # the site's folder of such copies
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)]*)?\)")
 
