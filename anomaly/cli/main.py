@@ -57,6 +57,12 @@ def main() -> None:
             err.print("".join(traceback.format_exception(error)), always=True)
         err.print(f"error: {error}", style="bold red", always=True)
         sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "anomaly" or manner.verbose:
+            raise
+        words = f"error: this needs {error.name}, which the base install does without; run: pip install 'anomaly-pipeline[train]'"
+        err.print(words, style="bold red", always=True)
+        sys.exit(1)
     except OSError as error:
         if error.strerror is None:
             raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -81,3 +82,24 @@ def test_help_and_mistakes_import_nothing_slow(told: list[tuple[int, str]], numb
 def test_version() -> None:
     """The command prints the version of the package, which work folders and bundles are named by."""
     assert run("--version").strip() == f"anomaly-pipeline {__version__}"
+
+
+GONE = """
+import sys
+class Gone:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Gone())
+"""
+
+
+def test_a_base_install_says_what_a_fit_needs(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("time,a\n" + "".join(f"2026-01-01T00:{i // 60:02}:{i % 60:02},{i % 7}\n" for i in range(600)))
+    code = GONE + "sys.argv[1:] = ['fit', 'a.csv']; from anomaly.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert "this needs torch, which the base install does without; run: pip install 'anomaly-pipeline[train]'" in " ".join(
+        done.stderr.split()
+    )
+    assert "Traceback" not in done.stderr
