@@ -23,6 +23,7 @@ VARIANTS = {"float": DETECTOR, "fp16": "detector.fp16.onnx", "int8": "detector.i
 STREAM = "detector.stream.onnx"  # a sensor detector for rows that follow each other
 CARRIED = "extractor.safetensors"  # weights for another line to start from; the edge does not read them
 TRUSTED_KEY = "ANOMALY_TRUSTED_KEY"  # path of a PEM public key; where set, unsigned bundles are refused
+SIGNING_KEY = "ANOMALY_SIGNING_KEY"  # path of a PEM private key; where set, every bundle that is made here is signed
 MAX_BYTES = 2 << 30  # ONNX's own limit for one file
 MAX_MANIFEST = 4 << 20
 _ALLOWED = re.compile(
@@ -47,12 +48,15 @@ class Bundle:
 
 
 def write_bundle(path: Path, manifest: Manifest, members: Mapping[str, bytes]) -> str:
-    """Write a bundle atomically; returns its hash. Raises BundleError for a member name that is not allowed."""
+    """Write a bundle atomically, signed where ANOMALY_SIGNING_KEY is set; returns its hash.
+
+    Raises BundleError for a member name that is not allowed, and for a key that cannot be read.
+    """
     for name in members:
         _check_name(name, path)
     described = {n: Member(size=len(b), sha256=hashlib.sha256(b).hexdigest()) for n, b in sorted(members.items())}
     raw = manifest.model_copy(update={"members": described}).to_bytes()
-    _write(path, {MANIFEST: raw, **{name: members[name] for name in described}})
+    _write(path, raw, signing_key(), {name: members[name] for name in described})
     return hashlib.sha256(raw).hexdigest()
 
 
@@ -61,12 +65,8 @@ def read_bundle(path: Path, key: Path | None = None) -> Bundle:
 
     Raises BundleError, naming the file and what is wrong, before anything of it is used. Nothing is unpacked to disk.
     """
-    key = key or (Path(os.environ[TRUSTED_KEY]) if os.environ.get(TRUSTED_KEY) else None)
-    members = _read(path)
-    if MANIFEST not in members:
-        raise BundleError(f"{path}: no {MANIFEST} in it; this is not a bundle")
-    raw = members.pop(MANIFEST)
-    signature = members.pop(SIGNATURE, None)
+    key = key or _named(TRUSTED_KEY)
+    raw, signature, members = _parts(path)
     if key is not None:
         _verify_signature(path, raw, signature, key)
     manifest = parse_manifest(raw, str(path))
@@ -81,24 +81,59 @@ def judged_variants(bundle: Bundle) -> dict[str, bool]:
 
 
 def sign_bundle(path: Path, private_key: Path) -> None:
-    """Add `manifest.sig` (Ed25519 over the manifest's bytes) in place. Raises BundleError for a bad key or bundle."""
-    bundle = read_bundle(path)
+    """Add `manifest.sig` (Ed25519 over the manifest's bytes) in place. Raises BundleError for a bad key, and a bundle that is not whole."""
+    _sign(path, _read_key(private_key))
+
+
+def signing_key() -> Ed25519PrivateKey | None:
+    """The key that ANOMALY_SIGNING_KEY names; None where it is not set. Raises BundleError for one that cannot be read."""
+    named = _named(SIGNING_KEY)
+    return None if named is None else _read_key(named)
+
+
+def sign_where_set(path: Path) -> None:
+    """Sign a bundle that was made before ANOMALY_SIGNING_KEY was set, or another key; nothing where it is not set. Raises BundleError."""
+    key = signing_key()
+    if key is None:
+        return
+    raw, signature, _ = _parts(path)
+    if signature != key.sign(raw):
+        _sign(path, key)
+
+
+def _sign(path: Path, key: Ed25519PrivateKey) -> None:
+    raw, _, members = _parts(path)
+    _verify_members(path, parse_manifest(raw, str(path)), members)
+    _write(path, raw, key, members)
+
+
+def _read_key(path: Path) -> Ed25519PrivateKey:
     try:
-        secret = load_pem_private_key(private_key.read_bytes(), password=None)
+        key = load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
-        raise BundleError(f"{private_key}: not a readable PEM private key without password: {error}") from error
-    if not isinstance(secret, Ed25519PrivateKey):
-        raise BundleError(f"{private_key}: not an Ed25519 key; make one with: openssl genpkey -algorithm ed25519 -out key.pem")
-    raw = bundle.manifest.to_bytes()
-    if hashlib.sha256(raw).hexdigest() != bundle.hash:
-        raise BundleError(f"{path}: its manifest was written by another version; sign it with that version")
-    _write(path, {MANIFEST: raw, SIGNATURE: secret.sign(raw), **bundle.members})
+        raise BundleError(f"{path}: not a readable PEM private key without password: {error}") from error
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BundleError(f"{path}: not an Ed25519 key; make one with: openssl genpkey -algorithm ed25519 -out key.pem")
+    return key
 
 
-def _write(path: Path, members: Mapping[str, bytes]) -> None:
+def _named(variable: str) -> Path | None:
+    return Path(os.environ[variable]) if os.environ.get(variable) else None
+
+
+def _write(path: Path, raw: bytes, key: Ed25519PrivateKey | None, members: Mapping[str, bytes]) -> None:
+    signature = {} if key is None else {SIGNATURE: key.sign(raw)}
     with replacing(path) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in members.items():
+        for name, content in {MANIFEST: raw, **signature, **members}.items():
             archive.writestr(zipfile.ZipInfo(name, _EPOCH), content)
+
+
+def _parts(path: Path) -> tuple[bytes, bytes | None, dict[str, bytes]]:
+    """The manifest's bytes, the signature and the members, nothing verified yet."""
+    members = _read(path)
+    if MANIFEST not in members:
+        raise BundleError(f"{path}: no {MANIFEST} in it; this is not a bundle")
+    return members.pop(MANIFEST), members.pop(SIGNATURE, None), members
 
 
 def _check_name(name: str, path: Path) -> None:

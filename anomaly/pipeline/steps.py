@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from anomaly import __version__
 from anomaly.atomic import copy_file, replacing, sha256_file, write_text
-from anomaly.bundle.archive import CARRIED, DETECTOR, STREAM, VARIANTS, read_bundle, write_bundle
+from anomaly.bundle.archive import CARRIED, DETECTOR, STREAM, VARIANTS, read_bundle, sign_where_set, signing_key, write_bundle
 from anomaly.bundle.manifest import Manifest, Threshold
 from anomaly.calibration.budget import p_threshold, score_threshold, too_coarse, too_short
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
@@ -68,6 +68,9 @@ class Steps:
     trained: list[str] = field(default_factory=list)
     evaluation: Evaluation | None = None  # what the evaluate step found, where it did work in this process
     _done: dict[str, Path] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        signing_key()  # one that cannot be read is said before the work, not after it
 
     # --- what each step depends on ---
 
@@ -223,7 +226,9 @@ class Steps:
         evaluated, parity, variants = self.evaluate(), self.parity(), self.variants()
         whole = self.line.spec.model_dump(mode="json")
         path = self._path("export", ".anomaly", evaluated.name, evaluated.read_text(), parity.name, variants.name, whole)
-        return self._once("export", path, lambda: self._export(path))
+        self._once("export", path, lambda: self._export(path))
+        sign_where_set(path)
+        return path
 
     def _export(self, path: Path) -> None:
         graphs, model, real = load_graphs(self.variants()), self.graph().read_bytes(), self._examples.real
@@ -287,6 +292,7 @@ class Steps:
         target = release / f"{slug(bundle.manifest.name)}-{bundle.manifest.version}-{bundle.hash[:12]}.anomaly"
         if not target.exists():
             copy_file(source, target)
+        sign_where_set(target)
         pointer = {"bundle": target.name, "hash": bundle.hash, "name": bundle.manifest.name, "version": bundle.manifest.version}
         write_text(release / "champion.json", json.dumps(pointer, indent=1) + "\n")
         return target

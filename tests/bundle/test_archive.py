@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from anomaly.bundle.archive import read_bundle, sign_bundle, write_bundle
+from anomaly.bundle.archive import read_bundle, sign_bundle, sign_where_set, write_bundle
 from anomaly.bundle.manifest import parse_manifest
 from anomaly.errors import BundleError
 from tests.conftest import Fitted
@@ -129,6 +130,34 @@ def test_signature(sensor: Fitted, tmp_path: Path, keys: tuple[Path, Path], monk
     other.write_bytes(Ed25519PrivateKey.generate().public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     with pytest.raises(BundleError, match="the signature is not by the trusted key"):
         read_bundle(path, other)
+
+
+def test_where_a_key_is_set_what_is_made_is_signed_and_its_hash_stays(
+    sensor: Fitted, tmp_path: Path, keys: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = keys
+    path = Path(shutil.copy(sensor.bundle, tmp_path / "b.anomaly"))
+    plain = read_bundle(path)
+    sign_where_set(path)
+    assert path.read_bytes() == Path(sensor.bundle).read_bytes()  # no key is set
+    monkeypatch.setenv("ANOMALY_SIGNING_KEY", str(private))
+    monkeypatch.setenv("ANOMALY_TRUSTED_KEY", str(public))
+    sign_where_set(path)
+    signed = path.read_bytes()
+    assert (read_bundle(path).hash, read_bundle(path).signed) == (plain.hash, True)
+    sign_where_set(path)
+    assert path.read_bytes() == signed
+    assert write_bundle(tmp_path / "c.anomaly", plain.manifest, plain.members) == plain.hash
+    assert (tmp_path / "c.anomaly").read_bytes() == signed
+    monkeypatch.setenv("ANOMALY_SIGNING_KEY", str(tmp_path / "nowhere.pem"))
+    with pytest.raises(BundleError, match=r"nowhere\.pem: not a readable PEM private key"):
+        write_bundle(tmp_path / "d.anomaly", plain.manifest, plain.members)
+    monkeypatch.delenv("ANOMALY_TRUSTED_KEY")
+    raw = bytearray(path.read_bytes())
+    raw[raw.index(b"ir_version") if b"ir_version" in raw else len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(BundleError):
+        sign_bundle(path, private)  # what is damaged gets no signature
 
 
 def test_not_a_bundle(tmp_path: Path) -> None:
