@@ -52,6 +52,7 @@ def test_batch_norm_from_a_brighter_camera_and_on_to_a_third_line(camera: Fitted
     )
     said = run(*arguments, "--out", out)
     assert "batch-norm is taken, as asked" in said
+    assert "batch-norm is taken, as asked" in (tmp_path / "b.html").read_text()
     bundle = read_bundle(out)
     found = bundle.manifest.provenance["fit"]["extractor"]["transfer"]
     assert set(found["ways"]) == {"batch-norm"}

@@ -14,6 +14,7 @@ from anomaly.cli.terminal.console import out
 from anomaly.cli.terminal.options import Data, FiguresPath, SpecPath, Work, check_not_empty, writable_file, write_json
 from anomaly.cli.terminal.progress import progress
 from anomaly.cli.terminal.verdicts import print_transfer
+from anomaly.cli.training.fitted import leave_report
 from anomaly.cli.training.inputs import Faults, check_fits, copy, open_steps, read_inputs
 from anomaly.errors import DataError, SpecError
 
@@ -87,11 +88,14 @@ def transfer(
     with progress("transfer", goes_on=True) as say:
         steps = open_steps(parsed, data, work, say)
         copy(steps.export(), out_)
-    from anomaly.bundle.archive import read_bundle
+        from anomaly.bundle.archive import read_bundle
 
-    bundle = read_bundle(out_)
+        bundle = read_bundle(out_)
+        left = leave_report(steps, bundle, None, say)
     print_transfer(bundle.manifest.provenance["fit"]["extractor"]["transfer"])
     out.print(f"bundle: {out_}  (hash {bundle.hash[:12]})")
+    if left is not None:
+        out.print(f"report: {left}   (open it in a browser)")
 
 
 @transfer_app.command()

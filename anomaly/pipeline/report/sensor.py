@@ -20,6 +20,7 @@ from anomaly.data.tables.faults import KINDS, SHAPES
 from anomaly.data.tables.files import label_of
 from anomaly.edge.kinds import rules_of
 from anomaly.edge.runtime.session import Session
+from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.report.detector import number, percent
 from anomaly.evaluation.report.drawing import FAULT, NORMAL, as_plot, span_words, styled
@@ -198,7 +199,10 @@ def _labelled(line: SensorLine, evaluation: Evaluation | None, threshold: float)
 
 def _cost(line: SensorLine, session: Session) -> str:
     """How long a window takes, in a sentence."""
-    windows = line.readings.normals.windows[:TIMED]
+    try:
+        windows = line.readings.normals.windows[:TIMED]
+    except DataError:  # too few of its own, with those of another machine lent
+        return ""
     took = []
     for window in windows:
         began = time.perf_counter()
