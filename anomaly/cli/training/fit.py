@@ -75,7 +75,7 @@ def fit(
     if extractor is not None and faults is not None:
         raise typer.BadParameter("what is learnt of faults goes into the extractor; leave --extractor out", param_hint="--faults")
     with progress("fit", goes_on=True) as say:
-        steps = open_steps(parsed, given.data, work, say, extractor, quick)
+        steps = open_steps(parsed, given.data, work, say, extractor, quick, report=not no_report)
         copy(steps.export(), given.out)
         say("reading the bundle back")
         from anomaly.bundle.archive import read_bundle
@@ -83,7 +83,7 @@ def fit(
 
         bundle = read_bundle(given.out)
         unknown = unknown_units(sensor.unit for sensor in bundle.manifest.input.sensors)
-        left = None if no_report else leave_report(steps, bundle, report, say)
+        left = None if no_report else leave_report(steps, bundle, report)
     print_fit(bundle, steps, given.data, unknown)
     if left is not None:
         out.print(f"report: {left}   (open it in a browser)")

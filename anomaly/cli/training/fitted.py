@@ -11,12 +11,13 @@ import numpy as np
 
 from anomaly.cli.terminal.console import err, out
 from anomaly.cli.terminal.verdicts import print_few_labels
+from anomaly.cli.training.inputs import REPORT
 from anomaly.errors import AnomalyError
+from anomaly.progress import finished, parts
 
 if TYPE_CHECKING:
     from anomaly.bundle.archive import Bundle
     from anomaly.pipeline.steps import Steps
-    from anomaly.progress import Progress
 
 NOT_ASKED = "not asked for"  # why there is no adaptation where the spec wants none
 
@@ -48,7 +49,7 @@ def _print_made_up(fit_report: dict[str, Any]) -> None:
             out.print("    look at what stands out below; where it is a fault, label it (--faults) or take it out, and fit again")
 
 
-def leave_report(steps: Steps, bundle: Bundle, asked: Path | None, say: Progress) -> Path | None:
+def leave_report(steps: Steps, bundle: Bundle, asked: Path | None) -> Path | None:
     """Write the fit's report, beside the bundle when it is not asked for elsewhere. None, and a note, where it cannot be written.
 
     A report that is there of the same bundle stays when nothing was fitted anew, and so does a file that is no report.
@@ -63,9 +64,11 @@ def leave_report(steps: Steps, bundle: Bundle, asked: Path | None, say: Progress
         return None
     if not steps.trained and there and bundle.hash in path.read_text(encoding="utf-8", errors="replace"):
         return path
+    say = parts(steps.progress, steps.shares)[REPORT]
     say("report")
     try:
         report_on_fit(steps, bundle, path)
+        finished(say)
     except (AnomalyError, OSError) as error:
         err.print(f"note: no report: {error}")
         return None

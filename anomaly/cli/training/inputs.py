@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from anomaly.pipeline.steps import Steps
     from anomaly.spec import CameraSpec, SensorSpec
 
+REPORT = "report"
 LOADING = 0.1  # share of a command that loading PyTorch takes, about
 Faults = Annotated[
     Path | None,
@@ -75,9 +76,15 @@ def with_faults(spec: CameraSpec | SensorSpec, faults: Path | None) -> CameraSpe
 
 
 def open_steps(
-    spec: CameraSpec | SensorSpec, data: Path, work: Path, say: Progress, extractor: Path | None = None, quick: bool = False
+    spec: CameraSpec | SensorSpec,
+    data: Path,
+    work: Path,
+    say: Progress,
+    extractor: Path | None = None,
+    quick: bool = False,
+    report: bool = False,
 ) -> Steps:
-    """The steps on the data to a bundle, with each one's share of the time; imports what is slow."""
+    """The steps on the data to a bundle, with each one's share of the time, and the report's after them; imports what is slow."""
     say("loading PyTorch")
     from anomaly.pipeline.kinds import KINDS, open_line
     from anomaly.pipeline.steps import Steps
@@ -89,6 +96,8 @@ def open_steps(
         del shares["pretrain"]
     if quick:
         shares["variants"] = min(shares.values())
+    if report:
+        shares[REPORT] = KINDS[spec.kind].report_s
     return Steps(open_line(spec, data), work, extractor, part(say, LOADING, 1.0), shares=shares, quick=quick)
 
 

@@ -86,12 +86,12 @@ def transfer(
     parsed = transfer_spec(spec, source, method.value, normals, faults, source_faults)
     check_fits(data, parsed.kind)
     with progress("transfer", goes_on=True) as say:
-        steps = open_steps(parsed, data, work, say)
+        steps = open_steps(parsed, data, work, say, report=True)
         copy(steps.export(), out_)
         from anomaly.bundle.archive import read_bundle
 
         bundle = read_bundle(out_)
-        left = leave_report(steps, bundle, None, say)
+        left = leave_report(steps, bundle, None)
     print_transfer(bundle.manifest.provenance["fit"]["extractor"]["transfer"])
     out.print(f"bundle: {out_}  (hash {bundle.hash[:12]})")
     if left is not None:
