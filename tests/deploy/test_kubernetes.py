@@ -14,6 +14,7 @@ import yaml
 from anomaly import __version__
 from anomaly.alarms.sinks.alerts_toml import read_routes
 from anomaly.edge.box import read_box
+from tests.deploy.test_compose import takes
 from tests.integration.servers import program
 
 KUBERNETES = Path(__file__).parents[2] / "deploy" / "kubernetes"
@@ -85,6 +86,7 @@ def test_the_edge_reads_its_files_and_listens_where_it_is_probed(monkeypatch: py
         monkeypatch.setenv(name, value)
     assert environment["ANOMALY_LISTEN"] == f"0.0.0.0:{container['ports'][0]['containerPort']}"
     assert container["args"][:2] == ["box", "/etc/anomaly/box.toml"]
+    takes(container["args"])
     box = read_box(KUBERNETES / "base" / "box.toml")
     mounted = {mount["mountPath"] for mount in container["volumeMounts"]}
     assert {str(box.store.parent), str(Path(box.line[0].bundle).parents[1]), "/etc/anomaly"} <= mounted
