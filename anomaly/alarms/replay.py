@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.alarms.process import ProcessAlarm, Rules
+from anomaly.data.clock import span_words
+from anomaly.schema import DAY_S
 
 WEEK_S = 604_800.0
 
@@ -111,11 +113,11 @@ def promise(figures: dict[str, Any], per_week: float | None) -> str:
     A budget holds when no more false alarms came than a plant within the budget would see in that time in 19 cases of 20 (Poisson).
 
     >>> promise({"false_alarms": 0, "normal_days": 0.14}, 7.0)
-    'With the alarm rules on, 0 false alarms in 0.14 normal days: the budget of 7 a week held, as far as so short a time shows.'
+    'With the alarm rules on, 0 false alarms in 3.36 h of normal running: the budget of 7 a week held, as far as so short a time shows.'
     """
     false, days = int(figures["false_alarms"]), float(figures["normal_days"])
     alarms = "1 false alarm" if false == 1 else f"{false} false alarms"
-    said = f"With the alarm rules on, {alarms} in {days:.3g} normal days"
+    said = f"With the alarm rules on, {alarms} in {span_words(days * DAY_S)} of normal running"
     if per_week is None:
         return f"{said}."
     expected = per_week * days / 7

@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.schema import DAY_S
+
 _EPOCH_ENDS = 1e8  # times below count from the begin of the record, not from 1970
 
 
@@ -34,3 +36,16 @@ def moment(time: float, zone: str = "") -> str:
         return f"{time:g} s"
     told = datetime.fromtimestamp(time, zone_of(zone))
     return f"{told:%Y-%m-%d %H:%M:%S} {told.tzname() or ''}".rstrip()
+
+
+def span_words(seconds: float) -> str:
+    """A length of time in words.
+
+    >>> span_words(90), span_words(7200), span_words(200_000)
+    ('90 s', '2 h', '2.3 days')
+    """
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.3g} min"
+    return f"{seconds / 3600:.3g} h" if seconds < 2 * DAY_S else f"{seconds / DAY_S:.2g} days"

@@ -107,19 +107,6 @@ def time_axis(axes: Any, times: NDArray[np.float64], zone: str = "") -> None:
         axes.set_xlabel("seconds since the begin of the record", fontsize=8)
 
 
-def span_words(seconds: float) -> str:
-    """A length of time in words.
-
-    >>> span_words(90), span_words(7200), span_words(200_000)
-    ('90 s', '2 h', '2.3 days')
-    """
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.3g} min"
-    return f"{seconds / 3600:.3g} h" if seconds < 2 * DAY_S else f"{seconds / DAY_S:.2g} days"
-
-
 # --- long lines, and what the pointer shows ---
 
 

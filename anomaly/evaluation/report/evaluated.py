@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from anomaly.data.clock import span_words
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.report.detector import (
     Manifest,
@@ -22,7 +23,6 @@ from anomaly.evaluation.report.detector import (
     suspect_blocks,
     threshold_words,
 )
-from anomaly.evaluation.report.drawing import span_words
 from anomaly.evaluation.report.page import Block, Cell, Legend, Listing, Page, Section, Table, Words, write_page
 from anomaly.evaluation.report.scores import faulty_rows, plot_calibration, plot_curves, plot_scores
 

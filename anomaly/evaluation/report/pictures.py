@@ -136,9 +136,9 @@ def _card(row: Any, evaluation: Evaluation, read: Callable[[str], NDArray[np.uin
 def one_in(p_value: float) -> str:
     """A p-value in words.
 
-    >>> one_in(0.004), one_in(0.5)
-    ('p 0.004 (1 normal in 250)', 'p 0.5 (1 normal in 2)')
+    >>> one_in(0.004), one_in(0.7)
+    ('p 0.004 (1 normal in 250)', 'p 0.7 (as most normals)')
     """
     if p_value < 1e-6:
         return "p below 1e-06 (fewer than 1 normal in a million)"
-    return f"p {p_value:.2g} (1 normal in {1 / p_value:,.0f})"
+    return f"p {p_value:.2g} ({f'1 normal in {1 / p_value:,.0f}' if p_value < 0.4 else 'as most normals'})"

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from anomaly.alarms.replay import Run, alarm_spans, replay
 from anomaly.bundle.archive import Bundle
-from anomaly.data.clock import moment
+from anomaly.data.clock import moment, span_words
 from anomaly.data.tables.faults import KINDS, SHAPES
 from anomaly.data.tables.files import label_of
 from anomaly.edge.kinds import rules_of
@@ -23,7 +23,7 @@ from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.report.detector import number, percent
-from anomaly.evaluation.report.drawing import FAULT, NORMAL, as_plot, span_words, styled
+from anomaly.evaluation.report.drawing import FAULT, NORMAL, as_plot, styled
 from anomaly.evaluation.report.page import Block, Cell, Legend, Table, Words
 from anomaly.evaluation.report.series import AROUND, Stretch, plot_stretch, plot_tables, stretch_of
 from anomaly.pipeline.fitted import Fitted
