@@ -120,3 +120,13 @@ def test_broken_parquet(tmp_path: Path) -> None:
 def test_the_encoding_that_failed_is_not_what_the_message_says_to_name() -> None:
     with pytest.raises(DataError, match=r"not readable as cp1252 .* one of \"utf-8\", \"utf-16\", \"cp850\""):
         decoded("Zeit;Prüfung\n".encode("cp850"), "cp1252", "table.csv")
+
+
+def test_utf_8_is_not_read_as_what_was_learnt_from(tmp_path: Path) -> None:
+    text = "Zeit;Lager °C\n" + "".join(f"13.01.2026 00:{i // 60:02}:{i % 60:02};{i % 7},5\n" for i in range(200))
+    (tmp_path / "learnt.csv").write_text(text, encoding="cp1252")
+    learnt = read_table(tmp_path / "learnt.csv", TableSchema())
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "new.csv").write_text(text, encoding=encoding)
+        with pytest.raises(DataError, match=r"new\.csv: this file is UTF-8, and is to be read as cp1252, as the file that was learnt from"):
+            read_table(tmp_path / "new.csv", TableSchema(dialect=learnt.dialect, channels=learnt.channels))

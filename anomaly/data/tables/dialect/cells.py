@@ -37,6 +37,9 @@ _MARKS = {" ": " \u00a0\u202f", "'": "'\u2019"}  # marks of thousands that stand
 _BLOCK = 1 << 26
 
 
+_WESTERN = ("cp1252", "iso8859-1", "iso8859-15", "cp850", "cp437")  # in which UTF-8 can be read too, as nonsense
+
+
 class Lines(NamedTuple):
     """Lines (n,) of a text: where each begins and ends in bytes (without the end of line), and how many cells it holds; -1 when broken."""
 
@@ -54,11 +57,33 @@ def decoded(raw: bytes, encoding: str, where: str = "") -> bytes:
         except UnicodeDecodeError as error:
             raise _not_decoded(where, encoding, error) from error
     else:
+        if codecs.lookup(encoding).name in _WESTERN and _is_utf8(raw):
+            raise DataError(
+                f"{where}: this file is UTF-8, and is to be read as {encoding}, as the file that was learnt from; export it in {encoding} "
+                'too, or fit again on files in UTF-8 (in the spec: [input] encoding = "utf-8")'
+            )
         try:
             text = raw.decode(encoding).removeprefix("\ufeff").encode()
         except (UnicodeDecodeError, UnicodeError) as error:
             raise _not_decoded(where, encoding, error) from error
     return text if b"\n" in text else text.replace(b"\r", b"\n")
+
+
+def _is_utf8(raw: bytes) -> bool:
+    """Whether bytes are UTF-8 with other letters than ASCII's. A letter that is cut at the end does not count.
+
+    >>> _is_utf8("°C".encode()), _is_utf8("°C".encode("cp1252")), _is_utf8(b"C"), _is_utf8("C°".encode()[:-1])
+    (True, False, False, False)
+    """
+    if raw.startswith(codecs.BOM_UTF8):
+        return True
+    if raw.isascii():
+        return False
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        return not decoder.decode(raw).isascii()
+    except UnicodeDecodeError:
+        return False
 
 
 def _not_decoded(where: str, encoding: str, error: Exception) -> DataError:
