@@ -217,7 +217,8 @@ def _alarm(seen: Look) -> list[Entry]:
     else:
         period = seen.tables[0].period_s if seen.tables else 1.0
         on, off = round_number((LEVEL_ROWS // 6 - 1) * period), round_number(3 * LEVEL_ROWS * period)
-        told = ("flagged for so long before an alarm opens", "an alarm is over after so long without a flagged row")
+        known = "" if seen.tables else " (of a row a second; the times could not be read yet)"
+        told = (f"flagged for so long before an alarm opens{known}", f"an alarm is over after so long without a flagged row{known}")
         more = []
     return [
         Entry("alarm", "on_delay_s", on, f"chosen by the fit: {told[0]}", active=False),

@@ -127,6 +127,7 @@ def test_dates_that_fit_two_orders_are_asked_for_and_the_answer_is_written_down(
     assert isinstance(proposal.spec, SensorSpec)
     assert proposal.spec.input.time_format == "%d.%m.%Y %H:%M:%S"
     assert 'time_format = "%d.%m.%Y %H:%M:%S"' in to_toml(proposal)
+    assert "could not be read yet" not in to_toml(proposal)
 
 
 def test_what_no_detector_can_be_fitted_to_says_what_to_do(tmp_path: Path) -> None:
