@@ -25,7 +25,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 WATCHING = ["deploy/prometheus", "deploy/grafana", "deploy/backup.py"]
 CARRIED = {
-    "edge": [*WATCHING, "deploy/systemd", "deploy/box.toml", "deploy/alerts.toml"],
+    "edge": [*WATCHING, "deploy/systemd", "deploy/upgrade.sh", "deploy/box.toml", "deploy/alerts.toml"],
     "trainer": [*WATCHING, "deploy/compose", "deploy/prefect.yaml", "data_samples"],
 }
 LEFT = shutil.ignore_patterns(".env*", "keys", "__pycache__")  # secrets never leave
