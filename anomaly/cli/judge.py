@@ -1,4 +1,7 @@
-"""`anomaly evaluate`, `score`, `flagged`: what a bundle makes of data. Nothing slow is imported before the bundle has been read."""
+"""`anomaly evaluate`, `score`, `batch`, `flagged`: what a bundle makes of data.
+
+Nothing slow is imported before the bundle has been read.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from anomaly.edge.runtime.session import Session
 
 judge_app = typer.Typer()
+NO_WINDOW = "too few rows stand before them without a gap, or the machine was in a mode that is not judged"
 
 
 def open_bundle(bundle: Path, provider: ProviderName) -> tuple[Bundle, Session]:
@@ -132,6 +136,47 @@ def score(
     flagged = int(frame["flagged"].sum())
     err.print(f"{len(frame)} records, {flagged} flagged, {len(rejected)} set aside")
     if flagged and not exit_zero:
+        raise typer.Exit(FOUND)
+
+
+@judge_app.command()
+def batch(
+    bundle: BundlePath,
+    sources: Annotated[list[Path], typer.Argument(help="Pictures, tables or folders of them: years of it.")],
+    out_: Annotated[Path, typer.Option("--out", callback=writable_folder, help="The folder for the scores (Parquet, in parts).")],
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores when not given, one where a GPU scores.")] = None,
+    shares: Annotated[bool, typer.Option("--shares", help="Each sensor's share of the score too.")] = False,
+    provider: Provider = ProviderName.auto,
+    exit_zero: ExitZero = False,
+) -> None:
+    """Score a whole history to Parquet. Stopped or killed, the same command goes on. Exit code 3 when something is flagged."""
+    for source in sources:
+        if not source.exists():
+            raise DataError(f"{source}: no such file or folder; name pictures, tables or folders of them")
+    if not bundle.is_file():
+        open_bundle(bundle, provider)  # says what is wrong
+    with progress("batch", goes_on=True) as say:
+        say("loading what scores")
+        from anomaly.batch.run import run_batch
+
+        skipped(part(say, 0.0, 0.0))
+        done = run_batch(bundle, sources, out_, workers, provider.value, say, shares=shares)
+    for reason in manner.some(done.refused, 10):
+        err.print(f"set aside: {reason}")
+    for note in manner.some(done.notes, 10):
+        err.print(f"note: {note}")
+    counts = done.counts
+    out.print(f"{counts.flagged:,} of {counts.records:,} records scored are flagged", style="bold")
+    before = f", {done.done_before} of them done before" if done.done_before else ""
+    out.print(f"  scores: {done.scores}, {done.parts} parts{before}", soft_wrap=True)
+    if done.without_window:
+        out.print(
+            f"  {done.without_window:,} of {done.rows:,} rows have no score: too few rows stand before them without a gap", soft_wrap=True
+        )
+    if counts.rejected or done.refused:
+        files = f", and {len(done.refused)} whole files" if done.refused else ""
+        out.print(f"  {counts.rejected:,} records{files} set aside, with reasons: {done.scores.with_name('rejected')}", soft_wrap=True)
+    if counts.flagged and not exit_zero:
         raise typer.Exit(FOUND)
 
 

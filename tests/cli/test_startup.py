@@ -51,6 +51,7 @@ CASES = [
     (["evaluate", "nowhere.anomaly", "--data", "."], "error: nowhere.anomaly: no such bundle"),
     (["evaluate", "nowhere.anomaly", "--data", "nowhere"], "error: nowhere: no such file or folder"),
     (["score", "nowhere.anomaly", "."], "error: nowhere.anomaly: no such bundle"),
+    (["batch", "nowhere.anomaly", ".", "--out", "o"], "error: nowhere.anomaly: no such bundle"),
     (["bundle", "inspect", "nowhere.anomaly"], "error: nowhere.anomaly: no such bundle"),
 ]
 

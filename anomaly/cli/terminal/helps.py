@@ -20,6 +20,9 @@ HELPS = {
     ),
     "evaluate": Help(JUDGE, ["anomaly evaluate line.anomaly --data labelled --report line.html"]),
     "score": Help(JUDGE, ["anomaly score line.anomaly new", "anomaly score line.anomaly new --csv scores.csv --exit-zero"]),
+    "batch": Help(
+        JUDGE, ["anomaly batch line.anomaly archive --out scored", "anomaly batch line.anomaly 2024 2025 --out scored --workers 8"]
+    ),
     "flagged": Help(JUDGE, ["anomaly flagged line.anomaly new --out flagged"]),
     "monitor": Help(
         RUN,

@@ -6,6 +6,7 @@ Plain NumPy, pandas and Arrow: the edge reads a growing CSV by the same function
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,17 +118,8 @@ def read_table(path: Path, schema: TableSchema, *, learn: bool = False) -> Senso
     report = ReadReport()
     dialect = dialect_of(path, schema.asked)
     raw = load(path, dialect)
-    for line, cells in raw.bad[:_SHOWN]:
-        report.note(f"{path}: row {line} has {cells} fields instead of {len(raw.columns)}; left out")
-    report.bad_rows += len(raw.bad)
-    times = _times(raw, dialect, schema.period_s, report)
-    keep = np.flatnonzero(np.isfinite(times))
-    order = keep[_time_order(times[keep], raw.lines[keep], schema, dialect, path, report)]
-    if not len(order):
-        raise DataError(f"{path}: no row with a readable time; check the time column {' + '.join(dialect.time)!r}")
-    times = times[order]
-    period = schema.period_s or (float(np.median(np.diff(times))) if len(times) > 1 else 1.0)
-    max_gap = schema.max_gap_s or 10 * period
+    times, order = read_order(raw, schema, dialect, report)
+    period, max_gap = spacing(times, schema)
     channels, numbers = _readings(raw, schema, dialect, times, order, period, report)
     if learn:
         channels, said = fit_channels(channels, times, numbers, period)
@@ -137,12 +129,31 @@ def read_table(path: Path, schema: TableSchema, *, learn: bool = False) -> Senso
     report.out_of_limits = int(np.isnan(limited).sum() - np.isnan(numbers).sum())
     readings = Holder(channels).fill(times, limited)
     labels = {name: _label(raw.columns[name], dialect)[order] for name in schema.labels if name in raw.columns}
-    usable = _usable(raw, schema)[order]
+    usable = usable_rows(raw, schema)[order]
     report.rows = len(times)
     report.gaps = int((np.diff(times) > max_gap).sum())
     report.missing_cells = int(np.isnan(readings).sum())
     values, lines = without_pattern(times, readings, channels), raw.lines[order]
     return SensorTable(path, channels, times, values, usable, labels, period, max_gap, report, lines, dialect, readings)
+
+
+def read_order(raw: RawTable, schema: TableSchema, dialect: Dialect, report: ReadReport) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Which rows (n,) are kept, in time order, and their times (n,) in seconds since 1970 UTC. Raises DataError where there are none."""
+    for line, cells in raw.bad[:_SHOWN]:
+        report.note(f"{raw.path}: row {line} has {cells} fields instead of {len(raw.columns)}; left out")
+    report.bad_rows += len(raw.bad)
+    times = _times(raw, dialect, schema.period_s, report)
+    keep = np.flatnonzero(np.isfinite(times))
+    order = keep[_time_order(times[keep], raw.lines[keep], schema, dialect, raw.path, report)]
+    if not len(order):
+        raise DataError(f"{raw.path}: no row with a readable time; check the time column {' + '.join(dialect.time)!r}")
+    return times[order], order
+
+
+def spacing(times: NDArray[np.float64], schema: TableSchema) -> tuple[float, float]:
+    """The usual seconds between rows in time order, and from how many on there is a gap: as the schema says, else by the times."""
+    period = schema.period_s or (float(np.median(np.diff(times))) if len(times) > 1 else 1.0)
+    return period, schema.max_gap_s or 10 * period
 
 
 def dialect_of(path: Path, asked: Dialect) -> Dialect:
@@ -237,10 +248,7 @@ def _readings(
     columns: list[NDArray[np.float64]] = []
     skip = {*dialect.time, schema.mode_column, *schema.labels}
     lowered = {str(name).lower() for name in schema.labels}
-    missing = [channel.name for channel in schema.channels if channel.name not in raw.columns]
-    if missing:
-        what = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {missing} are"
-        raise DataError(f"{raw.path}: {what} missing; columns are {raw.names}{_looks(raw.path, schema)}")
+    check_sensors(raw.path, raw.names, schema)
     candidates = schema.channels or tuple(
         Channel(name=name, unit=raw.units.get(name, "")) for name in raw.columns if name not in skip and name.lower() not in lowered
     )
@@ -257,6 +265,14 @@ def _readings(
     if not found:
         raise DataError(f"{raw.path}: no numeric column besides time and labels; columns are {raw.names}")
     return tuple(found), np.column_stack(columns)
+
+
+def check_sensors(path: Path, names: Sequence[str], schema: TableSchema) -> None:
+    """Raise DataError unless a table with columns of these names has all sensors of the schema."""
+    missing = [channel.name for channel in schema.channels if channel.name not in names]
+    if missing:
+        what = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {missing} are"
+        raise DataError(f"{path}: {what} missing; columns are {list(names)}{_looks(path, schema)}")
 
 
 def _looks(path: Path, schema: TableSchema) -> str:
@@ -303,18 +319,30 @@ def _tell_unread(raw: RawTable, name: str, unread: NDArray[np.bool_], report: Re
         return
     report.bad_cells += len(at)
     cells = pc.cast(raw.columns[name].take(pa.array(at)), pa.string())
-    digits = np.asarray(pc.match_substring_regex(cells, r"^[^A-Za-z]*\d"))
-    if (digits.sum() > LOST * len(unread) and digits.sum() > 1) or digits.sum() == len(unread):
+    digits = hold_digits(cells)
+    if digits.any():
         line, cell = raw.lines[at[digits][0]], cells[int(np.flatnonzero(digits)[0])].as_py()
-        raise DataError(
-            f"{raw.path}: column {name!r}: {digits.sum()} of {len(unread)} cells cannot be read, such as {cell!r} in line {line}; no more "
-            f"than {LOST:.0%} may be lost: correct the file, or [input] decimal and thousands in the spec"
-        )
+        check_lost(raw.path, name, int(digits.sum()), len(unread), f"{cell!r} in line {line}")
     report.words.update(str(word).strip().lower() for word in cells.filter(pa.array(~digits)).to_pylist())
     for index, cell in zip(at[:_SHOWN], cells[:_SHOWN].to_pylist(), strict=True):
         report.note(f"{raw.path}: line {raw.lines[index]}, column {name!r}: {cell!r} is not a number; taken as missing")
     if len(at) > _SHOWN:
         report.note(f"{raw.path}: sensor {name!r}: {len(at)} cells are no numbers; taken as missing")
+
+
+def hold_digits(cells: pa.Array) -> NDArray[np.bool_]:
+    """Which of some cells (n,) that could not be read are meant as numbers."""
+    found: NDArray[np.bool_] = np.asarray(pc.match_substring_regex(pc.cast(cells, pa.string()), r"^[^A-Za-z]*\d"))
+    return found
+
+
+def check_lost(path: Path, name: str, lost: int, rows: int, example: str) -> None:
+    """Raise DataError where more than `LOST` of a sensor's cells are meant as numbers and cannot be read."""
+    if (lost > LOST * rows and lost > 1) or lost == rows:
+        raise DataError(
+            f"{path}: column {name!r}: {lost} of {rows} cells cannot be read, such as {example}; no more "
+            f"than {LOST:.0%} may be lost: correct the file, or [input] decimal and thousands in the spec"
+        )
 
 
 def _tell_words(raw: RawTable, name: str, missing: NDArray[np.bool_], report: ReadReport) -> None:
@@ -337,7 +365,8 @@ def _label(column: pa.Array, dialect: Dialect) -> NDArray[np.float64]:
     return np.nan_to_num(values, nan=0.0)
 
 
-def _usable(raw: RawTable, schema: TableSchema) -> NDArray[np.bool_]:
+def usable_rows(raw: RawTable, schema: TableSchema) -> NDArray[np.bool_]:
+    """Which rows (n,) are in an operating mode to be judged. Raises DataError without the mode's column."""
     if schema.mode_column is None:
         return np.ones(len(raw.lines), dtype=bool)
     if schema.mode_column not in raw.columns:

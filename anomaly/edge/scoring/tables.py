@@ -21,11 +21,11 @@ def score_table_file(run: Run, schema: InputSchema, path: Path) -> pd.DataFrame:
     return score_readings(run, schema, read_table(path, table_schema(schema)))
 
 
-def score_readings(run: Run, schema: InputSchema, table: SensorTable) -> pd.DataFrame:
-    """The same for a table that has been read."""
-    scored = score_table(run, table, schema.window or 1)
+def score_readings(run: Run, schema: InputSchema, table: SensorTable, first_row: int = 0, name: str = "") -> pd.DataFrame:
+    """The same for a table that has been read: windows that end at or after `first_row`, named by the file where no `name` is given."""
+    scored = score_table(run, table, schema.window or 1, first_row)
     shares = scored.filter(like="share:")
-    name = record_name(table.path.name)
+    name = name or record_name(table.path.name)
     scored.insert(0, "record", [f"{name}:{line}" for line in table.lines[scored["row"]]])
     scored["top_sensor"] = [str(column).removeprefix("share:") for column in shares.idxmax(axis=1)]
     scored = scored.drop(columns="row")

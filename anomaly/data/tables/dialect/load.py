@@ -114,29 +114,34 @@ def load(path: Path, dialect: Dialect, text: bytes | None = None) -> RawTable:
     if path.suffix.lower() in PARQUET:
         return _load_parquet(path)
     text = text_of(path, dialect.encoding) if text is None else text
-    delimiter = dialect.delimiter or ","
     header = read_header(text, dialect, str(path))
-    width = len(header.names)
+    raw = cut_rows(path, text, header, dialect, header.first)
+    check_not_shifted(raw, header.names)
+    if not len(raw.lines):
+        raise DataError(f"{path}: a header but no rows; export it again")
+    return raw
+
+
+def cut_rows(path: Path, text: bytes, header: Header, dialect: Dialect, first: int = 0) -> RawTable:
+    """The columns of the rows in a text, from line `first` (from 0) on; lines are counted from the begin of the text. There may be none."""
+    delimiter, width = dialect.delimiter or ",", len(header.names)
     lines = lines_of(text, delimiter, dialect.quote)
     trimmed = without_trailing(text, lines, delimiter, width)
-    numbers = np.arange(len(lines.starts))
-    used = (numbers >= header.first) & ~blank_lines(text, lines, delimiter)
+    used = (np.arange(len(lines.starts)) >= first) & ~blank_lines(text, lines, delimiter)
     good, wrong = np.flatnonzero(used & (trimmed.cells == width)), np.flatnonzero(used & (trimmed.cells != width))
-    _check_not_shifted(path, header.names, good, wrong, trimmed.cells)
-    if not len(good):
-        raise DataError(f"{path}: a header but no rows; export it again")
     cells = cut_cells(text, trimmed, good, width, dialect, shortened=trimmed is not lines and bool((trimmed.ends != lines.ends).any()))
     columns = {name: cells.column(index).combine_chunks() for index, name in enumerate(header.names) if name}
     bad = [(int(at) + 1, int(trimmed.cells[at])) for at in wrong]
     return RawTable(path, columns, good + 1, bad, header.units)
 
 
-def _check_not_shifted(path: Path, names: list[str], good: NDArray[np.int64], wrong: NDArray[np.int64], cells: NDArray[np.int64]) -> None:
+def check_not_shifted(raw: RawTable, names: list[str]) -> None:
     """Where the first rows are of another width than the header, the header is wrong; a later row is one bad record."""
-    first = good[0] if len(good) else np.inf
-    if (wrong < first).sum() >= _SHIFTED or (len(wrong) and not len(good)):
+    first = raw.lines[0] if len(raw.lines) else np.inf
+    if sum(line < first for line, _ in raw.bad) >= _SHIFTED or (raw.bad and not len(raw.lines)):
+        line, cells = raw.bad[0]
         raise DataError(
-            f"{path}: row {wrong[0] + 1} has {cells[wrong[0]]} fields but the header names {len(names)} "
+            f"{raw.path}: row {line} has {cells} fields but the header names {len(names)} "
             f"({', '.join(names[:4])} …); the header is shifted or a column name is missing"
         )
 
@@ -147,6 +152,13 @@ def _load_parquet(path: Path) -> RawTable:
         frame = pyarrow.parquet.read_table(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: not a readable Parquet file ({error}); export it again") from error
+    if not len(frame):
+        raise DataError(f"{path}: no rows; export it again")
+    return typed_rows(path, frame)
+
+
+def typed_rows(path: Path, frame: pa.Table) -> RawTable:
+    """The rows of a table whose columns have types; the first of them counts as line 2."""
     columns: dict[str, pa.Array] = {}
     for name, column in zip(frame.column_names, frame.columns, strict=True):
         whole = column.combine_chunks()
@@ -156,8 +168,6 @@ def _load_parquet(path: Path) -> RawTable:
         if pa.types.is_large_string(whole.type):
             whole = whole.cast(pa.string())
         columns[str(name)] = whole
-    if not len(frame):
-        raise DataError(f"{path}: no rows; export it again")
     return RawTable(path, columns, np.arange(len(frame), dtype=np.int64) + 2)
 
 
