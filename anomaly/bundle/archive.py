@@ -142,6 +142,8 @@ def _check_name(name: str, path: Path) -> None:
 
 
 def _read(path: Path) -> dict[str, bytes]:
+    if path.is_dir():
+        raise BundleError(f"{path}: this is a folder; a bundle is the .anomaly file that `anomaly fit` writes")
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()

@@ -6,6 +6,8 @@ Nothing slow is imported before the bundle has been read.
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +40,14 @@ judge_app = typer.Typer()
 NO_WINDOW = "too few rows stand before them without a gap, or the machine was in a mode that is not judged"
 
 
+def check_order(command: str, bundle: Path, others: Sequence[Path]) -> None:
+    """Raise DataError when bundle and data have been given the wrong way round, with the command as it was meant."""
+    swapped = next((path for path in others if path.suffix.lower() == ".anomaly" and path.is_file()), None)
+    if swapped is not None and bundle.suffix.lower() != ".anomaly":
+        meant = shlex.join([*command.split(), str(swapped), *(["--data"] if command.endswith("evaluate") else []), str(bundle)])
+        raise DataError(f"{bundle}: the bundle comes first, then the data: {meant}{' --out DIR' if command.endswith('flagged') else ''}")
+
+
 def open_bundle(bundle: Path, provider: ProviderName) -> tuple[Bundle, Session]:
     """A verified bundle in a session; prints what runs where."""
     from anomaly.bundle.archive import read_bundle
@@ -63,6 +73,7 @@ def evaluate(
     if not data.exists():
         raise DataError(f"{data}: no such file or folder; --data names the labelled pictures or tables")
     check_not_empty(data)
+    check_order("anomaly evaluate", bundle, [data])
     opened, session = open_bundle(bundle, provider)
 
     with progress("evaluate") as say:
@@ -111,6 +122,7 @@ def score(
     exit_zero: ExitZero = False,
 ) -> None:
     """Score files: each record of a few, of many the worst. All go to --csv or --json. Exit code 3 when something is flagged."""
+    check_order("anomaly score", bundle, paths)
     opened, session = open_bundle(bundle, provider)
     from anomaly.atomic import replacing
 
@@ -189,11 +201,13 @@ def flagged(
     line: Annotated[str | None, typer.Option(help="With a store: which of its lines.")] = None,
     most: Annotated[int, typer.Option(min=1, help="So many are drawn at most, the worst; flagged.csv lists all.")] = 200,
     provider: Provider = ProviderName.auto,
+    exit_zero: ExitZero = False,
 ) -> None:
-    """What is flagged, worst first: pictures with heat-maps, or stretches of readings as plots, and a CSV."""
+    """What is flagged, worst first: pictures with heat-maps, or stretches of readings as plots, and a CSV. Exit code 3 if any."""
     for given in (what, path):
         if not given.exists():
             raise DataError(f"{given}: no such file or folder")
+    check_order("anomaly flagged", what, [path])
     from anomaly.bundle.archive import read_bundle
     from anomaly.edge.runtime.session import open_session
 
@@ -208,7 +222,13 @@ def flagged(
         done = write_flagged(opened, session, path, out_, most, say, wanted)
     for reason in manner.some(done.rejected, 10):
         err.print(f"set aside: {reason}")
-    asked = "" if store is None else ", as the store says"
-    out.print(f"{done.flagged:,} of {done.judged:,} records flagged{asked}; {done.drawn} drawn, all listed in {out_ / LIST}", style="bold")
+    said = (
+        f"{done.flagged:,} of {done.judged:,} records flagged" if store is None else f"{done.flagged:,} records flagged, as the store says"
+    )
+    out.print(f"{said}; {done.drawn} drawn, all listed in {out_ / LIST}", style="bold")
     for text in done.worst:
         out.print(f"  {text}")
+    if done.places > len(done.worst):
+        out.print(f"  and {done.places - len(done.worst):,} more, less unusual, in {out_ / LIST}")
+    if done.flagged and not exit_zero:
+        raise typer.Exit(FOUND)

@@ -174,4 +174,7 @@ class Line:
         if poll.trouble:
             raise SourceError(poll.trouble)
         if not (self.totals.scored or self.totals.rejected):
-            self.log.warning("nothing was there to score")
+            if self.monitor is not None and self.monitor.store.scored_by(self.name):
+                self.log.info("nothing new to score: what was scored before stands in %s", self.store)
+            else:
+                self.log.warning("nothing was there to score")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from anomaly.cli.main import app
@@ -53,7 +55,7 @@ TABLE = ("table", "t.csv", "--out", "o.csv")
         (["sources", "s.toml", "--data", "t.csv", "--source", "t.csv", "--json", "folder"], "folder is a folder"),
         (["curve", "t.csv", "s.toml", "--data", "t.csv", "--out", "c.html", "--seeds", "0"], "'--seeds'"),
         (["evaluate", "b", "--data", "empty.csv"], "empty.csv: the file is empty"),
-        (["evaluate", "folder", "--data", "t.csv"], "folder: not a whole bundle"),
+        (["evaluate", "folder", "--data", "t.csv"], "folder: this is a folder; a bundle is the .anomaly file"),
         (["evaluate", "b", "--data", "t.csv", "--report", "folder"], "folder is a folder"),
         (["score", "b", "t.csv", "--csv", "folder"], "folder is a folder"),
         (["score", "b", "t.csv", "--json", "afile/x"], "afile is a file"),
@@ -100,6 +102,23 @@ def test_sources_that_are_none(here: Path, sensor: Fitted, source: str, message:
 
 def test_an_empty_table_is_told_when_it_is_scored(here: Path, sensor: Fitted) -> None:
     assert "empty.csv: the file is empty" in mistake("score", sensor.bundle, "empty.csv")
+
+
+def test_arguments_the_wrong_way_round_are_told_with_the_command_that_was_meant(here: Path) -> None:
+    (here / "my line.anomaly").write_bytes(b"x")
+    assert "the bundle comes first, then the data: anomaly score 'my line.anomaly' folder" in mistake("score", "folder", "my line.anomaly")
+    meant = "anomaly evaluate 'my line.anomaly' --data t.csv"
+    assert meant in mistake("evaluate", "t.csv", "--data", "my line.anomaly")
+    meant = "anomaly flagged 'my line.anomaly' folder --out DIR"
+    assert meant in mistake("flagged", "folder", "my line.anomaly", "--out", "new")
+
+
+def test_data_of_another_kind_is_told_as_what_it_is(here: Path, sensor: Fitted, camera: Fitted, picture: np.ndarray) -> None:
+    Image.fromarray(picture).save(here / "folder" / "p.png")
+    assert "t.csv: this is a table, and the detector is for pictures" in mistake("score", camera.bundle, "t.csv")
+    assert "folder/p.png: this is a picture, and the detector is for tables" in mistake("score", sensor.bundle, "folder/p.png")
+    assert "folder: holds pictures, and the detector is for tables" in mistake("score", sensor.bundle, "folder")
+    assert "this is a bundle, not data" in mistake("score", camera.bundle, camera.bundle)
 
 
 def test_folders_on_the_way_to_a_result_are_made(here: Path) -> None:

@@ -8,11 +8,15 @@ from pathlib import Path
 import pandas as pd
 
 from anomaly.bundle.archive import Bundle
-from anomaly.data.files import find_files
+from anomaly.data.files import PICTURES, TABLES, find_files, walk_files
 from anomaly.edge.kinds import kind_of
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError, RecordError
 from anomaly.progress import Progress, counted, silent
+
+BUNDLE = ".anomaly"
+_ONE = ((PICTURES, "a picture"), (TABLES, "a table"))
+_MANY = ((PICTURES, "pictures"), (TABLES, "tables"))
 
 
 def score_paths(
@@ -32,6 +36,7 @@ def score_paths(
     rejected: list[str] = []
     for path in counted(files_in(paths, kind.suffixes), progress, "files scored"):
         try:
+            check_kind(path, kind.suffixes)
             frame = kind.score_file(session.run, schema, path)
         except (RecordError, DataError) as error:
             rejected.append(str(error))
@@ -59,8 +64,30 @@ def without_details(scored: pd.DataFrame) -> pd.DataFrame:
     return scored.drop(columns=[name for name in scored if name == "map" or str(name).startswith("share:")])
 
 
+def check_kind(path: Path, suffixes: Collection[str]) -> None:
+    """Raise DataError for a file that by its name holds what a detector of another kind takes.
+
+    `suffixes` are those of the detector's own kind. A file whose name says nothing is left to the reader.
+
+    >>> check_kind(Path("part.jpg"), TABLES)
+    Traceback (most recent call last):
+    ...
+    anomaly.errors.DataError: part.jpg: this is a picture, and the detector is for tables of readings
+    """
+    suffix = path.suffix.lower()
+    if suffix == BUNDLE:
+        raise DataError(f"{path}: this is a bundle, not data; the bundle is named first, then what it is to judge")
+    other = next((words for own, words in _ONE if suffix in own and own != suffixes), None)
+    if other is not None:
+        raise DataError(f"{path}: this is {other}, and the detector is for {_words(suffixes)}")
+
+
+def _words(suffixes: Collection[str]) -> str:
+    return "pictures" if suffixes == PICTURES else "tables of readings"
+
+
 def files_in(paths: Sequence[Path], suffixes: Collection[str]) -> list[Path]:
-    """The files given, and those in the folders given, in order. Raises DataError when there are none."""
+    """The files given, and those in the folders given, in order. Raises DataError when there are none, and says what else is there."""
     found: list[Path] = []
     for path in paths:
         if path.is_dir():
@@ -68,5 +95,9 @@ def files_in(paths: Sequence[Path], suffixes: Collection[str]) -> list[Path]:
         else:
             found.append(path)
     if not found:
-        raise DataError(f"{', '.join(map(str, paths))}: no file to score ({', '.join(sorted(suffixes))})")
+        where = ", ".join(map(str, paths))
+        others = [words for own, words in _MANY if own != suffixes and any(next(walk_files(path, own), None) for path in paths)]
+        if others:
+            raise DataError(f"{where}: holds {' and '.join(others)}, and the detector is for {_words(suffixes)}")
+        raise DataError(f"{where}: no file to score ({', '.join(sorted(suffixes))})")
     return found

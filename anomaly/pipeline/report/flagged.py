@@ -20,7 +20,7 @@ from anomaly.data.pictures.reading import format_of, read_picture
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.data.tables.windows import score_table
-from anomaly.edge.runtime.files import files_in
+from anomaly.edge.runtime.files import check_kind, files_in
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import BundleError, DataError, RecordError
 from anomaly.evaluation.report.drawing import png_of, styled
@@ -44,6 +44,7 @@ class Flagged:
     judged: int = 0
     flagged: int = 0
     drawn: int = 0
+    places: int = 0  # rows of the list: pictures, or stretches of readings
     rejected: list[str] = field(default_factory=list)
     worst: list[str] = field(default_factory=list)
 
@@ -90,12 +91,17 @@ def bundle_of(store: Path, line: str | None) -> Bundle:
     db = Store(store)
     hashes = {found for name in ([line] if line else db.lines()) for found in db.scored_by(name)}
     folders = (store.parent, store.with_name(store.name + ".bundles"), Path())
-    for path in sorted({path for folder in folders if folder.is_dir() for path in folder.glob("*.anomaly")}):
-        bundle = read_bundle(path)
+    unread: list[str] = []
+    for path in sorted({path for folder in folders if folder.is_dir() for path in folder.glob("*.anomaly") if path.is_file()}):
+        try:
+            bundle = read_bundle(path)
+        except BundleError as error:  # one that is damaged, or not for here, does not hide the right one
+            unread.append(str(error))
+            continue
         if bundle.hash in hashes:
             return bundle
     known = ", ".join(sorted(found[:12] for found in hashes)) or "none"
-    raise BundleError(f"{store}: the bundle that scored it ({known}) is not beside it; name it with --bundle FILE")
+    raise BundleError(f"{store}: the bundle that scored it ({known}) is not beside it; name it with --bundle FILE", *unread[:5])
 
 
 def write_flagged(
@@ -111,13 +117,17 @@ def write_flagged(
         raise DataError(f"{bundle.path}: what a {bundle.manifest.kind} detector flags cannot be drawn")
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; name the pictures or tables that were judged")
-    out.mkdir(parents=True, exist_ok=True)
-    _clear(out)
     return way(bundle, session, path, out, most, progress, wanted)
 
 
-def _clear(out: Path) -> None:
-    """Remove what an earlier run has drawn there: the files that its list names, and no others."""
+def _begin(out: Path, done: Flagged, path: Path) -> None:
+    """Make the folder, and remove what an earlier run has drawn there: the files that its list names, and no others.
+
+    Raises DataError, before any of it, when nothing could be judged.
+    """
+    if done.rejected and not done.judged:
+        raise DataError(f"{path}: nothing in it could be judged:", *done.rejected[:5])
+    out.mkdir(parents=True, exist_ok=True)
     listed = out / LIST
     if not listed.is_file():
         return
@@ -144,8 +154,9 @@ def _pictures(bundle: Bundle, session: Session, path: Path, out: Path, most: int
     files = _wanted_files(path, wanted, done) if wanted is not None else files_in([path], PICTURES)
     for file in counted(files, progress, "pictures scored"):
         try:
+            check_kind(file, PICTURES)
             pixels = read_picture(file, form).pixels
-        except RecordError as error:
+        except (RecordError, DataError) as error:
             done.rejected.append(str(error))
             continue
         score, p_value, heat = session.run(pixels[None])
@@ -153,8 +164,9 @@ def _pictures(bundle: Bundle, session: Session, path: Path, out: Path, most: int
         scores.append(float(score[0]))
         if wanted is not None or p_value[0] <= threshold.p_value:
             found.append(_Picture(file, float(score[0]), float(p_value[0]), heat[0]))
+    _begin(out, done, path)
     found.sort(key=lambda one: (-one.score, str(one.path)))
-    done.flagged = len(found)
+    done.flagged = done.places = len(found)
     shades = shades_of(float(np.median(scores)) if scores else 0.0, threshold.score, max(scores, default=1.0))
     if len(scores) == len(found) and threshold.score is not None:  # all are flagged, so none of them is usual
         shades = (threshold.score, max(scores, default=threshold.score) + 1e-6)
@@ -194,6 +206,7 @@ class _Stretch:
     last: int
     worst: float
     score: float
+    flagged: int
 
 
 def _tables(bundle: Bundle, session: Session, path: Path, out: Path, most: int, progress: Progress, wanted: Wanted | None) -> Flagged:
@@ -201,15 +214,19 @@ def _tables(bundle: Bundle, session: Session, path: Path, out: Path, most: int, 
     done, found = Flagged(), []
     for file in counted(files_in([path], TABLES), progress, "tables scored"):
         try:
+            check_kind(file, TABLES)
             table = read_table(file, table_schema(bundle.manifest.input))
             scored = score_table(session.run, table, window)
         except (RecordError, DataError) as error:
             done.rejected.append(str(error))
             continue
         done.judged += len(scored)
-        done.flagged += int((scored["p_value"] <= threshold).sum())
-        found += [one for one in _stretches(table, scored, threshold, window) if wanted is None or _is_in(one, wanted)]
+        taken = [one for one in _stretches(table, scored, threshold, window) if wanted is None or _is_in(one, wanted)]
+        done.flagged += sum(one.flagged for one in taken)
+        found += taken
+    _begin(out, done, path)
     found.sort(key=lambda one: (one.worst, -one.score))
+    done.places = len(found)
     rows = []
     for rank, one in enumerate(found, 1):
         name = f"{rank:04}-{_plain(one.table.path.stem)}-row-{one.table.lines[one.first]}.png" if rank <= most else ""
@@ -233,7 +250,7 @@ def _stretches(table: SensorTable, scored: pd.DataFrame, threshold: float, windo
         if len(part):
             own = hit.iloc[part]
             worst, score = float(own["p_value"].min()), float(own["score"].max())
-            stretches.append(_Stretch(table, scored, int(rows[part[0]]), int(rows[part[-1]]), worst, score))
+            stretches.append(_Stretch(table, scored, int(rows[part[0]]), int(rows[part[-1]]), worst, score, len(part)))
     return stretches
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from anomaly.cli.main import app
 from anomaly.errors import BundleError, DataError
 from tests.conftest import Fitted, run
 
@@ -81,3 +83,46 @@ def test_a_store_says_what_was_flagged(camera: Fitted, drawn: Path, tmp_path: Pa
 def test_a_path_that_is_not_there_is_told(camera: Fitted, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         run("flagged", camera.bundle, tmp_path / "nothing", "--out", tmp_path / "out")
+
+
+def test_other_things_beside_the_store_do_not_hide_its_bundle(camera: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(camera.data / "test", "new")
+    run("monitor", camera.bundle, "--source", "new", "--once", "--store", "line.db")
+    Path(".anomaly").mkdir()  # the work folder of a fit
+    Path("a.anomaly").write_bytes(b"cut short")
+    shutil.copy(camera.bundle, "b.anomaly")
+    assert "records flagged, as the store says" in run("flagged", "line.db", "new", "--out", "out")
+    again = run("monitor", camera.bundle, "--source", "new", "--once", "--store", "line.db")
+    assert "nothing new to score: what was scored before stands in line.db" in again
+
+
+def test_a_script_learns_from_the_exit_code_whether_there_was_any(camera: Fitted, tmp_path: Path) -> None:
+    def code(path: Path, *more: str) -> int:
+        return CliRunner().invoke(app, ["flagged", str(camera.bundle), str(path), "--out", str(tmp_path / "out"), *more]).exit_code
+
+    assert code(camera.data / "test") == 3
+    assert code(camera.data / "test", "--exit-zero") == 0
+
+
+def test_the_worst_are_told_and_how_many_more_there_are(camera: Fitted, tmp_path: Path) -> None:
+    said = run("flagged", camera.bundle, camera.data / "test", "--out", tmp_path / "out").splitlines()
+    listed = len(pd.read_csv(tmp_path / "out" / "flagged.csv"))
+    assert listed > 5
+    assert f"  and {listed - 5} more, less unusual, in " in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [("parts/bad.jpg", b"", "the file is empty"), ("parts/t.csv", b"time,flow\n1,2\n", "holds tables, and the detector is for pictures")],
+)
+def test_what_cannot_be_judged_is_an_error_and_leaves_what_was_drawn_before(
+    camera: Fitted, drawn: Path, tmp_path: Path, name: str, content: bytes, told: str
+) -> None:
+    out = shutil.copytree(drawn, tmp_path / "out")
+    (tmp_path / "parts").mkdir()
+    (tmp_path / name).write_bytes(content)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(DataError, match=told):
+        run("flagged", camera.bundle, tmp_path / "parts", "--out", out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
