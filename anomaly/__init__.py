@@ -10,6 +10,7 @@
 Nothing slow is imported before one of these names is used.
 """
 
+import os as _os
 from importlib import import_module as _import_module
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
@@ -19,6 +20,9 @@ if _TYPE_CHECKING:
     from anomaly.api.sensor_detector import SensorDetector as SensorDetector
     from anomaly.api.training import fit as fit
     from anomaly.errors import AnomalyError as AnomalyError
+
+# ONNX Runtime's packages report to their maker by network unless this is set before they are imported; 0 lets them.
+_os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.8.0"
 _WHERE = {
