@@ -22,8 +22,8 @@ from tests.integration.servers import program
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"
-DASHBOARD = json.loads((DEPLOY / "grafana" / "lines.json").read_text())
-EXPRESSIONS = [target["expr"] for panel in DASHBOARD["panels"] for target in panel["targets"]]
+DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted((DEPLOY / "grafana").glob("*.json"))}
+EXPRESSIONS = [target["expr"] for dashboard in DASHBOARDS.values() for panel in dashboard["panels"] for target in panel["targets"]]
 SUFFIX = re.compile(r"_(bucket|count|sum)$")
 
 
@@ -66,7 +66,7 @@ def test_every_metric_of_rules_and_dashboard_exists(tmp_path: Path) -> None:
     rules = (PROMETHEUS / "anomaly.rules.yml").read_text()
     exprs = "\n".join(re.findall(r"expr: (?:>\n)?((?:.+\n)(?: {10,}.+\n)*)", rules))
     assert used(exprs) - names == set()
-    assert used(json.dumps(DASHBOARD)) - names == set()
+    assert used(json.dumps(DASHBOARDS)) - names == set()
     assert len(used(exprs)) > 10
     assert len(used("\n".join(EXPRESSIONS))) > 10
 
@@ -84,16 +84,30 @@ def test_the_dashboards_queries_are_promql(tmp_path: Path) -> None:
     assert f"{len(EXPRESSIONS)} rules found" in checked(program("promtool", "prometheus"), "check", "rules", tmp_path / "q.yml")
 
 
-def test_the_dashboards_panels_do_not_overlap() -> None:
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboards_panels_do_not_overlap(name: str) -> None:
+    panels = DASHBOARDS[name]["panels"]
     taken = [
         (x, y)
-        for at in (panel["gridPos"] for panel in DASHBOARD["panels"])
+        for at in (panel["gridPos"] for panel in panels)
         for x in range(at["x"], at["x"] + at["w"])
         for y in range(at["y"], at["y"] + at["h"])
     ]
     assert len(taken) == len(set(taken))
     assert max(x for x, _ in taken) < 24
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    assert len({panel["id"] for panel in panels}) == len(panels)
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_refers_to_what_there_is(name: str) -> None:
+    dashboard, text = DASHBOARDS[name], json.dumps(DASHBOARDS[name])
+    variables = {each["name"] for each in dashboard["templating"]["list"]}
+    assert set(re.findall(r"\$\{?([a-z]+)", text)) == variables
+    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {"${source}"}
+    assert {panel["type"] for panel in dashboard["panels"]} <= {"stat", "table", "timeseries"}
+    assert set(re.findall(r"/d/([\w-]+)", text)) <= {each["uid"] for each in DASHBOARDS.values()}
+    for variable in re.findall(r"var-(\w+)=", text):
+        assert variable in {each["name"] for each in DASHBOARDS["lines"]["templating"]["list"]}
 
 
 @pytest.mark.parametrize(("file", "unit"), [("anomaly-box.service", None), ("anomaly-monitor@.service", "anomaly-monitor@press-3.service")])
