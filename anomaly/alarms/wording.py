@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, get_args
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from anomaly.alarms.events import AlarmKind, Event, iso
 from anomaly.names import masked, one_line
 
+_STAMP = re.compile(r"@\d{12,20}$")
 MOST_SENSORS = 3  # named as the cause of an alarm
 
 
@@ -33,6 +35,15 @@ def explain_contribution(contribution: NDArray[np.float32], sensors: Sequence[st
     shares = contribution / max(float(contribution.sum()), 1e-12)
     top = np.argsort(-shares)[:MOST_SENSORS]
     return {"top": [{"sensor": sensors[i], "share": round(float(shares[i]), 4)} for i in top]}
+
+
+def record_words(record: object) -> str:
+    """A record as people look for it: a picture of a folder by its file, without the time in ms that tells two of one name apart.
+
+    >>> record_words("shift 2/a.jpg@1795766687346"), record_words("t.csv:17")
+    ('shift 2/a.jpg', 't.csv:17')
+    """
+    return _STAMP.sub("", str(record))
 
 
 def describe_event(event: Event) -> str:
@@ -71,7 +82,7 @@ def describe_message(body: dict[str, Any], link: str = "") -> tuple[str, str]:
     if data.get("cause"):
         parts.append(f"Cause: {data['cause']}")
     if data.get("record"):
-        parts.append(f"{'Record that ended it' if kind == 'closed' else 'Record'}: {data['record']}")
+        parts.append(f"{'Record that ended it' if kind == 'closed' else 'Record'}: {record_words(data['record'])}")
     if data.get("bundle"):
         parts.append(f"Bundle: {data['bundle']}")
     parts += _listed(data)
@@ -132,7 +143,7 @@ def _about(data: dict[str, Any], words: bool = False) -> str:
         own = f" ({condition})" if condition and condition != class_ else ""
         return f"{name}{own}. " if class_ else ""
     if class_ in ("", "process"):
-        return str(data.get("record", ""))
+        return record_words(data.get("record", ""))
     return class_
 
 

@@ -16,6 +16,7 @@ from anomaly.api.given import FIRST_LINE, Given, Where, is_path, pictures_of, re
 from anomaly.atomic import copy_file
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.bundle.manifest import Manifest, Threshold
+from anomaly.data.clock import rate_words
 from anomaly.data.pictures.reading import Decoded, decode_pixels, format_of, read_picture
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
@@ -148,7 +149,7 @@ class Detector:
 
     def _flags(self) -> str:
         per_day, p = self.budget.get("false_alarms_per_day"), self.threshold.p_value
-        return f"{per_day:g} false alarms a day" if per_day is not None else f"1 in {1 / p:,.0f} normal records"
+        return rate_words(per_day) if per_day is not None else f"1 in {1 / p:,.0f} normal records"
 
     # --- how it scores ---
 

@@ -18,7 +18,7 @@ from PIL import Image
 from anomaly.data.pictures.reading import PictureFormat, decode_pixels
 from anomaly.data.tables.dialect.formats import could_be_time
 from anomaly.data.tables.reader import SensorTable, TableSchema, read_table
-from anomaly.errors import DataError
+from anomaly.errors import DataError, UnclearError
 
 Where: TypeAlias = str | os.PathLike[str]
 Given: TypeAlias = Where | pd.DataFrame | NDArray[Any] | Sequence[Where] | Sequence[NDArray[Any]]
@@ -87,6 +87,8 @@ def named_frame(path: Path) -> Iterator[None]:
     """Errors that name the file name the DataFrame."""
     try:
         yield
+    except UnclearError as error:
+        raise DataError(f"the DataFrame: {_said_in_pandas(error)}") from error
     except DataError as error:
         text = "\n".join(map(str, error.args)).replace(str(path), "the DataFrame")
         if "no time column" in text:
@@ -95,6 +97,16 @@ def named_frame(path: Path) -> Iterator[None]:
                 'frame.index = pd.date_range("2026-01-01", periods=len(frame), freq="s")'
             )
         raise DataError(*text.split("\n")) from error
+
+
+def _said_in_pandas(error: UnclearError) -> str:
+    """What may be meant, and the line of pandas that says it."""
+    meant = " or ".join(error.choices)
+    if any("time_format" in reading for reading in error.choices.values()):
+        way = "read the times first: pd.to_datetime(times, dayfirst=True), or with format=..., and give them as the frame's index"
+    else:
+        way = 'make numbers of the texts first: frame[column] = pd.to_numeric(frame[column].str.replace(",", "."))'
+    return f"cells can be read in two ways ({meant}), and every row fits both; {way}"
 
 
 # --- pictures ---

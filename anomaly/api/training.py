@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from anomaly.cli.terminal.console import err
 from anomaly.cli.terminal.progress import Bar, Lines
 from anomaly.cli.training.inputs import check_fits, open_steps, read_inputs, with_faults
 from anomaly.edge.runtime.session import open_session
-from anomaly.errors import DataError, SpecError
+from anomaly.errors import DataError, SpecError, UnclearError
 from anomaly.pipeline.propose import Answers, propose, read_budget
 from anomaly.progress import Course, Part, Progress, silent
 from anomaly.spec import Budget, CameraSpec, SensorSpec
@@ -78,6 +79,8 @@ def fit(
         path = Path(data) if is_path(data) else _written(data, folder)  # type: ignore[arg-type]
         if isinstance(data, pd.DataFrame):
             stack.enter_context(named_frame(path))
+        elif spec is None:
+            stack.enter_context(_how_to_say_it(path))
         budget = None if budget is None else budget if isinstance(budget, Budget) else read_budget(budget)
         say = stack.enter_context(_shown(progress))
         stack.enter_context(warnings.catch_warnings())
@@ -99,6 +102,16 @@ def fit(
             fitted = copied
         bundle = read_bundle(fitted)
     return Detector(bundle, open_session(bundle), kept)
+
+
+@contextmanager
+def _how_to_say_it(path: Path) -> Iterator[None]:
+    """Where a file can be read in two ways, the error says how to tell which, since no spec was given."""
+    try:
+        yield
+    except UnclearError as error:
+        command = shlex.join(["anomaly", "init", str(path)])
+        raise DataError(*error.args, f"`{command}` in a shell writes a spec to say it in; then anomaly.fit(..., spec=that file)") from error
 
 
 def _plain_name(path: Path) -> str:

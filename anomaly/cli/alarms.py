@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anomaly.alarms.wording import record_words
 from anomaly.cli.terminal.alarm_table import SHORT, about, alarm_as_dict, because, hold_as_dict, print_events, print_table, sure, what, when
 from anomaly.cli.terminal.console import err, out
 from anomaly.errors import StoreError
@@ -96,7 +97,7 @@ def show(
         ("id", alarm.id), ("line", alarm.line), ("class", alarm.alarm_class), ("condition", alarm.condition), ("priority", alarm.priority),
         ("state", alarm.state), ("since", when(alarm.opened)), ("over", over), ("acknowledged", seen), ("as unusual as", sure(alarm)),
         ("about", about(alarm)), ("sensors", ", ".join(alarm.data.get("sensors", []))),
-        ("record", str(alarm.data.get("record", ""))), ("bundle", str(alarm.data.get("bundle", ""))),
+        ("record", record_words(alarm.data.get("record", ""))), ("bundle", str(alarm.data.get("bundle", ""))),
     ]  # fmt: skip
     for name, value in facts:
         if value:

@@ -16,15 +16,17 @@ bundle_app = typer.Typer(no_args_is_help=True, help="Look into, verify and sign 
 
 @bundle_app.command()
 def inspect(bundle: BundlePath, json_: AsJson = False) -> None:
-    """Print a bundle's manifest and hash."""
+    """What a bundle is, in words: what it takes and flags, its alarm rules, what it was learnt from. With --json its whole manifest."""
     from anomaly.bundle.archive import read_bundle
 
     opened = read_bundle(bundle)
     if json_:
         out.print_json(json.dumps(opened.manifest.model_dump(mode="json") | {"hash": opened.hash, "signed": opened.signed}))
         return
-    out.print_json(opened.manifest.model_dump_json())
-    out.print(f"hash: {opened.hash}\nsigned: {'yes' if opened.signed else 'no'}")
+    from anomaly.cli.terminal.bundle_page import bundle_page
+
+    for number, line in enumerate(bundle_page(opened)):
+        out.print(line, style="bold" if number == 0 else None)
 
 
 @bundle_app.command()

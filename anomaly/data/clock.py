@@ -49,3 +49,14 @@ def span_words(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:.3g} min"
     return f"{seconds / 3600:.3g} h" if seconds < 2 * DAY_S else f"{seconds / DAY_S:.2g} days"
+
+
+def rate_words(per_day: float) -> str:
+    """False alarms a day, as a person counts them: by the week or the year where they are few.
+
+    >>> rate_words(2), rate_words(1 / 7), rate_words(1 / 365)
+    ('2 false alarms a day', '1 false alarm a week', '1 false alarm a year')
+    """
+    per, days = next(((name, days) for name, days in (("day", 1), ("week", 7)) if per_day * days > 0.995), ("year", 365))
+    count = f"{per_day * days:.3g}"
+    return f"{count} false alarm{'' if count == '1' else 's'} a {per}"

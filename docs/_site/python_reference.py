@@ -36,8 +36,8 @@ they are typed. Two notebooks show them at work: [readings](../tutorials/sensors
 All errors that are raised on purpose are `anomaly.AnomalyError`s: `SpecError`, `DataError`, `RecordError`, `BundleError` and others in
 `anomaly.errors`. Each says what happened, where, and what to do. `SensorDetector` raises `ValueError`, as scikit-learn does.
 
-The texts below are those of `help(anomaly.fit)`; `python docs/_site/python_reference.py` writes the page. `Where` is a path, as text or as
-a `pathlib.Path`; `Given` is whatever holds records, as the text says.
+The texts below are those of `help(anomaly.fit)`. `Where` is a path, as text or as a `pathlib.Path`;
+`Given` is whatever holds records, as the text says.
 """
 
 

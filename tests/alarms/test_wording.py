@@ -32,6 +32,12 @@ def test_an_event_on_one_line() -> None:
     assert describe_event(refused).endswith(r"bundle refused  ffffffffffff  damaged\x0amore")
 
 
+def test_a_picture_is_told_by_its_file() -> None:
+    event = alarm("opened", record="Kratzer größer 1.jpg@1795766687346", **explain_map(np.array([[0, 1]], np.float32)))
+    assert "  Kratzer größer 1.jpg  p 0.001" in describe_event(event)
+    assert "Record: Kratzer größer 1.jpg\n" in message(event)[1] + "\n"
+
+
 def message(event: Event, link: str = "") -> tuple[str, str]:
     return describe_message(json.loads(event.to_json()), link)
 

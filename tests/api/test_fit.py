@@ -89,3 +89,10 @@ def test_data_that_cannot_be_learnt_from(tmp_path: Path) -> None:
         anomaly.fit(pd.DataFrame({"flow": np.zeros(50)}), spec=SensorSpec(kind="sensor"))
     with pytest.raises(anomaly.AnomalyError, match="float64 was given: pictures are uint8"):
         anomaly.fit(np.zeros((200, 3)))
+
+
+def test_times_that_fit_two_orders_are_told_with_the_line_of_pandas(tmp_path: Path) -> None:
+    times = [f"05.01.2026 {i // 60:02d}:{i % 60:02d}:00" for i in range(400)]
+    frame = pd.DataFrame({"Zeit": times, "flow": np.arange(400) % 7 + 0.5})
+    with pytest.raises(anomaly.AnomalyError, match=r"(?s)^the DataFrame: .*day first.*pd\.to_datetime\(times, dayfirst=True\)"):
+        anomaly.fit(frame)

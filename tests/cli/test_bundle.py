@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
@@ -23,10 +25,18 @@ def key_pair(folder: Path, name: str) -> tuple[Path, Path]:
     return private, public
 
 
-def test_inspect_prints_the_manifest_and_the_hash(sensor: Fitted) -> None:
-    said = run("bundle", "inspect", sensor.bundle)
-    assert '"name": "pump"' in said
-    assert f"hash: {read_bundle(sensor.bundle).hash}\nsigned: no" in said
+def test_inspect_tells_in_words_what_a_bundle_is_and_with_json_all_of_it(sensor: Fitted, camera: Fitted) -> None:
+    said = run("bundle", "inspect", sensor.bundle).splitlines()
+    assert said[0] == "pump: a detector of readings, version 1"
+    facts = {line.strip().partition(":")[0]: line.partition(":")[2].strip() for line in said[1:]}
+    assert facts["budget"] == "1 normal moment in 50 may be flagged"
+    assert (facts["hash"], facts["signed"]) == (read_bundle(sensor.bundle).hash, "no")
+    assert "judged in windows of 30 rows" in facts["takes"]
+    assert "{" not in "".join(said)
+    assert run("bundle", "inspect", camera.bundle).startswith(
+        "cam: a detector of pictures, version 1\n  takes:       color pictures of 8 bits"
+    )
+    assert json.loads(run("bundle", "inspect", sensor.bundle, "--json"))["name"] == "pump"
 
 
 def test_sign_then_verify_with_the_key(sensor: Fitted, tmp_path: Path) -> None:
@@ -39,7 +49,7 @@ def test_sign_then_verify_with_the_key(sensor: Fitted, tmp_path: Path) -> None:
     assert read_bundle(bundle).hash == read_bundle(sensor.bundle).hash
     assert "signature valid" in run("bundle", "verify", bundle, "--key", public)
     assert "signed, no key given to check against" in run("bundle", "verify", bundle)
-    assert "signed: yes" in run("bundle", "inspect", bundle)
+    assert re.search(r"signed: +yes", run("bundle", "inspect", bundle))
     with pytest.raises(BundleError, match="the signature is not by the trusted key"):
         run("bundle", "verify", bundle, "--key", key_pair(tmp_path, "theirs")[1])
 

@@ -28,11 +28,14 @@ def check(
 ) -> None:
     """Look a spec over before anything is fitted: all mistakes at once, and whether data can be read by it. Exit code 1 when not."""
     parsed, mistakes = _read(spec)
-    told = [f"{spec}: sound; {_in_words(parsed)}"] if parsed is not None and not mistakes else []
+    sound = parsed is not None and not mistakes
+    told: list[str] = []
     if data is not None:
         found, wrong = _look(data, parsed)
         told += found
         mistakes += wrong
+    if sound:  # of the spec alone where the data is wrong: it is not said of both
+        told.insert(0, f"{spec}: {'no mistake in the spec itself' if mistakes else 'sound'}; {_in_words(parsed)}")
     if json_:
         out.print_json(json.dumps({"spec": str(spec), "sound": not mistakes, "mistakes": mistakes, "found": told}))
     else:

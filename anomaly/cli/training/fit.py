@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from anomaly.cli.terminal.console import out
+from anomaly.cli.terminal.console import err, out
 from anomaly.cli.terminal.options import Data, SpecPath, Work, writable_file
 from anomaly.cli.terminal.progress import progress
 from anomaly.cli.training.fitted import NOT_ASKED, leave_report, print_adaptation, print_fit
 from anomaly.cli.training.front import Given, from_data, from_spec
 from anomaly.cli.training.init import Budget, Force
 from anomaly.cli.training.inputs import Faults, copy, local_path, open_steps, read_inputs, with_faults
+from anomaly.errors import DataError
 
 fit_app = typer.Typer()
 
@@ -74,7 +78,7 @@ def fit(
         raise typer.BadParameter(f"{extractor}: no such file", param_hint="--extractor")
     if extractor is not None and faults is not None:
         raise typer.BadParameter("what is learnt of faults goes into the extractor; leave --extractor out", param_hint="--faults")
-    with progress("fit", goes_on=True) as say:
+    with _not_left(given, path), progress("fit", goes_on=True) as say:
         steps = open_steps(parsed, given.data, work, say, extractor, quick, report=not no_report)
         copy(steps.export(), given.out)
         say("reading the bundle back")
@@ -89,7 +93,20 @@ def fit(
         out.print(f"report: {left}   (open it in a browser)")
     if given.left is not None:
         out.print(f"spec: {given.left}")
-        out.print(f"next: anomaly monitor {given.out} --source SOURCE --once   (a folder or file with new records, or an address)")
+        following = shlex.join(["anomaly", "monitor", str(given.out), "--source", "SOURCE", "--once"])
+        out.print(f"next: {following}   (a folder or file with new records, or an address)")
+
+
+@contextmanager
+def _not_left(given: Given, path: str) -> Iterator[None]:
+    """A spec that this run has written goes again where nothing can be learnt from the data."""
+    try:
+        yield
+    except DataError:
+        if given.new and given.left is not None:
+            given.left.unlink(missing_ok=True)
+            err.print(f"nothing was fitted, so {given.left} is not kept; {shlex.join(['anomaly', 'init', path])} writes it again")
+        raise
 
 
 def _given(path: str, data: Path | None, out_: Path | None, budget: str | None, force: bool) -> Given:

@@ -5,6 +5,7 @@ Nothing is written over that was not made from the same data, unless it is asked
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,12 +29,13 @@ Read = TypeVar("Read")
 
 @dataclass(frozen=True)
 class Given:
-    """What a fit works on. `left` is the spec that stands beside the bundle, None where the spec was given."""
+    """What a fit works on. `left` is the spec that stands beside the bundle, None where one was given; `new`: written by this run."""
 
     spec: CameraSpec | SensorSpec
     data: Path
     out: Path
     left: Path | None = None
+    new: bool = False
 
 
 def from_spec(spec: Path, data: Path, out: Path | None, budget: str | None, force: bool) -> Given:
@@ -71,7 +73,8 @@ def from_data(path: Path, out: Path | None, budget: str | None, force: bool) -> 
         if there is None or not _same(there, path):
             of = f"was made for {there}" if there else "was not proposed for this data"
             raise SpecError(
-                f"{left} is there already and {of}; name another bundle with --out, fit by it with `anomaly fit {left} --data {path}`, "
+                f"{left} is there already and {of}; name another bundle with --out, fit by it with "
+                f"`{shlex.join(['anomaly', 'fit', str(left), '--data', str(path)])}`, "
                 "or write over it with --force"
             )
         if budget is not None:
@@ -91,7 +94,7 @@ def from_data(path: Path, out: Path | None, budget: str | None, force: bool) -> 
 
     writable_file(left)
     write_text(left, to_toml(proposal))
-    return Given(proposal.spec, proposal.data, target, left)
+    return Given(proposal.spec, proposal.data, target, left, new=True)
 
 
 def proposed(path: Path, answers: Answers, seen: Look | None = None) -> Proposal:
@@ -101,7 +104,9 @@ def proposed(path: Path, answers: Answers, seen: Look | None = None) -> Proposal
     try:
         return told(answers, lambda known: propose(path, known, seen))[0]
     except UnclearError as error:
-        raise DataError(*error.args, f"`anomaly init {path}` writes a spec to say it in, or asks on a terminal") from error
+        raise DataError(
+            *error.args, f"`{shlex.join(['anomaly', 'init', str(path)])}` writes a spec to say it in, or asks on a terminal"
+        ) from error
 
 
 def told(answers: Answers, read: Callable[[Answers], Read]) -> tuple[Read, Answers]:

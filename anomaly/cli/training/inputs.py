@@ -5,6 +5,7 @@ PyTorch takes seconds to import, so it is imported only when the spec has been r
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,9 +38,8 @@ def check_fits(data: Path, kind: str) -> None:
     check_data(data)
     found = looks_like(data)
     if found and kind in MADE_FOR and found != MADE_FOR[kind]:
-        raise DataError(
-            f"{data}: this looks like {FITTING[found]}; the spec given is for a {kind}. `anomaly init {data}` proposes one that fits"
-        )
+        init = shlex.join(["anomaly", "init", str(data)])
+        raise DataError(f"{data}: this looks like {FITTING[found]}; the spec given is for a {kind}. `{init}` proposes one that fits")
 
 
 def check_spec_is_a_file(spec: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from anomaly.data.clock import rate_words
 from anomaly.evaluation.report.page import Block, Cell, Listing, Section, Source, Table, Words, table_of
 from anomaly.evaluation.report.tried import tried_words
 
@@ -68,13 +69,13 @@ def budget_words(manifest: Manifest) -> str:
 
     >>> budget_words({"kind": "camera", "threshold": {"budget": {"false_alarm_rate": 0.01}, "p_value": 0.01}})
     'Expect 1 in 100 good parts flagged.'
-    >>> budget_words({"kind": "sensor", "threshold": {"budget": {"false_alarms_per_day": 0.5}, "p_value": 1e-5}})
-    'Expect 0.5 false alarms a day.'
+    >>> budget_words({"kind": "sensor", "threshold": {"budget": {"false_alarms_per_day": 1 / 7}, "p_value": 1e-5}})
+    'Expect 1 false alarm a week.'
     """
     budget = manifest["threshold"]["budget"]
     per_day = budget.get("false_alarms_per_day")
     if per_day is not None:
-        return f"Expect {per_day:g} false alarm{'' if per_day == 1 else 's'} a day."
+        return f"Expect {rate_words(per_day)}."
     rate = budget.get("false_alarm_rate") or manifest["threshold"]["p_value"]
     per = 100
     while rate * per < 0.999 and per < 1_000_000:

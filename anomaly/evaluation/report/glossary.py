@@ -162,7 +162,12 @@ GLOSSARY: tuple[Term, ...] = (
         "How far a record is from the normal ones. It has no unit and may be negative; only its distance to the threshold counts.",
         ("scores?",),
     ),
-    Term("share (of a sensor)", "How much of a window's score comes from this sensor. All shares add up to 100 %.", ()),
+    Term(
+        "share (of a sensor)",
+        "How much of a window's score comes from this sensor. "
+        "In reports and alarms all shares add up to 100 %; in Python they add up to the score.",
+        (),
+    ),
     Term(
         "suspect",
         "A record among the normals you gave that stands out from the rest. It may be a fault that nobody marked: have a look at it.",
@@ -219,7 +224,7 @@ def glossary_page() -> str:
     """The glossary as the page docs/reference/glossary.md."""
     head = (
         "# Glossary\n\nWhat the words of reports and commands mean. Every report carries this list at its end.\n\n"
-        "This page is printed by `python -m anomaly.evaluation.report.glossary`; mend the text there.\n"
+        "<!-- Printed by: python -m anomaly.evaluation.report.glossary. Mend the text there. -->\n"
     )
     return head + "".join(f"\n## {term.name}\n\n{term.text}\n" for term in GLOSSARY)
 

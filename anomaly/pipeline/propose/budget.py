@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from anomaly.data.clock import rate_words
 from anomaly.errors import SpecError
 from anomaly.spec import Budget
 
@@ -59,9 +60,6 @@ def budget_words(budget: Budget, kind: str) -> str:
     ('1 good part in 100 may be flagged', '2 false alarms a day')
     """
     if budget.false_alarms_per_day is not None:
-        if budget.false_alarms_per_day < 1:
-            week = budget.false_alarms_per_day * 7
-            return f"{week:.3g} false alarm{'' if week == 1 else 's'} a week"
-        return f"{budget.false_alarms_per_day:.3g} false alarm{'' if budget.false_alarms_per_day == 1 else 's'} a day"
+        return rate_words(budget.false_alarms_per_day)
     one = "1 good part" if kind == "camera" else "1 normal row"
     return f"{one} in {1 / budget.false_alarm_rate:,.4g} may be flagged"

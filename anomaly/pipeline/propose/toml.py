@@ -16,10 +16,16 @@ MARK = "# Made for: "  # begins the line that names the data a spec was proposed
 COMMENTS_FROM = 38  # column, at least
 
 
-def to_toml(proposal: Proposal) -> str:
-    """The spec with a comment on each line; what is left to the fit stands there as comments. Reading it gives the proposal's spec."""
+def to_toml(proposal: Proposal, asks: bool = False) -> str:
+    """The spec with a comment on each line; what is left to the fit stands there as comments. Reading it gives the proposal's spec.
+
+    `asks`: a person has still to say how the data is meant, by taking the # off a line; the first line says so.
+    """
+    fits = "It fits as it is; change what you know better."
+    if asks:
+        fits = "IT DOES NOT FIT YET: how the data is meant cannot be seen. Take the # off the line in [input] that is right, or change it."
     lines = [
-        f"# The spec of a detector, proposed by anomaly-pipeline {__version__}. It fits as it is; change what you know better.",
+        f"# The spec of a detector, proposed by anomaly-pipeline {__version__}. {fits}",
         "# Every key, with its range: docs/reference/spec.md. A line that begins with # is a comment: take the # off to set it.",
         f"{MARK}{one_line(str(proposal.data.resolve()))}",
         "",

@@ -221,3 +221,25 @@ def test_check_reads_the_data_by_the_spec(here: Path) -> None:
     result = CliRunner().invoke(app, ["check", "presse-7.toml", "--data", "Presse 7"], env={"COLUMNS": "1000"})
     assert result.exit_code == 1
     assert "Zeit" in result.stderr
+    assert "presse-7.toml: no mistake in the spec itself" in result.stdout
+    assert "sound" not in result.stdout
+
+
+def test_hints_can_be_copied_and_an_open_question_is_said_to_be_one(here: Path) -> None:
+    (here / "linie.csv").rename(here / "Pumpe März.csv")
+    with pytest.raises(DataError, match=r"`anomaly init 'Pumpe März\.csv'` writes a spec"):
+        run("fit", "Pumpe März.csv")
+    CliRunner().invoke(app, ["init", "Pumpe März.csv"])
+    first = (here / "pumpe-maerz.toml").read_text().splitlines()[0]
+    assert "IT DOES NOT FIT YET" in first
+    assert "fits as it is" not in first
+
+
+def test_a_spec_is_not_left_where_nothing_could_be_learnt(here: Path) -> None:
+    (here / "parts").mkdir()
+    for number in range(3):
+        (here / "parts" / f"{number}.jpg").touch()
+    result = CliRunner().invoke(app, ["fit", "parts"], env={"COLUMNS": "1000"})
+    assert isinstance(result.exception, DataError)
+    assert "parts.toml is not kept; anomaly init parts writes it again" in result.output
+    assert not (here / "parts.toml").exists()

@@ -1,0 +1,106 @@
+"""What a bundle is, in words, for `anomaly bundle inspect`. Needs the plant side alone."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from anomaly.data.clock import rate_words, span_words
+from anomaly.names import one_line
+
+if TYPE_CHECKING:
+    from anomaly.bundle.archive import Bundle
+    from anomaly.bundle.manifest import Manifest
+
+SHOWN = 8  # sensors by name
+DOTS = {"float": "32 bits (as fitted)", "fp16": "16 bits", "int8": "8 bits"}
+
+
+def bundle_page(bundle: Bundle) -> list[str]:
+    """A page on a bundle: a sentence, then a line a fact, each with its name first."""
+    manifest = bundle.manifest
+    kind = {"image": "pictures", "window": "readings"}.get(manifest.input.name, manifest.input.name)
+    on = bundle.path.stat()
+    facts = [
+        ("takes", _takes(manifest)),
+        ("learnt from", _learnt(manifest.provenance.get("fit", {}))),
+        ("budget", _budget(manifest)),
+        ("flags", _flags(manifest)),
+        ("alarm", _alarm(manifest)),
+        ("judged", _judged(manifest.metrics)),
+        ("runs as", _variants(bundle)),
+        ("made by", str(manifest.provenance.get("code", ""))),
+        ("file", f"{on.st_size / 1e6:.1f} MB, written {datetime.fromtimestamp(on.st_mtime, UTC):%Y-%m-%d %H:%M} UTC"),
+        ("hash", bundle.hash),
+        ("signed", "yes" if bundle.signed else "no"),
+    ]
+    head = f"{manifest.name}: a detector of {kind}, version {manifest.version}"
+    return [one_line(head), *(one_line(f"  {f'{name}:':12} {text}") for name, text in facts if text)]
+
+
+def _takes(manifest: Manifest) -> str:
+    asked = manifest.input
+    if asked.name == "image":
+        color = {1: "gray", 3: "color"}.get(asked.channels, f"{asked.channels}-channel")
+        size = manifest.provenance.get("fit", {}).get("extractor", {}).get("plan", {}).get("input", {}).get("size")
+        looked = f", looked at with {size[0]} x {size[1]} pixels (high x wide)" if isinstance(size, list) and len(size) == 2 else ""
+        return f"{color} pictures of {8 if asked.dtype == 'uint8' else asked.significant_bits or 16} bits{looked}"
+    if asked.name != "window":
+        return ""
+    names = [sensor.name + (f" ({sensor.unit})" if sensor.unit else "") for sensor in asked.sensors]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    rows = asked.window or 1
+    every = f", a row every {span_words(asked.period_s)}" if asked.period_s else ""
+    lasts = f" ({span_words(rows * asked.period_s)})" if asked.period_s else ""
+    return f"{len(names)} sensors: {', '.join(names[:SHOWN])}{more}{every}; judged in windows of {rows} rows{lasts}"
+
+
+def _learnt(fit: dict[str, Any]) -> str:
+    told = [str(text) for text in fit.get("pictures", ())] or ([f"{fit['learnt']} of readings"] if fit.get("learnt") else [])
+    return "; ".join(told) or (f"{fit['normals']} normal records" if fit.get("normals") else "")
+
+
+def _budget(manifest: Manifest) -> str:
+    """The budget of the threshold, as a person says it."""
+    budget = manifest.threshold.budget
+    per_day = budget.get("false_alarms_per_day")
+    if per_day is not None:
+        return rate_words(per_day)
+    one = {"camera": "1 good part", "sensor": "1 normal moment"}.get(manifest.kind, "1 normal record")
+    return f"{one} in {1 / (budget.get('false_alarm_rate') or manifest.threshold.p_value):,.4g} may be flagged"
+
+
+def _flags(manifest: Manifest) -> str:
+    """The threshold in words."""
+    threshold, calibration = manifest.threshold, manifest.calibration
+    score = "" if threshold.score is None else f", which is a score of {threshold.score:.4g} or more"
+    rests = " (read off a curve beyond the normals that were seen)" if calibration.get("threshold_is_extrapolated") else ""
+    return f"what looks as odd as 1 normal record in {1 / threshold.p_value:,.3g}, or odder (p-value {threshold.p_value:.3g}){score}{rests}"
+
+
+def _alarm(manifest: Manifest) -> str:
+    """The alarm rules in words."""
+    alarm = manifest.alarm
+    opens = (
+        "with the first flagged record" if not alarm.on_delay_s else f"when records have been flagged for {span_words(alarm.on_delay_s)}"
+    )
+    calm = f"{span_words(alarm.off_delay_s)} and " if alarm.off_delay_s else ""
+    record = "record" if alarm.off_records == 1 else "records"
+    held = "; and someone has acknowledged it" if alarm.latched else ""
+    return f"opens {opens}; is over after {calm}{alarm.off_records:,} {record} without a flag{held}"
+
+
+def _judged(metrics: dict[str, Any]) -> str:
+    """What labelled faults said of it when it was fitted."""
+    if not metrics.get("n") or metrics.get("recall") is None:
+        return "by no labelled fault when it was fitted"
+    alarms = metrics.get("false_alarm_rate")
+    wrong = "" if alarms is None else f"; of normal records {alarms:.2%} were flagged"
+    return f"on {metrics['n']:,} labelled records when it was fitted: {metrics['recall']:.0%} of the faulty ones were flagged{wrong}"
+
+
+def _variants(bundle: Bundle) -> str:
+    """The arithmetic that it carries."""
+    from anomaly.bundle.archive import VARIANTS
+
+    return ", ".join(DOTS[name] for name, member in VARIANTS.items() if member in bundle.members)
