@@ -62,7 +62,15 @@ def opened(bundle: Path, out: Path, digest: str, provider: Provider) -> tuple[Pl
     held, plan = read_bundle(bundle), read_plan(out)
     if plan.id != digest or held.hash != plan.asked.bundle:
         raise DataError(f"{out}: bundle or plan was changed while parts were scored; run the command again")
-    return plan, held, open_session(held, provider, threads=1)
+    session = open_session(held, provider, threads=1)
+    if arithmetic_of(session) != plan.asked.arithmetic:
+        raise DataError(f"{out}: begun in other arithmetic ({plan.asked.arithmetic}) than this machine's ({arithmetic_of(session)})")
+    return plan, held, session
+
+
+def arithmetic_of(session: Session) -> str:
+    """What decides how scores are rounded."""
+    return f"{session.variant} on {session.provider}"
 
 
 def score_part(bundle: Path, out: Path, digest: str, provider: Provider, number: int) -> Counts:

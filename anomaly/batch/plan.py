@@ -146,7 +146,7 @@ def _listed(sources: Sequence[str], kind: str, out: Path) -> list[File]:
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}; correct what is to be scored") from error
         if ours not in path.resolve().parents:
-            files.setdefault(path.resolve(), File(str(path), state.st_size, state.st_mtime_ns))
+            files.setdefault(path.absolute(), File(str(path), state.st_size, state.st_mtime_ns))
     return list(files.values())
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from anomaly.batch.part import Counts, counts_of, score_part
+from anomaly.batch.part import Counts, arithmetic_of, counts_of, score_part
 from anomaly.batch.plan import LOCK, PICTURES, ROWS, SCORES, Asked, Plan, plan_in
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.edge.kinds import kind_of
@@ -76,7 +76,7 @@ def run_batch(
     _check_kind(held, session)
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
-        asked = Asked(held.hash, [str(source) for source in sources], shares, f"{session.variant} on {session.provider}")
+        asked = Asked(held.hash, [str(source) for source in sources], shares, arithmetic_of(session))
         for left_over in (out / SCORES).glob(".*.part"):  # half a part of a run that was killed
             left_over.unlink(missing_ok=True)
         plan = plan_in(out, held, asked, session.input_name, (rows, pictures), part(progress, 0.0, LOOKED))
