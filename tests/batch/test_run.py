@@ -136,7 +136,7 @@ def begun(sensor: Fitted, tmp_path: Path) -> tuple[Callable[..., Outcome], Path,
 def test_a_run_goes_on_only_as_it_was_begun(begun: tuple[Callable[..., Outcome], Path, Path], camera: Fitted, tmp_path: Path) -> None:
     again, source, out = begun
     for changes, said in (
-        ({"bundle": camera.bundle, "sources": [tmp_path]}, "no file to score"),
+        ({"bundle": camera.bundle, "sources": [tmp_path]}, "holds tables, and the detector is for pictures"),
         ({"shares": True}, "was begun without --shares"),
         ({"sources": [source / "test.csv"]}, "was begun on other sources"),
     ):
