@@ -39,14 +39,13 @@ def joined(rankings: Sequence[Ranking]) -> Ranking:
     return Ranking(np.concatenate([r.clean for r in rankings]), np.concatenate([r.faulty for r in rankings]))
 
 
-def share_found(clean: NDArray[np.float64], faulty: Mapping[str, NDArray[np.float64]], rate: float = 0.01) -> dict[str, float]:
-    """Share of the synthetic faults of each kind that score above all but `rate` of the normals (n,). Kinds without a fault are left out.
+def share_found(faulty: Mapping[str, Sequence[float]], threshold: float) -> dict[str, float]:
+    """Share of the synthetic faults of each kind that score at or above the `threshold`. Kinds without a fault are left out.
 
-    >>> share_found(np.arange(100.0), {"step": np.array([99.5, 120.0]), "stuck": np.array([3.0, 99.5])})
+    >>> share_found({"step": [99.5, 120.0], "stuck": [3.0, 99.5], "drift": []}, 99.5)
     {'step': 1.0, 'stuck': 0.5}
     """
-    threshold = np.quantile(clean, 1 - rate)
-    return {kind: round(float((scores > threshold).mean()), 3) for kind, scores in faulty.items() if len(scores)}
+    return {kind: round(sum(score >= threshold for score in scores) / len(scores), 3) for kind, scores in faulty.items() if scores}
 
 
 def gain_interval(ours: Ranking, theirs: Ranking, rng: np.random.Generator, rounds: int = 500) -> tuple[float, float, float]:

@@ -25,7 +25,7 @@ class Fitted:
     the `place` of each.
     `report` goes into its manifest. It has at least `normals` (how many records), `held_out_by` (in words), `injected_auroc` (synthetic
     faults against normals) and `extractor` (its description); `block`, how many records in a row are worth one independent score;
-    `injected_found`, the share of synthetic faults of each kind that score above 99 % of the normals.
+    `injected_scores`, the scores of synthetic faults by kind, of which the bundle tells the share found at the threshold.
     `shown` is for the fit's report alone, and goes into no bundle: see the line that makes it.
     """
 

@@ -30,6 +30,7 @@ from anomaly.calibration.conformal import Calibrator, fit_calibrator
 from anomaly.edge.runtime.session import Device, Session
 from anomaly.errors import ExportError
 from anomaly.evaluation.figures import Evaluation
+from anomaly.evaluation.injected import share_found
 from anomaly.evaluation.marks_found import marks_found
 from anomaly.export.detector import Detector, multiply_adds
 from anomaly.export.onnx_graph import Parity, ParityError, check_parity, export_onnx
@@ -45,7 +46,7 @@ from anomaly.schema import AlarmSettings
 
 NOT_FITTED_BY = ("name", "version", "budget", "alarm")  # parts of a spec
 PARITY_INPUTS = 200  # random records, and as many real ones, that graph and PyTorch must decide alike
-FIT_FORMAT = 6  # of the fit step's file: one written by other code is not read
+FIT_FORMAT = 7  # of the fit step's file: one written by other code is not read
 CALIBRATE_FORMAT = 2  # of the calibrate step's file
 EXAMPLES = 4  # records in a bundle for the edge's self-test
 
@@ -279,8 +280,10 @@ class Steps:
         )
 
     def fit_report(self) -> dict[str, Any]:
-        """What the fit reports; made-up marks as the shares of them that the threshold finds."""
-        report, threshold = self.fitted.report, self.threshold()
+        """What the fit reports; made-up marks and faults as the shares of them that the threshold finds."""
+        report, threshold = dict(self.fitted.report), self.threshold()
+        if "injected_scores" in report and threshold.score is not None:
+            report["injected_found"] = share_found(report.pop("injected_scores"), threshold.score)
         if "marks" not in report:
             return report
         return report | {"marks": marks_found(**report["marks"], threshold=threshold.score, rate=threshold.p_value)}

@@ -26,7 +26,7 @@ def test_pretrain_then_fit_with_its_extractor(sensor: Fitted, tmp_path: Path) ->
     assert "over the kernels as they were" in said
     said = run("fit", spec, "--data", sensor.data, "--extractor", weights, "--out", bundle, "--work", tmp_path / "w")
     assert "its p-value is at or below 0.02" in said
-    assert re.search(r"above 99 % of the normals: .*step \d+%.*, wrong moment \d+%", " ".join(said.split()))
+    assert re.search(r"found, at the threshold: .*step \d+%.*, wrong moment \d+%", " ".join(said.split()))
     assert "nothing has changed" in run(
         "fit", spec, "--data", sensor.data, "--extractor", weights, "--out", bundle, "--work", tmp_path / "w"
     )

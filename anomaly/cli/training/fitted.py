@@ -41,7 +41,7 @@ def _print_made_up(fit_report: dict[str, Any]) -> None:
             out.print(f"  warning: {marks['warning']}", soft_wrap=True)
     if found := fit_report.get("injected_found"):
         best = sorted(found.items(), key=lambda item: -item[1])
-        out.print("    found, above 99 % of the normals: " + ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in best))
+        out.print("    found, at the threshold: " + ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in best))
         if sum(found.values()) < HARDLY * len(found):
             out.print(
                 "  warning: hardly any made-up fault is found. Either the normals vary that much, or faults among them set the threshold:"

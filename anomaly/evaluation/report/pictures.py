@@ -17,6 +17,7 @@ from PIL import Image
 from anomaly.data.pictures.reading import Picture, read_mask
 from anomaly.errors import RecordError
 from anomaly.evaluation.figures import SHOWN, Evaluation
+from anomaly.evaluation.report.detector import one_in
 from anomaly.evaluation.report.page import Card, Gallery, Tone
 
 SIDE = 360  # pixels of a picture's longer side in a page
@@ -94,11 +95,15 @@ def _outline(mask: NDArray[np.bool_], size: tuple[int, int]) -> str:
 
 
 def galleries(
-    evaluation: Evaluation, read: Callable[[str], NDArray[np.uint8]], threshold: float | None, pictures: Sequence[Picture] = ()
+    evaluation: Evaluation,
+    read: Callable[[str], NDArray[np.uint8]],
+    threshold: float | None,
+    normals: float,
+    pictures: Sequence[Picture] = (),
 ) -> list[Gallery]:
     """The faults that rank lowest, the good parts that rank highest and the faults that rank highest, each with its heat-map.
 
-    `read` gives the picture of a record. `pictures` know the masks.
+    `read` gives the picture of a record. `normals` says by how many unrelated normals the detector judges. `pictures` know the masks.
     """
     records = evaluation.records
     faulty = records["label"] != "good"
@@ -113,13 +118,15 @@ def galleries(
     }
     found = []
     for title, (chosen, words) in groups.items():
-        cards = tuple(_card(row, evaluation, read, shades, masks.get(str(row.id))) for row in chosen.itertuples())
+        cards = tuple(_card(row, evaluation, read, shades, masks.get(str(row.id)), normals) for row in chosen.itertuples())
         outlined = " A white line is the edge of the labelled fault." if any(one.outline for one in cards) else ""
         found.append(Gallery(title, cards, (words + outlined).strip()))
     return [gallery for gallery in found if gallery.cards]
 
 
-def _card(row: Any, evaluation: Evaluation, read: Callable[[str], NDArray[np.uint8]], shades: Shades, mask: Path | None) -> Card:
+def _card(
+    row: Any, evaluation: Evaluation, read: Callable[[str], NDArray[np.uint8]], shades: Shades, mask: Path | None, normals: float
+) -> Card:
     picture = read(str(row.id))
     edge = None
     if mask is not None:
@@ -129,16 +136,5 @@ def _card(row: Any, evaluation: Evaluation, read: Callable[[str], NDArray[np.uin
             edge = None  # said in the notes
     faulty = row.label != "good"
     state = ("flagged" if row.flagged else "missed") if faulty else ("flagged" if row.flagged else "not flagged")
-    lines = (str(row.id), f"{row.label}: {state}", f"score {row.score:.3g}, {one_in(float(row.p_value))}")
+    lines = (str(row.id), f"{row.label}: {state}", f"score {row.score:.3g}, {one_in(float(row.p_value), normals)}")
     return card(picture, lines, evaluation.maps.get(str(row.id)), shades, edge, "bad" if faulty != bool(row.flagged) else "")
-
-
-def one_in(p_value: float) -> str:
-    """A p-value in words.
-
-    >>> one_in(0.004), one_in(0.7)
-    ('p 0.004 (1 normal in 250)', 'p 0.7 (as most normals)')
-    """
-    if p_value < 1e-6:
-        return "p below 1e-06 (fewer than 1 normal in a million)"
-    return f"p {p_value:.2g} ({f'1 normal in {1 / p_value:,.0f}' if p_value < 0.4 else 'as most normals'})"

@@ -18,7 +18,8 @@ from anomaly.features.stages import Stages
 from anomaly.features.training.pretrain_images import pretrain_briefly, pretrain_images
 from anomaly.pipeline.camera.judging import Judging
 from anomaly.pipeline.camera.pictures import PictureFolder
-from anomaly.progress import Progress, part
+from anomaly.pipeline.camera.plan.cost import adaptation_s
+from anomaly.progress import Progress, part, skipped
 from anomaly.spec import CameraSpec
 
 METHOD = "dense VICReg"
@@ -26,6 +27,7 @@ PROBE_STEPS = 8  # of training, before it is decided whether to go on
 PROBE_BATCH = 8  # pictures a step of these, at most
 PROBED = 24  # normals that fit, and as many that are judged, in a look at what the first steps gained; half of each half at most
 FEWEST_PROBED = 8  # of large pictures
+TRIALS = 4  # at most: with the adapted weights and with the frozen ones, on both halves
 PROMISE = 0.01  # AUROC of synthetic defects gained by the first steps, on two sets of normals; half of what must be gained in the end
 
 
@@ -89,6 +91,10 @@ class _Adaptation:
         A number of steps, not a clock, ends it. So the same data and spec give the same answer on every machine.
         """
         adapted, crops, generator = self._copy()
+        first, second = self.judging.halves()
+        count = min(fewer_of_large(PROBED, self.pictures.size, FEWEST_PROBED), len(first) // 2)
+        training, ranking = adaptation_s(self.pictures.size, count)
+        trained = training / (training + TRIALS * ranking)
         pretrain_briefly(
             adapted,
             crops,
@@ -96,14 +102,14 @@ class _Adaptation:
             self.spec.pretrain.model_copy(update={"batch": min(PROBE_BATCH, self.spec.pretrain.batch)}),
             generator,
             PROBE_STEPS,
-            lambda done, total: part(progress, 0.0, 0.4)("adaptation, first steps", done, total),
+            lambda done, total: part(progress, 0.0, trained)("adaptation, first steps", done, total),
         )
-        first, second = self.judging.halves()
-        count = min(fewer_of_large(PROBED, self.pictures.size, FEWEST_PROBED), len(first) // 2)
         gains = []
-        for fit, judged in ((first[:count], second[:count]), (second[-count:], first[-count:])):  # no picture in common
-            gains.append(self._gain(adapted, fit, judged, part(progress, 0.4, 0.95)))
+        ways = ((first[:count], second[:count]), (second[-count:], first[-count:]))  # no picture in common
+        for at, (fit, judged) in enumerate(ways):
+            gains.append(self._gain(adapted, fit, judged, part(progress, trained, 1.0), at))
             if gains[-1] < PROMISE:
+                skipped(progress)  # what is not tried any more says nothing about the pace
                 break
         found: dict[str, Any] = {"method": METHOD, "first_stretch": {"steps": PROBE_STEPS, "gains": gains}}
         if gains[-1] >= PROMISE:
@@ -115,12 +121,14 @@ class _Adaptation:
         progress(f"adaptation {why}")
         return found | {"kept": False, "why": why}
 
-    def _gain(self, adapted: Stages, fit: list[Picture], judged: list[Picture], progress: Progress) -> float:
-        """AUROC of synthetic defects on the judged pictures, that of the frozen weights taken off."""
-        ours, theirs = (
-            self.judging.rank(extractor, self.preprocess, fit, judged, seed=1, progress=progress).auroc()
-            for extractor in (adapted, self.frozen)
-        )
+    def _gain(self, adapted: Stages, fit: list[Picture], judged: list[Picture], progress: Progress, half: int) -> float:
+        """AUROC of synthetic defects on the judged pictures of a half (0 or 1), that of the frozen weights taken off."""
+
+        def rated(extractor: Stages, at: int) -> float:
+            told = part(progress, at / TRIALS, (at + 1) / TRIALS, f"adaptation on trial, {at + 1} of up to {TRIALS}")
+            return self.judging.rank(extractor, self.preprocess, fit, judged, seed=1, progress=told).auroc()
+
+        ours, theirs = rated(adapted, 2 * half), rated(self.frozen, 2 * half + 1)
         return ours - theirs
 
     def run(self, progress: Progress) -> tuple[Stages, dict[str, Any]]:

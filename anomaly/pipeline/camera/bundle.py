@@ -85,6 +85,6 @@ def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Blo
 
     form = format_of(bundle.manifest.input)._replace(deep=False)
     labelled = {picture.id: picture for picture in find_labelled(data)}
-    threshold = bundle.manifest.threshold.score
+    threshold, normals = bundle.manifest.threshold.score, float(bundle.manifest.calibration["independent_scores"])
     shown = [labelled[name] for name in evaluation.maps if name in labelled]
-    return [*galleries(evaluation, lambda record: read_picture(evaluation.paths[record], form).pixels, threshold, shown)]
+    return [*galleries(evaluation, lambda record: read_picture(evaluation.paths[record], form).pixels, threshold, normals, shown)]

@@ -15,10 +15,10 @@ from anomaly.data.pictures.reading import format_of, read_picture
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
-from anomaly.evaluation.report.detector import number, percent
+from anomaly.evaluation.report.detector import number, one_in, percent
 from anomaly.evaluation.report.evaluated import speed_words
 from anomaly.evaluation.report.page import Block, Card, Cell, Gallery, Table
-from anomaly.evaluation.report.pictures import Shades, card, galleries, one_in, shades_of
+from anomaly.evaluation.report.pictures import Shades, card, galleries, shades_of
 from anomaly.pipeline.camera.bundle import speed, with_budget
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.pictures import from_8_bit, to_8_bit
@@ -72,7 +72,7 @@ def _highest(line: CameraLine, fitted: Fitted, bundle: Bundle, shades: Shades, p
         threshold = bundle.manifest.threshold.score
         flagged = threshold is not None and score >= threshold
         state = ("flagged" if flagged else "not flagged") + (", a suspect" if picture.id in suspects else "")
-        lines = (picture.id, state, f"score {score:.3g}, {one_in(float(p))}")
+        lines = (picture.id, state, f"score {score:.3g}, {one_in(float(p), fitted.effective)}")
         cards.append(card(to_8_bit(raw, line.pictures.format.deep), lines, heat, shades, tone="bad" if flagged else ""))
     words = "Each was judged by a detector that had not learnt from it. Is one of them no good part? Take it out of the data and fit again."
     return (Gallery("The most unusual first", tuple(cards), words),) if cards else ()
@@ -160,7 +160,10 @@ def _labelled(line: CameraLine, bundle: Bundle, evaluation: Evaluation | None) -
     if evaluation is None or not evaluation.maps:
         return ()
     form = format_of(bundle.manifest.input)._replace(deep=False)
+    normals = float(bundle.manifest.calibration["independent_scores"])
     shown = [picture for picture in line.pictures.test if picture.id in evaluation.maps]
     return tuple(
-        galleries(evaluation, lambda name: read_picture(evaluation.paths[name], form).pixels, bundle.manifest.threshold.score, shown)
+        galleries(
+            evaluation, lambda name: read_picture(evaluation.paths[name], form).pixels, bundle.manifest.threshold.score, normals, shown
+        )
     )

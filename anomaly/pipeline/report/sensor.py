@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from anomaly.edge.kinds import rules_of
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
-from anomaly.evaluation.report.detector import number, percent
+from anomaly.evaluation.report.detector import number, percent, rarity
 from anomaly.evaluation.report.drawing import FAULT, NORMAL, as_plot, styled
 from anomaly.evaluation.report.page import Block, Cell, Legend, Table, Words
 from anomaly.evaluation.report.series import AROUND, Stretch, plot_stretch, plot_tables, stretch_of
@@ -46,6 +46,8 @@ COLORS = (
 def fit_blocks(line: SensorLine, fitted: Fitted, bundle: Bundle, session: Session, p_of: Any, evaluation: Evaluation | None) -> FitBlocks:
     """What there is to show. `p_of` gives the p-values of scores (n,)."""
     report, threshold = bundle.manifest.provenance["fit"], bundle.manifest.threshold.p_value
+    score = bundle.manifest.threshold.score
+    assert score is not None
     if evaluation is not None:
         with_alarms(evaluation, bundle)
     rules = rules_of(bundle.manifest, bundle.hash)
@@ -57,8 +59,8 @@ def fit_blocks(line: SensorLine, fitted: Fitted, bundle: Bundle, session: Sessio
     return FitBlocks(
         read=tuple(report.get("tables", ())),
         highest=_highest(line, fitted, stretches, threshold),
-        made_up=_made_up(line, fitted),
-        speaks=_speaks(fitted),
+        made_up=_made_up(line, fitted, score),
+        speaks=_speaks(fitted, score),
         labelled=_labelled(line, evaluation, threshold),
         cost=_cost(line, session),
         held_out=held_out,
@@ -104,9 +106,19 @@ def _highest(line: SensorLine, fitted: Fitted, stretches: list[Stretch], thresho
         stretch, table = stretches[at], line.readings.tables[at]
         top = stretch.top(2, row, row + 1)
         around = max(AROUND, 2 * window)
-        name = f"{table.path.name}, {moment(stretch.times[row], stretch.zone)}: unusual as 1 normal moment in {1 / max(p, 1e-6):,.0f}"
+        name = f"{table.path.name}, {moment(stretch.times[row], stretch.zone)}: {_rare(p, fitted.effective)}"
         blocks.append(plot_stretch(stretch.cut(row - around, row + around), threshold, top, name, (stretch.times[row],) * 2))
     return tuple(blocks)
+
+
+def _rare(p_value: float, normals: float) -> str:
+    """How unusual a moment is, by so many unrelated ones.
+
+    >>> _rare(0.001, 500.0), _rare(1e-6, 500.0)
+    ('unusual as about 1 normal moment in 1,000', 'rarer than 1 normal moment in 5,000')
+    """
+    bound, many = rarity(p_value, normals)
+    return f"{'rarer than' if bound else 'unusual as about'} 1 normal moment in {many}"
 
 
 def _apart(p_values: Scores, rows: int) -> list[tuple[float, int]]:
@@ -124,34 +136,50 @@ def _apart(p_values: Scores, rows: int) -> list[tuple[float, int]]:
     return found
 
 
-def _made_up(line: SensorLine, fitted: Fitted) -> tuple[Block, ...]:
+def one_found_one_missed(kinds: Sequence[int], scores: Scores, threshold: float) -> list[tuple[int, bool]]:
+    """Of each kind of faults (n,) a usual one that scores at or above the threshold, and a usual one below: (which, whether it is found).
+
+    >>> one_found_one_missed([0, 0, 0, 1], np.array([1.0, 5.0, 7.0, 2.0]), 5.0)
+    [(2, True), (0, False), (3, False)]
+    """
+    chosen = []
+    for kind in sorted(set(kinds)):
+        for hit in (True, False):
+            some = [i for i in np.argsort(scores, kind="stable").tolist() if kinds[i] == kind and (scores[i] >= threshold) == hit]
+            chosen += [(i, hit) for i in some[len(some) // 2 : len(some) // 2 + 1]]
+    return chosen
+
+
+def _made_up(line: SensorLine, fitted: Fitted, threshold: float) -> tuple[Block, ...]:
     """Of each kind of made-up fault one that is found and one that is missed."""
     shown = fitted.shown
     if "fault_kinds" not in shown or not len(shown["fault_kinds"]):
         return ()
     names = [*KINDS, *SHAPES]
     windows, kinds = shown["fault_windows"].numpy(), shown["fault_kinds"].tolist()
-    channels = line.readings.tables[0].channels
-    order = sorted(range(len(kinds)), key=lambda i: (kinds[i], not bool(shown["fault_found"][i])))
+    table = line.readings.tables[0]
+    channels = table.channels
+    order = one_found_one_missed(kinds, shown["fault_scores"].numpy(), threshold)
     columns = 2
     rows = -(-len(order) // columns)
     with styled():
         figure = Figure(figsize=(4.2 * columns, 1.2 * rows))
         high = 1.2 * rows
-        figure.subplots_adjust(left=0.08, right=0.99, top=1 - 0.25 / high, bottom=0.06 / high, hspace=0.45, wspace=0.2)
+        figure.subplots_adjust(left=0.08, right=0.99, top=1 - 0.25 / high, bottom=0.3 / high, hspace=0.45, wspace=0.2)
+        figure.supxlabel(f"time within a window of {span_words(windows.shape[2] * table.period_s)}", fontsize=8, y=0.04 / high)
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for one in axes[len(order) :]:
             one.axis("off")
-        for one, i in zip(axes, order, strict=False):
+        for one, (i, hit) in zip(axes, order, strict=False):
             clean, faulty = windows[i]
             changed = np.nan_to_num(np.abs(faulty - clean)).sum(axis=0) / (np.nanstd(clean, axis=0) + 1e-9)
             sensor = int(changed.argmax())
             level = channels[sensor].offset
             one.plot(faulty[:, sensor] + level, color=FAULT, linewidth=1.2)
             one.plot(clean[:, sensor] + level, color=NORMAL, linewidth=1)
-            state = "found" if bool(shown["fault_found"][i]) else "missed"
-            title = f"{names[kinds[i]].replace('_', ' ')} on {channels[sensor].name[:24]}: {state}"
-            one.set_title(title, fontsize=8, loc="left", fontweight="normal" if state == "found" else "bold")
+            unit = f" in {channels[sensor].unit}" if channels[sensor].unit else ""
+            title = f"{names[kinds[i]].replace('_', ' ')} on {channels[sensor].name[:24]}{unit}: {'found' if hit else 'missed'}"
+            one.set_title(title, fontsize=8, loc="left", fontweight="normal" if hit else "bold")
             one.tick_params(labelsize=7)
             one.set_xticks([])
             one.yaxis.set_major_locator(MaxNLocator(3))
@@ -160,15 +188,15 @@ def _made_up(line: SensorLine, fitted: Fitted) -> tuple[Block, ...]:
     return Legend((("normal", "as it was"), ("fault", "with the made-up fault"))), plot
 
 
-def _speaks(fitted: Fitted) -> tuple[Block, ...]:
+def _speaks(fitted: Fitted, threshold: float) -> tuple[Block, ...]:
     """Which views speak, and which sensors, where normals score highest."""
     blocks: list[Block] = []
-    speaks = fitted.shown.get("speaks")
-    if speaks is not None and speaks.shape[1] > 1 and float(speaks.sum()):
-        total = speaks.sum(dim=1).clamp(min=1)
-        rows = tuple(
-            (Cell(name), *(Cell(percent(float(speaks[row, at] / total[row])), "n") for row in (1, 0))) for at, name in enumerate(NAMES)
-        )
+    shown = fitted.shown
+    if "normals_speak" in shown and len(shown["normals_speak"]) > 1 and len(shown["faults_speak"]):
+        normals, (scores, views) = shown["normals_speak"].numpy(), shown["faults_speak"].numpy().T
+        faults = np.bincount(views[scores >= threshold].astype(np.int64), minlength=len(normals))
+        both = [counts / max(1.0, float(counts.sum())) for counts in (faults, normals)]
+        rows = tuple((Cell(name), *(Cell(percent(float(shares[at])), "n") for shares in both)) for at, name in enumerate(NAMES))
         words = "Of each window the view speaks that stands out more: level (how high, how wide, how sensors go together) or shape."
         blocks += [Words((words,)), Table(rows, ("View", "of made-up faults found", "of the highest normals"))]
     shares = fitted.reference.filter(like="share:")

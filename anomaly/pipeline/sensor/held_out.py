@@ -15,7 +15,7 @@ from anomaly.data.clock import has_clock, moment
 from anomaly.data.tables.faults import KINDS, SHAPES, inject
 from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import block_folds
-from anomaly.evaluation.injected import Ranking, joined, share_found
+from anomaly.evaluation.injected import Ranking, joined
 from anomaly.features.encoder import SensorExtractor
 from anomaly.pipeline.sensor.tables import Normals
 from anomaly.scorers.sensors.views import Views, fit_views, level_maps, units, with_units
@@ -23,7 +23,8 @@ from anomaly.spec import SensorSpec
 
 MOST_INJECTED = 200  # windows a block that synthetic faults are put on
 HIGHEST = 0.05  # the share of scores that says in what units a scorer measures
-RATE = 0.01  # of the normals score higher than a made-up fault that counts as found
+HIGH = 0.99  # of the normals score lower than those whose view is told
+OF_KIND = 9  # made-up faults of a kind, the lowest and the highest score among them, that the report may show
 MOST_NAMED = 20  # suspects named in the report
 
 
@@ -50,9 +51,9 @@ class HeldOut:
         """Of each view (V,)."""
         return self.scorer.unit.double().numpy()
 
-    def found(self) -> dict[str, float]:
-        """Share of the synthetic faults of each kind that score above 99 % of the normals."""
-        return share_found(self.scores, self.faulty, RATE)
+    def faulty_scores(self) -> dict[str, list[float]]:
+        """Scores of the synthetic faults by kind, those without a fault left out: what the threshold finds of them is counted later."""
+        return {kind: scores.tolist() for kind, scores in self.faulty.items() if len(scores)}
 
 
 def fit_scorer(
@@ -125,28 +126,29 @@ def _injected(
 
 
 def _to_show(spec: SensorSpec, normals: Normals, parts: Sequence[_Part], found: HeldOut) -> dict[str, Tensor]:
-    """For the fit's report: of each kind of made-up fault a usual one that is found and a usual one that is missed.
+    """For the fit's report: of each kind of made-up fault a few, from the lowest score to the highest.
 
-    `fault_windows` (k, 2, T, C): the window without and with the fault; `fault_kinds` (k,) numbers in KINDS and SHAPES; `fault_scores` (k,)
-    and `fault_found` (k,). `speaks` (2, V): how often each view speaks, for the highest normals and for the faults found.
+    `fault_windows` (k, 2, T, C): the window without and with the fault; `fault_kinds` (k,) numbers in KINDS and SHAPES, `fault_scores`
+    (k,). `normals_speak` (V,): how often each view speaks for the highest normals. `faults_speak` (f, 2): score and view of every fault.
+    What of the faults is found is for the threshold to say, which is not known yet.
     """
-    threshold = float(np.quantile(found.scores, 1 - RATE))
+    high = float(np.quantile(found.scores, HIGH))
     unit, names = found.unit, [*KINDS, *SHAPES]
     rows: list[tuple[int, int, int, float]] = []  # fold, number in it, kind, score
-    speaks = np.zeros((2, len(unit)))
+    normals_speak, faults_speak = np.zeros(len(unit)), [np.empty((0, 2))]
     for fold, part in enumerate(parts):
         own = unit / np.append(part.ratio, np.ones(len(unit) - 1))
         normal, bad = _scores(part.normal) / own, part.bad / own
         top = bad.max(axis=1)
         there = np.flatnonzero(part.there)
         rows += [(fold, int(at), names.index(part.every_kind[at]), float(top[at])) for at in there]
-        for row, scores in enumerate((normal[normal.max(axis=1) > threshold], bad[part.there & (top > threshold)])):
-            speaks[row] += np.bincount(scores.argmax(axis=1), minlength=len(unit)) if len(scores) else 0
+        normals_speak += np.bincount(normal[normal.max(axis=1) > high].argmax(axis=1), minlength=len(unit))
+        faults_speak.append(np.stack([top[there], bad[there].argmax(axis=1)], axis=1))
     chosen = []
     for kind in range(len(names)):
-        for hit in (True, False):
-            some = sorted((row for row in rows if row[2] == kind and (row[3] > threshold) == hit), key=lambda row: row[3])
-            chosen += some[len(some) // 2 : len(some) // 2 + 1]
+        some = sorted((row for row in rows if row[2] == kind), key=lambda row: row[3])
+        at = np.unique(np.linspace(0, len(some) - 1, OF_KIND).round().astype(int)) if some else []
+        chosen += [some[i] for i in at]
     drawn = {fold: _injected(spec, normals, fold, parts[fold].held) for fold in {row[0] for row in chosen}}
     pairs = []
     for fold, at, _, _ in chosen:
@@ -157,8 +159,8 @@ def _to_show(spec: SensorSpec, normals: Normals, parts: Sequence[_Part], found: 
         "fault_windows": torch.from_numpy(np.stack(pairs) if pairs else np.empty(shape, np.float32)),
         "fault_kinds": torch.tensor([row[2] for row in chosen], dtype=torch.int64),
         "fault_scores": torch.tensor([row[3] for row in chosen], dtype=torch.float64),
-        "fault_found": torch.tensor([row[3] > threshold for row in chosen]),
-        "speaks": torch.from_numpy(speaks),
+        "normals_speak": torch.from_numpy(normals_speak),
+        "faults_speak": torch.from_numpy(np.concatenate(faults_speak)),
     }
 
 

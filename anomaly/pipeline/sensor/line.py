@@ -132,7 +132,7 @@ class SensorLine:
             "suspects": suspects,
             "suspects_left_out": leave_out,
             "injected_auroc": held_out.ranking.auroc(),
-            "injected_found": held_out.found(),
+            "injected_scores": held_out.faulty_scores(),
             "extractor": about,
         }
         shown = held_out.shown

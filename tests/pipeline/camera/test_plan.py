@@ -17,11 +17,13 @@ from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.pictures import PictureFolder
 from anomaly.pipeline.camera.plan import choose, choose_plan, planned
+from anomaly.pipeline.camera.plan.cost import judged_at, trial_s
 from anomaly.pipeline.camera.plan.sizes import milliseconds, sizes_to_try, usual_size
 from anomaly.pipeline.camera.plan.trial import Half, Trial, pool_scores
 from anomaly.pipeline.camera.plan.views import ADDS, choose_pools, offered_banks, pools_offered
 from anomaly.pipeline.camera.plan.wording import plan_words
 from anomaly.pipeline.steps import Steps
+from anomaly.progress import Course, Part
 from anomaly.scorers.pictures.views import Pool
 from anomaly.spec import Bank, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, Pretrain, Rectangle
 
@@ -174,3 +176,35 @@ def test_the_rounding_of_deep_pictures_is_no_mark(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(choose, "draw_marks", lambda image, *rest: (image, draw(image, *rest)[1]))
     tried = choose_plan(SMALL, PictureFolder(tmp_path, SMALL.input), lambda *_: None).report["tried"][0]
     assert np.mean(list(tried["found"].values())) <= 0.15  # those of the one picture in twelve that is above the threshold by itself
+
+
+def test_what_a_trial_counts_goes_forward_and_sizes_not_tried_jump_ahead(boards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choose, "PAYS", 2.0)  # no size finds so much more: the fourth is not tried
+    monkeypatch.setattr(choose, "sizes_to_try", lambda *_: [(64, 64), (96, 96), (128, 128), (384, 384)])
+    told: list[tuple[str, float, float]] = []
+
+    class Heard(Course):
+        def tell(self, text: str, done: float | None, total: float | None, share: float, step: str = "") -> None:
+            super().tell(text, done, total, share, step)
+            told.append((f"{step}: {text}", done or 0.0, share))
+
+    course = Heard()
+    spec = SMALL.model_copy(update={"extractor": CameraExtractor(stages=("blocks.2", "blocks.5")), "scorer": MemoryBankSpec()})
+    choose_plan(spec, PictureFolder(boards, spec.input), Part(course))
+    assert {text.split(":")[0] for text, _, _ in told} >= {"64 x 64", "96 x 96", "128 x 128"}
+    assert not [text for text, _, _ in told if text.startswith("384")]
+    for text in {text for text, _, _ in told}:
+        counts = [done for name, done, _ in told if name == text]
+        assert counts == sorted(counts)  # none runs backwards, not in the second half either
+    shares = [share for _, _, share in told]
+    assert shares == sorted(shares)
+    assert course.share == 1.0  # nothing of the plan is left
+    assert max(shares) < 0.5  # the size that was not tried would have cost more than the others
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(4, 40), st.integers(4, 40), st.integers(4, 200))
+def test_larger_sizes_are_expected_to_take_longer(high: int, wide: int, pictures: int) -> None:
+    size, larger = (32 * high, 32 * wide), (32 * high + 32, 32 * wide)
+    each, other = (sum(trial_s(one, pictures)) / judged_at(one, pictures) for one in (size, larger))
+    assert 0 < each < other

@@ -52,9 +52,19 @@ def test_a_sensor_fit_leaves_its_report(sensor: Fitted, tmp_path: Path) -> None:
     assert "Expect 2 in 100 normal moments flagged; held out:" in words
     assert re.search(r"With the alarm rules on, these normals make \d+ alarms? in 2\.7\d h", words)
     assert "train.csv: what was learnt from" in words
-    assert re.search(r"train\.csv, 2026-\d\d-\d\d \d\d:\d\d:\d\d UTC: unusual as 1 normal moment in", words)
+    assert re.search(r"train\.csv, 2026-\d\d-\d\d \d\d:\d\d:\d\d UTC: (unusual as about|rarer than) 1 normal moment in", words)
     assert "step on " in words
     assert ": missed" in words
+    manifest = read_bundle(tmp_path / "pump.anomaly").manifest
+    threshold = manifest.threshold.score
+    assert threshold is not None
+    scores = sensor.steps.fitted.report["injected_scores"]
+    found = {kind: sum(score >= threshold for score in some) / len(some) for kind, some in scores.items()}
+    assert manifest.provenance["fit"]["injected_found"] == pytest.approx(found, abs=1e-3)  # at the detector's own threshold
+    for kind, share in found.items():
+        name = kind.replace("_", " ")
+        assert bool(re.search(rf"{name} on [^:]+: found", words)) == (share > 0)
+        assert bool(re.search(rf"{name} on [^:]+: missed", words)) == (share < 1)
     assert "time (UTC)" in words
     assert text.count("data-hover=") >= 2
 

@@ -6,7 +6,7 @@ give the same plan: no clock has a say in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,26 +21,24 @@ from anomaly.errors import DataError, SpecError
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.backbones import load_backbone
 from anomaly.features.backbones.defaults import default_stages, stage_channels
-from anomaly.features.maps import fewer_of_large
 from anomaly.features.preprocess import ImagePreprocess, inside_roi
 from anomaly.features.stages import Stages, size_step
 from anomaly.features.threads import one_thread
 from anomaly.parallel import on_all_cores
 from anomaly.pipeline.camera.few_labels import read_faults
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
+from anomaly.pipeline.camera.plan.cost import judged_at, trial_s
 from anomaly.pipeline.camera.plan.labelled import COST, LabelledFaults, Ranked, RankedPools, labelled_report, size_by_faults
 from anomaly.pipeline.camera.plan.sizes import Size, in_words, marks_to_try, milliseconds, sizes_of, sizes_to_try, usual_size
 from anomaly.pipeline.camera.plan.trial import FALSE, Half, Trial, pool_scores
 from anomaly.pipeline.camera.plan.views import SHARES, as_spec, choose_pools, mean_told, offered_banks, pools_offered
 from anomaly.pipeline.camera.plan.wording import plan_words
-from anomaly.progress import Progress, counted, part, parts
+from anomaly.progress import Progress, counted, finished, part, parts, skipped
 from anomaly.scorers.build import bank_plans, pools_of, region
 from anomaly.scorers.pictures.memory_bank import fit_memory_bank
 from anomaly.scorers.pictures.views import Pool
 from anomaly.spec import ORIENTED_FILTERS, Bank, CameraSpec
 
-JUDGED = 40  # pictures of a half, on which banks are fitted that judge the other half; fewer of large pictures
-LEAST = 20  # at least, where there are as many
 BANK, BANK_SIDE = 1000, 256  # patches of a bank in a trial, of pictures of 256 x 256; as many more as there are more pixels
 TWICE = 2  # marks of each size on a picture
 PAYS = 0.03  # share of made-up marks, mean over their sizes, that a larger size must find more
@@ -158,7 +156,7 @@ class _Search:
     def run(self, progress: Progress) -> Plan:
         asked = self.spec.input.size
         sizes = sizes_to_try(self.usual, size_step(self.network), self.spec.input.max_ms) if asked is None else [asked]
-        told = parts(progress, {in_words(size): milliseconds(size) for size in sizes})
+        told = parts(progress, {in_words(size): sum(trial_s(size, len(self.order))) for size in sizes})
         tried: list[_Found] = []
         for note in self.labelled.notes if self.labelled else []:
             progress(note)
@@ -166,6 +164,7 @@ class _Search:
             tried.append(self._try(size, told[in_words(size)]))
             if not self.spec.input.mark_px and len(tried) > 2 and not any(self._further(tried[-3], one) for one in tried[-2:]):
                 break  # two steps up found no more
+        skipped(progress)  # larger sizes
         by_marks = self._taken(tried)
         taken = self._by_faults(by_marks, tried)
         banks = tuple(bank for bank in self._banks() if bank.view in {pool.view for pool in taken.pools})
@@ -215,17 +214,18 @@ class _Search:
 
     def _try(self, size: Size, progress: Progress) -> _Found:
         """Judge marks at one size of input by small banks, and choose the pools."""
-        count = min(fewer_of_large(JUDGED, size, LEAST), len(self.order) // 2)
+        count = judged_at(size, len(self.order))
+        looking, judging = trial_s(size, len(self.order))
+        looked = looking / (looking + judging)
         folder = self.pictures.at_size(size)
         preprocess, extractor = folder.preprocess(self.source), onnx_stages(self.network)
-        seen = self._seen(extractor, preprocess, self.order[: 2 * count], part(progress, 0.0, 0.8))
+        seen = self._seen(extractor, preprocess, self.order[: 2 * count], part(progress, 0.0, looked))
         faults = self.labelled.features(folder, extractor, preprocess) if self.labelled else None
         half = len(seen.sides) // 2
         ways = [(slice(half, None), slice(half)), (slice(half), slice(half, None))]  # judged, learnt
-        told = part(progress, 0.8, 1.0)
-        folds = [
-            self._fold(seen, judged, learnt, size, faults, part(told, at / 2, (at + 1) / 2)) for at, (judged, learnt) in enumerate(ways)
-        ]
+        told = counted(range(2 * len(self._views())), part(progress, looked, 1.0), "stages on trial")
+        folds = [self._fold(seen, judged, learnt, size, faults, told) for judged, learnt in ways]
+        finished(progress)
         trial = Trial([judged for judged, _ in folds])
         if self.spec.scorer.banks:  # the pools are given with the banks
             pools, adds = list(pools_of(self.spec)), list[tuple[Pool, float]]()
@@ -239,22 +239,20 @@ class _Search:
         return _Found(size, pools, adds, trial.told(pools), trial.found(pools), ranked.by(pools), more)
 
     def _fold(
-        self, seen: _Seen, judged: slice, learnt: slice, size: Size, faults: list[Tensor] | None, progress: Progress
+        self, seen: _Seen, judged: slice, learnt: slice, size: Size, faults: list[Tensor] | None, told: Iterator[int]
     ) -> tuple[Half, dict[Pool, NDArray[np.float64]]]:
         """Scores by pool of the pictures `judged`, by small banks of those `learnt`; and of labelled faults, where there are any."""
         most = BANK * size[0] * size[1] // BANK_SIDE**2  # the same share of the patches that there are at each size
         asked = [[maps[judged] for maps in seen.clean], [maps[judged] for maps in seen.marked], *([faults] if faults else [])]
         shares = sorted({*SHARES, *(pool.share for pool in self.spec.scorer.pools)})
         found: tuple[dict[Pool, NDArray[np.float64]], ...] = ({}, {}, {})
-        views = self._views()
-        for index, view in enumerate(views):
-            progress("stages on trial", index, len(views))
+        for view, _ in zip(self._views(), told, strict=False):  # the same count goes on in the other fold
             banks = [bank for bank in self._banks() if bank.view == view]
             clean, drawn, *labelled = self._maps(banks, most, [maps[learnt] for maps in seen.clean], asked)
-            told = list(pool_scores(clean, list(drawn), seen.marks[judged], seen.sides[judged], shares))
+            ours = list(pool_scores(clean, list(drawn), seen.marks[judged], seen.sides[judged], shares))
             if self.labelled and labelled:
-                told.append(self.labelled.scores(clean, labelled[0], shares))
-            for scores, own in zip(found, told, strict=False):
+                ours.append(self.labelled.scores(clean, labelled[0], shares))
+            for scores, own in zip(found, ours, strict=False):
                 scores |= {Pool(view, share): some for share, some in own.items()}
         return Half(found[0], found[1], np.array([mark.size for some in seen.marks[judged] for mark in some])), found[2]
 
