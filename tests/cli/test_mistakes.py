@@ -125,3 +125,26 @@ def test_folders_on_the_way_to_a_result_are_made(here: Path) -> None:
     result = CliRunner().invoke(app, [*TABLE[:-1], "new/folder/o.csv"])
     assert result.exit_code == 0, result.output
     assert (here / "new" / "folder" / "o.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit", "w.csv", "--out", "w.csv"],
+        ["fit", "w.csv", "--report", "./w.csv"],
+        ["fit", "w.csv", "--out", "o.anomaly", "--report", "o.anomaly"],
+        ["score", "b.anomaly", "w.csv", "--csv", "w.csv"],
+        ["score", "b.anomaly", "w.csv", "--csv", "b.anomaly"],
+        ["evaluate", "b.anomaly", "--data", "w.csv", "--report", "w.csv"],
+        ["init", "w.csv", "--out", "w.csv", "--force"],
+        ["table", "w.csv", "--out", "w.csv"],
+    ],
+)
+def test_nothing_is_written_over_what_is_read(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("w.csv", "b.anomaly"):
+        (tmp_path / name).write_text("time,a\n1,2\n")
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "1000"})
+    assert done.exit_code == 2
+    assert "would be written over" in " ".join(done.output.split())
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == dict.fromkeys(("w.csv", "b.anomaly"), "time,a\n1,2\n")

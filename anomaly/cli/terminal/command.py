@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import typer
@@ -15,6 +16,8 @@ from anomaly.cli.terminal.console import err, manner, out
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors: no progress, no notes.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="More: every note, and where an error came from.")]
 JSON = "--json"
+OUTPUTS = {"--out", "--report", "--csv", "--json"}  # files that are written
+IN_PLACE = ("variants",)  # commands that may write over what they read
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
@@ -33,7 +36,9 @@ class Command(TyperCommand):
         if any(JSON in param.opts and param.type_is_value for param in map(_Param, self.get_params(ctx))):
             args = with_stdout(args)
         try:
-            return list(super().parse_args(ctx, list(args)))
+            rest = list(super().parse_args(ctx, list(args)))
+            _check_outputs(self.get_params(ctx), ctx.params, ctx.info_name)
+            return rest
         except typer.BadParameter as error:
             missing = self._missing(ctx, args) if type(error) is not typer.BadParameter else []
             if len(missing) > 1:
@@ -45,6 +50,30 @@ class Command(TyperCommand):
         found = self.make_parser(ctx).parse_args(args=list(args))[0]
         lacking = [param for param in self.get_params(ctx) if param.required and not found.get(str(param.name))]
         return [(_Param(param).shown, str(getattr(param, "help", None) or "")) for param in lacking]
+
+
+def _check_outputs(params: Sequence[Any], values: Mapping[str, Any], command: str | None) -> None:
+    """Raise BadParameter where a file to be written is one that is to be read, or another that is to be written."""
+    if command in IN_PLACE:
+        return
+    named = {param.name: [v for v in _several(values.get(param.name)) if isinstance(v, (str, Path)) and str(v)] for param in params}
+    for param in params:
+        for target in named[param.name] if OUTPUTS & set(param.opts) else []:
+            for other in params:
+                if other.name != param.name and any(_same_file(Path(target), Path(one)) for one in named[other.name]):
+                    shown = _Param(param).shown
+                    raise typer.BadParameter(f"{target} would be written over by {shown}, and is {_Param(other).shown}; name another file")
+
+
+def _several(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else [value]
+
+
+def _same_file(target: Path, other: Path) -> bool:
+    try:
+        return target.absolute() == other.absolute() or (target.is_file() and target.samefile(other))
+    except (OSError, ValueError):  # an address, say
+        return False
 
 
 class _Param:

@@ -147,8 +147,8 @@ def _to_show(spec: SensorSpec, normals: Normals, parts: Sequence[_Part], found: 
     chosen = []
     for kind in range(len(names)):
         some = sorted((row for row in rows if row[2] == kind), key=lambda row: row[3])
-        at = np.unique(np.linspace(0, len(some) - 1, OF_KIND).round().astype(int)) if some else []
-        chosen += [some[i] for i in at]
+        at = np.linspace(0, len(some) - 1, OF_KIND).round().astype(int).tolist() if some else []
+        chosen += [some[i] for i in dict.fromkeys(at)]
     drawn = {fold: _injected(spec, normals, fold, parts[fold].held) for fold in {row[0] for row in chosen}}
     pairs = []
     for fold, at, _, _ in chosen:
