@@ -69,14 +69,18 @@ class LabelledBoxes:
     """All boxes of a folder by their pictures' names; `notes` says what could not be used."""
 
     by_path: dict[str, Boxes] = field(default_factory=dict)
-    by_name: dict[str, list[Boxes]] = field(default_factory=lambda: defaultdict(list))
     notes: list[str] = field(default_factory=list)
 
     def of(self, picture: Picture, root: Path) -> Boxes | None:
-        """The boxes of a picture below `root`: by its whole path there, or by its own name where only one of that name is labelled."""
-        inside = picture.path.relative_to(root).as_posix().lower() if picture.path.is_relative_to(root) else ""
-        alike = self.by_name.get(picture.path.name.lower(), [])
-        return self.by_path.get(inside) or (alike[0] if len(alike) == 1 else None)
+        """The boxes of a picture below `root`: by its path there, by a longer or shorter one that ends alike, where only one does.
+
+        A file that names scratch/1.png says nothing of dent/1.png.
+        """
+        inside = picture.path.relative_to(root).as_posix().lower() if picture.path.is_relative_to(root) else picture.path.name.lower()
+        if inside in self.by_path:
+            return self.by_path[inside]
+        alike = [one for name, one in self.by_path.items() if f"/{name}".endswith(f"/{inside}") or f"/{inside}".endswith(f"/{name}")]
+        return alike[0] if len(alike) == 1 else None
 
 
 def read_boxes(root: Path) -> LabelledBoxes:
@@ -120,4 +124,3 @@ def _read(path: Path, found: LabelledBoxes) -> None:
         one = Boxes(path, np.array(some), drawn_on)
         name = image.file_name.replace("\\", "/").lower()
         found.by_path[name] = one
-        found.by_name[name.rsplit("/", 1)[-1]].append(one)

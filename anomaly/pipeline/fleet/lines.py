@@ -33,6 +33,13 @@ class FleetLine(BaseModel):
     def _flat(cls, value: Any) -> Any:
         return dict(_dotted(value)) if isinstance(value, dict) else value
 
+    @field_validator("spec", "data", mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:
+        if value == "":
+            raise ValueError("is empty; name a file or folder")
+        return value
+
     @property
     def slug(self) -> str:
         """The name as folders take it."""

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from anomaly.data.pictures.boxes import read_boxes
 from anomaly.data.pictures.layouts import find_faults
 from anomaly.data.pictures.reading import Picture
 from anomaly.errors import DataError
@@ -200,6 +201,10 @@ def test_boxes_stand_for_masks(line: Path, tmp_path: Path) -> None:
 
 def test_boxes_of_another_size_are_said_and_a_broken_file_is_refused(line: Path, tmp_path: Path) -> None:
     faults = write_faults(tmp_path / "cracks", [20, 20], "../elsewhere/{}.png")
+    path = write_boxes(tmp_path, ("0.png", (0.0, 0.0, 5.0, 5.0)), ("1.png", (0.0, 0.0, 5.0, 5.0)), side=200)
+    assert read_boxes(tmp_path).of(Picture("d/0.png", tmp_path / "d" / "0.png", "d"), tmp_path) is not None
+    path = write_boxes(tmp_path, ("scratch/0.png", (0.0, 0.0, 5.0, 5.0)), side=200)
+    assert read_boxes(tmp_path).of(Picture("d/0.png", tmp_path / "d" / "0.png", "d"), tmp_path) is None
     path = write_boxes(tmp_path, ("0.png", (0.0, 0.0, 5.0, 5.0)), ("1.png", (0.0, 0.0, 5.0, 5.0)), side=200)
     found = LabelledFaults(faults, PictureFolder(line / "good", CameraInput()), boxes_of=tmp_path)
     assert found.notes[0].endswith("the boxes of 0.png were drawn on 200 x 200, and it is 384 x 384; its fault is judged without them")

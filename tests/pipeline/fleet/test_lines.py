@@ -40,6 +40,7 @@ def test_a_spreadsheet_says_the_same_as_toml(tmp_path: Path) -> None:
             '[[line]]\nname = "A 1"\nspec = "s"\ndata = "d"\n[[line]]\nname = "a-1"\nspec = "s"\ndata = "d"\n',
             "A 1, a-1 would share",
         ),
+        ("f.csv", "name,spec,data\na,b,\n", "key `data`: value error, is empty"),
         ("f.csv", "name,data\na,b\n", "no column spec"),
         ("f.csv", "name,spec,data\na,b\n", "row 2: 3 cells are expected"),
         ("f.csv", "name,spec,data\na,b,c,d\n", "row 2: 3 cells are expected"),
