@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from anomaly.evaluation.metrics import auroc
 
+HARDLY = 0.1  # share of the synthetic faults found below which they are hardly found
+
 
 @dataclass(frozen=True)
 class Ranking:
@@ -46,6 +48,15 @@ def share_found(faulty: Mapping[str, Sequence[float]], threshold: float) -> dict
     {'step': 1.0, 'stuck': 0.5}
     """
     return {kind: round(sum(score >= threshold for score in scores) / len(scores), 3) for kind, scores in faulty.items() if scores}
+
+
+def hardly_any(found: Mapping[str, float]) -> bool:
+    """Whether so few of the synthetic faults are found, on average over the kinds, that the detector deserves a warning.
+
+    >>> hardly_any({"step": 0.1, "stuck": 0.0}), hardly_any({"step": 0.9, "stuck": 0.0})
+    (True, False)
+    """
+    return sum(found.values()) < HARDLY * len(found)
 
 
 def gain_interval(ours: Ranking, theirs: Ranking, rng: np.random.Generator, rounds: int = 500) -> tuple[float, float, float]:

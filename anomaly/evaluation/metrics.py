@@ -116,10 +116,22 @@ def interval(
     return float(low), float(high)
 
 
+def exact_share(hits: int, of: int) -> tuple[float, float]:
+    """The exact 95 % interval of a share seen as `hits` of `of` (Clopper and Pearson 1934); (0, 1) for 0 of 0.
+
+    >>> [round(end, 3) for end in exact_share(0, 30)]
+    [0.0, 0.116]
+    """
+    if not of:
+        return 0.0, 1.0
+    found = binomtest(hits, of).proportion_ci(method="exact")
+    return float(found.low), float(found.high)
+
+
 def certain_interval(
     name: str, value: float, labels: Bools, flagged: Bools, groups: Sequence[NDArray[np.int64]]
 ) -> tuple[float, float] | None:
-    """The exact 95 % interval (Clopper and Pearson 1934) of a figure of `decisions` that is 0 or 1 on all records.
+    """The exact 95 % interval of a figure of `decisions` that is 0 or 1 on all records.
 
     Records of one group count once, since they are not independent. F1 goes by the share of records that are both faulty and flagged among
     those that are either. None where no record counts.
@@ -134,8 +146,7 @@ def certain_interval(
     of = sum(bool(which[rows].any()) for rows in groups)
     if not of:
         return None
-    found = binomtest(of if value else 0, of).proportion_ci(method="exact")
-    low, high = float(found.low), float(found.high)
+    low, high = exact_share(of if value else 0, of)
     return (2 * low / (1 + low), 2 * high / (1 + high)) if name == "f1" else (low, high)
 
 

@@ -28,11 +28,10 @@ def print_adaptation(found: dict[str, Any]) -> None:
         out.print(f"  adaptation to the normals {'kept' if found['kept'] else 'not kept'}: {found['why']}")
 
 
-HARDLY = 0.1  # of the made-up faults found, on average over the kinds: a detector that finds fewer deserves a warning
-
-
 def _print_made_up(fit_report: dict[str, Any]) -> None:
     """How well made-up faults are told from held-out normals."""
+    from anomaly.evaluation.injected import hardly_any
+
     out.print(f"  made-up faults on held-out normals: AUROC {fit_report['injected_auroc']:.3f}")
     marks = fit_report.get("marks")
     if marks and marks["words"]:  # none where no mark found a place
@@ -42,7 +41,7 @@ def _print_made_up(fit_report: dict[str, Any]) -> None:
     if found := fit_report.get("injected_found"):
         best = sorted(found.items(), key=lambda item: -item[1])
         out.print("    found, at the threshold: " + ", ".join(f"{kind.replace('_', ' ')} {share:.0%}" for kind, share in best))
-        if sum(found.values()) < HARDLY * len(found):
+        if hardly_any(found):
             out.print(
                 "  warning: hardly any made-up fault is found. Either the normals vary that much, or faults among them set the threshold:"
             )

@@ -9,9 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from scipy.stats import binomtest
-
 from anomaly.data.clock import rate_words
+from anomaly.evaluation.metrics import exact_share
 from anomaly.evaluation.report.page import Block, Cell, Listing, Section, Source, Table, Words, table_of
 from anomaly.evaluation.report.tried import tried_words
 
@@ -19,18 +18,6 @@ HALFWAY = 0.5  # of the way from a usual normal score to the threshold, from whi
 _PACKAGES = ("anomaly-pipeline", "numpy", "onnxruntime-gpu", "onnxruntime", "torch")
 
 Manifest = Mapping[str, Any]
-
-
-def exact_share(hits: int, of: int) -> tuple[float, float]:
-    """The exact 95 % interval of a share seen as `hits` of `of` (Clopper and Pearson 1934); (0, 1) for 0 of 0.
-
-    >>> [round(end, 3) for end in exact_share(0, 30)]
-    [0.0, 0.116]
-    """
-    if not of:
-        return 0.0, 1.0
-    found = binomtest(hits, of).proportion_ci(method="exact")
-    return float(found.low), float(found.high)
 
 
 def percent(share: float) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 from anomaly.data.clock import span_words
 from anomaly.evaluation.figures import Evaluation
+from anomaly.evaluation.metrics import exact_share
 from anomaly.evaluation.report.detector import (
     Manifest,
     budget_words,
-    exact_share,
     foot,
     hits_words,
     looked_at,
@@ -36,11 +36,6 @@ _NAMES = {
     "false_alarms_per_day": "Flagged runs of normal rows a day, before the alarm rules", "faults": "Labelled faults",
     "faults_found": "Labelled faults with a flagged row",
 }  # fmt: skip
-
-
-def figure_name(key: str) -> str:
-    """What a figure of the JSON is called in words; the key itself for one that has none."""
-    return _NAMES.get(key, key)
 
 
 def named_figures(figures: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -125,7 +120,7 @@ def evaluation_page(manifest: Manifest, bundle_hash: str, evaluation: Evaluation
     sections = (
         Section("Kinds of faults", kind_blocks(figures)),
         Section("The records", tuple(blocks)),
-        Section("Figures", (_figure_table(figures), *_run_table(figures))),
+        Section("Figures", (figure_table(figures, "records"), *_run_table(figures))),
         Section("Scores", (Legend((("normal", "normal"), ("fault", "labelled fault"))), *(plot for plot in plots if plot is not None))),
         Section("Time", _speed(figures)),
         Section("Could not be read", (Listing(tuple(evaluation.rejected[:20])),) if evaluation.rejected else ()),
@@ -168,9 +163,10 @@ def kind_blocks(figures: Mapping[str, Any]) -> tuple[Block, ...]:
     return (Table(tuple(rows), ("Kind", "Flagged", "95 % interval", "AUROC")),)
 
 
-def _figure_table(figures: Mapping[str, Any]) -> Table:
+def figure_table(figures: Mapping[str, Any], what: str) -> Table:
+    """The figures of merit on so many of `what`, a row each with its interval."""
     rows = tuple((Cell(name), Cell(value, "n"), Cell(between, "n")) for name, value, between in named_figures(figures))
-    return Table(rows, (f"On {figures.get('n', 0):,} records", "Value", "95 % interval"), words_first=True)
+    return Table(rows, (f"On {figures.get('n', 0):,} {what}", "Value", "95 % interval"), words_first=True)
 
 
 def _run_table(figures: Mapping[str, Any]) -> tuple[Block, ...]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from anomaly.bundle.archive import Bundle
 from anomaly.evaluation.figures import Evaluation
+from anomaly.evaluation.injected import hardly_any
+from anomaly.evaluation.metrics import exact_share
 from anomaly.evaluation.report.detector import (
     budget_words,
-    exact_share,
     foot,
     looked_at,
     made_up_blocks,
@@ -26,13 +27,10 @@ from anomaly.evaluation.report.detector import (
     threshold_words,
 )
 from anomaly.evaluation.report.drawing import as_plot, styled
-from anomaly.evaluation.report.evaluated import kind_blocks, named_figures, verdict
-from anomaly.evaluation.report.page import Block, Cell, Legend, Listing, Page, Section, Table, Words
+from anomaly.evaluation.report.evaluated import figure_table, kind_blocks, verdict
+from anomaly.evaluation.report.page import Block, Legend, Listing, Page, Section, Words
 from anomaly.evaluation.report.scores import faulty_rows, scores_figure
 from anomaly.evaluation.report.tried import tried_words
-
-HARDLY = 0.1  # of the made-up faults found, on average over the kinds: a detector that finds fewer deserves a warning
-
 
 Scores = NDArray[np.float64]
 
@@ -171,7 +169,7 @@ def _warnings(manifest: Mapping[str, Any]) -> list[str]:
     marks = fit.get("marks") or {}
     said += [f"Warning: {marks['warning']}."] if marks.get("warning") else []
     found = fit.get("injected_found")
-    if found and sum(found.values()) < HARDLY * len(found):
+    if found and hardly_any(found):
         said.append(
             f"Hardly any made-up fault is found ({percent(sum(found.values()) / len(found))}). Either the normals vary that much, or "
             "faults among them set the threshold: look at what stands out below."
@@ -182,9 +180,7 @@ def _warnings(manifest: Mapping[str, Any]) -> list[str]:
 def _labelled(figures: Mapping[str, Any], shown: FitBlocks) -> tuple[Block, ...]:
     if not figures.get("ci95"):
         return ()
-    rows = tuple((Cell(name), Cell(value, "n"), Cell(between, "n")) for name, value, between in named_figures(figures))
-    table = Table(rows, (f"On {figures.get('n', 0):,} labelled records", "Value", "95 % interval"), words_first=True)
-    return (*kind_blocks(figures), table, *shown.labelled)
+    return (*kind_blocks(figures), figure_table(figures, "labelled records"), *shown.labelled)
 
 
 def p_values_of(calibrator: torch.nn.Module) -> Callable[[Scores], Scores]:
