@@ -97,7 +97,9 @@ def pretrain(job: Job) -> Path:
     path = _take(steps, "pretrain")
     found = load_tensors(path)[1].get("transfer")
     if found is not None:
-        create_markdown_artifact(key=f"{_key(steps)}-transfer", markdown=_verdict(found), description="What the transfer was worth")
+        create_markdown_artifact(
+            key=f"{_key(steps.line.spec.name)}-transfer", markdown=_verdict(found), description="What the transfer was worth"
+        )
     return path
 
 
@@ -141,7 +143,7 @@ def evaluate(job: Job) -> Path:
         for name, value in figures.items()
         if isinstance(value, (int, float))
     ]
-    create_table_artifact(key=f"{_key(steps)}-metrics", table=rows, description=f"Figures of {steps.line.spec.name}")
+    create_table_artifact(key=f"{_key(steps.line.spec.name)}-metrics", table=rows, description=f"Figures of {steps.line.spec.name}")
     return path
 
 
@@ -164,7 +166,7 @@ def publish(job: Job, release: Path) -> Path:
         f"- flagged at p <= {opened.manifest.threshold.p_value:.3g}\n"
         f"- steps that worked in this task: {', '.join(steps.trained) or 'none, all taken from earlier runs'}\n"
     )
-    create_markdown_artifact(key=f"{_key(steps)}-summary", markdown=text, description="What was published")
+    create_markdown_artifact(key=f"{_key(steps.line.spec.name)}-summary", markdown=text, description="What was published")
     return published
 
 
@@ -182,9 +184,7 @@ def report(data: Path, bundle: Path, out: Path) -> Path | None:
     picture = path.with_suffix(".png")
     picture.write_bytes(drawn)
     png = base64.b64encode(drawn).decode()
-    create_image_artifact(
-        image_url=f"data:image/png;base64,{png}", key=f"{slug(opened.manifest.name).replace('_', '-').replace('.', '-')}-scores"
-    )
+    create_image_artifact(image_url=f"data:image/png;base64,{png}", key=f"{_key(opened.manifest.name)}-scores")
     return path
 
 
@@ -241,6 +241,6 @@ def pipeline(
     return published
 
 
-def _key(steps: Steps) -> str:
+def _key(name: str) -> str:
     """Prefect's artifact keys hold lower-case letters, digits and dashes only."""
-    return slug(steps.line.spec.name).replace("_", "-").replace(".", "-")
+    return slug(name).replace("_", "-").replace(".", "-")

@@ -24,6 +24,7 @@ from anomaly.data.tables.dialect.load import (
     load,
     read_header,
     typed_rows,
+    whole_array,
 )
 from anomaly.edge.sources.line_ends import Encoded, encoded_as
 from anomaly.errors import DataError
@@ -141,9 +142,5 @@ def read_lines(blocks: Blocks, index: Sequence[Block], lines: NDArray[np.int64],
         found.append({name: raw.columns[name].take(pyarrow.array(at)) for name in columns})
         places.append(mine)
     back = pyarrow.array(np.argsort(np.concatenate(places), kind="stable"))
-    together = {name: pyarrow.concat_arrays([_one(part[name]) for part in found]).take(back) for name in columns}
+    together = {name: pyarrow.concat_arrays([whole_array(part[name]) for part in found]).take(back) for name in columns}
     return RawTable(blocks.path, together, lines)
-
-
-def _one(column: pyarrow.Array | pyarrow.ChunkedArray) -> pyarrow.Array:
-    return pyarrow.concat_arrays(column.chunks) if isinstance(column, pyarrow.ChunkedArray) else column

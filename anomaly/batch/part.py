@@ -19,7 +19,7 @@ from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.windows import window_ends
 from anomaly.edge.kinds import kind_of
-from anomaly.edge.runtime.files import without_details
+from anomaly.edge.runtime.files import file_scorer, without_details
 from anomaly.edge.runtime.session import Provider, Session, open_session
 from anomaly.edge.scoring.tables import score_readings
 from anomaly.edge.sources.base import EARLIEST, LATEST
@@ -94,8 +94,7 @@ def score_part(bundle: Path, out: Path, digest: str, provider: Provider, number:
 def _pictures(
     plan: Plan, held: Bundle, session: Session, segments: list[Segment], rejected: list[tuple[str, str]]
 ) -> Iterator[pd.DataFrame]:
-    score_file = kind_of(session.input_name).score_file
-    assert score_file is not None, "files can be scored: the plan has some"
+    score_file = file_scorer(held, kind_of(session.input_name))
     for number, _, _ in segments:
         file = plan.files[number]
         path = _unchanged(file)

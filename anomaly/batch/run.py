@@ -20,9 +20,10 @@ from filelock import FileLock, Timeout
 
 from anomaly.batch.part import Counts, arithmetic_of, counts_of, score_part
 from anomaly.batch.plan import LOCK, PICTURES, ROWS, SCORES, Asked, Plan, plan_in
-from anomaly.bundle.archive import Bundle, read_bundle
+from anomaly.bundle.archive import read_bundle
 from anomaly.edge.kinds import kind_of
-from anomaly.edge.runtime.session import Provider, Session, open_session
+from anomaly.edge.runtime.files import file_scorer
+from anomaly.edge.runtime.session import Provider, open_session
 from anomaly.errors import DataError
 from anomaly.parallel import cores
 from anomaly.progress import Progress, part, silent
@@ -73,7 +74,8 @@ def run_batch(
     """
     held = read_bundle(bundle)
     session = open_session(held, provider, threads=1)
-    _check_kind(held, session)
+    kind = kind_of(session.input_name)
+    file_scorer(held, kind)  # one that scores no files is told before any work
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
         asked = Asked(held.hash, [str(source) for source in sources], shares, arithmetic_of(session))
@@ -83,7 +85,6 @@ def run_batch(
         done = [counts_of(out, plan, number) for number in range(len(plan.parts))]
         left = [number for number, counts in enumerate(done) if counts is None]
         workers = workers or (cores() if session.provider == "cpu" else 1)
-        kind = kind_of(session.input_name)
         del session
         work = partial(score_part, bundle, out, plan.id, provider)
         how = scored(work) if scored is not None else partial(_here, work, min(workers, len(left)))
@@ -104,12 +105,6 @@ def _outcome(out: Path, plan: Plan, counts: Counts, worked: int, by_sensor: bool
     total = sum(file.rows + file.aside for file in plan.files)
     counts += Counts(rejected=aside)
     return Outcome(out / SCORES, total, counts, len(plan.parts), len(plan.parts) - worked, refused, plan.notes, by_sensor)
-
-
-def _check_kind(held: Bundle, session: Session) -> None:
-    kind = kind_of(session.input_name)
-    if kind.score_file is None:
-        raise DataError(f"{held.path}: files cannot be scored by a {held.manifest.kind} detector; `anomaly monitor` takes {kind.accepts}")
 
 
 @contextmanager

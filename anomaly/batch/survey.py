@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from anomaly.batch.blocks import BLOCK_BYTES, Block, Blocks, read_lines
 from anomaly.data.tables.dialect.cells import read_numbers
-from anomaly.data.tables.dialect.load import RawTable
+from anomaly.data.tables.dialect.load import RawTable, whole_array
 from anomaly.data.tables.hold import Holder
 from anomaly.data.tables.pattern.take_off import without_pattern
 from anomaly.data.tables.reader import (
@@ -115,14 +115,9 @@ class _Unread:
 def _joined(parts: list[RawTable]) -> RawTable:
     """Tables that follow each other in one file as one."""
     chunks = {name: [part.columns[name] for part in parts if len(part.lines)] for name in parts[0].columns}
-    columns = {name: _flat(column) for name, column in chunks.items()}
+    columns = {name: pa.concat_arrays([whole_array(chunk) for chunk in column]) for name, column in chunks.items()}
     lines = np.concatenate([part.lines for part in parts])
     return RawTable(parts[0].path, columns, lines, [each for part in parts for each in part.bad])
-
-
-def _flat(chunks: list[pa.Array | pa.ChunkedArray]) -> pa.Array:
-    flat = [piece for chunk in chunks for piece in (chunk.chunks if isinstance(chunk, pa.ChunkedArray) else [chunk])]
-    return pa.concat_arrays(flat)
 
 
 def _aside(whole: RawTable, order: NDArray[np.int64], width: int) -> list[tuple[int, str]]:

@@ -10,6 +10,7 @@ import typer
 
 from anomaly.cli.terminal.console import out
 from anomaly.cli.terminal.options import AsJson, BundlePath
+from anomaly.cli.terminal.verdicts import print_verdict
 
 bundle_app = typer.Typer(no_args_is_help=True, help="Look into, verify and sign bundles.")
 
@@ -25,8 +26,7 @@ def inspect(bundle: BundlePath, json_: AsJson = False) -> None:
         return
     from anomaly.cli.terminal.bundle_page import bundle_page
 
-    for number, line in enumerate(bundle_page(opened)):
-        out.print(line, style="bold" if number == 0 else None)
+    print_verdict(bundle_page(opened))
 
 
 @bundle_app.command()

@@ -28,6 +28,7 @@ from anomaly.cli.terminal.options import (
     write_json,
 )
 from anomaly.cli.terminal.progress import progress
+from anomaly.cli.terminal.verdicts import print_verdict
 from anomaly.errors import DataError
 from anomaly.names import one_line
 from anomaly.progress import part, skipped
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from anomaly.edge.runtime.session import Session
 
 judge_app = typer.Typer()
-NO_WINDOW = "too few rows stand before them without a gap, or the machine was in a mode that is not judged"
+TOLD = 10  # of what was set aside, and of notes
 
 
 def check_order(command: str, bundle: Path, others: Sequence[Path]) -> None:
@@ -85,10 +86,8 @@ def evaluate(
         if report is not None:
             part(say, 0.9, 1.0)("report")
             report_on(opened, evaluation, data, report)
-    for reason in manner.some(evaluation.rejected, 10):
-        err.print(f"set aside: {reason}")
-    for note in manner.some(evaluation.notes, 10):
-        err.print(f"note: {note}")
+    _tell("set aside", evaluation.rejected)
+    _tell("note", evaluation.notes)
     if json_ is not None:
         write_json(json_, json.dumps(evaluation.figures, indent=1, sort_keys=True) + "\n")
     _print_figures(evaluation.figures)
@@ -96,13 +95,17 @@ def evaluate(
         out.print(f"report: {report}")
 
 
+def _tell(what: str, texts: Sequence[str]) -> None:
+    """The first few on a line each, all with -v."""
+    for text in manner.some(texts, TOLD):
+        err.print(f"{what}: {text}")
+
+
 def _print_figures(figures: dict[str, Any]) -> None:
     """The verdict first, the figures under it."""
     from anomaly.evaluation.report.evaluated import named_figures, verdict
 
-    said, _ = verdict(figures)
-    for number, sentence in enumerate(said):
-        out.print(sentence, style="bold" if number == 0 else None, soft_wrap=True)
+    print_verdict(verdict(figures)[0])
     for name, value, between in named_figures(figures):
         out.print(f"  {name:58} {value:>8}" + (f"   (95 %: {between})" if between else ""), soft_wrap=True)
     for kind, found in sorted(figures.get("per_defect", {}).items(), key=lambda item: float(item[1]["found"])):
@@ -173,10 +176,8 @@ def batch(
 
         skipped(part(say, 0.0, 0.0))
         done = run_batch(bundle, sources, out_, workers, provider.value, say, shares=shares)
-    for reason in manner.some(done.refused, 10):
-        err.print(f"set aside: {reason}")
-    for note in manner.some(done.notes, 10):
-        err.print(f"note: {note}")
+    _tell("set aside", done.refused)
+    _tell("note", done.notes)
     counts = done.counts
     out.print(f"{counts.flagged:,} of {counts.records:,} records scored are flagged", style="bold")
     before = f", {done.done_before} of them done before" if done.done_before else ""
@@ -220,8 +221,7 @@ def flagged(
         wanted = None if store is None else wanted_of(store, line, opened)
         session = open_session(opened, provider.value)
         done = write_flagged(opened, session, path, out_, most, say, wanted)
-    for reason in manner.some(done.rejected, 10):
-        err.print(f"set aside: {reason}")
+    _tell("set aside", done.rejected)
     said = (
         f"{done.flagged:,} of {done.judged:,} records flagged" if store is None else f"{done.flagged:,} records flagged, as the store says"
     )

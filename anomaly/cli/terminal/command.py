@@ -29,10 +29,10 @@ class Help(NamedTuple):
 
 
 class Command(TyperCommand):
-    """A command that tells all missing options and arguments at once, and in which `--json` may stand alone."""
+    """A command that tells all missing options at once, writes over nothing it reads, and in which `--json` may stand alone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """As Click's, with the two differences."""
+        """As Click's, with these differences."""
         if any(JSON in param.opts and param.type_is_value for param in map(_Param, self.get_params(ctx))):
             args = with_stdout(args)
         try:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from anomaly.cli.terminal.console import err, out
+
+
+def print_verdict(lines: Iterable[str], under: str = "") -> None:
+    """The verdict in bold, and what stands `under` it, each line with that before it."""
+    for number, text in enumerate(lines):
+        out.print(f"{under}{text}" if number else text, style=None if number else "bold")
 
 
 def print_transfer(found: dict[str, Any]) -> None:
     """The verdict of the guard, then a line a method."""
     from anomaly.evaluation.report.tried import transfer_words
 
-    for number, text in enumerate(transfer_words(found)):
-        out.print(text if number == 0 else f"  {text}", style="bold" if number == 0 else None, soft_wrap=True)
+    print_verdict(transfer_words(found), under="  ")
     if found.get("negative_transfer"):
         err.print(f"negative transfer: {', '.join(found['negative_transfer'])} made it worse than this line alone", style="bold")
     print_few_labels(found)

@@ -1,4 +1,4 @@
-"""`anomaly init`, `anomaly check`: a spec proposed by a look at the data, and a spec looked over before anything is fitted."""
+"""`anomaly init`: a spec proposed by a look at the data."""
 
 from __future__ import annotations
 

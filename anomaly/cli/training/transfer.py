@@ -13,7 +13,7 @@ import typer
 from anomaly.cli.terminal.console import out
 from anomaly.cli.terminal.options import Data, FiguresPath, SpecPath, Work, check_not_empty, writable_file, write_json
 from anomaly.cli.terminal.progress import progress
-from anomaly.cli.terminal.verdicts import print_transfer
+from anomaly.cli.terminal.verdicts import print_transfer, print_verdict
 from anomaly.cli.training.fitted import leave_report
 from anomaly.cli.training.inputs import Faults, check_fits, copy, open_steps, read_inputs
 from anomaly.errors import DataError, SpecError
@@ -117,8 +117,7 @@ def sources(
         from anomaly.pipeline.rank_sources import rank_sources
 
         ranked = rank_sources(open_line(parsed, data), source, say)
-    for number, text in enumerate(source_words(ranked)):
-        out.print(text, style="bold" if number == 0 else None, soft_wrap=True)
+    print_verdict(source_words(ranked))
     if json_ is not None:
         write_json(json_, json.dumps(ranked, indent=1) + "\n")
 

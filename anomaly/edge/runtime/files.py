@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from anomaly.bundle.archive import Bundle
 from anomaly.data.files import PICTURES, TABLES, find_files, walk_files
-from anomaly.edge.kinds import kind_of
+from anomaly.data.tables.windows import Run
+from anomaly.edge.kinds import EdgeKind, kind_of
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError, RecordError
 from anomaly.progress import Progress, counted, silent
+from anomaly.schema import InputSchema
 
 BUNDLE = ".anomaly"
 _ONE = ((PICTURES, "a picture"), (TABLES, "a table"))
@@ -28,16 +30,13 @@ def score_paths(
     `map` of a picture, `share:SENSOR` for each sensor. The frame's `attrs["notes"]` say what was found wrong in files that were read.
     """
     kind, schema = kind_of(session.input_name), bundle.manifest.input
-    if kind.score_file is None:
-        raise DataError(
-            f"{bundle.path}: files cannot be scored by a {bundle.manifest.kind} detector; `anomaly monitor` takes {kind.accepts}"
-        )
+    score_file = file_scorer(bundle, kind)
     frames: list[pd.DataFrame] = []
     rejected: list[str] = []
     for path in counted(files_in(paths, kind.suffixes), progress, "files scored"):
         try:
             check_kind(path, kind.suffixes)
-            frame = kind.score_file(session.run, schema, path)
+            frame = score_file(session.run, schema, path)
         except (RecordError, DataError) as error:
             rejected.append(str(error))
             continue
@@ -45,6 +44,15 @@ def score_paths(
     if not frames:
         raise DataError("nothing could be scored:", *rejected[:5])
     return joined(bundle, frames), rejected
+
+
+def file_scorer(bundle: Bundle, kind: EdgeKind) -> Callable[[Run, InputSchema, Path], pd.DataFrame]:
+    """What scores a file of this kind of input. Raises DataError for a kind whose records are in no files."""
+    if kind.score_file is None:
+        raise DataError(
+            f"{bundle.path}: files cannot be scored by a {bundle.manifest.kind} detector; `anomaly monitor` takes {kind.accepts}"
+        )
+    return kind.score_file
 
 
 def joined(bundle: Bundle, frames: Sequence[pd.DataFrame]) -> pd.DataFrame:

@@ -81,10 +81,14 @@ def speed(session: Session, pictures: Sequence[Picture], form: PictureFormat, co
 
 def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Block]:
     """Some of the judged pictures with their anomaly maps, for the report."""
+    return labelled_galleries(bundle, evaluation, find_labelled(data))
+
+
+def labelled_galleries(bundle: Bundle, evaluation: Evaluation, pictures: Sequence[Picture]) -> list[Block]:
+    """Those of the labelled pictures whose maps an evaluation has kept."""
     from anomaly.evaluation.report.pictures import galleries  # Matplotlib, which nothing but a report needs
 
     form = format_of(bundle.manifest.input)._replace(deep=False)
-    labelled = {picture.id: picture for picture in find_labelled(data)}
     threshold, normals = bundle.manifest.threshold.score, float(bundle.manifest.calibration["independent_scores"])
-    shown = [labelled[name] for name in evaluation.maps if name in labelled]
+    shown = [picture for picture in pictures if picture.id in evaluation.maps]
     return [*galleries(evaluation, lambda record: read_picture(evaluation.paths[record], form).pixels, threshold, normals, shown)]

@@ -9,24 +9,23 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from anomaly.errors import SpecError
 from anomaly.names import one_line, slug
+from anomaly.schema import Part
 from anomaly.toml_file import read_toml, unknown_key
 
 COLUMNS = ("name", "spec", "data")  # of a CSV; any further one is a key of the spec that a line sets otherwise
 
 
-class FleetLine(BaseModel):
+class FleetLine(Part):
     """One line: its spec, its data, and keys of the spec that it sets otherwise (`budget.false_alarm_rate`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1)
     spec: Path
     data: Path
-    override: dict[str, Any] = {}
+    override: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("override", mode="before")
     @classmethod
@@ -46,10 +45,8 @@ class FleetLine(BaseModel):
         return slug(self.name)
 
 
-class Fleet(BaseModel):
+class Fleet(Part):
     """All lines, the folder of their release folders, and the work folder that they share."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     line: tuple[FleetLine, ...] = Field(min_length=1)
     release: Path = Path("out/release")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
@@ -14,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from anomaly.edge.runtime.bench import memory_mb
 from anomaly.errors import AnomalyError, in_words
 from anomaly.pipeline.fleet.lines import FleetLine
 from anomaly.pipeline.kinds import open_line
@@ -81,8 +80,7 @@ def _outcome(line: FleetLine, work: Callable[[], dict[str, Any]]) -> Outcome:
     except Exception as error:  # whatever a library does with one line's data
         last = traceback.extract_tb(error.__traceback__)[-1]
         found = {"state": "failed", "reason": f"{in_words(error)} ({Path(last.filename).name}, line {last.lineno})"}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024**2 if sys.platform == "darwin" else 1024)
-    return Outcome(line.name, seconds=round(time.monotonic() - began, 2), peak_mb=round(peak), **found)
+    return Outcome(line.name, seconds=round(time.monotonic() - began, 2), peak_mb=round(memory_mb()), **found)
 
 
 def summary(outcomes: Iterable[Outcome]) -> pd.DataFrame:

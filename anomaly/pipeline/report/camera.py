@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly.bundle.archive import Bundle
-from anomaly.data.pictures.reading import format_of, read_picture
+from anomaly.data.pictures.reading import format_of
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.report.detector import number, one_in, percent
 from anomaly.evaluation.report.evaluated import speed_words
 from anomaly.evaluation.report.page import Block, Card, Cell, Gallery, Table
-from anomaly.evaluation.report.pictures import Shades, card, galleries, shades_of
-from anomaly.pipeline.camera.bundle import speed, with_budget
+from anomaly.evaluation.report.pictures import Shades, card, shades_of
+from anomaly.pipeline.camera.bundle import labelled_galleries, speed, with_budget
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.pictures import from_8_bit, to_8_bit
 from anomaly.pipeline.camera.plan.trial import with_each_mark
@@ -159,11 +159,4 @@ def _plan(report: Mapping[str, Any]) -> tuple[Block, ...]:
 def _labelled(line: CameraLine, bundle: Bundle, evaluation: Evaluation | None) -> tuple[Block, ...]:
     if evaluation is None or not evaluation.maps:
         return ()
-    form = format_of(bundle.manifest.input)._replace(deep=False)
-    normals = float(bundle.manifest.calibration["independent_scores"])
-    shown = [picture for picture in line.pictures.test if picture.id in evaluation.maps]
-    return tuple(
-        galleries(
-            evaluation, lambda name: read_picture(evaluation.paths[name], form).pixels, bundle.manifest.threshold.score, normals, shown
-        )
-    )
+    return tuple(labelled_galleries(bundle, evaluation, line.pictures.test))

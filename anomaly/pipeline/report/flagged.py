@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from anomaly.alarms.store import Store
-from anomaly.alarms.wording import explain_map
+from anomaly.alarms.wording import explain_map, record_words
 from anomaly.atomic import replacing
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.data.clock import moment
@@ -81,7 +81,7 @@ def wanted_of(store: Path, line: str | None, bundle: Bundle) -> Wanted:
     found = [one for one in db.scores(line or lines[0]) if one.p_value <= bundle.manifest.threshold.p_value]
     names: dict[str, float] = {}
     for one in found:
-        name = one.record.rpartition("@")[0] or one.record  # pictures of a folder are named with the time of their file
+        name = record_words(one.record)
         names[name] = min(one.p_value, names.get(name, 1.0))
     return Wanted(names, np.array([one.time for one in found], dtype=np.float64))
 

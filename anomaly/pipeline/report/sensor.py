@@ -30,6 +30,7 @@ from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.report.fitted import FitBlocks
 from anomaly.pipeline.sensor.bundle import with_alarms
 from anomaly.pipeline.sensor.line import SensorLine
+from anomaly.schema import DAY_S
 from anomaly.scorers.sensors.views import NAMES
 
 TABLES, HIGHEST = 3, 4  # tables shown as a whole, and stretches close up
@@ -55,7 +56,7 @@ def fit_blocks(line: SensorLine, fitted: Fitted, bundle: Bundle, session: Sessio
     stretches = [replace(stretch, alarms=tuple(alarm_spans(rules, run))) for stretch, run in zip(stretches, runs, strict=True)]
     figures = replay(rules, [run for run in runs if len(run.times)])
     alarms = "1 alarm" if figures["alarms"] == 1 else f"{figures['alarms']} alarms"
-    held_out = f"With the alarm rules on, these normals make {alarms} in {span_words(86_400 * figures['normal_days'])}."
+    held_out = f"With the alarm rules on, these normals make {alarms} in {span_words(DAY_S * figures['normal_days'])}."
     return FitBlocks(
         read=tuple(report.get("tables", ())),
         highest=_highest(line, fitted, stretches, threshold),

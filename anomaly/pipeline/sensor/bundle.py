@@ -55,7 +55,6 @@ def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Blo
     from anomaly.evaluation.report.page import Legend
     from anomaly.evaluation.report.series import COLORS, plot_tables  # Matplotlib, which nothing but a report needs
 
-    train, test = find_tables(data)
-    tables = [read_table(p, table_schema(bundle.manifest.input)) for p in (test or train)[:4]]
+    tables = evaluation.tables[:4]
     label = label_of(tables[0]) or ""
     return [Legend(COLORS), *plot_tables(evaluation, tables, label, bundle.manifest.threshold.p_value)]

@@ -17,9 +17,9 @@ from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.pictures import PictureFolder
 from anomaly.pipeline.camera.plan import choose, choose_plan, planned
-from anomaly.pipeline.camera.plan.cost import judged_at, trial_s
+from anomaly.pipeline.camera.plan.cost import trial_s
 from anomaly.pipeline.camera.plan.sizes import milliseconds, sizes_to_try, usual_size
-from anomaly.pipeline.camera.plan.trial import Half, Trial, pool_scores
+from anomaly.pipeline.camera.plan.trial import Half, Trial, judged_at, pool_scores
 from anomaly.pipeline.camera.plan.views import ADDS, choose_pools, offered_banks, pools_offered
 from anomaly.pipeline.camera.plan.wording import plan_words
 from anomaly.pipeline.steps import Steps

@@ -157,12 +157,17 @@ def _load_parquet(path: Path) -> RawTable:
     return typed_rows(path, frame)
 
 
+def whole_array(column: pa.Array | pa.ChunkedArray) -> pa.Array:
+    """A column in one piece."""
+    whole = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+
+
 def typed_rows(path: Path, frame: pa.Table) -> RawTable:
     """The rows of a table whose columns have types; the first of them counts as line 2."""
     columns: dict[str, pa.Array] = {}
     for name, column in zip(frame.column_names, frame.columns, strict=True):
-        whole = column.combine_chunks()
-        whole = pa.concat_arrays(whole.chunks) if isinstance(whole, pa.ChunkedArray) else whole
+        whole = whole_array(column)
         if pa.types.is_dictionary(whole.type):
             whole = whole.dictionary_decode()
         if pa.types.is_large_string(whole.type):

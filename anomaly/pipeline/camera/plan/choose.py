@@ -27,10 +27,10 @@ from anomaly.features.threads import one_thread
 from anomaly.parallel import on_all_cores
 from anomaly.pipeline.camera.few_labels import read_faults
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
-from anomaly.pipeline.camera.plan.cost import judged_at, trial_s
+from anomaly.pipeline.camera.plan.cost import trial_s
 from anomaly.pipeline.camera.plan.labelled import COST, LabelledFaults, Ranked, RankedPools, labelled_report, size_by_faults
 from anomaly.pipeline.camera.plan.sizes import Size, in_words, marks_to_try, milliseconds, sizes_of, sizes_to_try, usual_size
-from anomaly.pipeline.camera.plan.trial import FALSE, Half, Trial, pool_scores
+from anomaly.pipeline.camera.plan.trial import FALSE, Half, Trial, judged_at, pool_scores
 from anomaly.pipeline.camera.plan.views import SHARES, as_spec, choose_pools, mean_told, offered_banks, pools_offered
 from anomaly.pipeline.camera.plan.wording import plan_words
 from anomaly.progress import Progress, counted, finished, part, parts, skipped

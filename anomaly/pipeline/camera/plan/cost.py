@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from anomaly.features.maps import fewer_of_large
-from anomaly.pipeline.camera.plan.sizes import Size
+from anomaly.pipeline.camera.plan.sizes import Size, megapixels
+from anomaly.pipeline.camera.plan.trial import judged_at
 
 # Seconds on two cores, measured on 40 pictures of 704 x 704 with dinov2-small: good for shares of a whole, not for a promise.
 LOOKED, DRAWN = 0.1, 0.05  # to look at a million pixels of input, as it is and marked, and to draw the marks on a picture
 LEARNT, COMPARED = 3.3, 19.4  # a million pixels of input: patches told apart, and compared with banks that grow with them
 STEPS, TRIED = 115.0, 7.5  # a million pixels of input: all of the first steps, and a picture of a trial
 FULL = 0.5  # million pixels from which on banks have as many patches as they may
-JUDGED, LEAST = 40, 20  # pictures of a half, on which banks are fitted that judge the other half; fewer of large pictures
-
-
-def megapixels(size: Size) -> float:
-    """Of input, in 1024 x 1024."""
-    return size[0] * size[1] / 1024**2
-
-
-def judged_at(size: Size, pictures: int) -> int:
-    """How many pictures of each half a size is tried on."""
-    return min(fewer_of_large(JUDGED, size, LEAST), pictures // 2)
 
 
 def trial_s(size: Size, pictures: int) -> tuple[float, float]:

@@ -84,9 +84,14 @@ def sizes_of(marks: Sequence[float], each: int, picture: int) -> list[float]:
     return [marks[picture % len(marks)]] * (each * len(marks))
 
 
+def megapixels(size: Size) -> float:
+    """Of input, in 1024 x 1024."""
+    return size[0] * size[1] / 1024**2
+
+
 def milliseconds(size: Size) -> float:
     """About how long a picture takes at a size of input. An estimate by area, not a measurement: choices must not depend on a clock."""
-    return MS_PER_MEGAPIXEL * size[0] * size[1] / 1024**2
+    return MS_PER_MEGAPIXEL * megapixels(size)
 
 
 def larger_by(usual: tuple[float, float], size: Size, step: int, most_ms: float | None) -> str:

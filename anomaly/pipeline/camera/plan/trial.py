@@ -16,13 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.data.pictures.marks import Mark
+from anomaly.features.maps import fewer_of_large
+from anomaly.pipeline.camera.plan.sizes import Size
 from anomaly.scorers.pictures.views import Pool, largest_pool, laws_of, places_pooled
 
 Scores = NDArray[np.float64]
 NEAR = 0.6  # times its size: how far around a mark's middle its places reach
 PLACES = 1.5  # and so many places of the grid more
 FALSE = 0.05  # share of good parts above the score from which a mark is found
+JUDGED, LEAST = 40, 20  # pictures of a half, on which banks are fitted that judge the other half; fewer of large pictures
 RATES = (0.05, 0.1, 0.2, 0.3)  # such shares, over which it is averaged where sizes and pools are compared
+
+
+def judged_at(size: Size, pictures: int) -> int:
+    """How many pictures of each half a size is tried on."""
+    return min(fewer_of_large(JUDGED, size, LEAST), pictures // 2)
 
 
 @dataclass(frozen=True)
