@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from anomaly.cli.terminal.console import out
+from anomaly.cli.terminal.console import out, print_verdict
 from anomaly.cli.terminal.options import AsJson, BundlePath
-from anomaly.cli.terminal.verdicts import print_verdict
 
 bundle_app = typer.Typer(no_args_is_help=True, help="Look into, verify and sign bundles.")
 

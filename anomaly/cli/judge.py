@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anomaly.cli.terminal.console import err, manner, out
+from anomaly.cli.terminal.console import err, manner, out, print_verdict
 from anomaly.cli.terminal.options import (
     FOUND,
     BundlePath,
@@ -28,7 +28,6 @@ from anomaly.cli.terminal.options import (
     write_json,
 )
 from anomaly.cli.terminal.progress import progress
-from anomaly.cli.terminal.verdicts import print_verdict
 from anomaly.errors import DataError
 from anomaly.names import one_line
 from anomaly.progress import part, skipped

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -42,3 +42,9 @@ class Manner:
 
 manner = Manner()
 out, err = (SafeConsole(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False) for stderr in (False, True))
+
+
+def print_verdict(lines: Iterable[str], under: str = "") -> None:
+    """The verdict in bold, and what stands `under` it, each line with that before it."""
+    for number, text in enumerate(lines):
+        out.print(f"{under}{text}" if number else text, style=None if number else "bold")

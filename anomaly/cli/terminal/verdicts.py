@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from anomaly.cli.terminal.console import err, out
-
-
-def print_verdict(lines: Iterable[str], under: str = "") -> None:
-    """The verdict in bold, and what stands `under` it, each line with that before it."""
-    for number, text in enumerate(lines):
-        out.print(f"{under}{text}" if number else text, style=None if number else "bold")
+from anomaly.cli.terminal.console import err, out, print_verdict
 
 
 def print_transfer(found: dict[str, Any]) -> None:

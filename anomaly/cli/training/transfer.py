@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from anomaly.cli.terminal.console import out
+from anomaly.cli.terminal.console import out, print_verdict
 from anomaly.cli.terminal.options import Data, FiguresPath, SpecPath, Work, check_not_empty, writable_file, write_json
 from anomaly.cli.terminal.progress import progress
-from anomaly.cli.terminal.verdicts import print_transfer, print_verdict
+from anomaly.cli.terminal.verdicts import print_transfer
 from anomaly.cli.training.fitted import leave_report
 from anomaly.cli.training.inputs import Faults, check_fits, copy, open_steps, read_inputs
 from anomaly.errors import DataError, SpecError
