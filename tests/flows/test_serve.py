@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -97,8 +98,21 @@ def test_one_run_of_a_line_at_a_time_and_an_end_in_time_with_a_run_going_on(site
             return answer.json()["id"] if answer.is_success else None
 
         served.until(deployment, "the deployment")
-        for _ in range(2):
-            api.post(f"/api/deployments/{deployment()}/create_flow_run", json={"state": {"type": "SCHEDULED"}}).raise_for_status()
+        at = (datetime.now(UTC) + timedelta(seconds=15)).isoformat()
+
+        def asked(key: str) -> bool:
+            """Whether a run was asked for: a server whose SQLite file is busy answers 503, and is asked again under the same key."""
+            due = {
+                "type": "SCHEDULED",
+                "state_details": {"scheduled_time": at},
+            }  # at one moment: else the first may be through before the second is seen
+            run = {"state": due, "idempotency_key": key}
+            answer = api.post(f"/api/deployments/{deployment()}/create_flow_run", json=run)
+            assert answer.is_success or answer.status_code == 503, answer.text
+            return answer.is_success
+
+        for key in ("first", "second"):
+            served.until(lambda key=key: asked(key), f"the {key} run")
 
         def states() -> list[str]:
             return sorted(run["state_type"] for run in api.post("/api/flow_runs/filter", json={}).json() if not run.get("auto_scheduled"))
