@@ -54,6 +54,19 @@ class Course:
         with self._lock:
             self._move(share, worked)
 
+    def repace(self, factor: float) -> None:
+        """What is left takes `factor` times as long as was thought when it was given its share.
+
+        >>> now = iter([0.0, 10.0, 10.0])
+        >>> course = Course(lambda: next(now))
+        >>> course.tell("sizes on trial", 1, 2, 0.5)
+        >>> course.repace(0.2)
+        >>> course.left()
+        2.0
+        """
+        with self._lock:
+            self._worked /= factor  # so much of what is left would have taken the time that was spent
+
     def _move(self, share: float, worked: bool) -> None:
         gained, now = max(0.0, min(1.0, share) - self.share), self.clock()
         self.share += gained
@@ -138,6 +151,12 @@ def skipped(progress: Progress) -> None:
     """All of it was there already, or says nothing about how long the rest takes, as the loading of libraries."""
     if isinstance(progress, Part):
         progress.course.jump(progress.stop, worked=False)
+
+
+def repaced(progress: Progress, factor: float) -> None:
+    """What is left of the whole takes `factor` times as long as was thought when it was given its share."""
+    if isinstance(progress, Part):
+        progress.course.repace(factor)
 
 
 def counted(items: Iterable[T], progress: Progress, text: str) -> Iterator[T]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -26,8 +27,8 @@ def add_variants(bundle: Bundle, data: Path, work: Path, extractor: Path | None,
         spec = kind.spec.model_validate(manifest.provenance["spec"])
     except (KeyError, ValidationError) as error:
         raise BundleError(f"{bundle.path}: its spec cannot be read by this version ({__version__}); {_again(bundle)}") from error
-    shares = {step: share for step, share in kind.steps_s.items() if step != "pretrain" or extractor is None}
-    steps = Steps(kind.open_line(spec, data), work, extractor, progress, shares=shares)
+    line = kind.open_line(spec, data)
+    steps = Steps(line, work, extractor, progress, expected=partial(kind.steps_s, line))
     if steps.data_key.train != manifest.provenance.get("data_sha256"):
         raise DataError(
             f"{data}: not the data that {bundle.path} was fitted on: a file was added, removed or changed. "

@@ -6,7 +6,7 @@ To add a kind: a spec model in `anomaly.spec.SPECS`, a package with its `Line` a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,8 +41,7 @@ class Kind:
     evaluate        (bundle, session, labelled data, layout or None, progress) -> figures
     report_plots    (bundle, evaluation, data) -> what the report shows of the records
     fit_blocks      (line, fitted, bundle, session, p-values of scores, evaluation or None) -> what the fit's report shows; None: nothing
-    steps_s         how many seconds each step to a bundle is expected to take on a line of usual size, for the time left
-    report_s        and the report of a fit
+    steps_s         (line, extractor or None) -> how many seconds each step to a bundle, and the fit's report, are expected to take
     has_variants    whether its bundles carry the same graph in other arithmetic
     rank_source     (line, source) -> the figures that a source of transfer is ranked by; None when the kind has no transfer
     learning_curve  (line, draws, progress) -> columns way, normals, seed, auroc; None when the kind has no transfer
@@ -55,8 +54,7 @@ class Kind:
     evaluate: Callable[[Bundle, Session, Path, str | None, Progress], Evaluation]
     report_plots: Callable[[Bundle, Evaluation, Path], list[Block]]
     fit_blocks: Callable[[Any, Fitted, Bundle, Session, Any, Evaluation | None], FitBlocks] | None = None
-    steps_s: Mapping[str, float] = field(default_factory=lambda: dict.fromkeys(STEPS, 1.0))
-    report_s: float = 1.0
+    steps_s: Callable[[Any, Path | None], Mapping[str, float]] = lambda line, extractor: dict.fromkeys((*STEPS, "report"), 1.0)
     has_variants: bool = False
     rank_source: Callable[[Any, Path], dict[str, Any]] | None = None
     learning_curve: Callable[[Any, int, Progress], pd.DataFrame] | None = None
@@ -156,8 +154,7 @@ KINDS: dict[str, Kind] = {
         evaluate=camera.evaluate,
         report_plots=camera.report_plots,
         fit_blocks=_camera_blocks,
-        steps_s=dict(zip(STEPS, (12, 8, 0.1, 4, 1, 20, 20, 2), strict=True)),
-        report_s=3.0,
+        steps_s=lambda line, extractor: line.expected_s(extractor),
         has_variants=True,
         rank_source=_rank_camera,
         learning_curve=_curve_camera,
@@ -170,8 +167,7 @@ KINDS: dict[str, Kind] = {
         evaluate=sensor.evaluate,
         report_plots=sensor.report_plots,
         fit_blocks=_sensor_blocks,
-        steps_s=dict(zip(STEPS, (6, 2, 0.1, 1, 0.1, 0.5, 0.5, 0.2), strict=True)),
-        report_s=4.0,
+        steps_s=lambda line, extractor: dict(zip((*STEPS, "report"), (1, 4, 0.1, 1, 0.2, 0.5, 0.5, 0.2, 3), strict=True)),
         rank_source=_rank_sensor,
         learning_curve=_curve_sensor,
         curve_axes=("normal windows", "ROC-AUC of rows"),

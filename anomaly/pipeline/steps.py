@@ -41,7 +41,7 @@ from anomaly.pipeline.data_key import DataKey, stamp_of
 from anomaly.pipeline.fitted import Fitted, load_fitted, save_fitted
 from anomaly.pipeline.graphs_file import load_graphs, save_graphs
 from anomaly.pipeline.line import Examples, Exported, Graphs, Line
-from anomaly.progress import Progress, finished, part, parts, silent, skipped
+from anomaly.progress import Progress, finished, part, parts, repaced, silent, skipped
 from anomaly.schema import AlarmSettings
 
 NOT_FITTED_BY = ("name", "version", "budget", "alarm")  # parts of a spec
@@ -62,7 +62,8 @@ class Steps:
     work: Path
     extractor: Path | None = None  # a file from `anomaly pretrain`; made by the first step when None
     progress: Progress = silent
-    shares: Mapping[str, float] = field(default_factory=dict)  # how long each step up to the last is expected to take, in any unit
+    expected: Callable[[Path | None], Mapping[str, float]] = lambda _: {}  # seconds of each step, by the extractor once it is there
+    report: bool = False  # whether a report of the fit follows the steps
     quick: bool = False  # leave out the graphs in other arithmetic, which can be added to the bundle later
     full_pretraining: bool = False  # train the extractor to the end, even where a first stretch of it promises nothing
     known: DataKey | None = None  # from an earlier Steps object on the same data, so that it need not be hashed again
@@ -118,7 +119,29 @@ class Steps:
 
     def _progress(self, step: str) -> Progress:
         """What a step tells its progress to."""
-        return parts(self.progress, self.shares).get(step) or part(self.progress, 0.0, 0.0, step)
+        return self.told.get(step) or part(self.progress, 0.0, 0.0, step)
+
+    @cached_property
+    def told(self) -> dict[str, Progress]:
+        """What each step up to the last tells its progress to, and the report of the fit after them."""
+        return parts(self.progress, self._at_first)
+
+    @cached_property
+    def _at_first(self) -> dict[str, float]:
+        return self._seconds(self.extractor)
+
+    def _seconds(self, extractor: Path | None) -> dict[str, float]:
+        left_out = {"pretrain": self.extractor is not None, "variants": self.quick, "report": not self.report}
+        return {step: seconds for step, seconds in self.expected(extractor).items() if not left_out.get(step)}
+
+    def _expect_anew(self, extractor: Path) -> None:
+        """Share out anew what follows the first step, which has settled how the data is looked at."""
+        before, now = dict(self._at_first), self._seconds(extractor)
+        first, _ = before.pop("pretrain", 0.0), now.pop("pretrain", 0.0)
+        if before and now:
+            rest = part(self.progress, first / (first + sum(before.values())), 1.0)
+            self.told = self.told | parts(rest, now)
+            repaced(self.progress, sum(now.values()) / sum(before.values()))
 
     # --- the steps ---
 
@@ -127,7 +150,10 @@ class Steps:
         if self.extractor is not None:
             return self.extractor
         path = self._path("pretrain", ".safetensors", self.data_key.train, self._spec_less(), *(["full"] if self.full_pretraining else []))
-        return self._once("pretrain", path, lambda: self.line.pretrain(path, self._progress("pretrain"), full=self.full_pretraining))
+        if "pretrain" not in self._done:
+            self._once("pretrain", path, lambda: self.line.pretrain(path, self._progress("pretrain"), full=self.full_pretraining))
+            self._expect_anew(path)
+        return path
 
     def fit(self) -> Path:
         """The fitted scorer with held-out normal scores."""

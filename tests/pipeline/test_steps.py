@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 import safetensors
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import read_bundle
@@ -23,6 +25,7 @@ from anomaly.pipeline.fitted import Fitted as FitResult
 from anomaly.pipeline.fitted import load_fitted, save_fitted
 from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.steps import Steps
+from anomaly.progress import FEWEST_SHARE, Course, Part
 from anomaly.scorers.build import load_sensor_scorer
 from anomaly.spec import Pretrain, SensorSpec
 from tests.conftest import run
@@ -66,6 +69,35 @@ def test_an_export_reads_what_fit_and_calibrate_left_once(machine: Path, tmp_pat
     steps_of(machine, tmp_path / "work").export()
     assert opened["fit"] == 1
     assert opened["calibrate"] == 1
+
+
+def test_what_follows_the_first_step_is_shared_out_anew_once_that_is_known(machine: Path, work: Path) -> None:
+    course = Course()
+    steps = steps_of(machine, work)
+    steps.progress, steps.report, steps.quick = Part(course), True, True
+    steps.expected = lambda extractor: {
+        "pretrain": 50,
+        "fit": 40 if extractor is None else 4,
+        "variants": 99,
+        "report": 10 if extractor is None else 6,
+    }
+    at = {step: (told.start, told.stop) for step, told in steps.told.items() if isinstance(told, Part)}
+    assert at == {"pretrain": (0.0, 0.5), "fit": (0.5, 0.9), "report": (0.9, 1.0)}
+    steps.pretrain()
+    after = {step: (told.start, told.stop) for step, told in steps.told.items() if isinstance(told, Part)}
+    assert after == {"pretrain": (0.0, 0.5), "fit": (0.5, 0.7), "report": (0.7, 1.0)}
+    assert course.share == 0.5
+
+
+@given(spent=st.floats(1.0, 1000.0), share=st.floats(0.05, 0.9), factor=st.floats(0.01, 100.0))
+def test_the_time_left_follows_what_is_learnt_on_the_way(spent: float, share: float, factor: float) -> None:
+    now = 0.0
+    course = Course(lambda: now)
+    now = spent
+    course.tell("first", 1, 1, share)
+    course.repace(factor)
+    left = course.left()
+    assert left is None if share / factor < FEWEST_SHARE else left == pytest.approx(spent / share * (1 - share) * factor)
 
 
 def test_a_second_run_trains_nothing_and_gives_the_same_bundle(machine: Path, work: Path, opened: Counter[str]) -> None:

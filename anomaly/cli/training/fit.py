@@ -33,7 +33,7 @@ def pretrain(
     parsed = read_inputs(spec, data)
     with progress("pretrain", goes_on=True) as say:
         steps = open_steps(parsed, data, work, say)
-        steps.full_pretraining, steps.shares = True, {"pretrain": 1.0}
+        steps.full_pretraining, steps.expected = True, lambda _: {"pretrain": 1.0}
         copy(steps.pretrain(), out_)
     from anomaly.features.tensors import load_tensors
 

@@ -11,9 +11,8 @@ import numpy as np
 
 from anomaly.cli.terminal.console import err, out
 from anomaly.cli.terminal.verdicts import print_few_labels
-from anomaly.cli.training.inputs import REPORT
 from anomaly.errors import AnomalyError
-from anomaly.progress import finished, parts
+from anomaly.progress import finished
 
 if TYPE_CHECKING:
     from anomaly.bundle.archive import Bundle
@@ -63,7 +62,7 @@ def leave_report(steps: Steps, bundle: Bundle, asked: Path | None) -> Path | Non
         return None
     if not steps.trained and there and bundle.hash in path.read_text(encoding="utf-8", errors="replace"):
         return path
-    say = parts(steps.progress, steps.shares)[REPORT]
+    say = steps.told["report"]
     say("report")
     try:
         report_on_fit(steps, bundle, path)

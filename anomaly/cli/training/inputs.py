@@ -6,6 +6,7 @@ PyTorch takes seconds to import, so it is imported only when the spec has been r
 from __future__ import annotations
 
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from anomaly.pipeline.steps import Steps
     from anomaly.spec import CameraSpec, SensorSpec
 
-REPORT = "report"
 LOADING = 0.1  # share of a command that loading PyTorch takes, about
 Faults = Annotated[
     Path | None,
@@ -91,14 +91,9 @@ def open_steps(
 
     skipped(part(say, 0.0, LOADING))  # how long it took to load says nothing about the rest
     say("looking for the data")
-    shares = dict(KINDS[spec.kind].steps_s)
-    if extractor is not None:
-        del shares["pretrain"]
-    if quick:
-        shares["variants"] = min(shares.values())
-    if report:
-        shares[REPORT] = KINDS[spec.kind].report_s
-    return Steps(open_line(spec, data), work, extractor, part(say, LOADING, 1.0), shares=shares, quick=quick)
+    line = open_line(spec, data)
+    expected = partial(KINDS[spec.kind].steps_s, line)
+    return Steps(line, work, extractor, part(say, LOADING, 1.0), expected=expected, report=report, quick=quick)
 
 
 def copy(source: Path, target: Path) -> None:

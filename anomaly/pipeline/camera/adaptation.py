@@ -18,15 +18,13 @@ from anomaly.features.stages import Stages
 from anomaly.features.training.pretrain_images import pretrain_briefly, pretrain_images
 from anomaly.pipeline.camera.judging import Judging
 from anomaly.pipeline.camera.pictures import PictureFolder
-from anomaly.pipeline.camera.plan.cost import adaptation_s
-from anomaly.progress import Progress, part, skipped
+from anomaly.pipeline.camera.plan.cost import FEWEST_PROBED, PROBED, adaptation_s, adapting_s
+from anomaly.progress import Progress, part, parts, skipped
 from anomaly.spec import CameraSpec
 
 METHOD = "dense VICReg"
 PROBE_STEPS = 8  # of training, before it is decided whether to go on
 PROBE_BATCH = 8  # pictures a step of these, at most
-PROBED = 24  # normals that fit, and as many that are judged, in a look at what the first steps gained; half of each half at most
-FEWEST_PROBED = 8  # of large pictures
 TRIALS = 4  # at most: with the adapted weights and with the frozen ones, on both halves
 PROMISE = 0.01  # AUROC of synthetic defects gained by the first steps, on two sets of normals; half of what must be gained in the end
 
@@ -63,10 +61,12 @@ def pretrain(
         about["adaptation"]["why"] = "fixed filters have nothing to adapt"
     elif spec.pretrain.method != "none":
         adaptation = _Adaptation(spec, pictures, judging, extractor, source)
-        about["adaptation"] = {} if full else adaptation.probe(progress)
+        first, whole = parts(progress, adapting_s(spec, pictures.size, len(pictures.parts))).values()
+        about["adaptation"] = {} if full else adaptation.probe(first)
         if full or about["adaptation"].get("kept") is None:
-            extractor, found = adaptation.run(progress)
+            extractor, found = adaptation.run(progress if full else whole)
             about["adaptation"] |= found
+        skipped(whole)  # where the first steps promised nothing
     save_extractor(out, extractor, about)
     return about
 

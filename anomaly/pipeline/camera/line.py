@@ -30,14 +30,15 @@ from anomaly.pipeline.camera import adaptation
 from anomaly.pipeline.camera.judging import Judging
 from anomaly.pipeline.camera.pictures import PictureFolder, batches, from_8_bit, to_8_bit
 from anomaly.pipeline.camera.plan import choose_plan, planned
-from anomaly.pipeline.camera.plan.sizes import larger_by, usual_size
+from anomaly.pipeline.camera.plan.cost import pretrain_s, steps_s
+from anomaly.pipeline.camera.plan.sizes import larger_by, sizes_to_try, usual_size
 from anomaly.pipeline.camera.plan.wording import plan_words
 from anomaly.pipeline.camera.transfer import CameraTransfer
 from anomaly.pipeline.camera.variants import make_variants
 from anomaly.pipeline.data_key import transfer_files, with_transfer
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.line import Delays, Examples, Exported, Graphs
-from anomaly.progress import Progress, part, silent
+from anomaly.progress import Progress, part, parts, silent
 from anomaly.schema import InputSchema
 from anomaly.scorers.boosted import add_vote, with_vote
 from anomaly.scorers.build import fit_camera_scorer, load_camera_scorer
@@ -46,6 +47,7 @@ from anomaly.scorers.pictures.repeats import leave_parts_out
 from anomaly.scorers.suspects import fit_trimmed
 from anomaly.spec import CameraSpec
 
+USUAL_STEP = 32  # pixels by which a size of input grows, with most backbones
 SHOWN = 12  # normals with the highest scores that the fit's report shows, with the maps of when they were left out
 FEWEST_EXAMPLES = 32  # pictures, and as many of noise, that graph and PyTorch are compared on where they are large
 PARITY_BATCH = 8  # pictures at once, at most, when graph and PyTorch are compared
@@ -106,17 +108,35 @@ class CameraLine:
     def notes(self) -> list[str]:
         return [*self.pictures.survey.notes, *self.pictures.notes]
 
+    def expected_s(self, extractor: Path | None = None) -> dict[str, float]:
+        """Seconds that each step to a bundle, and the fit's report, are expected to take.
+
+        With the extractor file of the pretrain step it is known how pictures are looked at. Before that the largest size that may be
+        tried counts: a guess that errs goes down, and not up.
+        """
+        plan = load_plan(extractor) if extractor is not None else None
+        sizes = [tuple(plan["input"]["size"])] if plan else self._sizes()
+        own, count = usual_size(self.pictures.some_sizes()), len(self.pictures.train)
+        first = sum(pretrain_s(self.spec, sizes, count, own).values())
+        return {"pretrain": first, **steps_s(sizes[-1], count, len(self.pictures.test), own)}
+
+    def _sizes(self) -> list[tuple[int, int]]:
+        """The sizes of input that may be tried, about, or the one that is settled."""
+        size = self.pictures.settings.size
+        return [size] if size is not None else sizes_to_try(usual_size(self.pictures.some_sizes()), USUAL_STEP, self.spec.input.max_ms)
+
     # --- pretrain, fit ---
 
     def pretrain(self, out: Path, progress: Progress, *, full: bool = False) -> dict[str, Any]:
-        self.pictures.look_through(part(progress, 0.0, 0.05))
+        told = parts(progress, pretrain_s(self.spec, self._sizes(), len(self.pictures.train), usual_size(self.pictures.some_sizes())))
+        self.pictures.look_through(told["pictures"])
         for note in self.notes():
             progress(note)
-        plan = choose_plan(self.spec, self.pictures, part(progress, 0.05, 0.6))
+        plan = choose_plan(self.spec, self.pictures, told["plan"])
         self._settle(plan.spec)
         for line in plan.words():
             progress(line)
-        left = part(progress, 0.6, 1.0)
+        left = told["adaptation"]
         if self.spec.transfer.given:
             return CameraTransfer(plan.spec, self.pictures, self.judging, left).run(out, plan.as_dict())
         return adaptation.pretrain(plan.spec, self.pictures, self.judging, out, left, plan.as_dict(), full=full)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from anomaly.data.pictures.layouts import find_pictures
@@ -27,6 +29,7 @@ from anomaly.parallel import on_all_cores
 from anomaly.progress import Progress, silent
 from anomaly.spec import CameraInput
 
+PEEKED, UNKNOWN = 8, (512, 512)  # pictures whose headers tell the size of all, about; and a size where none can be read
 AT_HAND_BYTES, AT_HAND_LEAST = 1 << 30, 16  # of raw pictures that are in memory together
 BATCH = 4  # pictures through the extractor at a time; more are no quicker
 
@@ -79,6 +82,16 @@ class PictureFolder:
         """One of the readable pictures for each part: the first."""
         _, first = np.unique(self.survey.groups, return_index=True)
         return [self.readable[i] for i in sorted(first.tolist())]
+
+    def some_sizes(self) -> list[tuple[int, int]]:
+        """The sizes (high, wide) of pictures, of a few as long as not all are decoded: for an estimate of time, no more."""
+        if self._survey is not None and self._survey.sizes:
+            return self._survey.sizes
+        sizes = []
+        for picture in self.train[:: max(1, len(self.train) // PEEKED)]:
+            with suppress(OSError, ValueError, Image.DecompressionBombError), Image.open(picture.path) as image:
+                sizes.append((image.height, image.width))
+        return sizes or [UNKNOWN]
 
     def at_size(self, size: tuple[int, int]) -> PictureFolder:
         """The same pictures, looked at with another size of input."""

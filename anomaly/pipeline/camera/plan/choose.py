@@ -27,7 +27,7 @@ from anomaly.features.threads import one_thread
 from anomaly.parallel import on_all_cores
 from anomaly.pipeline.camera.few_labels import read_faults
 from anomaly.pipeline.camera.pictures import PictureFolder, from_8_bit, to_8_bit
-from anomaly.pipeline.camera.plan.cost import trial_s
+from anomaly.pipeline.camera.plan.cost import trial_s, trials_s
 from anomaly.pipeline.camera.plan.labelled import COST, LabelledFaults, Ranked, RankedPools, labelled_report, size_by_faults
 from anomaly.pipeline.camera.plan.sizes import Size, in_words, marks_to_try, milliseconds, sizes_of, sizes_to_try, usual_size
 from anomaly.pipeline.camera.plan.trial import FALSE, Half, Trial, judged_at, pool_scores
@@ -156,7 +156,7 @@ class _Search:
     def run(self, progress: Progress) -> Plan:
         asked = self.spec.input.size
         sizes = sizes_to_try(self.usual, size_step(self.network), self.spec.input.max_ms) if asked is None else [asked]
-        told = parts(progress, {in_words(size): sum(trial_s(size, len(self.order))) for size in sizes})
+        told = parts(progress, {in_words(size): seconds for size, seconds in trials_s(sizes, len(self.order), self.usual).items()})
         tried: list[_Found] = []
         for note in self.labelled.notes if self.labelled else []:
             progress(note)
@@ -215,7 +215,7 @@ class _Search:
     def _try(self, size: Size, progress: Progress) -> _Found:
         """Judge marks at one size of input by small banks, and choose the pools."""
         count = judged_at(size, len(self.order))
-        looking, judging = trial_s(size, len(self.order))
+        looking, judging = trial_s(size, len(self.order), self.usual)
         looked = looking / (looking + judging)
         folder = self.pictures.at_size(size)
         preprocess, extractor = folder.preprocess(self.source), onnx_stages(self.network)

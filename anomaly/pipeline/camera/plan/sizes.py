@@ -84,8 +84,8 @@ def sizes_of(marks: Sequence[float], each: int, picture: int) -> list[float]:
     return [marks[picture % len(marks)]] * (each * len(marks))
 
 
-def megapixels(size: Size) -> float:
-    """Of input, in 1024 x 1024."""
+def megapixels(size: tuple[float, float]) -> float:
+    """Of a size (high, wide), in 1024 x 1024."""
     return size[0] * size[1] / 1024**2
 
 
