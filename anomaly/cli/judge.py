@@ -85,7 +85,7 @@ def evaluate(
         if report is not None:
             part(say, 0.9, 1.0)("report")
             report_on(opened, evaluation, data, report)
-    _tell("set aside", evaluation.rejected)
+    _tell("set aside", evaluation.rejected, always=True)
     _tell("note", evaluation.notes)
     if json_ is not None:
         write_json(json_, json.dumps(evaluation.figures, indent=1, sort_keys=True) + "\n")
@@ -94,10 +94,20 @@ def evaluate(
         out.print(f"report: {report}")
 
 
-def _tell(what: str, texts: Sequence[str]) -> None:
-    """The first few on a line each, all with -v."""
+def _tell(what: str, texts: Sequence[str], *, always: bool = False) -> None:
+    """The first few on a line each, all with -v; `always` with -q as well."""
     for text in manner.some(texts, TOLD):
-        err.print(f"{what}: {text}")
+        err.print(f"{what}: {text}", always=always)
+    if len(texts) > TOLD and not manner.verbose:
+        err.print(f"{what}: {len(texts) - TOLD:,} more (-v tells all)", always=always)
+
+
+def _end(flagged: int, set_aside: int, exit_zero: bool) -> None:
+    """The exit code: 3 when something is flagged, else 1 when something could not be judged."""
+    if flagged and not exit_zero:
+        raise typer.Exit(FOUND)
+    if set_aside:
+        raise typer.Exit(1)
 
 
 def _print_figures(figures: dict[str, Any]) -> None:
@@ -134,10 +144,8 @@ def score(
 
         skipped(part(say, 0.0, 0.0))
         frame, rejected = score_paths(opened, session, paths, say)
-    for reason in rejected:
-        err.print(f"set aside: {reason}")
-    for note in [*frame.attrs["notes"], *(frame["note"].dropna()[:10] if "note" in frame else ())]:
-        err.print(f"note: {note}")
+    _tell("set aside", rejected, always=True)
+    _tell("note", [*frame.attrs["notes"], *(frame["note"].dropna() if "note" in frame else ())])
     if json_ is not None:
         write_json(json_, frame.to_json(orient="records", indent=1))
     if csv_ is not None:
@@ -149,8 +157,7 @@ def score(
         print_scores(frame)
     flagged = int(frame["flagged"].sum())
     err.print(f"{len(frame)} records, {flagged} flagged, {len(rejected)} set aside")
-    if flagged and not exit_zero:
-        raise typer.Exit(FOUND)
+    _end(flagged, len(rejected), exit_zero)
 
 
 @judge_app.command()
@@ -175,7 +182,7 @@ def batch(
 
         skipped(part(say, 0.0, 0.0))
         done = run_batch(bundle, sources, out_, workers, provider.value, say, shares=shares)
-    _tell("set aside", done.refused)
+    _tell("set aside", done.refused, always=True)
     _tell("note", done.notes)
     counts = done.counts
     out.print(f"{counts.flagged:,} of {counts.records:,} records scored are flagged", style="bold")
@@ -188,8 +195,7 @@ def batch(
     if counts.rejected or done.refused:
         files = f", and {len(done.refused)} whole files" if done.refused else ""
         out.print(f"  {counts.rejected:,} records{files} set aside, with reasons: {done.scores.with_name('rejected')}", soft_wrap=True)
-    if counts.flagged and not exit_zero:
-        raise typer.Exit(FOUND)
+    _end(counts.flagged, len(done.refused), exit_zero)
 
 
 @judge_app.command()
@@ -220,7 +226,7 @@ def flagged(
         wanted = None if store is None else wanted_of(store, line, opened)
         session = open_session(opened, provider.value)
         done = write_flagged(opened, session, path, out_, most, say, wanted)
-    _tell("set aside", done.rejected)
+    _tell("set aside", done.rejected, always=True)
     said = (
         f"{done.flagged:,} of {done.judged:,} records flagged" if store is None else f"{done.flagged:,} records flagged, as the store says"
     )
@@ -229,5 +235,4 @@ def flagged(
         out.print(f"  {text}")
     if done.places > len(done.worst):
         out.print(f"  and {done.places - len(done.worst):,} more, less unusual, in {out_ / LIST}")
-    if done.flagged and not exit_zero:
-        raise typer.Exit(FOUND)
+    _end(done.flagged, len(done.rejected), exit_zero)

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from anomaly.cli.main import app
 from anomaly.errors import DataError
 from tests.conftest import Fitted, run
 from tests.data.litter import litter
@@ -68,10 +70,25 @@ def test_flat_folder_counts_false_alarms(camera: Fitted, tmp_path: Path) -> None
     assert 0 <= figures["false_alarm_rate"] <= 1
 
 
+def test_what_cannot_be_read_is_told_with_q_too_and_ends_with_1(sensor: Fitted, tmp_path: Path) -> None:
+    (tmp_path / "calm.csv").write_text("".join((sensor.data / "train.csv").read_text().splitlines(keepends=True)[:60]))
+    result = CliRunner().invoke(app, ["-q", "score", str(sensor.bundle), str(tmp_path / "calm.csv"), str(tmp_path / "gone.csv")])
+    assert result.exit_code == 1
+    assert "set aside: " in result.stderr
+    assert "gone.csv" in result.stderr
+    result = CliRunner().invoke(app, ["score", str(sensor.bundle), str(sensor.data / "test.csv"), str(tmp_path / "gone.csv")])
+    assert result.exit_code == 3  # something is flagged: that is what a script looks for
+    result = CliRunner().invoke(
+        app, ["score", "--exit-zero", str(sensor.bundle), str(sensor.data / "test.csv"), str(tmp_path / "gone.csv")]
+    )
+    assert result.exit_code == 1
+    assert CliRunner().invoke(app, ["score", str(sensor.bundle), str(tmp_path / "calm.csv")]).exit_code == 0
+
+
 def test_score_files(camera: Fitted, sensor: Fitted, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"")
     parts = litter(shutil.copytree(camera.data / "test" / "good", tmp_path / "parts"))
-    said = run("score", camera.bundle, parts, tmp_path / "bad.jpg", "--json", tmp_path / "s.json")
+    said = CliRunner().invoke(app, ["score", *map(str, (camera.bundle, parts, tmp_path / "bad.jpg", "--json", tmp_path / "s.json"))]).output
     assert "bad.jpg: the file is empty" in said
     records = json.loads((tmp_path / "s.json").read_text())
     assert len(records) == 6

@@ -112,6 +112,8 @@ def _not_left(given: Given, path: str) -> Iterator[None]:
 def _given(path: str, data: Path | None, out_: Path | None, budget: str | None, force: bool) -> Given:
     """The spec, the data and where the bundle goes. Nothing is proposed where a spec, or data beside it, is named."""
     spec = Path(path)
+    if out_ is not None and out_.suffix.lower() in (".html", ".htm"):
+        raise typer.BadParameter(f"{out_}: a bundle ends in .anomaly; where the report goes is told by --report", param_hint="--out")
     if data is not None:
         return from_spec(spec, data, out_, budget, force)
     if spec.suffix.lower() == ".toml":

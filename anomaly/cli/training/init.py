@@ -67,7 +67,23 @@ def init(
         target = renamed
     write_text(target, to_toml(proposal))
     out.print(f"spec: {target}")
-    out.print(f"next: {shlex.join(['anomaly', 'fit', str(target), '--data', str(proposal.data)])}")
+    fit = shlex.join(["anomaly", "fit", str(target), "--data", str(proposal.data)])
+    lacking = _lacking(seen)
+    if lacking:
+        out.print(f"{lacking}; then: {fit}")
+        raise typer.Exit(1)
+    out.print(f"next: {fit}")
+
+
+def _lacking(seen: Look) -> str:
+    """What a fit would lack, "" when there is enough."""
+    if seen.kind != "camera":
+        return ""
+    from anomaly.data.pictures.layouts import find_pictures
+    from anomaly.data.pictures.survey import FEWEST
+
+    count = len(find_pictures(seen.data).train)
+    return f"too few pictures of good parts to learn from: {count}, at least {FEWEST} are needed" if count < FEWEST else ""
 
 
 def page(seen: Look) -> list[str]:

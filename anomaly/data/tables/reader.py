@@ -127,6 +127,7 @@ def read_table(path: Path, schema: TableSchema, *, learn: bool = False) -> Senso
             report.note(f"{path}: {text}")
     limited = within_limits(numbers, channels)
     report.out_of_limits = int(np.isnan(limited).sum() - np.isnan(numbers).sum())
+    _tell_silent(path, channels, limited, report)
     readings = Holder(channels).fill(times, limited)
     labels = {name: _label(raw.columns[name], dialect)[order] for name in schema.labels if name in raw.columns}
     usable = usable_rows(raw, schema)[order]
@@ -135,6 +136,16 @@ def read_table(path: Path, schema: TableSchema, *, learn: bool = False) -> Senso
     report.missing_cells = int(np.isnan(readings).sum())
     values, lines = without_pattern(times, readings, channels), raw.lines[order]
     return SensorTable(path, channels, times, values, usable, labels, period, max_gap, report, lines, dialect, readings)
+
+
+def _tell_silent(path: Path, channels: Sequence[Channel], values: NDArray[np.float32], report: ReadReport) -> None:
+    """Note the sensors without any reading among the values (n, C). Raises DataError where none has one."""
+    read = np.isfinite(values).sum(axis=0)
+    silent = [channel.name for channel, count in zip(channels, read, strict=True) if not count]
+    if len(silent) == len(channels):
+        raise DataError(f"{path}: no sensor has a reading in any of its {len(values)} rows (empty cells, infinities, beyond limits)")
+    for name in silent:
+        report.note(f"{path}: sensor {name!r} has no reading in any of {len(values)} rows; it is judged by the others alone")
 
 
 def read_order(raw: RawTable, schema: TableSchema, dialect: Dialect, report: ReadReport) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
@@ -212,7 +223,13 @@ def _time_order(
     ordered = times[order]
     last = np.ones(len(order), dtype=bool)
     last[:-1] = ordered[1:] != ordered[:-1]
-    report.duplicate_times += int((~last).sum())
+    twice = int((~last).sum())
+    report.duplicate_times += twice
+    if twice:
+        first = lines[order[np.flatnonzero(~last)[0]]]
+        report.note(
+            f"{path}: {twice} {'row has' if twice == 1 else 'rows have'} the time of a later row, the first is row {first}; left out"
+        )
     return order[last]
 
 

@@ -249,6 +249,9 @@ class CsvSource:
                 reasons[int(good[rows[at]])] = "its time is far ahead of the rows after it"
                 continue
             back = max([before, *times[rows[:at]]]) - times[rows[at]]
+            if back == 0:
+                reasons[int(good[rows[at]])] = "its time is that of the row before, which has been judged"
+                continue
             hint = (
                 ""
                 if self._dialect.zone or abs(back - 3600) > 360

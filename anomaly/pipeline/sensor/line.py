@@ -70,7 +70,10 @@ class SensorLine:
         return fingerprint(self.test_paths, self.root) if self.test_paths else ""
 
     def notes(self) -> list[str]:
-        return [note for table in self.readings.tables for note in table.report.notes[:5]]
+        values = self.readings.values
+        still = bool(len(values)) and not (np.nanmax(values, axis=0) > np.nanmin(values, axis=0)).any()
+        flat = [f"{self.root}: no sensor moves in the normal rows, so any movement will be flagged; look whether the export is right"]
+        return [*(flat if still else []), *(note for table in self.readings.tables for note in table.report.notes[:5])]
 
     def subset(self, start: int, count: int, transfer: Transfer) -> SensorLine:
         """The same line with this transfer, of whose normal rows only `count` from the `start`-th on are known."""

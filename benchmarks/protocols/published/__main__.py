@@ -37,6 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--spec", type=Path, default=SPEC, help="the default is specs/camera.toml")
     parser.add_argument("--work", type=Path, help="where steps are kept, so that a stopped run goes on; OUT.work when not given")
     given = parser.parse_args(arguments)
+    if given.out.is_dir():
+        parser.error(f"--out {given.out} is a folder; name a JSON file in it")
     try:
         run(given.name, given.path, given.out, given.spec, given.work or given.out.with_suffix(".work"), given.categories)
     except AnomalyError as error:

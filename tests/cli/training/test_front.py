@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from anomaly.bundle.archive import read_bundle
@@ -243,3 +244,28 @@ def test_a_spec_is_not_left_where_nothing_could_be_learnt(here: Path) -> None:
     assert isinstance(result.exception, DataError)
     assert "parts.toml is not kept; anomaly init parts writes it again" in result.output
     assert not (here / "parts.toml").exists()
+
+
+def test_a_folder_of_too_few_pictures_is_told_so_by_init(here: Path) -> None:
+    (here / "parts").mkdir()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(here / "parts" / "one.png")
+    result = CliRunner().invoke(app, ["init", "parts"], env={"COLUMNS": "1000"})
+    assert result.exit_code == 1
+    assert (
+        "too few pictures of good parts to learn from: 1, at least 16 are needed; then: anomaly fit parts.toml --data parts"
+        in result.output
+    )
+
+
+def test_a_bundle_does_not_take_the_place_of_a_report(here: Path) -> None:
+    before = names(here)
+    result = CliRunner().invoke(app, ["fit", "Presse 7", "--out", "presse.html"], env={"COLUMNS": "1000"})
+    assert result.exit_code == 2
+    assert "a bundle ends in .anomaly" in result.output
+    assert names(here) == before
+
+
+def test_readings_that_never_move_are_said_to_be_none(here: Path) -> None:
+    rows = "".join(f"2026-01-05T{i // 3600:02d}:{i // 60 % 60:02d}:{i % 60:02d}Z,1,2\n" for i in range(400))
+    (here / "still.csv").write_text("time,a,b\n" + rows)
+    assert "no sensor moves in the normal rows, so any movement will be flagged" in run("fit", "still.csv", "--no-report")

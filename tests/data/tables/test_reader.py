@@ -76,7 +76,21 @@ def test_duplicates_disorder_gaps_and_missing_are_counted(tmp_path: Path) -> Non
     read = table(tmp_path, HEADER + "".join(lines))
     assert read.report.summary() == {"rows": 21, "missing_cells": 1, "duplicate_times": 1, "out_of_order": 2, "gaps": 1}
     assert read.values[5, 0] == 99  # of equal times the last is kept
+    assert [note for note in read.report.notes if "the time of a later row" in note] == [
+        f"{tmp_path / 't.csv'}: 1 row has the time of a later row, the first is row 7; left out"
+    ]
     assert (np.diff(read.times) > 0).all()
+
+
+@pytest.mark.parametrize("cell", ["", "NaN", "inf", "1e300", "Bad"])
+def test_a_sensor_without_a_reading_is_told_and_a_table_without_any_refused(tmp_path: Path, cell: str) -> None:
+    known = TableSchema(channels=(Channel(name="a"), Channel(name="b")))
+    rows = "".join(f"2026-01-01T00:00:{i:02}Z,{{}},{cell}\n" for i in range(20))
+    read = table(tmp_path, "time,a,b\n" + rows.replace("{}", "1"), known)
+    assert any("sensor 'b' has no reading in any of 20 rows; it is judged by the others alone" in note for note in read.report.notes)
+    assert not any("sensor 'a'" in note for note in read.report.notes)
+    with pytest.raises(DataError, match=r"t\.csv: no sensor has a reading in any of its 20 rows"):
+        table(tmp_path, "time,a,b\n" + rows.replace("{}", cell), known)
 
 
 def test_limits_labels_and_modes(tmp_path: Path) -> None:
