@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from PIL import Image
 
-from anomaly.api.given import FIRST_LINE, Given, Where, is_path, pictures_of, read_frame
+from anomaly.api.given import FIRST_LINE, Given, Where, is_path, pictures_of, read_frame, taken
 from anomaly.atomic import copy_file
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.bundle.manifest import Manifest, Threshold
@@ -47,9 +48,12 @@ def load(path: Where, *, provider: Provider = "auto") -> Detector:
 class Detector:
     """A fitted detector: what `anomaly.fit` and `anomaly.load` give."""
 
-    def __init__(self, bundle: Bundle, session: Session, kept: object = None) -> None:
-        """A verified bundle with a session on its graph. `kept`: what must live as long as the bundle's file is needed."""
-        self._bundle, self._session, self._kept = bundle, session, kept
+    def __init__(self, bundle: Bundle, session: Session, kept: object = None, notes: Sequence[str] = ()) -> None:
+        """A verified bundle with a session on its graph. `kept`: what must live as long as the bundle's file is needed.
+
+        `notes`: what `anomaly.fit` found in the data; none of one that was loaded.
+        """
+        self._bundle, self._session, self._kept, self.notes = bundle, session, kept, list(notes)
         self._given: Given | None = None
 
     # --- what it is ---
@@ -84,8 +88,8 @@ class Detector:
     def score(self, given: Given) -> pd.DataFrame:
         """Score records: one row a record.
 
-        `given` for pictures: a file, a folder or a list of them, or arrays: (H, W), (H, W, C), (N, H, W) or (N, H, W, C), uint8 or uint16,
-        or a list of single pictures. For readings: a table (CSV, Excel, Parquet), a folder or a list of them, or a DataFrame, a row a
+        `given` for pictures: a file, a folder or several; or arrays, (H, W), (H, W, C), (N, H, W) or (N, H, W, C), uint8 or uint16,
+        pictures of Pillow, or a list of single ones. For readings: a table (CSV, Excel, Parquet), a folder or several, or a DataFrame, a row a
         moment, with an index of times or a column of them, and a column for each sensor.
 
         The frame's index names the records: file names, FILE:LINE for rows of a table, the DataFrame's own index, the number of an array.
@@ -97,12 +101,15 @@ class Detector:
         `frame.attrs["notes"]` say what was found wrong in what was read, `frame.attrs["rejected"]` what could not be read at all, which
         is also a warning. Raises DataError when nothing can be scored.
         """
-        self._given = given
+        given = taken(given)
         if isinstance(given, pd.DataFrame):
-            return self._score_frame(given)
-        if _are_paths(given):
-            return self._score_files(_paths(given))
-        return self._score_arrays(pictures_of(given))  # type: ignore[arg-type]
+            found = self._score_frame(given)
+        elif _are_paths(given):
+            found = self._score_files(_paths(given))
+        else:
+            found = self._score_arrays(pictures_of(given))  # type: ignore[arg-type]
+        self._given = given  # what was scored last: an error above leaves what was before
+        return found
 
     def explain(self, record: Any, given: Given | None = None) -> Figure:
         """A figure of why a record scores as it does.
@@ -113,7 +120,8 @@ class Detector:
         """
         from anomaly.api import figures
 
-        given = self._given if given is None else given
+        given = self._given if given is None else taken(given)
+        record = taken(record) if isinstance(record, Image.Image) else record
         if self.sensors:
             return figures.explain_window(self._bundle.manifest, self._session, *self._window(record, given))
         return figures.explain_picture(self._bundle.manifest, self._session, *self._picture(record, given))
@@ -217,12 +225,17 @@ class Detector:
                 return str(record), table, int(rows[-1])
         elif _are_paths(given):
             file, _, line = str(record).rpartition(":")
-            for path in files_in(_paths(given), self._kind.suffixes):
-                if record_name(path.name) == file and line.isdecimal():
-                    table = read_table(path, schema)
-                    rows = np.flatnonzero(table.lines == int(line))
-                    if len(rows):
-                        return str(record), table, int(rows[-1])
+            named = [path for path in files_in(_paths(given), self._kind.suffixes) if record_name(path.name) == file]
+            if len(named) > 1 and line.isdecimal():
+                which = ", ".join(map(str, named))
+                raise DataError(
+                    f"{record!r}: {len(named)} files are called so ({which}); name the one that is meant: explain(record, FILE)"
+                )
+            for path in named if line.isdecimal() else []:
+                table = read_table(path, schema)
+                rows = np.flatnonzero(table.lines == int(line))
+                if len(rows):
+                    return str(record), table, int(rows[-1])
         raise DataError(
             f"{record!r}: no such record in what was scored last; give a label of the index that `score` returned, and its data"
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
-from anomaly.data.pictures.reading import PictureFormat, decode_pixels
+from anomaly.data.pictures.reading import PictureFormat, decode_pixels, gray_16_bit
 from anomaly.data.tables.dialect.formats import could_be_time
 from anomaly.data.tables.reader import SensorTable, TableSchema, read_table
 from anomaly.errors import DataError, UnclearError
@@ -23,12 +23,47 @@ from anomaly.errors import DataError, UnclearError
 Where: TypeAlias = str | os.PathLike[str]
 Given: TypeAlias = Where | pd.DataFrame | NDArray[Any] | Sequence[Where] | Sequence[NDArray[Any]]
 FRAME = "frame.parquet"
+CAN_BE = "give a path or several, a DataFrame of readings, or pictures as NumPy arrays or Pillow's"
+CHANNELS, FEWEST_WIDE = (1, 3, 4), 8  # of a picture; and pixels of its width from which on an array's last side is no channels
 FIRST_LINE = 2  # of a Parquet file, as the reader counts
 
 
 def is_path(given: object) -> bool:
     """Whether something names a file or folder."""
     return isinstance(given, (str, os.PathLike))
+
+
+def taken(given: Any) -> Given:
+    """What was given, in one of the forms that are taken: pictures of Pillow as arrays, whatever can be gone through as a list.
+
+    Raises DataError for anything else, with what can be given.
+
+    >>> taken(Path(name) for name in ("a.png", "b.png"))
+    [PosixPath('a.png'), PosixPath('b.png')]
+    """
+    if is_path(given) or isinstance(given, (pd.DataFrame, np.ndarray)):
+        return given  # type: ignore[no-any-return]
+    if isinstance(given, Image.Image):
+        return _pixels(given)
+    if given is None or isinstance(given, (bytes, Mapping, pd.Series)) or not isinstance(given, Iterable):
+        raise DataError(f"{'nothing' if given is None else f'a {type(given).__name__}'} was given; {CAN_BE}")
+    found = [_pixels(one) if isinstance(one, Image.Image) else one for one in given]
+    wrong = next((one for one in found if not (is_path(one) or isinstance(one, np.ndarray))), None)
+    if wrong is not None or (found and len({is_path(one) for one in found}) > 1):
+        what = "files and arrays together" if wrong is None else f"a {type(wrong).__name__} in a list"
+        raise DataError(f"{what}: {CAN_BE}")
+    return sorted(found, key=str) if isinstance(given, (set, frozenset)) else found  # a set has no order of its own
+
+
+def _pixels(image: Image.Image) -> NDArray[Any]:
+    """A picture of Pillow as the reader of files would have it, upright."""
+    upright = ImageOps.exif_transpose(image)
+    plain = upright if upright.mode.startswith("I") or upright.mode in ("L", "RGB", "RGBA") else upright.convert(_plain_mode(upright.mode))
+    return gray_16_bit(plain) if plain.mode.startswith("I") else np.asarray(plain)
+
+
+def _plain_mode(mode: str) -> str:
+    return "L" if mode in ("1", "LA", "La") else "RGB"
 
 
 # --- readings ---
@@ -79,7 +114,9 @@ def read_frame(frame: pd.DataFrame, schema: TableSchema) -> SensorTable:
         if name is not None:
             schema = replace(schema, time=None, dialect=asked.model_copy(update={"time": (name,)}))
         with named_frame(path):
-            return replace(read_table(path, schema), path=Path("the DataFrame"))
+            table = read_table(path, schema)
+            table.report.notes[:] = [note.replace(str(path), "the DataFrame") for note in table.report.notes]
+            return replace(table, path=Path("the DataFrame"))
 
 
 @contextmanager
@@ -115,7 +152,8 @@ def _said_in_pandas(error: UnclearError) -> str:
 def pictures_of(given: NDArray[Any] | Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     """The single pictures, (H, W) or (H, W, C) each, of an array or several.
 
-    (H, W) and (H, W, 1, 3 or 4) are one picture; (N, H, W) and (N, H, W, C) are N. Raises DataError for anything else.
+    (H, W) and (H, W, 1, 3 or 4) are one picture; (N, H, W) and (N, H, W, C) are N. Raises DataError for anything else, and for what may be
+    meant in two ways: (3, H, W) may be 3 gray pictures, or one with its channels first.
 
     >>> [picture.shape for picture in pictures_of(np.zeros((5, 20, 30), np.uint8))][:2]
     [(20, 30), (20, 30)]
@@ -123,11 +161,9 @@ def pictures_of(given: NDArray[Any] | Sequence[NDArray[Any]]) -> list[NDArray[An
     if not isinstance(given, np.ndarray):
         if not len(given):
             raise DataError("nothing was given: an empty list")
-        wrong = next((one for one in given if not isinstance(one, np.ndarray)), None)
-        if wrong is not None:
-            raise DataError(f"a {type(wrong).__name__} was given; give paths, a DataFrame of readings, or pictures as NumPy arrays")
         return list(given)
-    if given.ndim == 4 or (given.ndim == 3 and given.shape[2] not in (1, 3, 4)):
+    _check_channels(given)
+    if given.ndim == 4 or (given.ndim == 3 and given.shape[2] not in CHANNELS):
         return list(given)
     if given.ndim in (2, 3) and given.dtype.kind == "f":
         raise DataError(
@@ -135,6 +171,19 @@ def pictures_of(given: NDArray[Any] | Sequence[NDArray[Any]]) -> list[NDArray[An
             "for each sensor and an index of times, or go into anomaly.SensorDetector"
         )
     return [given]
+
+
+def _check_channels(given: NDArray[Any]) -> None:
+    """Raise DataError for an array with its channels in another place than the last, or with as many as no picture has."""
+    first = {3: 0, 4: 1}.get(given.ndim)
+    if first is None or given.shape[-1] in CHANNELS:
+        return
+    if given.shape[first] in CHANNELS:
+        axes = "1, 2, 0" if given.ndim == 3 else "0, 2, 3, 1"
+        several = f"; {given.shape[0]} gray pictures are given as a list of them" if given.ndim == 3 else ""
+        raise DataError(f"an array {given.shape}: channels come last, array.transpose({axes}){several}")
+    if given.ndim == 4 or given.shape[-1] < FEWEST_WIDE:
+        raise DataError(f"an array {given.shape}: a picture has 1, 3 or 4 channels, and they come last; this has {given.shape[-1]}")
 
 
 def write_pictures(pictures: Sequence[NDArray[Any]], folder: Path) -> None:

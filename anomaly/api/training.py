@@ -16,7 +16,7 @@ import pandas as pd
 from pydantic import ValidationError
 
 from anomaly.api.detector import Detector
-from anomaly.api.given import FRAME, Given, Where, is_path, named_frame, pictures_of, write_frame, write_pictures
+from anomaly.api.given import FRAME, Given, Where, is_path, named_frame, pictures_of, taken, write_frame, write_pictures
 from anomaly.atomic import copy_file
 from anomaly.bundle.archive import read_bundle
 from anomaly.cli.terminal.console import err
@@ -57,7 +57,8 @@ def fit(
     progress  True shows a bar (lines where there is no terminal); or a function to call with what is done now
     quick     leave out the fp16 and int8 variants of a picture detector, which only make it run faster
 
-    The same data, spec and version give the same bundle, here and in the shell. Raises DataError, SpecError, and whatever else of
+    What was found wrong in the data is a warning, and in `Detector.notes`. The same data, spec and version give the same bundle, here and
+    in the shell. Raises DataError, SpecError, and whatever else of
     `anomaly.errors` tells what is wrong, before anything slow where it can be told by then.
 
     >>> rng, seconds = np.random.default_rng(0), pd.date_range("2026-01-01", periods=600, freq="s")
@@ -74,6 +75,7 @@ def fit(
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ImportError(f"anomaly.fit needs {' and '.join(missing)}; run: pip install 'anomaly-pipeline[train]'", name=missing[0])
+    data = taken(data)
     with ExitStack() as stack:
         folder = Path(work) if work is not None else Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="anomaly-")))
         path = Path(data) if is_path(data) else _written(data, folder)  # type: ignore[arg-type]
@@ -94,14 +96,20 @@ def fit(
         else:
             asked = _changed(_read(spec, path), name, budget)
         asked = with_faults(asked, None if faults is None else Path(faults))
-        fitted = open_steps(asked, path, folder, say, quick=quick).export()
+        steps = open_steps(asked, path, folder, say, quick=quick)
+        fitted = steps.export()
+        notes = [note.replace(str(path), "the DataFrame") if isinstance(data, pd.DataFrame) else note for note in steps.line.notes()]
+        rejected = list(steps.fit_report().get("rejected", {}).values())
         kept = tempfile.TemporaryDirectory(prefix="anomaly-") if work is None else None
         if kept is not None:
             copied = Path(kept.name) / fitted.name
             copy_file(fitted, copied)
             fitted = copied
         bundle = read_bundle(fitted)
-    return Detector(bundle, open_session(bundle), kept)
+    trouble = [*rejected, *(notes if asked.kind == "sensor" else [])]  # of pictures the notes tell how they are read
+    if trouble:
+        warnings.warn(f"{trouble[0]}{f' (and {len(trouble) - 1} more: detector.notes)' if trouble[1:] else ''}", UserWarning, stacklevel=2)
+    return Detector(bundle, open_session(bundle), kept, [*rejected, *notes])
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from anomaly.data.pictures.reading import read_image
 from tests.conftest import Fitted, run
 
 ABSENT = ("torch", "torchvision", "sklearn", "scipy", "matplotlib", "jinja2", "timm", "onnx", "prefect", "pint")
+PLANT = ("pump_speed", "motor_current", "flow", "pressure", "bearing_temp", "vibration", "tank_level", "valve_position")
 
 
 @pytest.fixture(scope="module")
@@ -148,12 +149,68 @@ def test_what_cannot_be_read_is_told_and_the_rest_scored(part: anomaly.Detector,
         (pd.DataFrame({"time": [1.0, 2.0, 3.0], "flow": [1.0, 2.0, 3.0]}), "the DataFrame: columns .* missing"),
         ("nowhere.csv", "nowhere.csv: no such file or folder"),
         ([], "an empty list"),
-        (["a.csv", 3], "a str was given"),
+        (["a.csv", 3], "a int in a list: give a path or several, a DataFrame of readings, or pictures"),
+        (["a.csv", np.zeros((4, 4), np.uint8)], "files and arrays together"),
+        (None, "nothing was given; give a path or several"),
+        ({"flow": [1.0]}, "a dict was given"),
+        (pd.DataFrame({"time": pd.date_range("2026", periods=300, freq="5s"), **dict.fromkeys(PLANT, np.nan)}), "no sensor has a reading"),
     ],
 )
 def test_what_is_no_readings_is_refused_in_words(plant: anomaly.Detector, given: object, words: str) -> None:
     with pytest.raises(anomaly.AnomalyError, match=words):
         plant.score(given)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        ((3, 50, 60), r"channels come last, array\.transpose\(1, 2, 0\); 3 gray pictures are given as a list"),
+        ((4, 3, 50, 60), r"channels come last, array\.transpose\(0, 2, 3, 1\)"),
+        ((160, 160, 2), "1, 3 or 4 channels, and they come last; this has 2"),
+        ((2, 160, 160, 5), "1, 3 or 4 channels, and they come last; this has 5"),
+    ],
+)
+def test_arrays_that_may_be_meant_otherwise_are_refused(part: anomaly.Detector, shape: tuple[int, ...], words: str) -> None:
+    with pytest.raises(anomaly.AnomalyError, match=words):
+        part.score(np.zeros(shape, np.uint8))
+
+
+def test_pictures_of_pillow_and_whatever_can_be_gone_through(part: anomaly.Detector, samples: Path, tmp_path: Path) -> None:
+    files = sorted((samples / "camera" / "test" / "good").iterdir())[:2]
+    scores = part.score(files)["score"].to_numpy()
+    images = [Image.open(file) for file in files]
+    for given in (images, (image for image in images), set(files), (str(file) for file in files)):
+        np.testing.assert_array_equal(part.score(given)["score"].to_numpy(), scores)
+    turned = images[0].transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[274] = 6  # to be turned by a quarter when shown
+    turned.save(tmp_path / "turned.png", exif=exif)
+    assert (
+        part.score(Image.open(tmp_path / "turned.png"))["score"].iloc[0]
+        == part.score(tmp_path / "turned.png")["score"].iloc[0]
+        == scores[0]
+    )
+    palette = images[1].convert("P")
+    palette.save(tmp_path / "palette.png")
+    assert part.score(palette)["score"].iloc[0] == part.score(tmp_path / "palette.png")["score"].iloc[0]
+    assert part.explain(images[0]).get_suptitle()
+
+
+def test_an_error_leaves_what_was_scored_before(plant: anomaly.Detector, frame: pd.DataFrame) -> None:
+    worst = plant.score(frame)["score"].idxmax()
+    with pytest.raises(anomaly.AnomalyError):
+        plant.score("nowhere.csv")
+    assert str(worst) in plant.explain(worst).get_suptitle()
+
+
+def test_files_of_one_name_are_told_apart(plant: anomaly.Detector, samples: Path, tmp_path: Path) -> None:
+    for name in ("monday", "tuesday"):
+        (tmp_path / name).mkdir()
+        shutil.copy(samples / "plant" / "test.csv", tmp_path / name / "test.csv")
+    plant.score(tmp_path)
+    with pytest.raises(anomaly.AnomalyError, match=r"2 files are called so .*monday.*tuesday.*explain\(record, FILE\)"):
+        plant.explain("test.csv:200")
+    assert "test.csv:200" in plant.explain("test.csv:200", tmp_path / "monday").get_suptitle()
 
 
 def test_a_record_is_explained(plant: anomaly.Detector, part: anomaly.Detector, frame: pd.DataFrame, samples: Path) -> None:

@@ -91,6 +91,20 @@ def test_data_that_cannot_be_learnt_from(tmp_path: Path) -> None:
         anomaly.fit(np.zeros((200, 3)))
 
 
+def test_what_is_wrong_in_the_data_is_a_warning_and_kept(tmp_path: Path) -> None:
+    rng, seconds = np.random.default_rng(0), pd.date_range("2026-01-01", periods=400, freq="s")
+    frame = pd.DataFrame(rng.normal(size=(400, 2)), index=seconds, columns=["flow", "pressure"]).assign(remark="ok", dead=np.nan)
+    frame = pd.concat([frame, frame.iloc[[7]]])
+    with pytest.warns(UserWarning, match=r"the DataFrame: .*detector\.notes"):
+        detector = anomaly.fit(frame, work=tmp_path)
+    said = " | ".join(detector.notes)
+    assert "1 row has the time of a later row" in said
+    assert "column 'remark' is no sensor" in said
+    assert "column 'dead' is no sensor: it holds no reading" in said
+    assert str(tmp_path) not in said
+    assert detector.sensors == ["flow", "pressure"]
+
+
 def test_times_that_fit_two_orders_are_told_with_the_line_of_pandas(tmp_path: Path) -> None:
     times = [f"05.01.2026 {i // 60:02d}:{i % 60:02d}:00" for i in range(400)]
     frame = pd.DataFrame({"Zeit": times, "flow": np.arange(400) % 7 + 0.5})
