@@ -89,8 +89,8 @@ class Detector:
         """Score records: one row a record.
 
         `given` for pictures: a file, a folder or several; or arrays, (H, W), (H, W, C), (N, H, W) or (N, H, W, C), uint8 or uint16,
-        pictures of Pillow, or a list of single ones. For readings: a table (CSV, Excel, Parquet), a folder or several, or a DataFrame, a row a
-        moment, with an index of times or a column of them, and a column for each sensor.
+        pictures of Pillow, or a list of single ones. For readings: a table (CSV, Excel, Parquet), a folder or several, or a DataFrame, a
+        row a moment, with an index of times or a column of them, and a column for each sensor.
 
         The frame's index names the records: file names, FILE:LINE for rows of a table, the DataFrame's own index, the number of an array.
         So `frame.join(scores)` puts readings and scores side by side. Columns: `time` (UTC; of a picture file when it was last changed),
