@@ -22,6 +22,7 @@ from anomaly.errors import DataError, RecordError
 from anomaly.evaluation import metrics
 from anomaly.evaluation.pixels import AUPRO_LIMIT, PixelFigures
 from anomaly.evaluation.vus import vus
+from anomaly.parallel import on_all_cores
 from anomaly.progress import Progress, counted, part, silent
 
 SHOWN = 6  # pictures of a kind that a report shows
@@ -64,17 +65,24 @@ def evaluate_pictures(
     """
     rows, rejected, notes = [], [], []
     pixels, shown = PixelFigures(aupro_limit), Shown()
-    for picture in counted(pictures, part(progress, 0.0, 0.7), "labelled pictures"):
+
+    def judged(picture: Picture) -> tuple[tuple[int, int], str, tuple[NDArray[np.float32], ...]] | RecordError:
         try:
             raw, note = read_picture(picture.path, form)
         except RecordError as error:
-            rejected.append(str(error))
+            return error
+        return (raw.shape[0], raw.shape[1]), note, run(raw[None])
+
+    told = counted(pictures, part(progress, 0.0, 0.7), "labelled pictures")
+    for picture, found in zip(told, on_all_cores(judged, pictures), strict=True):
+        if isinstance(found, RecordError):
+            rejected.append(str(found))
             continue
+        size, note, (score, p_value, detail) = found
         notes += [note] if note else []
-        score, p_value, detail = run(raw[None])
         rows.append((picture.id, picture.defect or "good", float(score[0]), float(p_value[0])))
         shown.add(picture, float(score[0]), detail[0])
-        pixels.add(picture, (raw.shape[0], raw.shape[1]), detail[0])
+        pixels.add(picture, size, detail[0])
     if not rows:
         raise DataError("none of the pictures could be read:", *rejected[:5])
     records = pd.DataFrame(rows, columns=["id", "label", "score", "p_value"])

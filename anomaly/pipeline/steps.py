@@ -36,6 +36,7 @@ from anomaly.export.detector import Detector, multiply_adds
 from anomaly.export.onnx_graph import Parity, ParityError, check_parity, export_onnx
 from anomaly.features.build import carried_weights
 from anomaly.features.tensors import load_tensors, save_tensors
+from anomaly.features.threads import one_thread
 from anomaly.names import slug
 from anomaly.pipeline.data_key import DataKey, stamp_of
 from anomaly.pipeline.fitted import Fitted, load_fitted, save_fitted
@@ -179,7 +180,8 @@ class Steps:
         return self._once("evaluate", path, lambda: self._evaluate(path))
 
     def _evaluate(self, path: Path) -> None:
-        found = self.line.evaluate(self._detector.run, self.line.input_schema(), self.threshold().p_value, self._progress("evaluate"))
+        with one_thread():  # the pictures are spread over the cores; and the last digits do not depend on how many there are
+            found = self.line.evaluate(self._detector.run, self.line.input_schema(), self.threshold().p_value, self._progress("evaluate"))
         self.evaluation = found
         figures: dict[str, Any] = found.figures if found else {"n": 0, "why": "no labelled records in the data"}
         figures["injected_auroc"] = self.fitted.report["injected_auroc"]

@@ -131,8 +131,9 @@ def fit_place_gaussians(maps: Tensor, own: int, metric: Metric, roi: Roi = ()) -
     covariance = torch.stack([_scatters(rows(part) - mean) for part in parts]).sum(0) / (count * group_places(high, wide).shape[1])
     ridge = RIDGE * covariance.diagonal(dim1=1, dim2=2).mean(1).clamp(min=1e-12)
     unit = torch.eye(width)
-    lower = torch.linalg.cholesky((1 - RIDGE) * covariance + ridge[:, None, None] * unit)
-    whiten = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)
+    with one_thread():  # else rounding, and with it the bundle's hash, would depend on how many threads there are
+        lower = torch.linalg.cholesky((1 - RIDGE) * covariance + ridge[:, None, None] * unit)
+        whiten = torch.linalg.solve_triangular(lower, unit.expand_as(lower), upper=False)
     fitted = PlaceGaussians(metric, center, spread, mean, whiten, torch.tensor([0.0, 1.0]), torch.tensor(float(count)))
     few = maps[:own].split(max(1, min(64, AT_ONCE // 2 // (high * wide))))  # type: ignore[no-untyped-call]
     with one_thread():

@@ -115,3 +115,20 @@ def test_leave_one_out_takes_a_picture_out_of_banks_and_gaussians() -> None:
         score, heat = leave_one_out(fitted.scorer, [picture], own)(own)
         assert float(score) == pytest.approx(float(fitted.held_out[picture]), rel=0.05)
         np.testing.assert_allclose(heat[0].numpy(), fitted.maps[picture].numpy(), rtol=0.1, atol=0.1)
+
+
+def test_what_is_learnt_does_not_depend_on_the_number_of_threads() -> None:
+    """The same data gives the same bundle hash, however many threads the machine or the environment allows."""
+    learnt = torch.randn(20, 192, 8, 8, generator=torch.Generator().manual_seed(4)) @ torch.rand(
+        8, 8, generator=torch.Generator().manual_seed(5)
+    )
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):
+            torch.set_num_threads(threads)
+            found.append(fit_place_gaussians(learnt, 20, "raw"))
+    finally:
+        torch.set_num_threads(before)
+    for fitted, distances in found[1:]:
+        assert torch.equal(distances, found[0][1])
+        assert all(torch.equal(value, found[0][0].state_dict()[name]) for name, value in fitted.state_dict().items())
