@@ -15,6 +15,7 @@ from anomaly.cli.alerts import alerts_app
 from anomaly.cli.bundle import bundle_app
 from anomaly.cli.data import data_app
 from anomaly.cli.edge import edge_app
+from anomaly.cli.factory.release import release_app
 from anomaly.cli.judge import judge_app
 from anomaly.cli.simulate import simulate
 from anomaly.cli.terminal.command import Quiet, Verbose, arrange, begin
@@ -39,6 +40,7 @@ for group in (init_app, fit_app, check_app, data_app, judge_app, edge_app, trans
     app.add_typer(group)
 bundle_app.command()(variants)  # here, since it needs the training side, which nothing else of the group may
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(release_app, name="release")
 app.add_typer(alerts_app, name="alerts")
 alarms_app.command("simulate")(simulate)
 app.add_typer(alarms_app, name="alarms")

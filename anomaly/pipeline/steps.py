@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 
 from anomaly import __version__
-from anomaly.atomic import copy_file, replacing, sha256_file, write_text
-from anomaly.bundle.archive import CARRIED, DETECTOR, STREAM, VARIANTS, read_bundle, sign_where_set, signing_key, write_bundle
+from anomaly.atomic import replacing, sha256_file, write_text
+from anomaly.bundle.archive import CARRIED, DETECTOR, STREAM, VARIANTS, sign_where_set, signing_key, write_bundle
 from anomaly.bundle.manifest import Manifest, Threshold
+from anomaly.bundle.release_folder import ReleaseFolder, Role
 from anomaly.calibration.budget import p_threshold, score_threshold, too_coarse, too_short
 from anomaly.calibration.conformal import Calibrator, fit_calibrator
 from anomaly.edge.runtime.session import Device, Session
@@ -37,7 +38,6 @@ from anomaly.export.onnx_graph import Parity, ParityError, check_parity, export_
 from anomaly.features.build import carried_weights
 from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.features.threads import one_thread
-from anomaly.names import slug
 from anomaly.pipeline.data_key import DataKey, stamp_of
 from anomaly.pipeline.fitted import Fitted, load_fitted, save_fitted
 from anomaly.pipeline.graphs_file import load_graphs, save_graphs
@@ -316,17 +316,9 @@ class Steps:
             return report
         return report | {"marks": marks_found(**report["marks"], threshold=threshold.score, rate=threshold.p_value)}
 
-    def publish(self, release: Path) -> Path:
-        """Copy the bundle into a release folder and point champion.json at it, each by one rename."""
-        source = self.export()
-        bundle = read_bundle(source)
-        target = release / f"{slug(bundle.manifest.name)}-{bundle.manifest.version}-{bundle.hash[:12]}.anomaly"
-        if not target.exists():
-            copy_file(source, target)
-        sign_where_set(target)
-        pointer = {"bundle": target.name, "hash": bundle.hash, "name": bundle.manifest.name, "version": bundle.manifest.version}
-        write_text(release / "champion.json", json.dumps(pointer, indent=1) + "\n")
-        return target
+    def publish(self, release: Path, *, role: Role = "champion", by: str = "", why: str = "") -> Path:
+        """Copy the bundle into a release folder as its champion or challenger. See `ReleaseFolder.publish`."""
+        return ReleaseFolder(release).publish(self.export(), role=role, by=by, why=why)
 
     # --- parts read back ---
 

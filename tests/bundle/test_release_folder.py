@@ -1,0 +1,124 @@
+"""A release folder over its life: publish, promote, roll back; who did it, and what cannot be lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from anomaly.bundle.archive import read_bundle, write_bundle
+from anomaly.bundle.release_folder import HISTORY, ReleaseFolder
+from anomaly.errors import BundleError
+from tests.conftest import Fitted, run
+
+
+@pytest.fixture(scope="module")
+def bundles(sensor: Fitted, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Three bundles that differ in their version."""
+    opened = read_bundle(sensor.bundle)
+    made = {}
+    for version in ("1", "2", "3"):
+        made[version] = tmp_path_factory.mktemp("bundles") / f"{version}.anomaly"
+        write_bundle(made[version], opened.manifest.model_copy(update={"version": version}), dict(opened.members))
+    return made
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ReleaseFolder:
+    return ReleaseFolder(tmp_path / "release", clock=lambda: 1_800_000_000.0)
+
+
+def champion(folder: ReleaseFolder) -> str:
+    return str(json.loads((folder.where / "champion.json").read_text())["version"])
+
+
+def test_a_challenger_is_promoted_by_one_rename_that_says_by_whom(folder: ReleaseFolder, bundles: dict[str, Path]) -> None:
+    folder.publish(bundles["1"], by="the schedule")
+    folder.publish(bundles["2"], role="challenger", by="the schedule")
+    assert champion(folder) == "1"
+    hashed = read_bundle(bundles["2"]).hash
+    with pytest.raises(BundleError, match="nothing was promoted"):
+        folder.promote("A. Meier", expected="0" * 64)
+    folder.promote("A. Meier\n", "two weeks beside the line", expected=hashed)
+    pointer = json.loads((folder.where / "champion.json").read_text())
+    assert (pointer["version"], pointer["hash"], pointer["by"]) == ("2", hashed, "A. Meier\\x0a")
+    assert pointer["at"] == "2027-01-15T08:00:00Z"
+    assert not (folder.where / "challenger.json").exists()
+    assert [entry.action for entry in folder.history()] == ["published", "challenger", "promoted"]
+    with pytest.raises(BundleError, match="no challenger"):
+        folder.promote("A. Meier")
+
+
+def test_what_was_rolled_back_comes_back_by_no_schedule_and_by_a_person(folder: ReleaseFolder, bundles: dict[str, Path]) -> None:
+    for version in "123":
+        folder.publish(bundles[version])
+    folder.rollback("B. Kaya", "it flags every second part")
+    assert champion(folder) == "2"
+    for role in ("champion", "challenger"):
+        with pytest.raises(BundleError, match=r"was rolled back here .* by B\. Kaya \(it flags every second part\)"):
+            folder.publish(bundles["3"], role=role)  # type: ignore[arg-type]
+    folder.publish(bundles["2"])
+    folder.rollback("B. Kaya")
+    assert champion(folder) == "1"
+    with pytest.raises(BundleError, match="none to go back to"):
+        folder.rollback("B. Kaya")
+    third = next(path.name for path in folder.where.glob("pump-3-*"))
+    folder.promote("B. Kaya", bundle=third)
+    assert champion(folder) == "3"
+    folder.publish(bundles["3"])  # it is taken again
+    folder.rollback("B. Kaya")
+    assert champion(folder) == "1"
+
+
+def test_a_rollback_of_another_than_is_meant_does_nothing(folder: ReleaseFolder, bundles: dict[str, Path]) -> None:
+    folder.publish(bundles["1"])
+    folder.publish(bundles["2"])
+    with pytest.raises(BundleError, match="nothing was rolled back"):
+        folder.rollback("the edge", of=read_bundle(bundles["1"]).hash)
+    folder.rollback("the edge", of=read_bundle(bundles["2"]).hash)
+    assert champion(folder) == "1"
+
+
+def test_one_that_is_broken_since_is_not_gone_back_to(folder: ReleaseFolder, bundles: dict[str, Path]) -> None:
+    first = folder.publish(bundles["1"])
+    folder.publish(bundles["2"])
+    first.write_bytes(first.read_bytes()[:-100])
+    with pytest.raises(BundleError):
+        folder.rollback("B. Kaya")
+    assert champion(folder) == "2"
+
+
+def test_the_log_catches_up_after_a_kill_and_with_an_older_version(folder: ReleaseFolder, bundles: dict[str, Path]) -> None:
+    first = folder.publish(bundles["1"])
+    (folder.where / HISTORY).unlink()
+    opened = read_bundle(first)
+    pointer = {"bundle": first.name, "hash": opened.hash, "name": "pump", "version": "1"}
+    (folder.where / "champion.json").write_text(json.dumps(pointer))  # as version 0.8.0 left it
+    folder.publish(bundles["2"])
+    kept = (folder.where / HISTORY).read_text()
+    folder.publish(bundles["3"], by="killed")
+    (folder.where / HISTORY).write_text(kept)  # killed after the rename, before the log
+    assert [(entry.version, entry.by) for entry in folder.history()][2] == ("3", "killed")
+    folder.rollback("B. Kaya")
+    folder.rollback("B. Kaya")
+    assert champion(folder) == "1"
+
+
+def test_unchanged_data_leaves_the_champion_with_the_word_it_was_put_by(folder: ReleaseFolder, bundles: dict[str, Path]) -> None:
+    folder.publish(bundles["1"], by="A. Meier")
+    before = (folder.where / "champion.json").read_bytes()
+    folder.publish(bundles["1"], by="the schedule")
+    folder.publish(bundles["1"], role="challenger", by="the schedule")
+    assert (folder.where / "champion.json").read_bytes() == before
+    assert folder.pointed("challenger") is None
+
+
+def test_the_commands_say_what_was_done(folder: ReleaseFolder, bundles: dict[str, Path]) -> None:
+    folder.publish(bundles["1"])
+    folder.publish(bundles["2"], role="challenger")
+    assert "pump-2" in run("release", "promote", folder.where, "--by", "A. Meier")
+    assert "is the champion again, by a rollback" in run("release", "rollback", folder.where, "--why", "too many")
+    told = run("release", "history", folder.where)
+    assert "was promoted to champion, by A. Meier" in told
+    assert "no challenger" in run("release", "withdraw", folder.where)
