@@ -141,6 +141,7 @@ def monitor(
     once: Once = False,
     store: Annotated[Path, typer.Option(help="The event store (SQLite).")] = Path("anomaly.db"),
     store_gb: Annotated[float, typer.Option(callback=positive, help="GB the store may take; the oldest scores go first.")] = 4.0,
+    evidence_mb: Annotated[float, typer.Option(min=0, help="MB of it for pictures and readings of alarms; 0 keeps none.")] = 500.0,
     line: Annotated[str | None, typer.Option(help="The line's name; the bundle's when not given.")] = None,
     provider: Provider = ProviderName.auto,
     gpu_memory: GpuMemory = None,
@@ -174,7 +175,8 @@ def monitor(
             loop = Line(
                 name,
                 lambda: open_monitor(
-                    detector, source, store, names, wake, release, name, silent_after_s, health, not once, int(store_gb * 1e9)
+                    detector, source, store, names, wake, release, name, silent_after_s, health, not once,
+                    int(store_gb * 1e9), int(evidence_mb * 1e6),
                 ),
                 store, names, wake, once, health,
             )  # fmt: skip

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.alarms.events import Event, EventKind, iso, make_event
+from anomaly.alarms.evidence.keeper import Found
 from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.process import Change
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Rejected
-from anomaly.data.tables.pattern.take_off import with_pattern
 from anomaly.edge.kinds import Records, kind_of
 from anomaly.edge.release import name_of
 from anomaly.names import record_name
@@ -37,13 +37,17 @@ class Judged:
     scores: NDArray[np.float32]
     details: Sequence[NDArray[np.float32]]
 
+    def found(self, number: int) -> Found:
+        """One of them, for its evidence."""
+        return self.records[number], float(self.p_values[number]), self.details[number]
+
     def said(self, number: int, schema: InputSchema) -> dict[str, Any]:
         """One of them, as an event tells it: when, which, how unusual, why, and its sensors' readings by name."""
         record, kind = self.records[number], kind_of(schema.name)
         said = {"time": iso(record.time), "record": record.id, "p_value": float(self.p_values[number]), "score": float(self.scores[number])}
         said |= kind.explain(self.details[number], schema)
         if kind.last_rows is not None:
-            row = with_pattern(np.array([record.time]), kind.last_rows([record])[0], schema.sensors)[0].astype(np.float64)
+            row = kind.last_rows([record])[0][0].astype(np.float64)  # as it was read: patterns are taken off where it is scored
             row += np.array([sensor.offset for sensor in schema.sensors])
             pairs = zip(schema.sensors, row.tolist(), strict=True)
             said["values"] = {sensor.name: float(f"{value:.6g}") if math.isfinite(value) else None for sensor, value in pairs}
@@ -67,17 +71,22 @@ class WorstRecord:
         """No alarm is on, and no run."""
         self.known = {}
 
-    def take(self, judged: Judged, first: int, stop: int, since: float | None, schema: InputSchema) -> None:
-        """Take in records `first` to `stop` (exclusive) from the time `since` on; what is known from before that is forgotten."""
+    def take(self, judged: Judged, first: int, stop: int, since: float | None, schema: InputSchema) -> int | None:
+        """Take in records `first` to `stop` (exclusive) from the time `since` on; what is known from before that is forgotten.
+
+        Returns which of them is more unusual than all before, None for none.
+        """
         if since is not None and self.known and self.known["since"] < since:
             self.clear()
         rows = [i for i in range(first, stop) if since is None or judged.records[i].time >= since]
         if not rows:
-            return
+            return None
         worst = rows[int(judged.p_values[rows].argmin())]
         if not self.known or float(judged.p_values[worst]) < self.known["p_value"]:
             begin = self.known.get("since", judged.records[rows[0]].time if since is None else since)
             self.known = judged.said(worst, schema) | {"since": begin}
+            return worst
+        return None
 
     def ended(self, last: dict[str, Any], sensors: Sequence[str], schema: InputSchema) -> dict[str, Any]:
         """What an event of the end tells: the `worst` and the `last` record, with the readings of the alarm's sensors and their units."""

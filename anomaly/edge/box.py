@@ -12,6 +12,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from anomaly.alarms.evidence import EVIDENCE_BYTES
 from anomaly.alarms.health.line import LineHealth
 from anomaly.alarms.store import LIMIT_BYTES
 from anomaly.edge.line import Line
@@ -21,7 +22,7 @@ from anomaly.errors import SpecError, in_words
 from anomaly.parallel import cores
 from anomaly.toml_file import read_toml, unknown_key
 
-GB = 1e9
+GB, MB = 1e9, 1e6
 
 
 class LineSpec(BaseModel):
@@ -40,6 +41,7 @@ class BoxSpec(BaseModel):
     model_config = ConfigDict(extra="forbid")
     store: Path = Path("anomaly.db")
     store_gb: float = Field(LIMIT_BYTES / GB, gt=0, description="what the store may take at most, in GB; the oldest scores go first")
+    evidence_mb: float = Field(EVIDENCE_BYTES / MB, ge=0, description="of it for pictures and readings of alarms, in MB; 0 keeps none")
     alerts: Path | None = None
     workers: int | None = Field(None, ge=1, le=256, description="lines that are served at the same time; a core each when not given")
     line: Annotated[list[LineSpec], Field(min_length=1)]
@@ -90,7 +92,7 @@ def open_lines(
             shown = health[line.name]
             return open_monitor(
                 found[0], line.source, spec.store, sinks, wake, found[1], line.name, line.silent_after_s, shown, not once,
-                int(spec.store_gb * GB),
+                int(spec.store_gb * GB), int(spec.evidence_mb * MB),
             )  # fmt: skip
 
         return open_line

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from anomaly.alarms.book import PROCESS
 from anomaly.alarms.events import Event, EventKind, alarm_id
+from anomaly.alarms.evidence import EVIDENCE_BYTES, Keeper
 from anomaly.alarms.health.line import LineHealth
 from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.process import ProcessAlarm
@@ -103,6 +104,7 @@ class Monitor:
         self._probation: Probation | None = None
         self._book = LineBook(self.store, self.line)
         self._worst = WorstRecord(self.store.kept(self.line, "worst"))
+        self._keeper = Keeper(self.log)
         self._drift = DriftWatch(self.line, self.store.kept(self.line, "drift"))
         self._use(Loaded(self.bundle, self.session))
         if self.release is not None and self.release.before is not None:  # a champion that had not proved itself before a restart
@@ -187,7 +189,9 @@ class Monitor:
     def _take_to_book(self, batch: Batch) -> None:
         """Give the events of a batch their states and priorities, with what else has become due of the line's alarms."""
         worst = {PROCESS: batch.state.worst} if batch.state.active else {}
-        batch.events = self._book.apply(batch, batch.events, self.clock(), worst, self._suppressed)
+        before = batch.events
+        batch.events = self._book.apply(batch, before, self.clock(), worst, self._suppressed)
+        batch.evidence = self._keeper.named(batch.evidence, before, batch.events)
 
     def _score(self, records: Records) -> tuple[Answers, list[Event]]:
         """The answers to use; where a champion fails its probation, those of the one before, with the event of the rollback."""
@@ -210,22 +214,36 @@ class Monitor:
         columns = zip(records, answers.score.tolist(), answers.p_value.tolist(), strict=True)
         outcome.scored = [Scored(record.id, record.time, score_, p_value) for record, score_, p_value in columns]
         details = answers.detail if self._kind.by_sensor else None
-        judged, schema, first = Judged(records, answers.p_value, answers.score, answers.detail), self.bundle.manifest.input, 0
+        judged, first = Judged(records, answers.p_value, answers.score, answers.detail), 0
         for number, change in self._process.take_all([r.time for r in records], answers.p_value, answers.score, details):
             if change.kind == "opened" or outcome.alarm is None:
                 outcome.alarm = alarm_id(self.line, self.bundle.hash, change.began, records[number].id)
-            self._worst.take(judged, first, number + 1, change.began if change.kind == "opened" else None, schema)
+            self._find_worst(judged, first, number + 1, change.began if change.kind == "opened" else None)
+            if change.kind == "opened":
+                self._keeper.opened(outcome.alarm, judged.found(number))
+            self._keeper.belongs(outcome.alarm)
             first = number + 1
             outcome.events.append(process_event(change, self.line, outcome.alarm, judged, number, self.bundle, self._worst))
             if change.kind == "closed":
                 outcome.alarm = None
-                self._worst.clear()
+                self._clear_worst()
         state = self._process.state
         if state.active or state.since is not None:
-            self._worst.take(judged, first, len(records), None if state.active else state.since, schema)
+            self._find_worst(judged, first, len(records), None if state.active else state.since)
+            self._keeper.belongs(outcome.alarm)
         else:
-            self._worst.clear()
+            self._clear_worst()
+        self._keeper.remember(records)
         return outcome
+
+    def _find_worst(self, judged: Judged, first: int, stop: int, since: float | None) -> None:
+        worst = self._worst.take(judged, first, stop, since, self.bundle.manifest.input)
+        if worst is not None:
+            self._keeper.worse(judged.found(worst))
+
+    def _clear_worst(self) -> None:
+        self._worst.clear()
+        self._keeper.forget()
 
     def _batch(self, poll: Poll, outcome: Outcome, events: Sequence[Event]) -> Batch:
         challenger = self._challenger
@@ -236,15 +254,23 @@ class Monitor:
             shadow_bundle=challenger.bundle.hash if challenger else "",
             quality=self._quality.kept,
             kept={"process": self._process.kept, "worst": self._worst.kept, "drift": self._drift.kept} | self._book.kept,
+            evidence=self._keeper.made() if self.store.evidence_bytes else (),
         )  # fmt: skip
 
     def _commit(self, batch: Batch, stop: threading.Event, once: bool) -> None:
+        evidence, why = batch.evidence, ""
         while True:
             try:
                 self.store.commit(batch)
                 self.health.store = ""
+                if why and not batch.evidence:
+                    self.log.warning("the pictures or readings of an alarm are not kept: %s", why)
                 return
             except StoreError as error:
+                if batch.evidence:  # the alarm counts more, and takes less room
+                    evidence, why, batch.evidence = batch.evidence, str(error), ()
+                    continue
+                batch.evidence = evidence
                 if once or stop.is_set():
                     raise
                 self.log.error("%s; trying again in %g s", error, STORE_RETRY_S)
@@ -277,6 +303,7 @@ class Monitor:
         self.bundle, self.session = loaded.bundle, loaded.session
         manifest = loaded.bundle.manifest
         self._drift.use(loaded.bundle)
+        self._keeper.use(manifest.input)
         self._kind = kind_of(manifest.input.name)
         self._process.use(rules_of(manifest, loaded.bundle.hash))
         self._book.use(manifest.alarm)
@@ -372,6 +399,7 @@ def open_monitor(
     health: LineHealth | None = None,
     patient: bool = True,
     store_bytes: int = LIMIT_BYTES,
+    evidence_bytes: int = EVIDENCE_BYTES,
 ) -> Monitor:
     """A line from a detector and the URI of its source: both are opened, and the line goes on where the store says it ended.
 
@@ -380,7 +408,7 @@ def open_monitor(
     when the source can never do, SourceError when it is not there and is not waited for, StoreError when the store cannot be opened.
     """
     line = name or detector.bundle.manifest.name
-    db = Store(store, limit_bytes=store_bytes)
+    db = Store(store, limit_bytes=store_bytes, evidence_bytes=evidence_bytes)
     db.claim(line)
     schema = detector.bundle.manifest.input
     check_source(source, schema)

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from anomaly.alarms.book import Alarm, AlarmBook, Changes, Hold
+from anomaly.alarms.book import Alarm, AlarmBook, Changes, Hold, Label
 from anomaly.alarms.events import Event
 from anomaly.names import masked, one_line
 
@@ -64,6 +64,32 @@ def read_holds(db: sqlite3.Connection, where: str = "", values: Iterable[Any] = 
         f"{where} ORDER BY h.since, l.name, h.condition"
     )
     return [(line, Hold(*rest)) for line, *rest in db.execute(query, tuple(values))]
+
+
+LABELS = """
+CREATE TABLE IF NOT EXISTS labels (alarm TEXT PRIMARY KEY, line INTEGER NOT NULL, time REAL NOT NULL, who TEXT NOT NULL,
+  verdict TEXT NOT NULL, kind TEXT NOT NULL, reason TEXT NOT NULL, marks TEXT NOT NULL) WITHOUT ROWID;
+"""
+
+
+def put_label(db: sqlite3.Connection, line: int, label: Label) -> None:
+    """Store what someone said of an alarm, in place of what was said before."""
+    who, kind, reason = (one_line(masked(text)) for text in (label.who, label.kind, label.reason))
+    row = (label.alarm, line, label.time, who, label.verdict, kind, reason, json.dumps([label.boxes, label.stretches]))
+    db.execute("INSERT OR REPLACE INTO labels (alarm, line, time, who, verdict, kind, reason, marks) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+
+def read_labels(db: sqlite3.Connection, where: str = "", values: Iterable[Any] = ()) -> list[Label]:
+    """Labels in the order in which they were given; `where` as for `read_alarms`, on the table b."""
+    query = (
+        "SELECT b.alarm, l.name, b.verdict, b.time, b.who, b.reason, b.kind, b.marks FROM labels b JOIN lines l ON l.id = b.line "  # noqa: S608
+        f"{where} ORDER BY b.time, b.alarm"
+    )
+    found = []
+    for *said, marks in db.execute(query, tuple(values)):
+        boxes, stretches = (tuple(map(tuple, each)) for each in json.loads(marks))
+        found.append(Label(*said, boxes, stretches))
+    return found
 
 
 def adopt_open_alarms(db: sqlite3.Connection) -> None:

@@ -7,9 +7,21 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, get_args
 
-from anomaly.alarms.book import Alarm, AlarmBook, Hold
+from anomaly.alarms.book import Alarm, AlarmBook, Box, Hold, Label, Stretch, Verdict
 from anomaly.alarms.events import AlarmKind, Event
-from anomaly.alarms.store.alarm_rows import Action, acted, append_action, broken_row, put_changes, read_alarms, read_holds
+from anomaly.alarms.evidence import Evidence
+from anomaly.alarms.evidence.rows import erase_evidence, evidence_size, read_evidence
+from anomaly.alarms.store.alarm_rows import (
+    Action,
+    acted,
+    append_action,
+    broken_row,
+    put_changes,
+    put_label,
+    read_alarms,
+    read_holds,
+    read_labels,
+)
 from anomaly.alarms.store.outbox import Outbox
 from anomaly.errors import StoreError
 from anomaly.schema import AlarmSettings
@@ -75,6 +87,60 @@ class Alarms(Outbox):
 
     def _names(self, db: sqlite3.Connection) -> list[str]:
         return [name for (name,) in db.execute("SELECT name FROM lines ORDER BY name")]
+
+    # --- labels and evidence ---
+
+    def label(
+        self, alarm: str, verdict: Verdict, who: str, reason: str = "", kind: str = "", boxes: Sequence[Box] = (),
+        stretches: Sequence[Stretch] = (),
+    ) -> Label:  # fmt: skip
+        """Someone says whether an alarm was real or a nuisance. The newest word counts; all of them are in the audit log.
+
+        Raises DataError for marks that cannot be (`Label`), StoreError for an alarm that the store does not have.
+        """
+        with self._transaction("the label was not stored") as db:
+            found = read_alarms(db, "WHERE a.id = ?", (alarm,))
+            if not found:
+                raise StoreError(f"{self.path}: no alarm {alarm!r}")
+            line = found[0].line
+            label = Label(alarm, line, verdict, self.clock(), who, reason, kind, tuple(map(tuple, boxes)), tuple(map(tuple, stretches)))  # type: ignore[arg-type]
+            put_label(db, self._line(line), label)
+            append_action(db, label.time, who, label.words, line, alarm, reason)
+            return label
+
+    def label_of(self, alarm: str) -> Label | None:
+        """What was last said of an alarm, None for nothing."""
+        with self._errors("the labels cannot be read"):
+            found = read_labels(self._db, "WHERE b.alarm = ?", (alarm,))
+            return found[0] if found else None
+
+    def labels(self, line: str | None = None) -> list[Label]:
+        """All labels, or those of a line, in the order in which they were given."""
+        with self._errors("the labels cannot be read"):
+            return read_labels(self._db, "" if line is None else "WHERE l.name = ?", () if line is None else (line,))
+
+    def evidence(self, alarm: str) -> list[Evidence]:
+        """What is kept of an alarm: of the record that opened it, then of its worst one where that is another. Empty when it is gone."""
+        with self._errors("the evidence cannot be read"):
+            return read_evidence(self._db, alarm)
+
+    def evidence_size(self) -> tuple[int, int]:
+        """(how many records are kept, bytes)."""
+        with self._errors("the evidence cannot be read"):
+            return evidence_size(self._db)
+
+    def erase(self, alarms: Iterable[Alarm], who: str, why: str = "") -> int:
+        """Remove the pictures and readings of alarms; the alarms stay. Returns how many records were removed. It is in the audit log."""
+        with self._transaction("nothing was erased") as db:
+            count = 0
+            for alarm in alarms:
+                erased = erase_evidence(db, [alarm.id])
+                if erased:
+                    append_action(db, self.clock(), who, "erased pictures or readings", alarm.line, alarm.id, why)
+                count += erased
+        with self._errors("what was erased may still be in the write-ahead log"):
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return count
 
     # --- reading ---
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from anomaly.alarms.book import Changes
 from anomaly.alarms.events import Event
+from anomaly.alarms.evidence import Evidence
 from anomaly.alarms.life import State
 
 
@@ -28,7 +29,7 @@ class Batch:
     `shadow` are the same records as a challenger, `shadow_bundle`, scores them. `quality`: state and open alarm of each data-quality
     condition. `position` is where the source is read on from. `changes` are those of the line's book. `prepare` is called once, when nobody
     else can write any more: what people did up to then is known, and what they do after that comes after this batch. `kept`: what else
-    the line is to remember (`Store.kept`), name -> text.
+    the line is to remember (`Store.kept`), name -> text. `evidence` is what is kept of records of alarms.
     """
 
     line: str
@@ -46,3 +47,4 @@ class Batch:
     changes: Changes = field(default_factory=Changes)
     prepare: Callable[[Batch], None] | None = None
     kept: Mapping[str, str] = field(default_factory=dict)
+    evidence: Sequence[Evidence] = ()

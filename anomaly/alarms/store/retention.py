@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from anomaly.alarms.evidence import EVIDENCE_BYTES
 from anomaly.alarms.store.connection import Connection
 from anomaly.errors import StoreError
 from anomaly.schema import DAY_S
@@ -33,12 +34,19 @@ _TABLES = ("scores", "shadow", "rejected", "events")
 
 
 class Retention(Connection):
-    """Keeps the store within its bounds. `limit_bytes` is for the whole file."""
+    """Keeps the store within its bounds. `limit_bytes` is for the whole file, `evidence_bytes` for what it keeps of alarms."""
 
     _last: dict[Path, float] = {}  # noqa: RUF012 - one turn a second for all connections of this process
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time, limit_bytes: int = LIMIT_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        clock: Callable[[], float] = time.time,
+        limit_bytes: int = LIMIT_BYTES,
+        evidence_bytes: int = EVIDENCE_BYTES,
+    ) -> None:
         self.limit_bytes = limit_bytes
+        self.evidence_bytes = min(evidence_bytes, limit_bytes // 2)
         self._chores: list[Callable[[], bool]] = []
         super().__init__(path, clock)
 
@@ -142,6 +150,8 @@ class Retention(Connection):
         if removed:
             with self._transaction("alarms not removed", full=False) as db:
                 db.execute("DELETE FROM alarms WHERE state = 'normal' AND NOT EXISTS (SELECT 1 FROM events e WHERE e.alarm = alarms.id)")
+                for table in ("evidence", "labels"):
+                    db.execute(f"DELETE FROM {table} WHERE alarm NOT IN (SELECT id FROM alarms)")  # noqa: S608 - fixed names
         return removed
 
     def _delete(self, statement: str, below: int) -> bool:

@@ -9,7 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from anomaly.alarms.store.alarm_rows import adopt_open_alarms
+from anomaly.alarms.evidence.rows import TABLES as EVIDENCE
+from anomaly.alarms.store.alarm_rows import LABELS, adopt_open_alarms
 from anomaly.errors import StoreError
 from anomaly.names import one_line
 
@@ -76,6 +77,8 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
             create_tables(db)
         elif version < SCHEMA_VERSION:
             _migrate(db)
+        for statement in f"{EVIDENCE}{LABELS}".split(";"):  # tables that a store of this schema may lack: those who do not know them go on
+            db.execute(statement)
         if version != SCHEMA_VERSION:
             db.execute(f"PRAGMA user_version = {secrets.randbelow(1 << 31)}")  # tells this store from one that is copied over it
         db.execute("COMMIT")
@@ -177,7 +180,7 @@ _EVENTS = (
     "SELECT id, kind, line, alarm, time, body, seq FROM events WHERE seq IN (SELECT seq FROM outbox WHERE state IN ('waiting', 'dead'))"
 )
 _OUTBOX = "SELECT sink, state, attempts, next_at, error, seq FROM outbox WHERE state IN ('waiting', 'dead')"
-_OF_LINES = ("alarms", "held")  # tables with a line's number
+_OF_LINES = ("alarms", "held", "labels")  # tables with a line's number
 
 
 class Rescued(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from anomaly.alarms.evidence.rows import put_evidence
 from anomaly.alarms.life import State
 from anomaly.alarms.store.alarm_rows import put_changes
 from anomaly.alarms.store.alarms import Alarms
@@ -111,6 +112,8 @@ class Store(Alarms, Reading, Retention, Claims):
             put_changes(db, line, batch.changes)
             for event in batch.events:
                 self._add(event, () if event.id in batch.changes.quiet else batch.sinks)
+            if batch.evidence:
+                put_evidence(db, line, batch.evidence, self.evidence_bytes)
             if batch.position:  # a source without one: what is stored stays
                 self._positions[batch.line] = json.dumps(batch.position)
             if batch.line in self._positions:  # also that of earlier batches, where the store was begun anew

@@ -76,7 +76,7 @@ def test_sensor_loop_equals_batch_scoring(sensor: Fitted, tmp_path: Path) -> Non
 def test_a_full_disk_is_waited_out(sensor: Fitted, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     loop = monitor(sensor, tmp_path, str(sensor.data / "test.csv"))
     stop = threading.Event()
-    real, failures = loop.store.commit, [StoreError("disk full"), StoreError("disk full")]
+    real, failures = loop.store.commit, [StoreError("disk full")] * 4  # each time with what is kept of the alarm, and without
 
     def commit(*arguments) -> None:
         if failures:

@@ -1,0 +1,96 @@
+"""Gathers the evidence of a line's alarms while its monitor runs. While no alarm is on it only remembers a row of readings now and then."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anomaly.alarms.events import Event
+from anomaly.alarms.evidence.made import HISTORY_ROWS, Evidence, Role, make_evidence
+from anomaly.alarms.health.log import LineLog
+from anomaly.data.records import Record
+from anomaly.schema import InputSchema
+
+HISTORY_S = 6 * 3600.0  # readings before an alarm
+MOST_VALUES = 1_000_000  # of readings that are remembered
+Found = tuple[Record[NDArray[Any]], float, NDArray[np.float32]]  # a record, its p-value, its map or contribution
+
+
+class Keeper:
+    """One line's. Nothing that goes wrong in it stops the line: it is told in the log."""
+
+    def __init__(self, log: LineLog) -> None:
+        self._log = log
+        self._history: deque[tuple[float, NDArray[np.float32]]] = deque()
+        self._step_s, self._next = 0.0, -np.inf
+        self._worst: Found | None = None
+        self._asked: dict[tuple[str, Role], Found] = {}
+        self._names: dict[str, str] = {}  # alarms that the book knows by the id of an earlier one
+
+    def use(self, schema: InputSchema) -> None:
+        """Go on with the records of another bundle, whose sensors may be others."""
+        self._schema = schema
+        rows = min(HISTORY_ROWS, max(1, MOST_VALUES // max(len(schema.sensors), 1)))
+        self._step_s = max(HISTORY_S / rows, schema.period_s or 0.0) * 0.999
+        self._history, self._next = deque(maxlen=rows if schema.sensors else 0), -np.inf
+
+    def remember(self, records: Sequence[Record[NDArray[Any]]]) -> None:
+        """Rows of readings, for the hours before an alarm that may come. At most one in ten seconds is kept."""
+        if not self._history.maxlen:
+            return
+        for record in records:
+            if record.time >= self._next or record.time < self._next - 2 * self._step_s:
+                self._history.append((record.time, record.payload[-1].copy()))
+                self._next = record.time + self._step_s
+
+    # --- what belongs to an alarm ---
+
+    def opened(self, alarm: str, found: Found) -> None:
+        """The record that opens an alarm."""
+        self._asked[alarm, "opened"] = found
+
+    def worse(self, found: Found) -> None:
+        """The most unusual record so far, of an alarm or of the flagged records that may open one."""
+        self._worst = found
+
+    def belongs(self, alarm: str | None) -> None:
+        """What is worst so far belongs to this alarm."""
+        if alarm is not None and self._worst is not None:
+            opening = self._asked.get((alarm, "opened"))
+            if opening is None or opening[0].id != self._worst[0].id:
+                self._asked[alarm, "worst"] = self._worst
+            self._worst = None
+
+    def forget(self) -> None:
+        """No alarm is on, and no flagged record may open one."""
+        self._worst = None
+
+    def made(self) -> list[Evidence]:
+        """Evidence to be stored with this turn."""
+        if not self._asked:
+            return []
+        asked, self._asked = self._asked, {}
+        found = []
+        try:
+            times = np.array([time for time, _ in self._history])
+            rows = np.array([row for _, row in self._history], np.float32).reshape(len(times), len(self._schema.sensors))
+            order = np.argsort(times, kind="stable")
+            for (alarm, role), (record, p_value, detail) in asked.items():
+                one = make_evidence(self._names.get(alarm, alarm), role, record, p_value, detail, self._schema, (times[order], rows[order]))
+                found += [one] if one is not None else []
+        except Exception as error:  # the alarm itself is what counts
+            self._log.warning("no picture or readings are kept of an alarm: %s", str(error)[:200])
+        return found
+
+    def named(self, found: Iterable[Evidence], before: Sequence[Event], after: Sequence[Event]) -> list[Evidence]:
+        """Evidence by the ids of alarms as the book has them `after` it took in the events `before`: it may go on with an earlier alarm."""
+        was = {event.id: event.alarm for event in before if event.kind == "opened"}
+        renamed = {was[event.id]: event.alarm for event in after if event.id in was and event.alarm != was[event.id]}
+        if renamed:
+            self._names = renamed
+        return [replace(each, alarm=self._names.get(each.alarm, each.alarm)) for each in found]

@@ -1,0 +1,130 @@
+"""What is kept of one record of an alarm, small enough to keep thousands: a picture of at most 1,024 pixels, or 32 sensors' readings."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomaly.alarms.events import iso
+from anomaly.data.records import Record
+from anomaly.schema import InputSchema
+
+EVIDENCE_BYTES = 500_000_000  # of all alarms of a store, when nothing else is said
+LONGEST_SIDE = 1024  # pixels
+QUALITY = 92  # of a JPEG
+LARGEST_MAP = 256  # cells a side
+MOST_SENSORS = 32  # those that speak most
+HISTORY_ROWS = 2000  # rows before the window, at most
+
+Role = Literal["opened", "worst"]
+Kind = Literal["picture", "window"]
+Rows = tuple[NDArray[np.float64], NDArray[np.float32]]  # times (n,), readings (n, C)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One record of an alarm: that which opened it, or the most unusual one since.
+
+    time: seconds since 1970
+    meta: of a picture `size` (wide, high) of the original and `kept` (wide, high) of what is kept; of a window `sensors`, `units` and
+    `shares`, the largest share first, and `window_rows`, how many of the last rows are the window
+    picture: a JPEG, empty for a window
+    packed: `arrays` as an .npz
+    """
+
+    alarm: str
+    role: Role
+    kind: Kind
+    record: str
+    time: float
+    p_value: float
+    meta: dict[str, Any] = field(default_factory=dict)
+    picture: bytes = b""
+    packed: bytes = b""
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Of a picture `map` (h, w) float32; of a window `times` (n,) float64, and `values` (n, S) float32 in the sensors' units."""
+        with np.load(io.BytesIO(self.packed), allow_pickle=False) as file:
+            return {name: file[name].astype(np.float32) if name == "map" else file[name] for name in file.files}
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.picture) + len(self.packed)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All but the picture and the arrays, for JSON."""
+        said = {"alarm": self.alarm, "role": self.role, "kind": self.kind, "record": self.record, "time": iso(self.time)}
+        return said | {"p_value": self.p_value, "bytes": self.size} | self.meta
+
+
+def make_evidence(
+    alarm: str, role: Role, record: Record[NDArray[Any]], p_value: float, detail: NDArray[np.float32], schema: InputSchema, history: Rows
+) -> Evidence | None:
+    """What is kept of a record; None of a kind of input that this does not know. `detail`: map (h, w) or contribution (C,)."""
+    if schema.name == "image":
+        meta, picture, arrays = _of_picture(record.payload, detail)
+        kind: Kind = "picture"
+    elif schema.name == "window":
+        meta, picture, arrays = _of_window(record, detail, schema, history)
+        kind = "window"
+    else:
+        return None
+    packed = io.BytesIO()
+    np.savez_compressed(packed, allow_pickle=False, **arrays)
+    return Evidence(alarm, role, kind, record.id, record.time, p_value, meta, picture, packed.getvalue())
+
+
+Made = tuple[dict[str, Any], bytes, dict[str, NDArray[Any]]]
+
+
+def _of_picture(pixels: NDArray[Any], anomaly_map: NDArray[np.float32]) -> Made:
+    """A picture (H, W, C) of 8 or 16 bits, and its map."""
+    shown = (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+    image = Image.fromarray(shown[:, :, 0] if shown.shape[2] == 1 else shown)
+    original = image.size
+    image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=QUALITY, subsampling=0)
+    step = -(-max(anomaly_map.shape) // LARGEST_MAP)
+    return {"size": list(original), "kept": list(image.size)}, file.getvalue(), {"map": _coarser(anomaly_map, step).astype(np.float16)}
+
+
+def _coarser(anomaly_map: NDArray[np.float32], step: int) -> NDArray[np.float32]:
+    """The highest of every `step` by `step` cells: what stands out is still there."""
+    if step == 1:
+        return np.clip(anomaly_map, -65_000, 65_000)
+    high, wide = (-(-side // step) for side in anomaly_map.shape)
+    padded = np.full((high * step, wide * step), -65_000, np.float32)
+    padded[: anomaly_map.shape[0], : anomaly_map.shape[1]] = np.clip(anomaly_map, -65_000, 65_000)
+    found: NDArray[np.float32] = padded.reshape(high, step, wide, step).max(axis=(1, 3))
+    return found
+
+
+def _of_window(record: Record[NDArray[Any]], contribution: NDArray[np.float32], schema: InputSchema, history: Rows) -> Made:
+    """A window (T, C) with the rows before it, of the sensors that add most."""
+    total = max(float(contribution.sum()), 1e-12)
+    top = np.argsort(-contribution, kind="stable")[:MOST_SENSORS]
+    rows, cut = record.payload, record.cut
+    if cut is not None:
+        times = cut.times[cut.end - len(rows) : cut.end]
+    else:
+        times = record.time - (schema.period_s or 1.0) * np.arange(len(rows) - 1, -1, -1, dtype=np.float64)
+    before = history[0] < times[0]
+    all_times = np.concatenate([history[0][before][-HISTORY_ROWS:], times])
+    values = np.concatenate([history[1][before][-HISTORY_ROWS:], rows])
+    values = values.astype(np.float64) + np.array([sensor.offset for sensor in schema.sensors])
+    sensors = [schema.sensors[i] for i in top]
+    meta = {
+        "sensors": [sensor.name for sensor in sensors],
+        "units": [sensor.unit or "" for sensor in sensors],
+        "shares": [round(float(contribution[i]) / total, 4) for i in top],
+        "window_rows": len(times),
+    }
+    return meta, b"", {"times": all_times, "values": values[:, top].astype(np.float32)}

@@ -1,0 +1,1 @@
+"""Evidence and labels of alarms in the store."""
