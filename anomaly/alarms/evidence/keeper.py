@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -12,7 +13,6 @@ from numpy.typing import NDArray
 
 from anomaly.alarms.events import Event
 from anomaly.alarms.evidence.made import HISTORY_ROWS, Evidence, Role, make_evidence
-from anomaly.alarms.health.log import LineLog
 from anomaly.data.records import Record
 from anomaly.schema import InputSchema
 
@@ -24,7 +24,7 @@ Found = tuple[Record[NDArray[Any]], float, NDArray[np.float32]]  # a record, its
 class Keeper:
     """One line's. Nothing that goes wrong in it stops the line: it is told in the log."""
 
-    def __init__(self, log: LineLog) -> None:
+    def __init__(self, log: logging.LoggerAdapter[logging.Logger]) -> None:
         self._log = log
         self._history: deque[tuple[float, NDArray[np.float32]]] = deque()
         self._step_s, self._next = 0.0, -np.inf

@@ -86,9 +86,9 @@ def read_labels(db: sqlite3.Connection, where: str = "", values: Iterable[Any] =
         f"{where} ORDER BY b.time, b.alarm"
     )
     found = []
-    for *said, marks in db.execute(query, tuple(values)):
+    for alarm, line, verdict, time, who, reason, kind, marks in db.execute(query, tuple(values)):
         boxes, stretches = (tuple(map(tuple, each)) for each in json.loads(marks))
-        found.append(Label(*said, boxes, stretches))
+        found.append(Label(alarm, line, verdict, time, who, reason, kind, boxes, stretches))
     return found
 
 

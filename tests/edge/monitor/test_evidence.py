@@ -14,6 +14,7 @@ from PIL import Image
 
 from anomaly.alarms.evidence import Evidence, made
 from anomaly.alarms.evidence import keeper as gathering
+from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.store import Store
 from anomaly.data.records import Record
 from anomaly.edge.monitor import Monitor
@@ -60,7 +61,7 @@ def test_the_opening_and_the_worst_record_are_kept_also_over_a_restart(tmp_path:
 
 
 def test_the_hours_before_an_alarm_are_kept_thinned() -> None:
-    keeper = gathering.Keeper(gathering.LineLog("l"))
+    keeper = gathering.Keeper(LineLog("l"))
     keeper.use(SCHEMA)
     rows = np.zeros((2, 2), np.float32)
     for second in range(0, 8 * 3600, 1):
