@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.alarms.events import AlarmKind, Event, iso
+from anomaly.data.clock import span_words
 from anomaly.names import masked, one_line
+from anomaly.schema import AlarmSettings
 
 _STAMP = re.compile(r"@\d{12,20}$")
 MOST_SENSORS = 3  # named as the cause of an alarm
@@ -46,6 +48,29 @@ def record_words(record: object) -> str:
     return _STAMP.sub("", str(record))
 
 
+def rules_words(alarm: AlarmSettings) -> str:
+    """The alarm rules in words.
+
+    >>> rules_words(AlarmSettings(off_delay_s=30, off_records=10))
+    'An alarm opens with the first flagged record; it is over after 30 s and 10 records without a flag.'
+    """
+    begins = f"when records have been flagged for {span_words(alarm.on_delay_s)}" if alarm.on_delay_s else "with the first flagged record"
+    calm = f"{span_words(alarm.off_delay_s)} and " if alarm.off_delay_s else ""
+    record = "record" if alarm.off_records == 1 else "records"
+    held = "; and someone has acknowledged it" if alarm.latched else ""
+    return f"An alarm opens {begins}; it is over after {calm}{alarm.off_records:,} {record} without a flag{held}."
+
+
+def rare_words(p_value: float) -> str:
+    """How unusual, in two digits: more cannot be known.
+
+    >>> rare_words(0.00123), rare_words(0.9)
+    ('1 normal record in 810', '1 normal record in 1.1')
+    """
+    many = float(f"{1 / max(p_value, 1e-12):.2g}")
+    return f"1 normal record in {many:,.0f}" if many >= 10 else f"1 normal record in {many:g}"
+
+
 def describe_event(event: Event) -> str:
     """One line on an event, for a log or a terminal; its time in whole seconds.
 
@@ -73,7 +98,7 @@ def describe_message(body: dict[str, Any], link: str = "") -> tuple[str, str]:
     parts = [*_reasons(data), f"{_about(data, words=True)}Line {line}, since {_when(since)}{_lasted(data)}."]
     if "p_value" in data:
         begin = "At its worst as unusual" if kind == "closed" else "As unusual"
-        parts.append(f"{begin} as 1 normal record in {1 / max(data['p_value'], 1e-12):,.0f} (p = {data['p_value']:.2g}).")
+        parts.append(f"{begin} as {rare_words(data['p_value'])} (p = {data['p_value']:.2g}).")
     if data.get("top"):
         parts.append("Most involved: " + ", ".join(f"{t['sensor']} ({t['share']:.0%})" for t in data["top"]))
     if data.get("where"):

@@ -55,7 +55,7 @@ def test_the_exact_interval_is_that_of_scipy(of: int, share: float, level: float
         (0, 1000, 0.01, "0 in 100 (0 of 1000), 95 % 0 to 0.37: the budget held."),
         (30, 1000, 0.01, "the budget did not hold."),
         (1, 20, 0.01, "the budget held, as far as so few parts show."),
-        (4, 10_000, 0.0005, "Expect 5 in 10000 good parts flagged; held out: 4 in 10000"),
+        (4, 10_000, 0.0005, "Expect 5 in 10000 good parts flagged; seen here: 4 in 10000"),
         (0, 0, 0.05, "Expect 5 in 100 good parts flagged; there were no good parts to judge that by."),
     ],
 )

@@ -40,7 +40,7 @@ def test_evaluate_camera_writes_the_figures(camera: Fitted, tmp_path: Path) -> N
     page = (tmp_path / "r.html").read_text()
     assert "Faults that look most like good parts" in page
     promise = figures["budget"]["promise"]
-    assert promise.startswith("Expect 5 in 100 good parts flagged; held out: ")
+    assert promise.startswith("Expect 5 in 100 good parts flagged; seen here: ")
     assert promise[-34:] in page  # words of the glossary in it are links
     assert promise[:60] in said
     assert "http://" not in page  # self-contained

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from anomaly.alarms.book import WHOLE_LINE, Alarm, Hold
 from anomaly.alarms.events import iso
-from anomaly.alarms.wording import record_words
+from anomaly.alarms.wording import rare_words, record_words
 from anomaly.cli.terminal.console import out
 from anomaly.names import masked, one_line
 
@@ -33,7 +33,7 @@ def sure(alarm: Alarm) -> str:
         return ""
     if p_value * SURE_AT_MOST < 1:
         return "less than 1 normal record in 1,000,000"
-    return f"1 normal record in {1 / p_value:,.0f}"
+    return rare_words(p_value)
 
 
 def about(alarm: Alarm) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from anomaly.alarms.wording import rules_words
 from anomaly.data.clock import rate_words, span_words
 from anomaly.names import one_line
 
@@ -26,7 +27,7 @@ def bundle_page(bundle: Bundle) -> list[str]:
         ("learnt from", _learnt(manifest.provenance.get("fit", {}))),
         ("budget", _budget(manifest)),
         ("flags", _flags(manifest)),
-        ("alarm", _alarm(manifest)),
+        ("alarm", rules_words(manifest.alarm)),
         ("judged", _judged(manifest.metrics)),
         ("runs as", _variants(bundle)),
         ("made by", str(manifest.provenance.get("code", ""))),
@@ -76,18 +77,6 @@ def _flags(manifest: Manifest) -> str:
     score = "" if threshold.score is None else f", which is a score of {threshold.score:.4g} or more"
     rests = " (read off a curve beyond the normals that were seen)" if calibration.get("threshold_is_extrapolated") else ""
     return f"what looks as odd as 1 normal record in {1 / threshold.p_value:,.3g}, or odder (p-value {threshold.p_value:.3g}){score}{rests}"
-
-
-def _alarm(manifest: Manifest) -> str:
-    """The alarm rules in words."""
-    alarm = manifest.alarm
-    opens = (
-        "with the first flagged record" if not alarm.on_delay_s else f"when records have been flagged for {span_words(alarm.on_delay_s)}"
-    )
-    calm = f"{span_words(alarm.off_delay_s)} and " if alarm.off_delay_s else ""
-    record = "record" if alarm.off_records == 1 else "records"
-    held = "; and someone has acknowledged it" if alarm.latched else ""
-    return f"opens {opens}; is over after {calm}{alarm.off_records:,} {record} without a flag{held}"
 
 
 def _judged(metrics: dict[str, Any]) -> str:

@@ -75,13 +75,14 @@ def leave_report(steps: Steps, bundle: Bundle, asked: Path | None) -> Path | Non
 
 def _print_promise(bundle: Bundle, steps: Steps) -> None:
     """What to expect of the threshold, and what it rests on."""
+    from anomaly.alarms.wording import rules_words
     from anomaly.evaluation.report.detector import threshold_words
     from anomaly.pipeline.report.fitted import held_out_words
 
     manifest, fitted = bundle.manifest.model_dump(mode="json"), steps.fitted
     expect, seen = held_out_words(manifest, fitted.held_out, fitted.effective)
     out.print(f"  {expect}", style="bold")
-    for text in (seen, *threshold_words(manifest)):
+    for text in (seen, *threshold_words(manifest), rules_words(bundle.manifest.alarm)):
         out.print(f"  {text}")
     for note in filter(None, (manifest["calibration"]["too_short"], manifest["calibration"]["too_coarse"])):
         out.print(f"  note: {note}")

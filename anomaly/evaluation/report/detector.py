@@ -11,7 +11,7 @@ from typing import Any
 
 from anomaly.data.clock import rate_words
 from anomaly.evaluation.metrics import exact_share
-from anomaly.evaluation.report.page import Block, Cell, Listing, Section, Source, Table, Words, table_of
+from anomaly.evaluation.report.page import Block, Cell, Listing, Section, Source, Table, Words, anchor_of, table_of
 from anomaly.evaluation.report.tried import tried_words
 
 HALFWAY = 0.5  # of the way from a usual normal score to the threshold, from which on a suspect is worth a look
@@ -153,10 +153,10 @@ def suspect_blocks(manifest: Manifest, usual: float | None = None) -> tuple[Bloc
     words = f"{len(suspects)} {what} out from all others. Look at them: take those that show a {fault} out of the data and fit again."
     threshold = manifest["threshold"].get("score")
     if threshold is not None and max(suspects.values()) < threshold:
-        words += " None of them reaches the threshold."
+        words = f"None is flagged. {len(suspects)} {what} out a little: a look is worth it only where a {fault} may be among the normals."
     if manifest["provenance"]["fit"].get("suspects_left_out"):
         words += " The detector has not learnt from them, but they still count as normal in the threshold."
-    rows = tuple((Cell(name), Cell(number(score), "n")) for name, score in suspects.items())
+    rows = tuple((Cell(name, link=anchor_of(name)), Cell(number(score), "n")) for name, score in suspects.items())
     return Words((words,)), Table(rows, ("Suspect", "Score"))
 
 
@@ -185,7 +185,7 @@ def made_up_blocks(manifest: Manifest) -> tuple[Block, ...]:
         rows = tuple(
             (Cell(kind.replace("_", " ")), *_share_cells(share)) for kind, share in sorted(found.items(), key=lambda item: -item[1])
         )
-        blocks.append(Table(rows, ("Kind", "Found")))
+        blocks.append(Table(rows, ("Kind", "Found"), words_first=True))
     return tuple(blocks)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
@@ -61,6 +62,7 @@ GLOSSARY: tuple[Term, ...] = (
         "faults. 1 is perfect.",
         ("average precision", "PR-AUC"),
     ),
+    Term("bank", "Patches of good parts, kept by the detector. Each patch of a new picture is compared with them.", ("banks?",)),
     Term(
         "budget",
         "How many false alarms, or how many flagged good parts, you are willing to have. You set it in the spec. The threshold follows "
@@ -134,6 +136,13 @@ GLOSSARY: tuple[Term, ...] = (
         "readings. It tells how well faults are found before a real one is known.",
         ("made-up (?:faults?|marks?|defects?)",),
     ),
+    Term(
+        "made-up faults of readings",
+        "Put on one sensor for part of a window. spike, step, drift, noise: so much is added. stuck: the reading stays where it was. "
+        "decoupled: right values in another order, so that sensors no longer go together. mirrored: backwards in time. shifted: pushed "
+        "in time. flattened: peaks are cut. wrong moment: the curve of another window. The last four leave mean and spread as they were.",
+        ("decoupled", "mirrored", "shifted", "flattened", "wrong moment", "stuck"),
+    ),
     Term("missed", "A labelled fault of which nothing was flagged.", ("missed",)),
     Term(
         "normal", "A record of a good part or of a machine that runs as it should. Detectors learn from normal records alone.", ("normals",)
@@ -202,10 +211,12 @@ def _pattern() -> tuple[re.Pattern[str], dict[str, Term]]:
 
 
 def linked(text: str) -> Markup:
-    """Text, escaped, in which each word of the glossary is a link to its meaning where it comes first.
+    """Text, escaped, in which each word of the glossary is a link to its meaning where it comes first, and `what is typed` looks so.
 
     >>> print(linked("<b> flagged, and flagged again"))
     &lt;b&gt; <a class="term" href="#word-flagged">flagged</a>, and flagged again
+    >>> print(linked("`anomaly bench <b>` says more"))
+    <code>anomaly bench &lt;b&gt;</code> says more
     """
     pattern, terms = _pattern()
     seen: set[str] = set()
@@ -217,7 +228,19 @@ def linked(text: str) -> Markup:
         seen.add(term.anchor)
         return f'<a class="term" href="#{term.anchor}">{found[0]}</a>'
 
-    return Markup(pattern.sub(link, str(escape(text))))  # noqa: S704 - escaped before
+    return typed(text, lambda part: Markup(pattern.sub(link, str(escape(part)))))  # noqa: S704 - escaped before
+
+
+def typed(text: str, plain: Callable[[str], Markup] = escape) -> Markup:
+    """Text in which what stands between backticks looks as what is typed; the rest as `plain` gives it.
+
+    >>> print(typed("`anomaly bench` says <more>"), typed("a ` alone"))
+    <code>anomaly bench</code> says &lt;more&gt; a ` alone
+    """
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # a backtick without its second is a character as any
+        parts = [text]
+    return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else plain(part) for at, part in enumerate(parts))
 
 
 def glossary_page() -> str:

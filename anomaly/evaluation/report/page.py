@@ -18,7 +18,7 @@ import jinja2
 from markupsafe import Markup
 
 from anomaly.atomic import write_text
-from anomaly.evaluation.report.glossary import GLOSSARY, linked
+from anomaly.evaluation.report.glossary import GLOSSARY, linked, typed
 from anomaly.names import one_line
 
 GENERATOR = "anomaly-pipeline report"  # by which a page is known as one of ours
@@ -47,11 +47,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table; `share` (0 to 1) is shown as a bar."""
+    """A cell of a table; `share` (0 to 1) is shown as a bar, `link` is the anchor of what shows more, where the page holds it."""
 
     text: str
     tone: Tone = ""
     share: float | None = None
+    link: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ class Plot:
     alt: str
     wide: bool = False
     hover: str = ""
+    anchor: str = ""
     form: ClassVar[str] = "plot"
 
 
@@ -97,6 +99,7 @@ class Card:
     heat: str = ""
     outline: str = ""
     tone: Tone = ""
+    anchor: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,22 @@ class Page:
         """Sections that hold something."""
         return tuple(section for section in self.sections if section.blocks)
 
+    @property
+    def anchors(self) -> set[str]:
+        """What cells may link to."""
+        blocks = [block for section in self.sections for block in section.blocks]
+        cards = {card.anchor for block in blocks if isinstance(block, Gallery) for card in block.cards}
+        return (cards | {block.anchor for block in blocks if isinstance(block, Plot)}) - {""}
+
+
+def anchor_of(name: str) -> str:
+    """The anchor of what shows a record.
+
+    >>> anchor_of("good/001.png")
+    'record-709d8a2e'
+    """
+    return f"record-{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+
 
 @cache
 def _look(name: str) -> str:
@@ -167,9 +186,16 @@ def render(page: Page) -> str:
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=_seen)
     environment.filters |= {"linked": lambda text: linked(one_line(text)), "trusted": Markup}
+    environment.filters["typed"] = lambda text: typed(one_line(text))
     environment.filters["lines"] = lambda text: Markup("\n").join(one_line(line) for line in text.splitlines())
     return environment.from_string(_look("page.html.j2")).render(
-        page=page, generator=GENERATOR, css=_look("page.css"), script=script, script_hash=f"sha256-{digest}", terms=GLOSSARY
+        page=page,
+        anchors=page.anchors,
+        generator=GENERATOR,
+        css=_look("page.css"),
+        script=script,
+        script_hash=f"sha256-{digest}",
+        terms=GLOSSARY,
     )
 
 

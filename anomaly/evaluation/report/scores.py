@@ -37,7 +37,7 @@ def scores_figure(normal: NDArray[np.float64], faulty: NDArray[np.float64], thre
         axes.set(xlabel="score", ylabel="records")
         if len(every) > 5000:
             axes.set_yscale("log")
-        axes.legend()
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)  # above: inside it would hide bars or the line
     return figure
 
 
@@ -67,7 +67,7 @@ def plot_curves(evaluation: Evaluation) -> Plot | None:
     precision, recall, _ = precision_recall_curve(labels, scores)
     flagged = records["flagged"].to_numpy(dtype=bool)
     with styled():
-        figure = Figure(figsize=(7, 2.9))
+        figure = Figure(figsize=(9.5, 3.2))
         left, right = figure.subplots(1, 2)
         left.plot(false, true, color=INK)
         left.plot([0, 1], [0, 1], color=FAINT, linestyle=":", linewidth=0.8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.report.detector import number, one_in, percent
 from anomaly.evaluation.report.evaluated import speed_words
-from anomaly.evaluation.report.page import Block, Card, Cell, Gallery, Table
+from anomaly.evaluation.report.page import Block, Card, Cell, Gallery, Table, anchor_of
 from anomaly.evaluation.report.pictures import Shades, card, shades_of
 from anomaly.pipeline.camera.bundle import labelled_galleries, speed, with_budget
 from anomaly.pipeline.camera.line import CameraLine
@@ -28,6 +29,8 @@ from anomaly.pipeline.report.fitted import FitBlocks
 
 MARKS = 6  # made-up marks found, and as many missed, that are shown
 TIMED = 8  # pictures that the cost of one is taken from
+COMPARED = {"patches": "the most alike patch of a good part", "gaussian": "what is usual at that place"}
+MEASURED = {"unit": "by direction alone", "raw": "by direction and strength"}  # of features
 CROP, LEAST_CROP = 8.0, 96  # times a mark's size, and pixels at least, of the part of the picture that is shown of it
 
 Scores = NDArray[np.float64]
@@ -73,7 +76,8 @@ def _highest(line: CameraLine, fitted: Fitted, bundle: Bundle, shades: Shades, p
         flagged = threshold is not None and score >= threshold
         state = ("flagged" if flagged else "not flagged") + (", a suspect" if picture.id in suspects else "")
         lines = (picture.id, state, f"score {score:.3g}, {one_in(float(p), fitted.effective)}")
-        cards.append(card(to_8_bit(raw, line.pictures.format.deep), lines, heat, shades, tone="bad" if flagged else ""))
+        one = card(to_8_bit(raw, line.pictures.format.deep), lines, heat, shades, tone="bad" if flagged else "")
+        cards.append(replace(one, anchor=anchor_of(picture.id)))
     words = "Each was judged by a detector that had not learnt from it. Is one of them no good part? Take it out of the data and fit again."
     return (Gallery("The most unusual first", tuple(cards), words),) if cards else ()
 
@@ -147,7 +151,7 @@ def _plan(report: Mapping[str, Any]) -> tuple[Block, ...]:
             (
                 Cell(b["view"]),
                 Cell(b["stage"]),
-                Cell(f"{b['model']}, {b['metric']}"),
+                Cell(f"{COMPARED.get(b['model'], b['model'])}, {MEASURED.get(b['metric'], b['metric'])}"),
                 Cell("" if b["model"] == "gaussian" else f"{b['size']:,}", "n"),
             )
             for b in banks

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from anomaly.alarms.wording import rules_words
 from anomaly.bundle.archive import Bundle
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.injected import hardly_any
@@ -66,7 +67,7 @@ def held_out_words(manifest: Mapping[str, Any], scores: Scores, effective: float
 
     >>> manifest = {"kind": "camera", "threshold": {"score": 99.0, "p_value": 0.01, "budget": {"false_alarm_rate": 0.01}}}
     >>> for text in held_out_words(manifest, np.arange(100.0), 100.0): print(text)
-    Expect 1 in 100 good parts flagged; held out: 1 in 100, 95 % 0.025 to 5.4.
+    Expect 1 in 100 good parts flagged; held out: 1 in 100 of them are flagged, 95 % interval 0.025 to 5.4.
     Seen on the 100 normal pictures learnt from, each judged by a detector that had not seen it: 1 is flagged.
     """
     what = {"camera": "normal pictures", "sensor": "normal windows"}.get(manifest["kind"], "normal records")
@@ -74,7 +75,8 @@ def held_out_words(manifest: Mapping[str, Any], scores: Scores, effective: float
     flagged = int((scores >= threshold).sum()) if threshold is not None else 0
     share, worth = flagged / count, max(1, min(count, round(effective)))
     low, high = exact_share(round(share * worth), worth)
-    expect = f"{budget_words(manifest).removesuffix('.')}; held out: {100 * share:.2g} in 100, 95 % {100 * low:.2g} to {100 * high:.2g}."
+    seen_of = f"{100 * share:.2g} in 100 of them are flagged, 95 % interval {100 * low:.2g} to {100 * high:.2g}"
+    expect = f"{budget_words(manifest).removesuffix('.')}; held out: {seen_of}."
     are = "is" if flagged == 1 else "are"
     seen = f"Seen on the {count:,} {what} learnt from, each judged by a detector that had not seen it: {flagged:,} {are} flagged."
     if worth <= 0.9 * count:
@@ -95,7 +97,9 @@ def fit_page(bundle: Bundle, held_out: NDArray[np.float64], effective: float, sh
     warnings = _warnings(manifest)
     said += labelled + warnings
     if suspects:
-        said.append(f"{len(suspects)} of the normals stand{'s' if len(suspects) == 1 else ''} out: look at them below, the worst first.")
+        stand = f"{len(suspects)} of the normals stand{'s' if len(suspects) == 1 else ''} out"
+        harmless = threshold is not None and max(suspects.values()) < threshold
+        said.append(f"{stand} a little; none is flagged." if harmless else f"{stand}: look at them below, the worst first.")
     with styled():
         histogram = as_plot(
             "Held-out scores of the normals",
@@ -111,7 +115,10 @@ def fit_page(bundle: Bundle, held_out: NDArray[np.float64], effective: float, sh
         Section("Labelled records", _labelled(figures, shown)),
         Section("What is looked at, and why", (*looked_at(manifest), *_tried(fit), *shown.plan)),
         Section("What speaks", shown.speaks),
-        Section("Threshold", (Words(tuple(threshold_words(manifest))), Legend(_colors(evaluation)), histogram)),
+        Section(
+            "Threshold and alarms",
+            (Words((*threshold_words(manifest), rules_words(bundle.manifest.alarm))), Legend(_colors(evaluation)), histogram),
+        ),
         Section("What a record costs", (Words((shown.cost,)),) if shown.cost else ()),
         origin_section(manifest),
         spec_section(manifest),
@@ -123,7 +130,7 @@ def fit_page(bundle: Bundle, held_out: NDArray[np.float64], effective: float, sh
         tuple(said),
         sections,
         foot(manifest, bundle.hash),
-        warn or bool(warnings),
+        warn or _unsafe(manifest),
     )
 
 
@@ -168,13 +175,24 @@ def _warnings(manifest: Mapping[str, Any]) -> list[str]:
     said = [f"{note[0].upper()}{note[1:]}." for note in (calibration.get("too_short"), calibration.get("too_coarse")) if note]
     marks = fit.get("marks") or {}
     said += [f"Warning: {marks['warning']}."] if marks.get("warning") else []
-    found = fit.get("injected_found")
-    if found and hardly_any(found):
+    if _hardly_any(fit):
+        found = fit["injected_found"]
         said.append(
             f"Hardly any made-up fault is found ({percent(sum(found.values()) / len(found))}). Either the normals vary that much, or "
             "faults among them set the threshold: look at what stands out below."
         )
     return said
+
+
+def _hardly_any(fit: Mapping[str, Any]) -> bool:
+    found: dict[str, float] = fit.get("injected_found") or {}
+    return bool(found) and hardly_any(found)
+
+
+def _unsafe(manifest: Mapping[str, Any]) -> bool:
+    """Whether faults may well be missed: more than a word on how sure the threshold is."""
+    fit = manifest["provenance"]["fit"]
+    return bool((fit.get("marks") or {}).get("warning")) or _hardly_any(fit)
 
 
 def _labelled(figures: Mapping[str, Any], shown: FitBlocks) -> tuple[Block, ...]:

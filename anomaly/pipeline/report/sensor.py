@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +25,7 @@ from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.report.detector import number, percent, rarity
 from anomaly.evaluation.report.drawing import FAULT, NORMAL, as_plot, styled
-from anomaly.evaluation.report.page import Block, Cell, Legend, Table, Words
+from anomaly.evaluation.report.page import Block, Cell, Legend, Table, Words, anchor_of
 from anomaly.evaluation.report.series import AROUND, Stretch, plot_stretch, plot_tables, stretch_of
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.report.fitted import FitBlocks
@@ -98,7 +99,8 @@ def _filled(stretch: Stretch) -> Stretch:
 
 def _highest(line: SensorLine, fitted: Fitted, stretches: list[Stretch], threshold: float) -> tuple[Block, ...]:
     """The record as a whole, and the windows with the highest held-out scores close up, those apart from each other."""
-    blocks: list[Block] = [Legend(COLORS)]
+    violet = any(stretch.alarms or (stretch.p_values <= threshold).any() for stretch in stretches)  # what is not drawn is not explained
+    blocks: list[Block] = [Legend(COLORS if violet else COLORS[:1])]
     for stretch, table in zip(stretches[:TABLES], line.readings.tables, strict=False):
         blocks.append(plot_stretch(stretch, threshold, stretch.top(SENSORS), f"{table.path.name}: what was learnt from"))
     window = line.readings.window
@@ -108,8 +110,23 @@ def _highest(line: SensorLine, fitted: Fitted, stretches: list[Stretch], thresho
         top = stretch.top(2, row, row + 1)
         around = max(AROUND, 2 * window)
         name = f"{table.path.name}, {moment(stretch.times[row], stretch.zone)}: {_rare(p, fitted.effective)}"
-        blocks.append(plot_stretch(stretch.cut(row - around, row + around), threshold, top, name, (stretch.times[row],) * 2))
+        plot = plot_stretch(stretch.cut(row - around, row + around), threshold, top, name, (stretch.times[row],) * 2)
+        blocks.append(replace(plot, anchor=_suspect_at(fitted.report.get("suspects", {}), table.path.name, row + 1)))
     return tuple(blocks)
+
+
+def _suspect_at(suspects: Iterable[str], table: str, row: int) -> str:
+    """The anchor of the suspect that holds a data row of a table, "" where none does.
+
+    >>> name = "a.csv, 2026-01-05 13:22:15 UTC to 2026-01-05 13:22:50 UTC (data rows 8 to 15)"
+    >>> _suspect_at([name], "a.csv", 9) == anchor_of(name), _suspect_at([name], "a.csv", 16)
+    (True, '')
+    """
+    for name in suspects:
+        rows = re.search(r"\(data rows? (\d+)(?: to (\d+))?\)$", name)
+        if rows and name.startswith(f"{table}, ") and int(rows[1]) <= row <= int(rows[2] or rows[1]):
+            return anchor_of(name)
+    return ""
 
 
 def _rare(p_value: float, normals: float) -> str:

@@ -61,10 +61,10 @@ class ViewPlan:
         said = [f"level, spread, movement and relations of the sensors, over {'a cycle of ' if self.part == 1 else ''}{self.level} rows"]
         if self.explained is None:
             return [*said, "no shape: the record is too short to say whether stretches of it repeat"]
-        found = f"{100 * max(self.explained, 0.0):.0f} % of how readings move in a window is found again elsewhere in the record"
+        found = f"the most alike window elsewhere in the record tells {100 * max(self.explained, 0.0):.0f} % of how readings move"
         if not self.shape:
             blind = "a fault that changes only the form of a curve is not looked for"
-            return [*said, f"no shape: {found}, and so would be up to {100 * self.needed:.0f} % of noise; {blind}"]
+            return [*said, f"no shape: {found}, and of noise alone it would tell up to {100 * self.needed:.0f} %; {blind}"]
         return [*said, f"shape of the curves, over {self.shape} rows ({self._length()}): {found}"]
 
     def _length(self) -> str:

@@ -67,7 +67,7 @@ def test_labelled_pictures_at_a_period(camera: Fitted) -> None:
         assert (one["good_parts"], one["bad_parts"], one["faults"]) == (6, bad.sum(), kinds)
         assert (one["good_parts_flagged"], one["bad_parts_flagged"]) == (records["flagged"][~bad].sum(), records["flagged"][bad].sum())
         assert one["normal_days"] == pytest.approx(5 * 20 / 86_400)
-        assert one["promise"].startswith("Expect 5 in 100 good parts flagged; held out: ")
+        assert one["promise"].startswith("Expect 5 in 100 good parts flagged; seen here: ")
     assert found["bundle"]["bad_parts_alarmed_alone"] == records["flagged"][bad].sum() > found["proposed"]["bad_parts_alarmed_alone"] == 0
     assert found["clock"].startswith(f"a picture every 20 s (--period-s), in order of name; 6 good parts, {bad.sum()} bad ones")
 

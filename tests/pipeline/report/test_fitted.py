@@ -28,7 +28,9 @@ def test_a_camera_fit_leaves_its_report(camera: Fitted, tmp_path: Path) -> None:
     page = tmp_path / "part.html"
     assert f"report: {page}" in said
     words, text = _words(page), page.read_text()
-    assert re.search(r"Expect 5 in 100 good parts flagged; held out: [\d.]+ in 100, 95 % [\d.]+ to [\d.]+\.", words)
+    assert re.search(
+        r"Expect 5 in 100 good parts flagged; held out: [\d.]+ in 100 of them are flagged, 95 % interval [\d.]+ to [\d.]+\.", words
+    )
     held_out = camera.steps.fitted.held_out
     at = int(np.argmax(held_out))
     shown = re.findall(r"<figcaption><b>([^<]+)</b>", text)

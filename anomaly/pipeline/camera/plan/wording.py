@@ -12,13 +12,13 @@ def plan_words(report: Mapping[str, Any]) -> list[str]:
     >>> tried = {"size": [256, 256], "found": {"2": 0.1, "4": 0.7}, "mean": 0.4, "pools": [["main", 0.02]], "adds": []}
     >>> report = {"size": [256, 256], "pictures": [300, 300], "milliseconds": 3.8, "false_alarms": 0.05, "tried": [tried]}
     >>> for line in plan_words({**report, "smallest_mark_found": 4.0}): print(line)
-    pictures of 300 x 300 pixels are looked at with 256 x 256, about 4 ms each
+    pictures of 300 x 300 pixels are looked at with 256 x 256
     on trial, made-up marks are found by half or more from 4 pixels on, at one good part in 20 flagged
     """
     high, wide = report["pictures"]
     tall, broad = report["size"]
     taken = next(one for one in report["tried"] if one["size"] == report["size"])
-    lines = [f"pictures of {high} x {wide} pixels are looked at with {tall} x {broad}, about {report['milliseconds']:.0f} ms each"]
+    lines = [f"pictures of {high} x {wide} pixels are looked at with {tall} x {broad}"]
     smallest, rate = report["smallest_mark_found"], f"one good part in {1 / report['false_alarms']:.0f} flagged"
     if smallest is None:
         lines.append(f"on trial, made-up marks of no size ({', '.join(taken['found'])} pixels) are found by half or more, at {rate}")
@@ -30,7 +30,9 @@ def plan_words(report: Mapping[str, Any]) -> list[str]:
     if larger:
         best = max(larger, key=lambda one: float(one["mean"]))
         gain = round(100 * (best["mean"] - taken["mean"]))
-        how = f"{gain} in 100 marks more, which does not pay" if gain > 0 else f"{-gain} in 100 fewer" if gain < 0 else "no more marks"
+        how = (
+            f"{gain} in 100 marks more, which does not pay" if gain > 0 else f"{-gain} in 100 marks fewer" if gain < 0 else "no more marks"
+        )
         lines.append(f"{best['size'][0]} x {best['size'][1]} would find {how}")
     return lines + (_fault_words(report, taken) if "faults" in report else [])
 
