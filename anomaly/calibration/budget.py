@@ -35,16 +35,16 @@ def too_short(p: float, independent: float, learnt: str) -> str | None:
     `learnt` says what was learnt, in words.
 
     >>> too_short(0.001, 40, "6 hours")
-    '6 hours learnt tell as much as 40 unrelated records: few for one in 1,000, and the threshold may be off by several times; 25 times \
-as much would show it'
+    '6 hours learnt count as 40 independent records: few for one in 1,000, so the rate may be off by several times; 25 times as much data \
+would settle it'
     >>> too_short(0.05, 40, "6 hours") is None
     True
     """
     if independent + 1 >= 1 / p:
         return None
     return (
-        f"{learnt} learnt tell as much as {independent:.0f} unrelated records: few for one in {1 / p:,.0f}, and the threshold may be off "
-        f"by several times; {max(2, round(1 / p / independent))} times as much would show it"
+        f"{learnt} learnt count as {independent:.0f} independent records: few for one in {float(f'{1 / p:.2g}'):,.0f}, so the rate may be "
+        f"off by several times; {max(2, round(1 / p / independent))} times as much data would settle it"
     )
 
 

@@ -236,8 +236,8 @@ def test_bursts_of_high_scores_count_once() -> None:
 
 def test_a_record_too_short_for_the_rate_is_told_with_numbers() -> None:
     assert too_short(0.001, 40, "6 hours") == (
-        "6 hours learnt tell as much as 40 unrelated records: few for one in 1,000, and the threshold may be off by several times; "
-        "25 times as much would show it"
+        "6 hours learnt count as 40 independent records: few for one in 1,000, so the rate may be off by several times; "
+        "25 times as much data would settle it"
     )
     assert too_short(0.01, 99, "120 normals") is None
     assert [in_words(seconds) for seconds in (30, 3600, 7200, 86_400 * 30)] == ["30 seconds", "60 minutes", "2 hours", "30 days"]

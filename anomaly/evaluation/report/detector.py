@@ -105,8 +105,8 @@ def threshold_words(manifest: Manifest) -> list[str]:
     many, worth = calibration["scores"], calibration["independent_scores"]
     if worth < 0.9 * many:
         lines.append(
-            f"The threshold comes from {many:,} held-out normal scores. They resemble their neighbours, so they tell as much as "
-            f"{worth:,.0f} unrelated ones would."
+            f"The threshold comes from {many:,} held-out normal scores. They resemble their neighbours, so they count as "
+            f"{worth:,.0f} independent ones."
         )
     else:
         lines.append(f"The threshold comes from {many:,} held-out normal scores.")

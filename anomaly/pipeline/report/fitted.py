@@ -67,7 +67,7 @@ def held_out_words(manifest: Mapping[str, Any], scores: Scores, effective: float
 
     >>> manifest = {"kind": "camera", "threshold": {"score": 99.0, "p_value": 0.01, "budget": {"false_alarm_rate": 0.01}}}
     >>> for text in held_out_words(manifest, np.arange(100.0), 100.0): print(text)
-    Expect 1 in 100 good parts flagged; held out: 1 in 100 of them are flagged, 95 % interval 0.025 to 5.4.
+    Expect 1 in 100 good parts flagged; of the normals held out 1 in 100 are flagged, 95 % interval 0.025 to 5.4.
     Seen on the 100 normal pictures learnt from, each judged by a detector that had not seen it: 1 is flagged.
     """
     what = {"camera": "normal pictures", "sensor": "normal windows"}.get(manifest["kind"], "normal records")
@@ -75,12 +75,12 @@ def held_out_words(manifest: Mapping[str, Any], scores: Scores, effective: float
     flagged = int((scores >= threshold).sum()) if threshold is not None else 0
     share, worth = flagged / count, max(1, min(count, round(effective)))
     low, high = exact_share(round(share * worth), worth)
-    seen_of = f"{100 * share:.2g} in 100 of them are flagged, 95 % interval {100 * low:.2g} to {100 * high:.2g}"
-    expect = f"{budget_words(manifest).removesuffix('.')}; held out: {seen_of}."
+    seen_of = f"of the normals held out {100 * share:.2g} in 100 are flagged, 95 % interval {100 * low:.2g} to {100 * high:.2g}"
+    expect = f"{budget_words(manifest).removesuffix('.')}; {seen_of}."
     are = "is" if flagged == 1 else "are"
     seen = f"Seen on the {count:,} {what} learnt from, each judged by a detector that had not seen it: {flagged:,} {are} flagged."
     if worth <= 0.9 * count:
-        seen += f" Neighbours are alike, so the interval counts them as {worth:,} unrelated ones."
+        seen += f" Neighbours are alike, so the interval counts them as {worth:,} independent ones."
     return expect, seen
 
 

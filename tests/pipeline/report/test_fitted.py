@@ -29,7 +29,7 @@ def test_a_camera_fit_leaves_its_report(camera: Fitted, tmp_path: Path) -> None:
     assert f"report: {page}" in said
     words, text = _words(page), page.read_text()
     assert re.search(
-        r"Expect 5 in 100 good parts flagged; held out: [\d.]+ in 100 of them are flagged, 95 % interval [\d.]+ to [\d.]+\.", words
+        r"Expect 5 in 100 good parts flagged; of the normals held out [\d.]+ in 100 are flagged, 95 % interval [\d.]+ to [\d.]+\.", words
     )
     held_out = camera.steps.fitted.held_out
     at = int(np.argmax(held_out))
@@ -51,7 +51,7 @@ def test_a_sensor_fit_leaves_its_report(sensor: Fitted, tmp_path: Path) -> None:
     _fit(sensor, tmp_path / "pump.anomaly", "--report", tmp_path / "seen.html")
     assert not (tmp_path / "pump.html").exists()
     words, text = _words(tmp_path / "seen.html"), (tmp_path / "seen.html").read_text()
-    assert "Expect 2 in 100 normal moments flagged; held out:" in words
+    assert "Expect 2 in 100 normal moments flagged; of the normals held out" in words
     assert re.search(r"With the alarm rules on, these normals make \d+ alarms? in 2\.7\d h", words)
     assert "train.csv: what was learnt from" in words
     assert re.search(r"train\.csv, 2026-\d\d-\d\d \d\d:\d\d:\d\d UTC: (unusual as about|rarer than) 1 normal moment in", words)
