@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from anomaly.errors import SpecError
 from anomaly.schema import AlarmSettings, Channel, Dialect, Name, Part, check_time_format
@@ -45,6 +45,12 @@ class Alarm(AlarmSettings):
     on_delay_s: float | None = Field(None, ge=0, description="flagged for this long before the alarm opens")  # type: ignore[assignment]
     off_delay_s: float | None = Field(None, ge=0, description="calm for this long before the alarm closes")  # type: ignore[assignment]
     off_records: int | None = Field(None, ge=1, description="and for so many records in a row")  # type: ignore[assignment]
+
+
+class Approval(Part):
+    """Who says that a challenger becomes champion, where a schedule made it."""
+
+    approve: Literal["person", "automatic"] = Field("person", description="automatic: by itself, where the comparison finds it better")
 
 
 class Pretrain(Part):
@@ -122,6 +128,7 @@ class CameraInput(Part):
     color: Literal["auto", "gray", "rgb"] = "auto"
     bits: Annotated[int, Field(ge=8, le=16)] | None = Field(None, description="of a 16-bit file that the camera uses; found when not given")
     roi: tuple[Rectangle, ...] = Field((), description="rectangles to look at, all of the picture when not given")
+    leave_out: tuple[str, ...] = Field((), description="file names of good parts that are not learnt from")
 
     @field_validator("size", mode="before")
     @classmethod
@@ -219,6 +226,7 @@ class CameraSpec(Part):
     scorer: MemoryBankSpec = MemoryBankSpec()
     budget: Budget = Budget()
     alarm: Alarm = Alarm()
+    release: Approval = Approval()
 
     @model_validator(mode="after")
     def _filters_fit_the_picture(self) -> CameraSpec:
@@ -262,6 +270,7 @@ class SensorInput(Part):
     sensors: tuple[Channel, ...] = Field((), description="columns; all numeric ones but labels when not given")
     labels: tuple[str, ...] = ("anomaly", "label", "changepoint", "fault", "is_anomaly")
     train_rows: int | None = Field(None, ge=1, description="only the first rows of a table are normal running to learn from")
+    leave_out: tuple[tuple[AwareDatetime, AwareDatetime], ...] = Field((), description="[from, to] of rows that are not learnt from")
     modes: Modes | None = None
     pattern: Literal["auto", "none"] = Field("auto", description="a daily or weekly pattern is taken off where it pays, or never")
 
@@ -329,6 +338,7 @@ class SensorSpec(Part):
     calibration: Calibration = Calibration()
     budget: Budget = Budget()
     alarm: Alarm = Alarm()
+    release: Approval = Approval()
 
     @field_validator("pretrain", mode="before")
     @classmethod

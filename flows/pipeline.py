@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.runtime import flow_run
 
 from anomaly.bundle.archive import read_bundle
+from anomaly.bundle.release_folder import Role
+from anomaly.cli.terminal.bundle_page import bundle_page
 from anomaly.cli.terminal.progress import Lines
 from anomaly.edge.runtime.session import open_session
 from anomaly.errors import AnomalyError, SpecError
@@ -30,6 +35,7 @@ from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.steps import Steps
 from anomaly.progress import Course, Progress
 from anomaly.spec import read_spec
+from flows.shared import named
 
 WORK = Path(".anomaly")
 
@@ -45,7 +51,8 @@ def _is_passing(task_: object, task_run: object, state: object) -> bool:
 class Job:
     """What the tasks of one run share. `data_key` says which data it is; it is taken once a run and handed from task to task.
 
-    `full_pretraining` trains the extractor to the end, where otherwise a first stretch that promises no gain is all.
+    `full_pretraining` trains the extractor to the end, where otherwise a first stretch that promises no gain is all. `overrides`: other
+    values for keys of the spec. `before`: names of the files that were in the work folder when the run began.
     """
 
     spec: Path
@@ -53,10 +60,12 @@ class Job:
     work: Path
     full_pretraining: bool = False
     data_key: DataKey | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    before: frozenset[str] = frozenset()
 
 
 def _steps(job: Job) -> Steps:
-    line = open_line(read_spec(job.spec), job.data)
+    line = open_line(read_spec(job.spec, job.overrides), job.data)
     return Steps(line, job.work, progress=_logged(line.spec.name), full_pretraining=job.full_pretraining, known=job.data_key)
 
 
@@ -84,13 +93,14 @@ RETRIED: dict[str, Any] = {
 
 
 @task(**RETRIED)
-def start(spec: Path, data: Path, work: Path, full_pretraining: bool = False) -> Job:
+def start(spec: Path, data: Path, work: Path, full_pretraining: bool = False, overrides: Mapping[str, Any] = MappingProxyType({})) -> Job:
     """The run's job: what its data is, hashed once for all tasks."""
-    job = Job(spec, data, work, full_pretraining)
+    before = frozenset(path.name for path in work.glob("*")) if work.is_dir() else frozenset()
+    job = Job(spec, data, work, full_pretraining, overrides=dict(overrides), before=before)
     return replace(job, data_key=_steps(job).data_key)
 
 
-@task(**RETRIED)
+@task(task_run_name="{job.spec.stem}: pretrain", **RETRIED)
 def pretrain(job: Job) -> Path:
     """The extractor file; where it starts from another line, the guard's verdict as an artifact."""
     steps = _steps(job)
@@ -98,7 +108,7 @@ def pretrain(job: Job) -> Path:
     found = load_tensors(path)[1].get("transfer")
     if found is not None:
         create_markdown_artifact(
-            key=f"{_key(steps.line.spec.name)}-transfer", markdown=_verdict(found), description="What the transfer was worth"
+            key=f"{artifact_key(steps.line.spec.name)}-transfer", markdown=_verdict(found), description="What the transfer was worth"
         )
     return path
 
@@ -119,54 +129,74 @@ def _verdict(found: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@task(**RETRIED)
+@task(task_run_name="{job.spec.stem}: fit", **RETRIED)
 def fit(job: Job) -> Path:
     """The fitted scorer."""
     return _take(_steps(job), "fit")
 
 
-@task(**RETRIED)
+@task(task_run_name="{job.spec.stem}: calibrate", **RETRIED)
 def calibrate(job: Job) -> Path:
     """The calibrator."""
     return _take(_steps(job), "calibrate")
 
 
-@task(**RETRIED)
+@task(task_run_name="{job.spec.stem}: evaluate", **RETRIED)
 def evaluate(job: Job) -> Path:
     """Figures as JSON, and as a table artifact."""
     steps = _steps(job)
     path = _take(steps, "evaluate")
-    figures = json.loads(path.read_text())
-    intervals = figures.get("ci95", {})
-    rows = [
-        {"figure": name, "value": value, "95 % low": intervals.get(name, ["", ""])[0], "95 % high": intervals.get(name, ["", ""])[1]}
-        for name, value in figures.items()
-        if isinstance(value, (int, float))
-    ]
-    create_table_artifact(key=f"{_key(steps.line.spec.name)}-metrics", table=rows, description=f"Figures of {steps.line.spec.name}")
+    found = json.loads(path.read_text())
+    report = steps.fit_report()
+    description = f"{steps.line.spec.name}: {_judged(found, report)}"
+    create_table_artifact(key=f"{artifact_key(steps.line.spec.name)}-metrics", table=_figures(found, report), description=description)
     return path
 
 
-@task(**RETRIED)
+def _figures(found: Mapping[str, Any], report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row a figure with its interval; what is known by made-up faults beside what labelled records say."""
+    intervals = found.get("ci95") or {}
+    rows = []
+    for name, value in found.items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and not (name == "n" and not value):
+            low, high = intervals.get(name) or ("", "")
+            rows.append({"figure": name, "value": value, "95 % low": low, "95 % high": high})
+    made_up = report.get("injected_found") or report.get("marks", {}).get("found") or {}
+    shares = {kind: share for kind, share in made_up.items() if isinstance(share, (int, float))} if isinstance(made_up, dict) else {}
+    return rows + [
+        {"figure": f"made-up {kind}, share found", "value": share, "95 % low": "", "95 % high": ""} for kind, share in shares.items()
+    ]
+
+
+def _judged(found: Mapping[str, Any], report: Mapping[str, Any]) -> str:
+    """How good the detector is, as a sentence."""
+    if found.get("n") and found.get("recall") is not None:
+        alarms = found.get("false_alarm_rate")
+        wrong = "" if alarms is None else f", and {alarms:.2%} of the normal ones"
+        return f"of {found['n']} labelled records it flags {found['recall']:.0%} of the faulty ones{wrong}."
+    return f"learnt from {report['normals']} normal records; there are no labelled ones, so it is judged by made-up faults alone."
+
+
+@task(task_run_name="{job.spec.stem}: export", **RETRIED)
 def export(job: Job) -> Path:
     """The bundle."""
     return _take(_steps(job), "export")
 
 
-@task(**RETRIED)
-def publish(job: Job, release: Path) -> Path:
-    """The bundle in the release folder, champion.json pointing at it; a summary as a markdown artifact."""
+@task(task_run_name="{job.spec.stem}: publish", **RETRIED)
+def publish(job: Job, release: Path, role: Role = "champion", why: str = "") -> Path:
+    """The bundle in the release folder, as its champion or challenger; a summary as a markdown artifact."""
     steps = _steps(job)
-    published = steps.publish(release)
-    opened = read_bundle(published)
+    published = steps.publish(release, role=role, by=f"the flow {flow_run.flow_name or 'publish'}", why=why)
+    head, *facts = bundle_page(read_bundle(published))
+    made = [step for step, path in steps.results.items() if path.name not in job.before]
     text = (
-        f"## {opened.manifest.name} {opened.manifest.version}\n\n"
-        f"- bundle `{published.name}`, hash `{opened.hash[:12]}`\n"
-        f"- {opened.manifest.provenance['fit']['normals']} normal records, data `{steps.data_key.train[:12]}`\n"
-        f"- flagged at p <= {opened.manifest.threshold.p_value:.3g}\n"
-        f"- steps that worked in this task: {', '.join(steps.trained) or 'none, all taken from earlier runs'}\n"
+        f"**{head}. It is the {role} in `{release}`.**\n\n"
+        + "".join(f"- {' '.join(fact.split())}\n" for fact in facts)
+        + f"- data: `{steps.data_key.train[:12]}`\n"
+        + f"- steps that worked in this run: {', '.join(made) or 'none, all taken from earlier runs'}\n"
     )
-    create_markdown_artifact(key=f"{_key(steps.line.spec.name)}-summary", markdown=text, description="What was published")
+    create_markdown_artifact(key=f"{artifact_key(steps.line.spec.name)}-summary", markdown=text, description="What was published")
     return published
 
 
@@ -184,23 +214,23 @@ def report(data: Path, bundle: Path, out: Path) -> Path | None:
     picture = path.with_suffix(".png")
     picture.write_bytes(drawn)
     png = base64.b64encode(drawn).decode()
-    create_image_artifact(image_url=f"data:image/png;base64,{png}", key=f"{_key(opened.manifest.name)}-scores")
+    create_image_artifact(image_url=f"data:image/png;base64,{png}", key=f"{artifact_key(opened.manifest.name)}-scores")
     return path
 
 
-@flow(name="pretrain")
+@flow(name="pretrain", flow_run_name=named("pretrain"))
 def pretrain_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
     """Only the extractor, trained in full: the long part, on a schedule of its own. `full_pretraining` of the other flows takes it."""
     return pretrain(start(spec, data, work, full_pretraining=True))
 
 
-@flow(name="fit")
+@flow(name="fit", flow_run_name=named("fit"))
 def fit_flow(spec: Path, data: Path, work: Path = WORK, full_pretraining: bool = False) -> Path:
     """From data to a bundle in the work folder, not published."""
-    return _fit(start(spec, data, work, full_pretraining))
+    return fit_all(start(spec, data, work, full_pretraining))
 
 
-def _fit(job: Job) -> Path:
+def fit_all(job: Job) -> Path:
     """The steps to the bundle, one task each. A task finds what the one before it left in the work folder."""
     extractor = pretrain(job)
     fitted = fit(job, wait_for=[extractor])
@@ -209,7 +239,7 @@ def _fit(job: Job) -> Path:
     return export(job, wait_for=[evaluated])
 
 
-@flow(name="transfer")
+@flow(name="transfer", flow_run_name=named("transfer"))
 def transfer_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
     """A bundle that starts from the line the spec names under [transfer], not published; the guard's verdict as an artifact."""
     named = read_spec(spec).transfer
@@ -218,14 +248,14 @@ def transfer_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
     return fit_flow(spec, data, work)
 
 
-@flow(name="publish")
+@flow(name="publish", flow_run_name=named("publish"))
 def publish_flow(spec: Path, data: Path, release: Path, work: Path = WORK, full_pretraining: bool = False) -> Path:
     """Publish what was fitted; fits it first where that has not been done."""
     job = start(spec, data, work, full_pretraining)
     return publish(job, release, wait_for=[export(job)])
 
 
-@flow(name="pipeline")
+@flow(name="pipeline", flow_run_name=named("pipeline"))
 def pipeline(
     spec: Path,
     data: Path,
@@ -236,11 +266,11 @@ def pipeline(
 ) -> Path:
     """Everything: pretrain, fit, calibrate, evaluate, export, publish, report. Returns the published bundle."""
     job = start(spec, data, work, full_pretraining)
-    published = publish(job, release, wait_for=[_fit(job)])
+    published = publish(job, release, wait_for=[fit_all(job)])
     report(data, published, out)
     return published
 
 
-def _key(name: str) -> str:
+def artifact_key(name: str) -> str:
     """Prefect's artifact keys hold lower-case letters, digits and dashes only."""
     return slug(name).replace("_", "-").replace(".", "-")

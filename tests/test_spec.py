@@ -17,6 +17,7 @@ from anomaly.schema import Channel, Part
 from anomaly.spec import (
     SPECS,
     Alarm,
+    Approval,
     Bank,
     Budget,
     Calibration,
@@ -140,6 +141,7 @@ TABLES = {  # heading of the spec page -> whose keys its table lists
     "`[calibration]`": Calibration,
     "`[budget]`": Budget,
     "`[alarm]`": Alarm,
+    "`[release]`": Approval,
 }
 
 

@@ -25,7 +25,7 @@ from anomaly.schema import DAY_S
 
 What = Literal["silent", "data", "budget", "drift"]
 STUCK_S = 120.0  # a loop that has not gone on for so long hangs
-STEP_S, KEPT_S = 3600.0, 28 * DAY_S  # counts are remembered once an hour, for four weeks: 672 a line at most
+STEP_S, KEPT_S = 6 * 3600.0, 28 * DAY_S  # counts are remembered every six hours, for four weeks: 112 a line at most
 CHANCE = 1e-3  # so many alarms or more came by chance no oftener than this: then the budget does not hold
 AT_ONCE = 16  # boxes that are asked at the same time
 

@@ -45,7 +45,7 @@ from anomaly.pipeline.line import Examples, Exported, Graphs, Line
 from anomaly.progress import Progress, finished, part, parts, repaced, silent, skipped
 from anomaly.schema import AlarmSettings
 
-NOT_FITTED_BY = ("name", "version", "budget", "alarm")  # parts of a spec
+NOT_FITTED_BY = ("name", "version", "budget", "alarm", "release")  # parts of a spec
 PARITY_INPUTS = 200  # random records, and as many real ones, that graph and PyTorch must decide alike
 FIT_FORMAT = 7  # of the fit step's file: one written by other code is not read
 CALIBRATE_FORMAT = 2  # of the calibrate step's file
@@ -321,6 +321,11 @@ class Steps:
         return ReleaseFolder(release).publish(self.export(), role=role, by=by, why=why)
 
     # --- parts read back ---
+
+    @property
+    def results(self) -> dict[str, Path]:
+        """The file of each step that was taken so far, whoever made it."""
+        return dict(self._done)
 
     @cached_property
     def fitted(self) -> Fitted:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
+import numpy as np
 import pytest
 
 from anomaly.alarms.health.address import Address
 from anomaly.alarms.health.board import Board
 from anomaly.alarms.health.server import serving
 from anomaly.alarms.store import Store
+from anomaly.bundle.release_folder import ReleaseFolder
+from anomaly.data.samples.synthetic import plant
+from anomaly.errors import BundleError
+from tests.conftest import run
 
 
 @pytest.fixture(scope="module")
@@ -41,3 +50,115 @@ def test_a_look_leaves_a_table_that_says_what_is_wrong(tmp_path: Path, prefect: 
     assert artifact.description == "1 of 1 line needs a look."
     assert "bundle: not loaded yet" in str(artifact.data)
     assert watch_flow([], tmp_path / "none.json").verdicts == []
+
+
+SPEC = """kind = "sensor"
+name = "pump"
+[input]
+labels = ["anomaly"]
+window = 30
+[pretrain]
+method = "none"
+[budget]
+false_alarm_rate = 0.02
+"""
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory, prefect: None) -> Path:
+    """A line with a champion, and a challenger that was fitted on newer data."""
+    from flows.loop import retrain_flow
+    from flows.pipeline import publish_flow
+
+    site = tmp_path_factory.mktemp("line")
+    (site / "spec.toml").write_text(SPEC)
+    for name, seed in (("old", 1), ("new", 3)):
+        (site / name).mkdir()
+        readings = plant(900, np.random.default_rng(seed)).drop(columns=["anomaly", "fault_kind"])
+        readings.to_csv(site / name / "train.csv", index=False)
+    publish_flow(site / "spec.toml", site / "old", site / "release" / "pump", site / "work")
+    assert retrain_flow(site / "spec.toml", site / "old", site / "release" / "pump", work=site / "work") is None  # nothing new
+    made = retrain_flow(site / "spec.toml", site / "new", site / "release" / "pump", why="drift", work=site / "work")
+    assert made is not None
+    assert ReleaseFolder(site / "release" / "pump").pointed("challenger") == made
+    return site
+
+
+def emitted(what: str) -> list[dict[str, Any]]:
+    """Events of this name on the server, the newest first; they take a moment to get there."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        deadline = time.monotonic() + 60
+        while True:
+            answer = client.request("POST", "/events/filter", json={"filter": {"event": {"name": [what]}}})
+            found: list[dict[str, Any]] = answer.json()["events"]
+            if found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.2)
+
+
+def answered(site: Path, answer: dict[str, Any]) -> Any:
+    """What the flow `promote` returns when a person answers its question over the API."""
+    from prefect.client.orchestration import get_client
+    from prefect.flow_runs import resume_flow_run
+
+    from flows.loop import promote_flow
+
+    with ThreadPoolExecutor(1) as pool, get_client(sync_client=True) as client:
+        run = pool.submit(promote_flow, site / "release" / "pump", site / "new")
+        deadline = time.monotonic() + 120
+        asked: list[dict[str, Any]] = []
+        while not asked:
+            assert not run.done(), run.result()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+            asked = client.request("POST", "/flow_runs/filter", json={"flow_runs": {"state": {"type": {"any_": ["PAUSED"]}}}}).json()
+        assert asked[0]["name"] == "pump: promote"
+        resume_flow_run(UUID(asked[0]["id"]), run_input=answer)
+        return run.result(120)
+
+
+@pytest.mark.timeout(600)
+def test_a_person_says_yes_or_no_by_the_api_and_is_remembered(line: Path) -> None:
+    from prefect.artifacts import Artifact
+
+    from flows.loop import retrain_flow, rollback_flow
+
+    folder = ReleaseFolder(line / "release" / "pump")
+    old, new = folder.pointed("champion"), folder.pointed("challenger")
+    assert answered(line, {"approve": False, "approver": "A. Meier", "why": "not before the audit"}) is None
+    assert folder.pointed("champion") == old
+    done = answered(line, {"approve": True, "approver": "A. Meier", "why": "two weeks beside the line"})
+    assert (done.by, done.why) == ("A. Meier", "two weeks beside the line")
+    assert folder.pointed("champion") == new
+    assert "A. Meier" in run("release", "history", folder.where)
+    assert "by A. Meier" in emitted("anomaly.release.promoted")[0]["payload"]["says"]
+    artifact = Artifact.get("pump-compared")
+    assert artifact is not None
+    assert str(artifact.description).startswith("The challenger is ")
+    assert "| made-up faults |" in str(artifact.data)
+    rollback_flow(folder.where, "the edge", "it flagged 60% of 20 records")
+    assert folder.pointed("champion") == old
+    with pytest.raises(BundleError, match="was rolled back here"):
+        retrain_flow(line / "spec.toml", line / "new", folder.where, work=line / "work")
+
+
+def test_the_summary_says_what_this_run_did(line: Path) -> None:
+    from prefect.artifacts import Artifact
+
+    from flows.pipeline import publish_flow
+
+    publish_flow(line / "spec.toml", line / "old", line / "second" / "pump", line / "work")
+    again = Artifact.get("pump-summary")
+    assert again is not None
+    assert "none, all taken from earlier runs" in str(again.data)
+    publish_flow(line / "spec.toml", line / "old", line / "third" / "pump", line / "work-anew")
+    anew = Artifact.get("pump-summary")
+    assert anew is not None
+    assert "steps that worked in this run: pretrain, fit, calibrate, evaluate" in str(anew.data)
+    assert "It is the champion in" in str(anew.data)
+    metrics = Artifact.get("pump-metrics")
+    assert metrics is not None
+    assert "judged by made-up faults alone" in str(metrics.description)
+    assert "share found" in str(metrics.data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from functools import cached_property
@@ -25,6 +25,7 @@ from anomaly.features.maps import gather_maps, pictures_at_once
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.features.stages import Stages
 from anomaly.features.threads import one_thread
+from anomaly.names import record_name
 from anomaly.parallel import on_all_cores
 from anomaly.progress import Progress, silent
 from anomaly.spec import CameraInput
@@ -32,6 +33,13 @@ from anomaly.spec import CameraInput
 PEEKED, UNKNOWN = 8, (512, 512)  # pictures whose headers tell the size of all, about; and a size where none can be read
 AT_HAND_BYTES, AT_HAND_LEAST = 1 << 30, 16  # of raw pictures that are in memory together
 BATCH = 4  # pictures through the extractor at a time; more are no quicker
+
+
+def _left_out(asked: Sequence[str], found: Collection[str]) -> list[str]:
+    """What a person should know of [input] leave_out; [] where it names nothing."""
+    unknown = sorted(set(asked) - set(found))
+    more = f"; not there: {', '.join(map(record_name, unknown[:3]))}{' and others' if len(unknown) > 3 else ''}" if unknown else ""
+    return [f"{len(found)} good parts are left out by [input] leave_out{more}"] if asked else []
 
 
 class PictureFolder:
@@ -46,7 +54,9 @@ class PictureFolder:
         self.settings = settings
         self.root = data if data.is_dir() else data.parent
         found = find_pictures(data)
-        self.train, self.test, self.notes = found.train, found.test, found.notes
+        left_out = set(settings.leave_out) & {picture.path.name for picture in found.train}
+        self.train = [picture for picture in found.train if picture.path.name not in left_out]
+        self.test, self.notes = found.test, [*found.notes, *_left_out(settings.leave_out, left_out)]
         self.rejected: dict[str, str] = {}
         self._survey: Survey | None = None
 

@@ -69,6 +69,9 @@ class NormalReadings:
         """Rows past `train_rows`, and rows labelled as faults, are not usable in them."""
         asked = self.spec.input
         tables = read_normals(self.paths, table_schema(asked), asked.train_rows, pattern=False)
+        for table in tables:
+            for begin, end in asked.leave_out:
+                table.usable[(table.times >= begin.timestamp()) & (table.times <= end.timestamp())] = False
         if self.spec.transfer.faults is not None:
             leave_out_faults(tables, self.spec.transfer.faults, asked)
         return learn_patterns(tables, asked.sensors) if asked.pattern == "auto" else tables
