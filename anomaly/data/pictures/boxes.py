@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,22 +72,44 @@ class LabelledBoxes:
     by_path: dict[str, Boxes] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def leave_out_shared(self, pictures: Sequence[Picture], root: Path) -> None:
+        """Leave out boxes whose name fits several of the pictures below `root`: it cannot be told whose they are. `notes` say so."""
+        fits: dict[str, list[Picture]] = defaultdict(list)
+        for picture in pictures:
+            inside = _inside(picture, root)
+            for name in self.by_path:
+                if name != inside and f"/{inside}".endswith(f"/{name}"):
+                    fits[name].append(picture)
+        for name, some in fits.items():
+            if len(some) > 1:
+                these = ", ".join(picture.id for picture in some[:3])
+                self.notes.append(
+                    f"{self.by_path[name].file}: {len(some)} pictures are called {record_name(name)} ({these}), so its boxes are left out; "
+                    "export file names with their folders"
+                )
+                del self.by_path[name]
+
     def of(self, picture: Picture, root: Path) -> Boxes | None:
         """The boxes of a picture below `root`: by its path there, by a longer or shorter one that ends alike, where only one does.
 
         A file that names scratch/1.png says nothing of dent/1.png.
         """
-        inside = picture.path.relative_to(root).as_posix().lower() if picture.path.is_relative_to(root) else picture.path.name.lower()
+        inside = _inside(picture, root)
         if inside in self.by_path:
             return self.by_path[inside]
         alike = [one for name, one in self.by_path.items() if f"/{name}".endswith(f"/{inside}") or f"/{inside}".endswith(f"/{name}")]
         return alike[0] if len(alike) == 1 else None
 
 
+def _inside(picture: Picture, root: Path) -> str:
+    return picture.path.relative_to(root).as_posix().lower() if picture.path.is_relative_to(root) else picture.path.name.lower()
+
+
 def read_boxes(root: Path) -> LabelledBoxes:
     """The boxes of the COCO files in a folder, or in `annotations` in it. JSON files that are no COCO are passed over.
 
-    Raises DataError for a file that has COCO's `annotations` and cannot be read as such.
+    Boxes of one picture in several files are put together. Raises DataError for a file that has COCO's `annotations` and cannot be read as
+    such, or whose boxes are shares of the picture and not pixels.
     """
     found = LabelledBoxes()
     for place in PLACES if root.is_dir() else ():
@@ -109,6 +132,9 @@ def _read(path: Path, found: LabelledBoxes) -> None:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{path}: not a COCO file at {where}: {first['msg']}; export boxes as COCO, or take the file away") from None
+    sides = [side for annotation in coco.annotations for side in annotation.bbox]
+    if sides and max(sides) <= 1 and any(side != int(side) for side in sides if np.isfinite(side)):
+        raise DataError(f"{path}: all boxes lie between 0 and 1: shares of the picture, where COCO has pixels; export them in pixels")
     images = {image.id: image for image in coco.images}
     boxes: dict[int | str, list[tuple[float, float, float, float]]] = defaultdict(list)
     for annotation in coco.annotations:
@@ -121,6 +147,10 @@ def _read(path: Path, found: LabelledBoxes) -> None:
     for id_, some in boxes.items():
         image = images[id_]
         drawn_on = None if image.width is None or image.height is None else (image.height, image.width)
-        one = Boxes(path, np.array(some), drawn_on)
         name = image.file_name.replace("\\", "/").lower()
-        found.by_path[name] = one
+        before = found.by_path.get(name)
+        if before is not None and before.drawn_on != drawn_on:
+            found.notes.append(f"{path}: boxes of {record_name(name)} were drawn on another size than in {before.file}; left out")
+            continue
+        every = np.array(some) if before is None else np.concatenate([before.boxes, np.array(some)])
+        found.by_path[name] = Boxes(path, every, drawn_on)

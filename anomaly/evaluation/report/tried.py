@@ -27,20 +27,23 @@ def transfer_words(found: Mapping[str, Any]) -> list[str]:
     >>> way = {"auroc": 0.9, "gain": 0.16, "gain_ci95": [0.13, 0.19], "verdict": "no clear difference"}
     >>> found = {"method": "target only", "asked": "auto", "target_only_auroc": 0.74, "ways": {"coral": way}}
     >>> for text in transfer_words(found): print(text)
-    The other line does not clearly help: the detector learns from this line alone.
+    The detector learns from this line alone: of the other line a gain was seen, and none that is evidence.
     This line alone tells made-up faults from normals with AUROC 0.740.
     coral: AUROC 0.900, better by 0.160 (95 % 0.130 to 0.190); not taken, since for this method a gain on made-up faults is no evidence.
     """
     if "method" not in found:
         return []
     taken, ways = found["method"], found.get("ways", {})
-    said = [_taken(taken, found.get("asked", "auto"), ways.get(taken, {}))]
+    seen = any(one["gain_ci95"][0] > 0 for one in ways.values())
+    said = [_taken(taken, found.get("asked", "auto"), ways.get(taken, {}), seen)]
     if ways:
         said.append(f"This line alone tells made-up faults from normals with AUROC {found['target_only_auroc']:.3f}.")
     return said + [f"{way}: {_way_words(one, way == taken)}" for way, one in ways.items()]
 
 
-def _taken(taken: str, asked: str, figures: Mapping[str, Any]) -> str:
+def _taken(taken: str, asked: str, figures: Mapping[str, Any], seen: bool) -> str:
+    if taken == ALONE and seen:
+        return "The detector learns from this line alone: of the other line a gain was seen, and none that is evidence."
     if taken == ALONE:
         return "The other line does not clearly help: the detector learns from this line alone."
     verdict = figures.get("verdict")

@@ -220,6 +220,27 @@ def test_boxes_of_another_size_are_said_and_a_broken_file_is_refused(line: Path,
             LabelledFaults(faults, PictureFolder(line / "good", CameraInput()), boxes_of=tmp_path)
 
 
+def test_boxes_that_may_be_of_several_pictures_or_are_no_pixels_are_not_used(line: Path, tmp_path: Path) -> None:
+    faults = [*write_faults(tmp_path / "a", [20, 20], "../x/{}.png"), *write_faults(tmp_path / "b", [20, 20], "../x/{}.png")]
+    path = write_boxes(tmp_path, ("0.png", (0.0, 0.0, 5.0, 5.0)), ("a/1.png", (0.0, 0.0, 9.0, 9.0)))
+    more = {
+        "images": [{"id": 1, "file_name": "a/1.png", "width": 384, "height": 384}],
+        "annotations": [{"image_id": 1, "bbox": [90, 90, 20, 20]}],
+    }
+    (tmp_path / "more.json").write_text(json.dumps(more))
+    found = LabelledFaults(faults, PictureFolder(line / "good", CameraInput()), boxes_of=tmp_path)
+    assert [mask is not None for mask in found.masks] == [False, True, False, False]
+    assert found.smallest == 20.0  # of both files' boxes: the largest piece
+    assert found.notes == [
+        f"{path}: 2 pictures are called 0.png ({faults[0].id}, {faults[2].id}), so its boxes are left out; "
+        "export file names with their folders"
+    ]
+    write_boxes(tmp_path, ("a/0.png", (0.1, 0.2, 0.25, 0.5)))
+    (tmp_path / "more.json").unlink()
+    with pytest.raises(DataError, match="all boxes lie between 0 and 1: shares of the picture"):
+        LabelledFaults(faults, PictureFolder(line / "good", CameraInput()), boxes_of=tmp_path)
+
+
 def test_a_fault_with_a_mask_counts_only_where_it_is(line: Path, tmp_path: Path) -> None:
     found = LabelledFaults(write_faults(tmp_path, [32, 32], "{}_mask.png"), PictureFolder(line / "good", CameraInput()))
     clean, faults = torch.zeros(3, 12, 12), torch.zeros(2, 12, 12)
