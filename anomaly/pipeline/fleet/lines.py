@@ -16,6 +16,8 @@ from anomaly.names import one_line, slug
 from anomaly.schema import Part
 from anomaly.toml_file import read_toml, unknown_key
 
+TEXTS = ("version",)  # keys of a spec that are text, whatever they look like: 1.10 is not 1.1
+UNNAMED = "\0"  # what the name of a column without one begins with
 COLUMNS = ("name", "spec", "data")  # of a CSV; any further one is a key of the spec that a line sets otherwise
 
 
@@ -99,7 +101,7 @@ def _explain(path: Path, item: Any) -> str:
         return f"{path}{number}: {unknown_key(key, list(FleetLine.model_fields if number else Fleet.model_fields))}"
     if item["loc"] == ("line",):
         return f"{path}: no lines; give each a [[line]] with name, spec and data"
-    return f"{path}{number}: key `{key}`: {item['msg'].lower()}"
+    return f"{path}{number}: key `{key}`: {item['msg'].lower().removeprefix('value error, ')}"
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
@@ -108,11 +110,19 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
         raise SpecError(f"{path}: no such file; deploy/fleet.toml is there to start from") from None
+    except OSError as error:
+        raise SpecError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise SpecError(f"{path}: not UTF-8; save it as UTF-8") from None
+    text = text.replace("\r\n", "\n").replace("\r", "\n")  # as spreadsheets end lines
     first = text.splitlines()[0] if text.strip() else ""
     reader = csv.DictReader(io.StringIO(text), delimiter=";" if first.count(";") > first.count(",") else ",")
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    names = [name.strip() for name in reader.fieldnames or ()]
+    twice = [name for name, count in Counter(names).items() if name and count > 1]
+    if twice:
+        raise SpecError(f"{path}: column {', '.join(twice)} is there twice; which one counts cannot be told")
+    reader.fieldnames = [name or f"{UNNAMED}{at}" for at, name in enumerate(names)]
+    missing = [column for column in COLUMNS if column not in names]
     if missing:
         raise SpecError(f"{path}: no column {', '.join(missing)}; needed are {', '.join(COLUMNS)}")
     found = []
@@ -120,8 +130,11 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         if None in row or None in row.values():
             raise SpecError(f"{path}, row {number}: {len(reader.fieldnames or ())} cells are expected, as the first row has")
         cells = {key.strip(): value.strip() for key, value in row.items()}
+        nameless = [value for key, value in cells.items() if key.startswith(UNNAMED) and value]
+        if nameless:
+            raise SpecError(f"{path}, row {number}: {nameless[0]!r} stands in a column without a name in the first row")
         if any(cells.values()):
-            override = {key: _value(value) for key, value in cells.items() if key not in COLUMNS and value}
+            override = {key: value if key in TEXTS else _value(value) for key, value in cells.items() if key not in COLUMNS and value}
             found.append({key: cells[key] for key in COLUMNS} | {"override": override})
     return found
 

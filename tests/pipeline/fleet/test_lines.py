@@ -40,7 +40,9 @@ def test_a_spreadsheet_says_the_same_as_toml(tmp_path: Path) -> None:
             '[[line]]\nname = "A 1"\nspec = "s"\ndata = "d"\n[[line]]\nname = "a-1"\nspec = "s"\ndata = "d"\n',
             "A 1, a-1 would share",
         ),
-        ("f.csv", "name,spec,data\na,b,\n", "key `data`: value error, is empty"),
+        ("f.csv", "name,spec,data\na,b,\n", "key `data`: is empty; name a file or folder"),
+        ("f.csv", "name,spec,data,seed,seed\na,b,c,1,2\n", "column seed is there twice"),
+        ("f.csv", "name,spec,data,\na,b,c,7\n", "row 2: '7' stands in a column without a name"),
         ("f.csv", "name,data\na,b\n", "no column spec"),
         ("f.csv", "name,spec,data\na,b\n", "row 2: 3 cells are expected"),
         ("f.csv", "name,spec,data\na,b,c,d\n", "row 2: 3 cells are expected"),
@@ -50,6 +52,14 @@ def test_mistakes_are_named(tmp_path: Path, name: str, text: str, why: str) -> N
     (tmp_path / name).write_text(text)
     with pytest.raises(SpecError, match=why):
         read_fleet(tmp_path / name)
+
+
+def test_a_spreadsheet_is_read_as_it_is_meant(tmp_path: Path) -> None:
+    path = tmp_path / "lines.csv"
+    path.write_bytes(b"name,spec , data,version,,\r1.10,s.toml,d,1.10,,\rb,s.toml,e,,,\r")  # an old Mac's ends of lines, columns left empty
+    first, second = read_fleet(path).line
+    assert (first.name, first.override) == ("1.10", {"version": "1.10"})
+    assert (second.name, second.data.name, second.override) == ("b", "e", {})
 
 
 def test_a_key_that_a_line_sets_otherwise_is_checked_as_the_specs_own(tmp_path: Path) -> None:
