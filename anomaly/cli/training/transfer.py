@@ -80,6 +80,7 @@ def transfer(
     normals: Normals = None,
     faults: Faults = None,
     source_faults: Annotated[Path | None, typer.Option(help="The same of the other line, for TrAdaBoost.")] = None,
+    json_: FiguresPath = None,
     work: Work = Path(".anomaly"),
 ) -> None:
     """Fit a detector that starts from another line, and say whether that helped."""
@@ -92,7 +93,10 @@ def transfer(
 
         bundle = read_bundle(out_)
         left = leave_report(steps, bundle, None)
-    print_transfer(bundle.manifest.provenance["fit"]["extractor"]["transfer"])
+    found = bundle.manifest.provenance["fit"]["extractor"]["transfer"]
+    if json_ is not None:
+        write_json(json_, json.dumps(found, indent=1, sort_keys=True) + "\n")
+    print_transfer(found)
     out.print(f"bundle: {out_}  (hash {bundle.hash[:12]})")
     if left is not None:
         out.print(f"report: {left}   (open it in a browser)")
