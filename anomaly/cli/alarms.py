@@ -58,7 +58,7 @@ def list_alarms(
     """What is on, or waits for someone, and what is held back. The most urgent first."""
     from anomaly.alarms.routing import PRIORITIES
 
-    db = _open(store, line)
+    db = open_store(store, line)
     found = sorted(db.alarms(line, live=not all_), key=lambda alarm: (-PRIORITIES.index(alarm.priority), alarm.since))
     holds = db.holds(line)
     if json_:
@@ -85,8 +85,8 @@ def show(
     json_: AsJson = False,
 ) -> None:
     """All that is known of one alarm, with its history."""
-    db = _open(store)
-    alarm = _find(db, id_)
+    db = open_store(store)
+    alarm = find_alarm(db, id_)
     events = db.events_of(alarm.id)
     if json_:
         out.print_json(json.dumps(alarm_as_dict(alarm) | {"events": events}))
@@ -97,12 +97,18 @@ def show(
         ("id", alarm.id), ("line", alarm.line), ("class", alarm.alarm_class), ("condition", alarm.condition), ("priority", alarm.priority),
         ("state", alarm.state), ("since", when(alarm.opened)), ("over", over), ("acknowledged", seen), ("as unusual as", sure(alarm)),
         ("about", about(alarm)), ("sensors", ", ".join(alarm.data.get("sensors", []))),
+        ("label", _labelled(db, alarm)), ("kept", ", ".join(f"{each.kind}: {each.role}" for each in db.evidence(alarm.id))),
         ("record", record_words(alarm.data.get("record", ""))), ("bundle", str(alarm.data.get("bundle", ""))),
     ]  # fmt: skip
     for name, value in facts:
         if value:
             out.print(one_line(masked(f"{name:14} {value}")))
     print_events(events)
+
+
+def _labelled(db: Store, alarm: Alarm) -> str:
+    found = db.label_of(alarm.id)
+    return f"{found.words} by {found.who} at {when(found.time)}{because(found.reason)}" if found is not None else ""
 
 
 @alarms_app.command()
@@ -117,15 +123,15 @@ def ack(
     """Acknowledge alarms: someone has seen them. They are not repeated any more, and close when their condition is over."""
     if bool(ids) == all_:
         raise typer.BadParameter("name alarms by their ids (anomaly alarms list shows them), or give --all")
-    db = _open(store, line)
-    found = [_find(db, each) for each in ids] if ids else [alarm for alarm in db.alarms(line) if alarm.acknowledged is None]
+    db = open_store(store, line)
+    found = [find_alarm(db, each) for each in ids] if ids else [alarm for alarm in db.alarms(line) if alarm.acknowledged is None]
     other = [alarm for alarm in found if line is not None and alarm.line != line]
     if other:
         raise StoreError(f"alarm {other[0].id[:SHORT]} is of line {other[0].line!r}, not of {line!r}; leave --line out")
     if not found:
         out.print("no alarm waits for it")
     for alarm in found:
-        _acknowledge(db, alarm, _who(who), one_line(why))
+        _acknowledge(db, alarm, name_of(who), one_line(why))
 
 
 def _acknowledge(db: Store, alarm: Alarm, who: str, why: str) -> None:
@@ -153,7 +159,7 @@ def shelve(
     why: Why = "",
 ) -> None:
     """Put the alarms of a condition, or of a whole line, aside for a time. What is still on when it ends is told then."""
-    _hold("shelved", id_, store, line, condition, _seconds(for_), _who(who), why)
+    _hold("shelved", id_, store, line, condition, _seconds(for_), name_of(who), why)
 
 
 @alarms_app.command()
@@ -166,7 +172,7 @@ def unshelve(
     why: Why = "",
 ) -> None:
     """End shelving before its time."""
-    _release("shelved", id_, store, line, condition, _who(who), why)
+    _release("shelved", id_, store, line, condition, name_of(who), why)
 
 
 @alarms_app.command("out-of-service")
@@ -179,7 +185,7 @@ def out_of_service(
     why: Why = "",
 ) -> None:
     """Take the alarms of a condition, or of a whole line, out of service (maintenance) until `in-service`."""
-    _hold("out of service", id_, store, line, condition, None, _who(who), why)
+    _hold("out of service", id_, store, line, condition, None, name_of(who), why)
 
 
 @alarms_app.command("in-service")
@@ -192,7 +198,7 @@ def in_service(
     why: Why = "",
 ) -> None:
     """Put back into service."""
-    _release("out of service", id_, store, line, condition, _who(who), why)
+    _release("out of service", id_, store, line, condition, name_of(who), why)
 
 
 @alarms_app.command()
@@ -200,7 +206,7 @@ def suppress(
     line: Annotated[str, typer.Option("--line", help="The line.")], store: StorePath = Path("anomaly.db"), who: Who = None, why: Why = ""
 ) -> None:
     """The machine is stopped by design: hold back what that brings by itself, until `unsuppress`. For a script beside the controller."""
-    _hold("suppressed", None, store, line, None, None, _who(who), why)
+    _hold("suppressed", None, store, line, None, None, name_of(who), why)
 
 
 @alarms_app.command()
@@ -208,7 +214,7 @@ def unsuppress(
     line: Annotated[str, typer.Option("--line", help="The line.")], store: StorePath = Path("anomaly.db"), who: Who = None, why: Why = ""
 ) -> None:
     """The machine runs again."""
-    _release("suppressed", None, store, line, None, _who(who), why)
+    _release("suppressed", None, store, line, None, name_of(who), why)
 
 
 @alarms_app.command()
@@ -222,8 +228,8 @@ def history(
     json_: AsJson = False,
 ) -> None:
     """What happened to alarms, and who did what and why."""
-    db = _open(store, line)
-    alarm = _find(db, id_).id if id_ is not None else None
+    db = open_store(store, line)
+    alarm = find_alarm(db, id_).id if id_ is not None else None
     if verify:
         broken = db.broken_action()
         if broken:
@@ -260,7 +266,7 @@ def _target(db: Store, id_: str | None, line: str | None, condition: str | None)
     if (id_ is None) == (line is None) or (id_ is not None and condition is not None):
         raise typer.BadParameter("name an alarm by its id, or give --line, with --condition for one of its conditions")
     if id_ is not None:
-        alarm = _find(db, id_)
+        alarm = find_alarm(db, id_)
         return alarm.line, alarm.conditions
     assert line is not None
     if condition is None:
@@ -285,7 +291,7 @@ def _hold(
 ) -> None:
     from anomaly.alarms.book import WHOLE_LINE, Hold
 
-    db = _open(store, line)
+    db = open_store(store, line)
     name, meant = _target(db, id_, line, condition)
     now = time.time()
     end = None if seconds is None else now + seconds
@@ -300,7 +306,7 @@ def _hold(
 
 
 def _release(kind: HoldKind, id_: str | None, store: Path, line: str | None, condition: str | None, who: str, why: str) -> None:
-    db = _open(store, line)
+    db = open_store(store, line)
     name, meant = _target(db, id_, line, condition)
     words = ", ".join(map(what, meant))
 
@@ -317,7 +323,7 @@ def _release(kind: HoldKind, id_: str | None, store: Path, line: str | None, con
 
 
 def _only(db: Store, id_: str | None) -> str:
-    return "" if id_ is None else _find(db, id_).id
+    return "" if id_ is None else find_alarm(db, id_).id
 
 
 def _told_of(events: Sequence[Event]) -> int:
@@ -327,7 +333,7 @@ def _told_of(events: Sequence[Event]) -> int:
 # --- what all of them share ---
 
 
-def _open(store: Path, line: str | None = None) -> Store:
+def open_store(store: Path, line: str | None = None) -> Store:
     """The store, which must be there. Raises StoreError, also for a line that it does not know."""
     from anomaly.alarms.store import Store
 
@@ -339,7 +345,7 @@ def _open(store: Path, line: str | None = None) -> Store:
     return db
 
 
-def _find(db: Store, beginning: str) -> Alarm:
+def find_alarm(db: Store, beginning: str) -> Alarm:
     """The one alarm whose id begins so. Raises StoreError for none or several."""
     found = db.find_alarms(beginning)
     if not found:
@@ -350,7 +356,7 @@ def _find(db: Store, beginning: str) -> Alarm:
     return found[0]
 
 
-def _who(given: str | None) -> str:
+def name_of(given: str | None) -> str:
     """Who does it: as given, else the login name."""
     if given is not None and not given.strip():
         raise typer.BadParameter("--who is empty")

@@ -17,6 +17,8 @@ from anomaly.cli.data import data_app
 from anomaly.cli.edge import edge_app
 from anomaly.cli.factory.release import release_app
 from anomaly.cli.judge import judge_app
+from anomaly.cli.review.labels import erase, label, labels
+from anomaly.cli.review.weekly import weekly
 from anomaly.cli.simulate import simulate
 from anomaly.cli.terminal.command import Quiet, Verbose, arrange, begin
 from anomaly.cli.terminal.console import err, manner, out
@@ -43,6 +45,8 @@ app.add_typer(bundle_app, name="bundle")
 app.add_typer(release_app, name="release")
 app.add_typer(alerts_app, name="alerts")
 alarms_app.command("simulate")(simulate)
+for command in (label, labels, erase, weekly):
+    alarms_app.command()(command)
 app.add_typer(alarms_app, name="alarms")
 arrange(app, HELPS)
 

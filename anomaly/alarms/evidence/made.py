@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomaly.alarms.book import Label
 from anomaly.alarms.events import iso
 from anomaly.data.records import Record
+from anomaly.errors import DataError
 from anomaly.schema import InputSchema
 
 EVIDENCE_BYTES = 500_000_000  # of all alarms of a store, when nothing else is said
@@ -62,6 +65,14 @@ class Evidence:
         """All but the picture and the arrays, for JSON."""
         said = {"alarm": self.alarm, "role": self.role, "kind": self.kind, "record": self.record, "time": iso(self.time)}
         return said | {"p_value": self.p_value, "bytes": self.size} | self.meta
+
+
+def check_boxes(label: Label, found: Sequence[Evidence]) -> None:
+    """Raises DataError for a box that lies beyond the picture that opened the alarm, where that is kept."""
+    sizes = [each.meta["size"] for each in found if each.kind == "picture" and each.role == "opened"]
+    for x, y, wide, high in label.boxes if sizes else ():
+        if x >= sizes[0][0] or y >= sizes[0][1] or x + wide > sizes[0][0] + 1 or y + high > sizes[0][1] + 1:
+            raise DataError(f"box {x:g},{y:g},{wide:g},{high:g} lies beyond the picture, which is {sizes[0][0]} by {sizes[0][1]} pixels")
 
 
 def make_evidence(

@@ -57,6 +57,16 @@ HELPS = {
     "alarms suppress": Help(AFTER, ["anomaly alarms suppress --line pump-3"]),
     "alarms unsuppress": Help(AFTER, ["anomaly alarms unsuppress --line pump-3"]),
     "alarms history": Help(AFTER, ["anomaly alarms history --line pump-3"]),
+    "alarms label": Help(
+        AFTER,
+        [
+            "anomaly alarms label 3f2a --real --kind scratch --box 120,40,64,32",
+            "anomaly alarms label 3f2a 9b01 --nuisance --reason 'a new batch of steel'",
+        ],
+    ),
+    "alarms labels": Help(AFTER, ["anomaly alarms labels line.db", "anomaly alarms labels line.db --out labels"]),
+    "alarms weekly": Help(AFTER, ["anomaly alarms weekly line.db --out week.html", "anomaly alarms weekly line.db --out week.html --pdf"]),
+    "alarms erase": Help(AFTER, ["anomaly alarms erase 3f2a --why 'a face is seen in it'", "anomaly alarms erase --before 30d"]),
     "alarms simulate": Help(AFTER, ["anomaly alarms simulate line.anomaly --data history --on-delay 30"]),
     "alerts test": Help(AFTER, ["anomaly alerts test mail --alerts alerts.toml"]),
     "alerts dead-letters": Help(AFTER, ["anomaly alerts dead-letters --store line.db"]),
