@@ -27,7 +27,7 @@ class Unconfirmed:
 
     stretches: (from, to) in seconds since 1970, the last one perhaps without end (infinite)
     pictures: file names of pictures that were scored in them
-    alarms, excused: how many alarms count, and how many were acknowledged as false
+    alarms, excused: how many alarms count, and how many were labelled a nuisance or acknowledged as false
     """
 
     stretches: tuple[tuple[float, float], ...]
@@ -38,7 +38,7 @@ class Unconfirmed:
     @property
     def says(self) -> str:
         alarm = "1 alarm" if self.alarms == 1 else f"{self.alarms} alarms"
-        excused = f"; {self.excused} acknowledged as false alarms count as normal" if self.excused else ""
+        excused = f"; {self.excused} that people called false alarms count as normal" if self.excused else ""
         return f"Not learnt from: what lies in {alarm}{excused}."
 
 
@@ -54,7 +54,9 @@ def unconfirmed(store: Path, line: str | None, schema: InputSchema) -> Unconfirm
         with closing(sqlite3.connect(f"{store.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as db:
             number, name = line_of(db, store, line)
             acknowledged = db.execute("SELECT alarm, why FROM audit WHERE line = ? AND action = 'acknowledged'", (name,))
-            excused = {alarm for alarm, why in acknowledged if FALSE_ALARM.match(why)}
+            said = _labelled(db, number)
+            excused = {alarm for alarm, why in acknowledged if FALSE_ALARM.match(why) and alarm not in said}
+            excused |= {alarm for alarm, verdict in said.items() if verdict == "nuisance"}
             query = "SELECT id, opened, closed FROM alarms WHERE line = ? AND class = 'process' ORDER BY opened"
             alarms = db.execute(query, (number,)).fetchall()
             meant = [row for row in alarms if row[0] not in excused]
@@ -64,6 +66,13 @@ def unconfirmed(store: Path, line: str | None, schema: InputSchema) -> Unconfirm
             return Unconfirmed(stretches, _pictures(db, number, stretches), len(meant), len(alarms) - len(meant))
     except sqlite3.Error as error:
         raise StoreError(f"{store}: cannot be read ({error}); is it a store of this version?") from error
+
+
+def _labelled(db: sqlite3.Connection, number: int) -> dict[str, str]:
+    """Alarm -> real or nuisance, as somebody labelled it: that counts, whatever was said with the acknowledgement."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'labels'").fetchone():
+        return {}  # a store of an older version
+    return dict(db.execute("SELECT alarm, verdict FROM labels WHERE line = ?", (number,)).fetchall())
 
 
 def line_of(db: sqlite3.Connection, store: Path, line: str | None) -> tuple[int, str]:

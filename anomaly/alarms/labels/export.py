@@ -170,7 +170,8 @@ def _coco(one: _Line) -> dict[str, Any]:
     """The faults' pictures with their boxes, in pixels of the pictures as they are kept. https://cocodataset.org/#format-data"""
     faults = [(name.removeprefix("faults/"), evidence, label) for name, evidence, label in one.pictures if label.verdict == "real"]
     kinds = sorted({label.kind or NO_KIND for *_, label in faults})
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for number, (name, evidence, label) in enumerate(faults, start=1):
         wide, high = evidence.meta["kept"]
         images.append({"id": number, "file_name": name, "width": wide, "height": high})
