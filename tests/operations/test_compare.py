@@ -64,11 +64,21 @@ def test_alarms_count_unless_someone_called_them_false(store: Path, sensor: Fitt
     found = unconfirmed(store, None, schema)
     assert (found.alarms, found.excused) == (2, 1)
     assert found.stretches == ((T0 + 95 - reach, T0 + 200), (T0 + 495 - reach, T0 + 600))
-    assert found.says == "Not learnt from: what lies in 2 alarms; 1 acknowledged as false alarms count as normal."
+    assert found.says == "Not learnt from: what lies in 2 alarms; 1 that people called false alarms count as normal."
     with pytest.raises(DataError, match=r"no line 'press'; name one of pump"):
         unconfirmed(store, "press", schema)
     with pytest.raises(StoreError, match="no such file"):
         unconfirmed(store.with_name("none.db"), None, schema)
+
+
+def test_a_label_counts_more_than_what_was_said_with_the_acknowledgement(store: Path, sensor: Fitted) -> None:
+    opened = Store(store)
+    first, excused, last = opened.alarms(live=False)
+    opened.label(first.id, "nuisance", "ada")
+    opened.label(excused.id, "real", "ada")
+    found = unconfirmed(store, None, read_bundle(sensor.bundle).manifest.input)
+    assert (found.alarms, found.excused) == (2, 1)
+    assert [end for _, end in found.stretches] == [excused.closed, last.closed]
 
 
 def test_rows_of_alarms_are_not_learnt_from(store: Path, sensor: Fitted) -> None:

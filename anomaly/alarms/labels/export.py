@@ -82,6 +82,9 @@ def _take(label: Label, alarm: Alarm, evidence: Sequence[Evidence], one: _Line, 
     pictures = [each for each in evidence if each.kind == "picture"]
     before = found.faults, found.good
     if pictures:
+        worst = [each for each in pictures if each.role == "worst"]
+        if label.verdict == "real" and worst and not label.boxes:
+            pictures = worst  # the part that opened a long alarm may have been a good one
         for each in pictures:
             folder = f"faults/{folder_of(label.kind)}" if label.verdict == "real" else "good"
             one.pictures.append((f"{folder}/{alarm.id[:16]}-{each.role}.jpg", each, label))
