@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from uuid import UUID
 
@@ -18,8 +21,10 @@ from anomaly.alarms.health.server import serving
 from anomaly.alarms.store import Store
 from anomaly.bundle.release_folder import ReleaseFolder
 from anomaly.data.samples.synthetic import plant
-from anomaly.errors import BundleError
+from anomaly.errors import BundleError, SpecError
+from anomaly.operations.watch import Box
 from tests.conftest import run
+from tests.edge.conftest import until
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +40,6 @@ def prefect() -> Iterator[None]:
 def test_a_look_leaves_a_table_that_says_what_is_wrong(tmp_path: Path, prefect: None) -> None:
     from prefect.artifacts import Artifact
 
-    from anomaly.operations.watch import Box
     from flows.watch import watch_flow
 
     Store(tmp_path / "s.db").close()
@@ -162,3 +166,114 @@ def test_the_summary_says_what_this_run_did(line: Path) -> None:
     assert metrics is not None
     assert "judged by made-up faults alone" in str(metrics.description)
     assert "share found" in str(metrics.data)
+
+
+AUTOMATIONS = """
+[[sink]]
+name = "maintenance"
+url_env = "HOOK"
+[[automation]]
+on = "drift"
+line = "pump"
+run = "retrain/pump"
+notify = "maintenance"
+[[automation]]
+on = "rolled back"
+line = "pump"
+run = "rollback/pump"
+[[automation]]
+on = "flow failed"
+notify = "maintenance"
+[[automation]]
+on = "watch stopped"
+notify = "maintenance"
+"""
+
+
+@pytest.fixture
+def hook() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """A webhook of a plant's own, and what came in."""
+    got: list[dict[str, Any]] = []
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/hook", got
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.timeout(600)
+def test_drift_starts_a_retrain_and_a_rollback_of_the_edge_that_of_the_folder(
+    line: Path, hook: tuple[str, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.events import emit_event
+
+    from flows.automations import apply, read_automations
+    from flows.loop import retrain_flow, rollback_flow
+    from flows.watch import watch_flow
+
+    file = tmp_path / "automations.toml"
+    file.write_text(AUTOMATIONS)
+    asked, environment = read_automations(file), {"HOOK": hook[0]}
+    with pytest.raises(SpecError, match=r"no such deployment on the server; it has none yet"):
+        apply(asked, environment)
+    given = {"spec": str(line / "spec.toml"), "data": str(line / "new"), "release": str(line / "release" / "pump"), "why": "drift"}
+    with get_client(sync_client=True) as client:
+        client.request("POST", "/work_pools/", json={"name": "factory", "type": "process"})
+    retrain_flow.to_deployment("pump", parameters=given).apply(work_pool_name="factory")
+    rollback_flow.to_deployment("pump", parameters={"release": given["release"]}).apply(work_pool_name="factory")
+    with pytest.raises(SpecError, match="HOOK is not set"):
+        apply(asked, {})
+    assert [one.partition(":")[0] for one in apply(asked, environment)] == ["made"] * 4
+    assert [one.partition(":")[0] for one in apply(asked, environment)] == ["kept"] * 4
+
+    Store(tmp_path / "s.db").close()
+    board = Board(tmp_path / "s.db")
+    board.add(["pump"])
+    board.lines["pump"].source, board.lines["pump"].bundle_hash, board.lines["pump"].drift = "", "ab" * 32, 1.0
+    board.lines["pump"].alive()
+    with serving(board, Address("127.0.0.1", 0)) as address, get_client(sync_client=True) as client:
+
+        def scheduled(flow: str) -> list[dict[str, Any]]:
+            asked_for = {"flows": {"name": {"any_": [flow]}}, "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}}
+            found: list[dict[str, Any]] = client.request("POST", "/flow_runs/filter", json=asked_for).json()
+            return found
+
+        watch_flow([Box(name="hall", url=f"http://{address}")], tmp_path / "watch.json")
+        until(lambda: scheduled("retrain") and hook[1], 120)
+        assert scheduled("retrain")[0]["parameters"]["why"] == "drift"
+        assert hook[1] == [{"line": "pump", "what": "drift", "says": "pump: Its normal records are no longer those that it learnt from."}]
+        payload = {"bundle_hash": "cd" * 32, "reason": 'it flagged 60% of "20" records'}
+        emit_event("anomaly.rolled_back", {"prefect.resource.id": "anomaly.line.pump", "prefect.resource.name": "pump"}, payload=payload)
+        until(lambda: scheduled("rollback"), 120)
+        told = scheduled("rollback")[0]["parameters"]
+        assert (told["of"], told["why"], told["by"]) == ("cd" * 32, 'it flagged 60% of "20" records', "the edge")
+        assert len(scheduled("retrain")) == 1
+    file.write_text("")
+    assert all(one.startswith("taken away: ") for one in apply(read_automations(file), environment))
+
+
+def test_the_file_that_is_shipped_is_read_and_mistakes_are_said(tmp_path: Path) -> None:
+    from flows.automations import read_automations
+
+    assert len(read_automations(Path("deploy/automations.toml")).automation) == 7
+    file = tmp_path / "a.toml"
+    for text, why in (
+        ('[[automation]]\non = "drift"\nnotify = "nobody"', "is no sink of this file"),
+        ('[[automation]]\non = "drift"', "nothing would happen"),
+        ('[[automation]]\non = "drft"\nrun = "a/b"', "drift"),
+        ('[[automation]]\non = "flow failed"\nline = "pump"\nrun = "a/b"', "belongs to no line"),
+    ):
+        file.write_text(text)
+        with pytest.raises(SpecError, match=why):
+            read_automations(file)
