@@ -38,6 +38,7 @@ from anomaly.spec import read_spec
 from flows.shared import named
 
 WORK = Path(".anomaly")
+HOUR_S = 3600
 
 
 def _is_passing(task_: object, task_run: object, state: object) -> bool:
@@ -218,13 +219,13 @@ def report(data: Path, bundle: Path, out: Path) -> Path | None:
     return path
 
 
-@flow(name="pretrain", flow_run_name=named("pretrain"))
+@flow(name="pretrain", flow_run_name=named("pretrain"), timeout_seconds=24 * HOUR_S)
 def pretrain_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
     """Only the extractor, trained in full: the long part, on a schedule of its own. `full_pretraining` of the other flows takes it."""
     return pretrain(start(spec, data, work, full_pretraining=True))
 
 
-@flow(name="fit", flow_run_name=named("fit"))
+@flow(name="fit", flow_run_name=named("fit"), timeout_seconds=12 * HOUR_S)
 def fit_flow(spec: Path, data: Path, work: Path = WORK, full_pretraining: bool = False) -> Path:
     """From data to a bundle in the work folder, not published."""
     return fit_all(start(spec, data, work, full_pretraining))
@@ -239,7 +240,7 @@ def fit_all(job: Job) -> Path:
     return export(job, wait_for=[evaluated])
 
 
-@flow(name="transfer", flow_run_name=named("transfer"))
+@flow(name="transfer", flow_run_name=named("transfer"), timeout_seconds=12 * HOUR_S)
 def transfer_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
     """A bundle that starts from the line the spec names under [transfer], not published; the guard's verdict as an artifact."""
     named = read_spec(spec).transfer
@@ -248,14 +249,14 @@ def transfer_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
     return fit_flow(spec, data, work)
 
 
-@flow(name="publish", flow_run_name=named("publish"))
+@flow(name="publish", flow_run_name=named("publish"), timeout_seconds=12 * HOUR_S)
 def publish_flow(spec: Path, data: Path, release: Path, work: Path = WORK, full_pretraining: bool = False) -> Path:
     """Publish what was fitted; fits it first where that has not been done."""
     job = start(spec, data, work, full_pretraining)
     return publish(job, release, wait_for=[export(job)])
 
 
-@flow(name="pipeline", flow_run_name=named("pipeline"))
+@flow(name="pipeline", flow_run_name=named("pipeline"), timeout_seconds=12 * HOUR_S)
 def pipeline(
     spec: Path,
     data: Path,

@@ -103,10 +103,11 @@ def test_an_edges_command_is_one_that_there_is(name: str) -> None:
     assert 'ENTRYPOINT ["anomaly"]' in (ROOT / "deploy" / "edge.Dockerfile").read_text()
 
 
-def test_the_workers_command_is_one_that_there_is() -> None:
+@pytest.mark.parametrize("name", ["worker", "approvals"])
+def test_the_workers_command_is_one_that_there_is(name: str) -> None:
     from prefect.cli.worker import start
 
-    words = SERVICES["worker"]["command"]
+    words = SERVICES[name]["command"]
     assert words[:3] == ["prefect", "worker", "start"]
     known = str(inspect.signature(start))
     assert [
@@ -156,16 +157,17 @@ def test_an_edge_reads_its_files(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_edges_follow_the_releases_that_the_deployments_publish_to() -> None:
-    deployments = {one["name"]: one for one in yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())["deployments"]}
+    every = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())["deployments"]
+    deployments = {one["name"]: one for one in every if one["entrypoint"].endswith(":pipeline")}
     script = (COMPOSE / "servers" / "deployments.sh").read_text()
     assert "results:/app/out" in SERVICES["worker"]["volumes"]
     for name in ("camera", "plant"):
         assert deployments[name]["parameters"]["release"] == f"out/release/{name}"
-        assert deployments[name]["entrypoint"].endswith(":pipeline")
         assert read_box(COMPOSE / "edge" / f"{name}.toml").line[0].bundle == f"/srv/results/release/{name}"
     assert 'prefect deployment run "pipeline/$line"' in script
-    pools = {one["work_pool"]["name"] for one in deployments.values()}
-    assert all(pool in script or pool not in SERVICES["worker"]["command"] for pool in pools)
+    pools = {one["work_pool"]["name"] for one in every}
+    assert pools == {SERVICES[name]["command"][4] for name in ("worker", "approvals")}
+    assert all(f"work-pool create {pool} " in script for pool in pools)
 
 
 def test_passwords_and_keys_are_made_once_and_for_this_user_alone(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from tests.integration.servers import free_port, serving
 
 ROOT = Path(__file__).parents[2]
 LOGIN = "admin:secret"
+LOOP = ("watch", "retrain", "compare", "promote", "rollback")
 
 
 @pytest.mark.timeout(900)
@@ -48,7 +49,16 @@ def test_the_server_takes_deployments_and_events_with_the_password_alone(tmp_pat
         assert done.returncode == 0, done.stdout + done.stderr
         with httpx.Client(base_url=url, auth=("admin", "secret"), timeout=30) as api:
             names = {one["name"] for one in api.post("/deployments/filter", json={}).json()}
-            assert {"camera", "plant"} <= names
+            assert {"camera", "plant", "boxes"} <= names
+            loop = [one for one in api.post("/deployments/filter", json={}).json() if "loop" in one["tags"]]
+            assert {one["entrypoint"].partition(":")[2] for one in loop} == {f"{step}_flow" for step in LOOP}
+            assert all(one["global_concurrency_limit"]["limit"] == 1 for one in loop)
+            told = subprocess.run(
+                [sys.executable, "-m", "flows.automations", "deploy/automations.toml"],
+                env=own | {"PREFECT_API_AUTH_STRING": LOGIN, "MAINTENANCE_WEBHOOK": "https://plant.example/hook"},
+                cwd=ROOT, capture_output=True, text=True, timeout=200,
+            )  # fmt: skip
+            assert told.stdout.count("made: anomaly: ") == 7, told.stderr
             assert "factory" in {one["name"] for one in api.post("/work_pools/filter", json={}).json()}
             asked = [run for run in api.post("/flow_runs/filter", json={}).json() if not run["auto_scheduled"]]
             wanted = sum(not (ROOT / "out" / "release" / line / "champion.json").exists() for line in ("camera", "plant"))
