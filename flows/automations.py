@@ -64,7 +64,7 @@ class _Part(BaseModel):
 
 
 class Sink(_Part):
-    """Who is told. `url_env`: environment variable with the address of a webhook; `block`: a notification block that is there, TYPE/NAME."""
+    """Who is told. `url_env`: environment variable with the address of a webhook; `block`: TYPE/NAME of a notification block."""
 
     name: str = Field(min_length=1)
     url_env: str | None = None
