@@ -72,5 +72,9 @@ def test_killed_again_and_again_nothing_is_lost_or_told_twice(sensor: Fitted, tm
     assert [s.record for s in killed.scores("l")] == [s.record for s in whole.scores("l")]
     assert by_the_data(killed) == by_the_data(whole)
     assert len(by_the_data(killed)) > 0
+    alarms = [alarm.id for alarm in whole.alarms(live=False) if alarm.condition == "process"]
+    kept = [[[each.record for each in db.evidence(alarm) if each.role == "opened"] for alarm in alarms] for db in (killed, whole)]
+    assert kept[0] == kept[1]
+    assert all(len(records) == 1 for records in kept[1])
     for db in (killed, whole):
         assert db.counts()["waiting"] == sum(not event["data"].get("held_back") for event in db.events())
