@@ -122,3 +122,8 @@ def test_the_commands_say_what_was_done(folder: ReleaseFolder, bundles: dict[str
     told = run("release", "history", folder.where)
     assert "was promoted to champion, by A. Meier" in told
     assert "no challenger" in run("release", "withdraw", folder.where)
+    page = run("bundle", "inspect", next(folder.where.glob("pump-2-*")))
+    assert "from data:   SHA-256" in page
+    assert "was promoted to champion, by A. Meier" in " ".join(page.split())
+    assert "is the champion again, by a rollback from" in " ".join(page.split())
+    assert "in use:" not in run("bundle", "inspect", bundles["2"])

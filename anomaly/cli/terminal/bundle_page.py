@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomaly.alarms.wording import rules_words
 from anomaly.data.clock import rate_words, span_words
+from anomaly.errors import BundleError
 from anomaly.names import one_line
 
 if TYPE_CHECKING:
@@ -30,10 +31,13 @@ def bundle_page(bundle: Bundle) -> list[str]:
         ("alarm", rules_words(manifest.alarm)),
         ("judged", _judged(manifest.metrics)),
         ("runs as", _variants(bundle)),
+        ("from data", _data(manifest.provenance)),
+        ("starts from", _source(manifest.provenance)),
         ("made by", str(manifest.provenance.get("code", ""))),
         ("file", f"{on.st_size / 1e6:.1f} MB, written {datetime.fromtimestamp(on.st_mtime, UTC):%Y-%m-%d %H:%M} UTC"),
         ("hash", bundle.hash),
         ("signed", "yes" if bundle.signed else "no"),
+        *(("in use", text) for text in _in_use(bundle)),
     ]
     head = f"{manifest.name}: a detector of {kind}, version {manifest.version}"
     return [one_line(head), *(one_line(f"  {f'{name}:':12} {text}") for name, text in facts if text)]
@@ -59,6 +63,39 @@ def _takes(manifest: Manifest) -> str:
 def _learnt(fit: dict[str, Any]) -> str:
     told = [str(text) for text in fit.get("pictures", ())] or ([f"{fit['learnt']} of readings"] if fit.get("learnt") else [])
     return "; ".join(told) or (f"{fit['normals']} normal records" if fit.get("normals") else "")
+
+
+def _data(provenance: dict[str, Any]) -> str:
+    """By which data can be known again, and what of it was not learnt from."""
+    known = str(provenance.get("data_sha256", ""))
+    left_out = provenance.get("spec", {}).get("input", {}).get("leave_out") or ()
+    what = "stretch" if provenance.get("spec", {}).get("kind") == "sensor" else "picture"
+    plural = {"stretch": "stretches", "picture": "pictures"}[what]
+    less = f", less {len(left_out)} {what if len(left_out) == 1 else plural} that [input] leave_out names" if left_out else ""
+    return f"SHA-256 {known[:16]}{less}" if known else ""
+
+
+def _source(provenance: dict[str, Any]) -> str:
+    """The network or the line that its extractor began with."""
+    transfer = provenance.get("spec", {}).get("transfer", {})
+    lent = transfer.get("source") or transfer.get("normals")
+    source = provenance.get("fit", {}).get("extractor", {}).get("source")
+    backbone = source.get("backbone") if isinstance(source, dict) else None
+    network = f"{backbone}, SHA-256 {str(source.get('sha256', ''))[:16]}" if backbone and isinstance(source, dict) else ""
+    return "; ".join(part for part in (str(lent) if lent else "", network) if part)
+
+
+def _in_use(bundle: Bundle) -> list[str]:
+    """What was done with it in the release folder that it lies in: who put it in use, and why."""
+    from anomaly.bundle.release_folder import HISTORY, ReleaseFolder
+
+    folder = bundle.path.parent
+    if not any((folder / name).exists() for name in (HISTORY, "champion.json")):
+        return []
+    try:
+        return [entry.in_words() for entry in ReleaseFolder(folder).history() if bundle.hash in (entry.hash, entry.before)]
+    except BundleError as error:  # the folder's trouble is not the bundle's
+        return [str(error)]
 
 
 def _budget(manifest: Manifest) -> str:
