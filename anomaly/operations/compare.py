@@ -79,9 +79,12 @@ def compare(
     if beside is not None and len(beside) >= FEWEST:
         flags.normal = beside  # records that neither of them learnt from
         notes.append(f"False alarms are counted on {len(beside)} records that both scored beside each other on the line.")
+        flags.learnt = False
+    elif flags.learnt:
+        notes.append("The challenger learnt from this data, so that it flags fewer of these normal records does not count for it.")
     rng = np.random.default_rng([seed, 20])
     parts = [_part(what, pairs, rng) for what, pairs in flags.named().items() if len(pairs)]
-    state, says = _verdict(parts, old, new)
+    state, says = _verdict(parts, old, new, fair=not flags.learnt)
     return Compared(state, says, old.hash, new.hash, parts, notes)
 
 
@@ -93,7 +96,8 @@ def _part(what: str, pairs: NDArray[np.bool_], rng: np.random.Generator) -> Part
     return Part(what, len(pairs), int(pairs[:, 0].sum()), int(pairs[:, 1].sum()), float(gain.mean()), *found)
 
 
-def _verdict(parts: list[Part], old: Bundle, new: Bundle) -> tuple[State, str]:
+def _verdict(parts: list[Part], old: Bundle, new: Bundle, *, fair: bool) -> tuple[State, str]:
+    """`fair`: whether fewer flagged normals count for the challenger."""
     enough = {part.what: part for part in parts if part.n >= FEWEST}
     normal, faults = enough.get(NORMAL), [part for what, part in enough.items() if what != NORMAL]
     if normal is None or not faults:
@@ -105,7 +109,7 @@ def _verdict(parts: list[Part], old: Bundle, new: Bundle) -> tuple[State, str]:
     if worse:
         return "worse", f"The challenger is worse: {'; '.join(worse)}."
     better = [f"it finds more {part.what} ({_both(part)})" for part in faults if part.low > 0]
-    if _breaks(normal.champion, normal.n, old) and normal.high < 0:
+    if fair and _breaks(normal.champion, normal.n, old) and normal.high < 0:
         better.append(f"it flags fewer normal records ({_both(normal)}), where the champion breaks its budget")
     if better:
         return "better", f"The challenger is better: {'; '.join(better)}."

@@ -22,6 +22,7 @@ from anomaly.edge.runtime.session import Session, open_session
 from anomaly.errors import DataError, RecordError
 from anomaly.evaluation.metrics import runs
 from anomaly.operations.confirmed import unconfirmed
+from anomaly.pipeline.report.learnt_from import learnt_pictures, learnt_tables
 
 MOST = 300  # normal records that are judged, spread evenly; as many made-up faults
 Pair = tuple[Bundle, Bundle]
@@ -40,6 +41,7 @@ class Flags:
     made_up: Bools = field(default_factory=_none)
     labelled: Bools = field(default_factory=_none)
     notes: list[str] = field(default_factory=list)
+    learnt: bool = False  # whether the challenger learnt from this data: then it flags fewer of its normals than of new ones
 
     def named(self) -> dict[str, Bools]:
         """By what they are called."""
@@ -83,6 +85,7 @@ def _pictures(bundles: Pair, sessions: Sequence[Session], data: Path, store: Pat
         if raw.dtype == np.uint8:
             made_up.append(_both(bundles, sessions, inject_defect(raw, np.random.default_rng([seed, number]))[0]))
     faulty = [_raw(picture.path, form, found) for picture in labelled if picture.defect is not None]
+    found.learnt = learnt_pictures(bundles[1], good) is not None
     if not normal:
         raise DataError(f"{data}: no good part to compare on", *found.notes[:3])
     if not made_up:
@@ -119,6 +122,7 @@ def _readings(bundles: Pair, sessions: Sequence[Session], data: Path, store: Pat
     for bundle, session in zip(bundles, sessions, strict=True):  # each takes off its own offsets and patterns
         tables = [read_table(path, table_schema(bundle.manifest.input)) for path in (test or train)]
         columns.append(_readings_of(bundle, session, tables, rows, spans, seed))
+        found.learnt = learnt_tables(bundle, tables) is not None  # the last one is the challenger
     found.normal, found.made_up, found.labelled = (np.column_stack(pair) for pair in zip(*columns, strict=True))
     if not len(found.normal):
         raise DataError(f"{data}: no window of {rows} normal rows without a gap to compare on")

@@ -122,6 +122,17 @@ def test_verdicts_on_data(kind: str, request: pytest.FixtureRequest, tmp_path: P
     assert compare(fitted.bundle, fitted.bundle, fitted.data) == same
 
 
+def test_fewer_false_alarms_on_what_it_learnt_from_do_not_count_for_a_challenger(sensor: Fitted, tmp_path: Path) -> None:
+    """The champion flags more than it may on the rows that the challenger learnt from: the challenger is not better by that."""
+    opened = read_bundle(sensor.bundle)
+    wild = tmp_path / "wild.anomaly"
+    manifest = opened.manifest.model_copy(update={"threshold": Threshold(p_value=0.5, score=None, budget={"false_alarm_rate": 0.001})})
+    write_bundle(wild, manifest, dict(opened.members))
+    found = compare(wild, sensor.bundle, sensor.data / "train.csv")
+    assert found.state in ("no worse", "worse")  # it finds fewer faults than one that flags half of everything
+    assert any("does not count for it" in note for note in found.notes)
+
+
 def test_false_alarms_are_counted_beside_the_line(sensor: Fitted, tmp_path: Path) -> None:
     """A challenger that calls a third of the line's records strange is worse, however well it does on the data it learnt from."""
     wild = other(sensor, tmp_path, 0.0201)
