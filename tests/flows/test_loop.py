@@ -19,6 +19,8 @@ from anomaly.alarms.health.address import Address
 from anomaly.alarms.health.board import Board
 from anomaly.alarms.health.server import serving
 from anomaly.alarms.store import Store
+from anomaly.bundle.archive import read_bundle, write_bundle
+from anomaly.bundle.manifest import Threshold
 from anomaly.bundle.release_folder import ReleaseFolder
 from anomaly.data.samples.synthetic import plant
 from anomaly.errors import BundleError, SpecError
@@ -277,3 +279,25 @@ def test_the_file_that_is_shipped_is_read_and_mistakes_are_said(tmp_path: Path) 
         file.write_text(text)
         with pytest.raises(SpecError, match=why):
             read_automations(file)
+
+
+@pytest.mark.timeout(600)
+def test_a_better_challenger_is_promoted_by_itself_where_its_spec_says_so_and_a_worse_one_never(line: Path, tmp_path: Path) -> None:
+    from flows.loop import promote_flow
+
+    made = read_bundle(next((line / "release" / "pump").glob("*.anomaly")))
+    spec = {**made.manifest.provenance["spec"], "release": {"approve": "automatic"}}
+    sharp = made.manifest.model_copy(update={"provenance": {**made.manifest.provenance, "spec": spec}})
+    blind = sharp.model_copy(update={"threshold": Threshold(p_value=1e-9, score=None, budget={"false_alarm_rate": 1e-9})})
+    for name, manifest in (("sharp", sharp), ("blind", blind)):
+        write_bundle(tmp_path / f"{name}.anomaly", manifest, dict(made.members))
+    folder = ReleaseFolder(tmp_path / "pump")
+    folder.publish(tmp_path / "blind.anomaly")
+    folder.publish(tmp_path / "sharp.anomaly", role="challenger")
+    done = promote_flow(folder.where, line / "new")
+    assert done is not None
+    assert (done.by, done.hash) == ("automatic, by its spec", read_bundle(tmp_path / "sharp.anomaly").hash)
+    assert done.why.startswith("The challenger is better: it finds more made-up faults")
+    folder.publish(tmp_path / "blind.anomaly", role="challenger")
+    assert promote_flow(folder.where, line / "new") is None
+    assert folder.history()[-1].action == "challenger"
