@@ -32,7 +32,7 @@ from anomaly.progress import Progress, counted, part, silent
 from anomaly.scorers.build import fit_camera_scorer, region
 from anomaly.scorers.pictures.embedding import standardise
 from anomaly.scorers.pictures.memory_bank import FittedBanks, MemoryBank, leave_one_out, maps_left_out
-from anomaly.scorers.pictures.views import speak
+from anomaly.scorers.pictures.views import told_by
 from anomaly.spec import CameraSpec
 
 JUDGED = 60  # pictures that fit, and as many that are ranked, when extractors are compared
@@ -49,7 +49,8 @@ Scorer = Callable[[list[Tensor]], tuple[Tensor, Tensor]]  # feature maps, one a 
 class MarkScores:
     """Of single made-up marks (m,): which of the readable pictures each is on, its size in pixels, and the picture's score with it.
 
-    `middles` (m, 2): where they are, (x, y). `draws` (m, 2): what `Judging.with_marks` takes to draw them again.
+    `middles` (m, 2): where they are, (x, y). `draws` (m, 2): what `Judging.with_marks` takes to draw them again. `speaks` (m,): which of
+    the scorer's pools gave the score.
     """
 
     at: NDArray[np.int64]
@@ -57,10 +58,11 @@ class MarkScores:
     scores: NDArray[np.float64]
     middles: NDArray[np.float64] = field(default_factory=lambda: np.empty((0, 2)))
     draws: NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 2), np.int64))
+    speaks: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
     def shown(self) -> dict[str, Tensor]:
         """All of it for the fit's report (`Fitted.shown`)."""
-        return {f"mark_{name}": torch.from_numpy(getattr(self, name)) for name in ("at", "sizes", "scores", "middles", "draws")}
+        return {f"mark_{name}": torch.from_numpy(getattr(self, name)) for name in ("at", "sizes", "scores", "middles", "draws", "speaks")}
 
     def by_size(self) -> dict[str, list[float]]:
         """The scores by size, smallest first.
@@ -177,7 +179,7 @@ class Judging:
         scorer = fitted.scorer
         usual = [bank.usual for bank in scorer.banks]
 
-        def scores_of(i: int) -> tuple[list[Mark], Tensor] | None:
+        def scores_of(i: int) -> tuple[list[Mark], Tensor, Tensor] | None:
             at = chosen[i]
             raw = self.pictures.read(self.pictures.readable[at])
             if raw is None:
@@ -192,17 +194,18 @@ class Judging:
                     clean = scorer.views(less(extractor(preprocess(torch.from_numpy(plain[None])))))
                 else:
                     clean = scorer.views([standardise(d[i : i + 1], u) for d, u in zip(fitted.distances, usual, strict=True)])  # type: ignore[arg-type]
-                return marks, _each_mark(scorer, clean, marked, marks, (raw.shape[0], raw.shape[1]))
+                return marks, *_each_mark(scorer, clean, marked, marks, (raw.shape[0], raw.shape[1]))
 
         told = counted(drawn, progress, "made-up marks on normals, each left out of the banks")
         with one_thread():
             found = [(i, one) for i, one in zip(told, on_all_cores(scores_of, drawn), strict=True) if one is not None]
         return MarkScores(
-            np.array([chosen[i] for i, (marks, _) in found for _ in marks], dtype=np.int64),
-            np.array([mark.size for _, (marks, _) in found for mark in marks], dtype=np.float64),
-            torch.cat([scores for _, (_, scores) in found]).double().numpy() if found else np.empty(0),
-            np.array([(mark.x, mark.y) for _, (marks, _) in found for mark in marks], dtype=np.float64).reshape(-1, 2),
-            np.array([(i, drawn.index(i)) for i, (marks, _) in found for _ in marks], dtype=np.int64).reshape(-1, 2),
+            np.array([chosen[i] for i, (marks, *_) in found for _ in marks], dtype=np.int64),
+            np.array([mark.size for _, (marks, *_) in found for mark in marks], dtype=np.float64),
+            torch.cat([scores for _, (_, scores, _) in found]).double().numpy() if found else np.empty(0),
+            np.array([(mark.x, mark.y) for _, (marks, *_) in found for mark in marks], dtype=np.float64).reshape(-1, 2),
+            np.array([(i, drawn.index(i)) for i, (marks, *_) in found for _ in marks], dtype=np.int64).reshape(-1, 2),
+            torch.cat([speaks for _, (*_, speaks) in found]).numpy() if found else np.empty(0, np.int64),
         )
 
     def with_marks(self, raw: NDArray[Any], number: int, position: int) -> tuple[NDArray[np.uint8], list[Mark]]:
@@ -249,12 +252,16 @@ class Judging:
 
 def _each_mark(
     scorer: MemoryBank, clean: Mapping[str, Tensor], marked: Mapping[str, Tensor], marks: Sequence[Mark], sides: tuple[int, int]
-) -> Tensor:
-    """Scores (m,) of a picture with each of its `marks` alone, from the views' maps (1, h, w) of it without marks and with all of them."""
+) -> tuple[Tensor, Tensor]:
+    """Scores (m,) of a picture with each of its `marks` alone, and which pool gave each (m,).
+
+    They are made of the views' maps (1, h, w) of the picture without marks and with all of them.
+    """
     if not marks:
-        return torch.empty(0)
+        return torch.empty(0), torch.empty(0, dtype=torch.int64)
     views = {view: torch.stack(with_each_mark(own[0], marked[view][0], marks, sides)) for view, own in clean.items()}
-    return speak(views, scorer.pools, scorer.laws, scorer.roi)[0]
+    found = told_by(views, scorer.pools, scorer.laws, scorer.roi).max(dim=1)
+    return found.values, found.indices
 
 
 def _ranking(scores: Sequence[NDArray[np.float64]]) -> Ranking:

@@ -18,12 +18,13 @@ from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.report.detector import number, one_in, percent
 from anomaly.evaluation.report.evaluated import speed_words
-from anomaly.evaluation.report.page import Block, Card, Cell, Gallery, Table, anchor_of
+from anomaly.evaluation.report.page import Block, Card, Cell, Gallery, Table, Words, anchor_of
 from anomaly.evaluation.report.pictures import Shades, card, shades_of
 from anomaly.pipeline.camera.bundle import labelled_galleries, speed, with_budget
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.pictures import from_8_bit, to_8_bit
 from anomaly.pipeline.camera.plan.trial import with_each_mark
+from anomaly.pipeline.camera.plan.wording import pool_words
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.report.fitted import FitBlocks
 
@@ -54,6 +55,7 @@ def fit_blocks(line: CameraLine, fitted: Fitted, bundle: Bundle, session: Sessio
         highest=highest,
         made_up=made_up,
         plan=_plan(report),
+        speaks=_speaks(report, fitted, threshold),
         labelled=_labelled(line, bundle, evaluation),
         cost=cost,
     )
@@ -129,6 +131,24 @@ def _mark_card(line: CameraLine, shown: Mapping[str, Any], i: int, session: Sess
     circle = np.hypot(rows - (y - top), columns - (x - left)) <= size / 2 + 5
     lines = (picture.id, f"a mark of {size:g} pixels: {'missed' if missed else 'found'}", f"score {float(shown['mark_scores'][i]):.3g}")
     return card(np.ascontiguousarray(image[part]), lines, np.ascontiguousarray(heat[part]), shades, circle, "bad" if missed else "")
+
+
+def _speaks(report: Mapping[str, Any], fitted: Fitted, threshold: float | None) -> tuple[Block, ...]:
+    """By which of several ways of looking made-up marks are found."""
+    pools = report["extractor"].get("plan", {}).get("scorer", {}).get("pools", ())
+    speaks, sizes = fitted.shown.get("mark_speaks"), fitted.shown.get("mark_sizes")
+    if len(pools) < 2 or speaks is None or sizes is None or threshold is None:
+        return ()
+    found = (fitted.shown["mark_scores"] >= threshold).numpy()
+    rows = []
+    for at, pool in enumerate(pools):
+        own = sizes.numpy()[found & (speaks.numpy() == at)]
+        usual = f"{np.median(own):g} px" if len(own) else ""
+        rows.append(
+            (Cell(pool_words(pool["view"], pool["share"])), Cell(percent(len(own) / max(1, int(found.sum()))), "n"), Cell(usual, "n"))
+        )
+    words = "A picture's score is what the way of looking says that finds it the most unusual."
+    return Words((words,)), Table(tuple(rows), ("Looked at", "of made-up marks found", "usual size of these"))
 
 
 def _plan(report: Mapping[str, Any]) -> tuple[Block, ...]:

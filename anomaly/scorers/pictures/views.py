@@ -98,7 +98,16 @@ def laws_of(scores: Sequence[Tensor]) -> Tensor:
 
 def largest_pool(scores: Sequence[Tensor], laws: Tensor) -> Tensor:
     """Pooled scores, one (N,) a pool -> the largest (N,), each less its law's median, in its law's unit."""
-    return ((torch.stack(list(scores), dim=1) - laws[:, 0]) / laws[:, 1]).amax(dim=1)
+    return _in_units(scores, laws).amax(dim=1)
+
+
+def _in_units(scores: Sequence[Tensor], laws: Tensor) -> Tensor:
+    return (torch.stack(list(scores), dim=1) - laws[:, 0]) / laws[:, 1]
+
+
+def told_by(views: Mapping[str, Tensor], pools: Sequence[Pool], laws: Tensor, roi: Roi = ()) -> Tensor:
+    """The views' maps (N, h, w) -> the score by each pool (N, K), in its law's unit: the largest of them is what `speak` gives."""
+    return _in_units([pooled(views[pool.view], pool.share, roi) for pool in pools], laws)
 
 
 def speak(views: Mapping[str, Tensor], pools: Sequence[Pool], laws: Tensor, roi: Roi = ()) -> tuple[Tensor, Tensor]:

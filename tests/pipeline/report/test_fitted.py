@@ -7,10 +7,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 
 from anomaly.bundle.archive import read_bundle
 from anomaly.evaluation.report.detector import standing_out
+from anomaly.pipeline.fitted import Fitted as FitResult
+from anomaly.pipeline.report.camera import _speaks
 from tests.conftest import Fitted, run
 
 
@@ -21,6 +25,22 @@ def _words(path: Path) -> str:
 def _fit(fitted: Fitted, out: Path, *more: object) -> str:
     """The same fit once more: every step is found in the work folder."""
     return run("fit", fitted.spec, "--data", fitted.data, "--out", out, "--work", fitted.steps.work, "--force", *more)
+
+
+def test_by_which_way_of_looking_marks_are_found() -> None:
+    shown = {
+        "mark_sizes": torch.tensor([4.0, 8.0, 16.0, 2.0]),
+        "mark_scores": torch.tensor([2.0, 3.0, 4.0, 0.5]),
+        "mark_speaks": torch.tensor([1, 1, 0, 0]),
+    }
+    fitted = FitResult("memory_bank", {}, np.zeros(4), 4.0, pd.DataFrame(), shown=shown)
+    pools = [{"view": "main", "share": 0.02}, {"view": "blocks.2", "share": 0.0}]
+    _, table = _speaks({"extractor": {"plan": {"scorer": {"pools": pools}}}}, fitted, 1.0)
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["the worst 2 % of places", "33 %", "16 px"],
+        ["the worst place of blocks.2", "67 %", "6 px"],
+    ]
+    assert _speaks({"extractor": {"plan": {"scorer": {"pools": pools[:1]}}}}, fitted, 1.0) == ()
 
 
 def test_a_camera_fit_leaves_its_report(camera: Fitted, tmp_path: Path) -> None:

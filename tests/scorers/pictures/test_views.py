@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from anomaly.scorers.pictures.memory_bank import BankPlan, fit_memory_bank, leave_one_out, recalibrate
-from anomaly.scorers.pictures.views import OUTSIDE_ROI, Pool, laws_of, pooled, speak, view_maps
+from anomaly.scorers.pictures.views import OUTSIDE_ROI, Pool, laws_of, pooled, speak, told_by, view_maps
 
 PLANS = [BankPlan(0, "raw", 300, view="main"), BankPlan(1, "raw", 300, view="fine")]
 POOLS = [Pool("main", 0.02), Pool("fine", 0.0)]
@@ -36,6 +36,18 @@ def test_laws_put_every_pool_of_unseen_normals_on_one_scale() -> None:
     assert torch.allclose(laws_of(rows), torch.tensor([[50.0, 45.0], [5.5, 0.45]]))
     score, _ = speak({"main": torch.tensor([[[95.0]]]), "fine": torch.tensor([[[6.4]]])}, [Pool("main"), Pool("fine")], laws_of(rows))
     assert float(score) == pytest.approx((6.4 - 5.5) / 0.45, rel=1e-5)
+
+
+def test_the_score_is_that_of_the_pool_that_tells_most() -> None:
+    fitted = fit_memory_bank(features(60, 0), PLANS, 0.5, torch.Generator().manual_seed(0), pools=POOLS)
+    good = features(40, 1)
+    good[1][:5, :, 7:9, 7:9] += 8.0
+    scorer = fitted.scorer
+    with torch.inference_mode():
+        views = scorer.views([bank(good[plan.stage]) for plan, bank in zip(scorer.plans, scorer.banks, strict=True)])
+        told = told_by(views, scorer.pools, scorer.laws)
+        assert torch.equal(told.amax(dim=1), speak(views, scorer.pools, scorer.laws)[0])
+    assert {scorer.pools[int(at)].view for at in told[:5].argmax(dim=1)} == {"fine"}
 
 
 def test_one_pool_is_left_in_its_own_unit() -> None:

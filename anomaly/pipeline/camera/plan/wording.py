@@ -21,11 +21,12 @@ def plan_words(report: Mapping[str, Any]) -> list[str]:
     lines = [f"pictures of {high} x {wide} pixels are looked at with {tall} x {broad}"]
     smallest, rate = report["smallest_mark_found"], f"one good part in {1 / report['false_alarms']:.0f} flagged"
     if smallest is None:
-        lines.append(f"on trial, made-up marks of no size ({', '.join(taken['found'])} pixels) are found by half or more, at {rate}")
+        sizes = ", ".join(sorted(taken["found"], key=float))
+        lines.append(f"on trial, made-up marks of no size ({sizes} pixels) are found by half or more, at {rate}")
     else:
         lines.append(f"on trial, made-up marks are found by half or more from {smallest:g} pixels on, at {rate}")
     for view, share, gain in taken["adds"]:
-        lines.append(f"{_pool_words(view, share)} is looked at too: {100 * gain:.0f} in 100 marks more are found")
+        lines.append(f"{pool_words(view, share)} is looked at too: {100 * gain:.0f} in 100 marks more are found")
     larger = [one for one in report["tried"] if one["size"] != report["size"] and one["size"][0] * one["size"][1] > tall * broad]
     if larger:
         best = max(larger, key=lambda one: float(one["mean"]))
@@ -37,7 +38,12 @@ def plan_words(report: Mapping[str, Any]) -> list[str]:
     return lines + (_fault_words(report, taken) if "faults" in report else [])
 
 
-def _pool_words(view: str, share: float) -> str:
+def pool_words(view: str, share: float) -> str:
+    """What a pool looks at.
+
+    >>> pool_words("main", 0.02), pool_words("blocks.2", 0.0)
+    ('the worst 2 % of places', 'the worst place of blocks.2')
+    """
     what = "the worst place" if share == 0 else f"the worst {100 * share:g} % of places"
     return what if view == "main" else f"{what} of {view}"
 
@@ -55,7 +61,7 @@ def _fault_words(report: Mapping[str, Any], taken: Mapping[str, Any]) -> list[st
         high, wide = faults["size_without"]
         lines.append(f"{taken['size'][0]} x {taken['size'][1]} is taken by them; made-up marks alone would take {high} x {wide}")
     for view, share, gain in taken["faults"]["adds"]:
-        lines.append(f"{_pool_words(view, share)} is looked at too, for labelled faults: AUROC {gain:+.2f}")
+        lines.append(f"{pool_words(view, share)} is looked at too, for labelled faults: AUROC {gain:+.2f}")
     if len(lines) == 1:
         lines.append("no other size or pool ranks them clearly better, so made-up marks decide")
     if faults["smallest"] is not None:
