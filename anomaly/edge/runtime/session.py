@@ -110,6 +110,13 @@ class Session:
         self._stream = _open({"float": stream}, ["cpu"], self._device, {})[0] if stream is not None else None
 
     @property
+    def where(self) -> str:
+        """What judges a record, beside a time: "cpu, int8, 4 threads"."""
+        threads = _threads(self._device)
+        with_threads = f", {threads} thread{'' if threads == 1 else 's'}" if self.provider == "cpu" else ""
+        return f"{self.provider}, {self.variant}{with_threads}"
+
+    @property
     def streams(self) -> bool:
         """Whether `run_stream` can be called."""
         return self._stream is not None
@@ -270,9 +277,13 @@ def _providers(name: str, variant: str, device: Device) -> list[tuple[str, dict[
     return [(NAMES[each], provider_options(each, device, variant)) for each in named]
 
 
+def _threads(device: Device) -> int:
+    return device.threads if device.threads is not None else cores()
+
+
 def _options(device: Device) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.intra_op_num_threads = device.threads if device.threads is not None else cores()
+    options.intra_op_num_threads = _threads(device)
     options.log_severity_level = 4
     return options
 

@@ -156,7 +156,8 @@ def suspect_blocks(manifest: Manifest, usual: float | None = None) -> tuple[Bloc
         words = f"None is flagged. {len(suspects)} {what} out a little: a look is worth it only where a {fault} may be among the normals."
     if manifest["provenance"]["fit"].get("suspects_left_out"):
         words += " The detector has not learnt from them, but they still count as normal in the threshold."
-    rows = tuple((Cell(name, link=anchor_of(name)), Cell(number(score), "n")) for name, score in suspects.items())
+    links = {name: (anchor_of(name), anchor_of(name.rpartition(", ")[0])) for name in suspects}  # its own picture or plot, or its table's
+    rows = tuple((Cell(name, links=links[name]), Cell(number(score), "n")) for name, score in suspects.items())
     return Words((words,)), Table(rows, ("Suspect", "Score"))
 
 

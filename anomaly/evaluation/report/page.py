@@ -47,12 +47,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table; `share` (0 to 1) is shown as a bar, `link` is the anchor of what shows more, where the page holds it."""
+    """A cell of a table; `share` (0 to 1) is shown as a bar, `links` are anchors of what shows more: the first the page holds is taken."""
 
     text: str
     tone: Tone = ""
     share: float | None = None
-    link: str = ""
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,7 @@ def speed(session: Session, pictures: Sequence[Picture], form: PictureFormat, co
         session.run(raw)
         decode.append(decoded - started)
         decide.append(time.perf_counter() - decoded)
-    where = f"{session.provider}, {session.variant}"
-    return {"decode_ms": 1000 * float(np.median(decode)), "decide_ms": 1000 * float(np.median(decide)), "on": where}
+    return {"decode_ms": 1000 * float(np.median(decode)), "decide_ms": 1000 * float(np.median(decide)), "on": session.where}
 
 
 def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Block]:

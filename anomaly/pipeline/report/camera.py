@@ -99,7 +99,8 @@ def _marks(line: CameraLine, fitted: Fitted, session: Session, threshold: float 
         chosen = _spread(some, shown["mark_at"].numpy())
         cards = [one for i in chosen if (one := _mark_card(line, shown, i, session, shades, bool(scores[i] < threshold))) is not None]
         if cards:
-            blocks.append(Gallery(f"{title} ({len(some)} of {len(sizes)})", tuple(cards), "The white circle is around the mark."))
+            words = "The white circle is around the mark; inside it the heat-map is left out."
+            blocks.append(Gallery(f"{title} ({len(some)} of {len(sizes)})", tuple(cards), words))
     return tuple(blocks)
 
 
@@ -129,8 +130,9 @@ def _mark_card(line: CameraLine, shown: Mapping[str, Any], i: int, session: Sess
     part = (slice(top, top + int(2 * half)), slice(left, left + int(2 * half)))
     rows, columns = np.mgrid[: image[part].shape[0], : image[part].shape[1]]
     circle = np.hypot(rows - (y - top), columns - (x - left)) <= size / 2 + 5
+    seen = np.where(circle, min(shades[0], float(heat.min())), heat[part])  # bare inside the circle: a small mark would lie under the color
     lines = (picture.id, f"a mark of {size:g} pixels: {'missed' if missed else 'found'}", f"score {float(shown['mark_scores'][i]):.3g}")
-    return card(np.ascontiguousarray(image[part]), lines, np.ascontiguousarray(heat[part]), shades, circle, "bad" if missed else "")
+    return card(np.ascontiguousarray(image[part]), lines, seen, shades, circle, "bad" if missed else "")
 
 
 def _speaks(report: Mapping[str, Any], fitted: Fitted, threshold: float | None) -> tuple[Block, ...]:
@@ -170,7 +172,7 @@ def _plan(report: Mapping[str, Any]) -> tuple[Block, ...]:
         kept = [
             (
                 Cell(b["view"]),
-                Cell(b["stage"]),
+                Cell(b["stage"].removeprefix("blocks.").removeprefix("layer")),
                 Cell(f"{COMPARED.get(b['model'], b['model'])}, {MEASURED.get(b['metric'], b['metric'])}"),
                 Cell("" if b["model"] == "gaussian" else f"{b['size']:,}", "n"),
             )

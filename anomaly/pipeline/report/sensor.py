@@ -102,7 +102,8 @@ def _highest(line: SensorLine, fitted: Fitted, stretches: list[Stretch], thresho
     violet = any(stretch.alarms or (stretch.p_values <= threshold).any() for stretch in stretches)  # what is not drawn is not explained
     blocks: list[Block] = [Legend(COLORS if violet else COLORS[:1])]
     for stretch, table in zip(stretches[:TABLES], line.readings.tables, strict=False):
-        blocks.append(plot_stretch(stretch, threshold, stretch.top(SENSORS), f"{table.path.name}: what was learnt from"))
+        whole = plot_stretch(stretch, threshold, stretch.top(SENSORS), f"{table.path.name}: what was learnt from")
+        blocks.append(replace(whole, anchor=anchor_of(table.path.name)))  # for suspects that are not drawn close up
     window = line.readings.window
     found = [(p, at, row) for at, stretch in enumerate(stretches) for p, row in _apart(stretch.p_values, 2 * window)]
     for p, at, row in sorted(found)[:HIGHEST]:
@@ -255,4 +256,4 @@ def _cost(line: SensorLine, session: Session) -> str:
         session.run(window[None])
         took.append(time.perf_counter() - began)
     milliseconds = number(1000 * float(np.median(took)))
-    return f"A window takes {milliseconds} ms here (median), on {session.provider}. `anomaly bench` measures it in full."
+    return f"A window takes {milliseconds} ms here (median), on {session.where}. `anomaly bench` measures it in full."

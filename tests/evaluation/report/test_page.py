@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -178,3 +179,13 @@ def test_the_verdict_of_training_data_says_so_first() -> None:
     said, warn = verdict({"n": 20, "n_defect": 0, "false_alarm_rate": 0.0, "learnt_from": {"records": 20, "of": 20, "words": "all 20"}})
     assert said[0].startswith("This is training data: all 20, so the figures below flatter.")
     assert warn
+
+
+def test_a_suspect_links_to_the_first_of_its_places_that_the_page_holds() -> None:
+    pictured = card(np.zeros((8, 8, 1), np.uint8), ("a",))
+    shown = Gallery("", (replace(pictured, anchor="record-here"),))
+    rows = tuple((Cell(name, links=links),) for name, links in {"one": ("record-gone", "record-here"), "two": ("record-gone",)}.items())
+    text = render(Page("t", "", ("said",), (Section("s", (Table(rows), shown)),), (("Made", "today"),), False))
+    assert '<a href="#record-here">one</a>' in text
+    assert "record-gone" not in text
+    assert ">two<" in text
