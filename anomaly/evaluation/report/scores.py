@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -37,8 +38,18 @@ def scores_figure(normal: NDArray[np.float64], faulty: NDArray[np.float64], thre
         axes.set(xlabel="score", ylabel="records")
         if len(every) > 5000:
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(FuncFormatter(_plain))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)  # above: inside it would hide bars or the line
     return figure
+
+
+def _plain(value: float, at: float | None = None) -> str:
+    """A mark of a logarithmic axis; powers as Matplotlib writes them are TeX, which a report leaves as typed.
+
+    >>> _plain(0.0001), _plain(1000.0)
+    ('0.0001', '1000')
+    """
+    return f"{value:g}"
 
 
 def plot_scores(evaluation: Evaluation, threshold: float | None) -> Plot:
@@ -95,6 +106,8 @@ def plot_calibration(evaluation: Evaluation) -> Plot | None:
         share = np.arange(1, len(p_values) + 1) / len(p_values)
         axes.step(np.clip(p_values, 1e-4, 1), share, where="post", color=NORMAL, label="seen on normals")
         axes.set(xscale="log", yscale="log", xlabel="p-value", ylabel="share of normal records")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(FuncFormatter(_plain))
         axes.legend()
         return as_plot(
             "Do the p-values hold? Seen should lie on the line or below", "Share of normal records at or below each p-value", figure

@@ -18,6 +18,7 @@ from anomaly.evaluation.report.evaluated import verdict
 from anomaly.evaluation.report.glossary import GLOSSARY, glossary_page, linked
 from anomaly.evaluation.report.page import Card, Cell, Gallery, Listing, Page, Section, Source, Table, Words, render
 from anomaly.evaluation.report.pictures import card, colored, overlaid
+from anomaly.evaluation.report.scores import scores_figure
 
 HOSTILE = "<img src=x onerror=alert(1)>'\"&{{7*7}}\u202egnp.\x1b[31m$x$"
 WORDS = ["champion", "parity", "coreset", "deadband", "AUPRO", "VUS-PR", "AUROC", "p-values", "budget", "held out"]
@@ -189,3 +190,10 @@ def test_a_suspect_links_to_the_first_of_its_places_that_the_page_holds() -> Non
     assert '<a href="#record-here">one</a>' in text
     assert "record-gone" not in text
     assert ">two<" in text
+
+
+def test_marks_of_logarithmic_axes_are_numbers_not_tex() -> None:
+    with styled():
+        svg = as_plot("t", "t", scores_figure(np.random.default_rng(0).normal(size=6000), np.zeros(0), 1.0)).svg
+    assert "mathdefault" not in svg
+    assert "100" in svg
