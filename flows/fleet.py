@@ -26,7 +26,8 @@ from rich.table import Table
 
 from anomaly.atomic import write_text
 from anomaly.errors import AnomalyError, in_words
-from anomaly.pipeline.fleet import Fleet, FleetLine, Outcome, fit_line, read_fleet, summary
+from anomaly.pipeline.fleet import Fleet, FleetLine, Outcome, fit_line, read_fleet, report_on_line, summary
+from anomaly.registry.follow import Fresh, note_release
 
 SHOWN = ("line", "state", "normals", "auroc", "flagged", "seconds", "reason")
 
@@ -35,7 +36,12 @@ SHOWN = ("line", "state", "normals", "auroc", "flagged", "seconds", "reason")
 def work_on(line: FleetLine, release: Path, work: Path) -> Outcome:
     """One line, from data to its release folder. Tried once more where its worker was lost; what goes wrong with the line is an outcome."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # as many workers as cores: no more threads than that
-    return fit_line(line, release, work)
+    done = fit_line(line, release, work)
+    if done.state != "failed":
+        where = release / line.slug
+        fresh = Fresh(where / done.bundle, line.data, lambda page: report_on_line(line, where / done.bundle, work, page))
+        note_release(where, get_run_logger(), fresh)
+    return done
 
 
 @flow(name="fleet")

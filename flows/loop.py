@@ -17,6 +17,7 @@ from anomaly.bundle.release_folder import Entry, ReleaseFolder
 from anomaly.errors import BundleError, DataError
 from anomaly.operations.compare import Compared, compare
 from anomaly.operations.confirmed import overrides, unconfirmed
+from anomaly.registry.follow import note_release
 from anomaly.spec import read_spec
 from flows.pipeline import WORK, artifact_key, fit_all, publish, start
 from flows.shared import emit, named
@@ -109,11 +110,13 @@ def promote_flow(
 def rollback_flow(release: Path, by: str = "", why: str = "", of: str | None = None) -> Entry:
     """The champion before is champion again. `of`: the hash that is meant, as an edge tells it that went back by itself."""
     done = ReleaseFolder(release).rollback(by or "the flow rollback", why, of)
+    note_release(release, get_run_logger())
     emit("rolled-back", release.name, done.in_words(), {"release": str(release)})
     return done
 
 
 def _promoted(release: Path, done: Entry) -> Entry:
+    note_release(release, get_run_logger())
     emit("promoted", release.name, done.in_words(), {"release": str(release), "by": done.by})
     get_run_logger().info(done.in_words())
     return done

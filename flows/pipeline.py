@@ -29,11 +29,12 @@ from anomaly.evaluation.report.drawing import png_of
 from anomaly.evaluation.report.scores import figure_of
 from anomaly.features.tensors import load_tensors
 from anomaly.names import slug
-from anomaly.pipeline.assess import evaluate_bundle, report_on
+from anomaly.pipeline.assess import evaluate_bundle, report_on, report_on_fit
 from anomaly.pipeline.data_key import DataKey
 from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.steps import Steps
 from anomaly.progress import Course, Progress
+from anomaly.registry.follow import Fresh, note_release
 from anomaly.spec import read_spec
 from flows.shared import named
 
@@ -189,6 +190,7 @@ def publish(job: Job, release: Path, role: Role = "champion", why: str = "") -> 
     """The bundle in the release folder, as its champion or challenger; a summary as a markdown artifact."""
     steps = _steps(job)
     published = steps.publish(release, role=role, by=f"the flow {flow_run.flow_name or 'publish'}", why=why)
+    note_release(release, get_run_logger(), Fresh(published, job.data, lambda page: report_on_fit(steps, read_bundle(published), page)))
     head, *facts = bundle_page(read_bundle(published))
     made = [step for step, path in steps.results.items() if path.name not in job.before]
     text = (

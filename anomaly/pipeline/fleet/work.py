@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from anomaly.bundle.archive import read_bundle
 from anomaly.edge.runtime.bench import memory_mb
 from anomaly.errors import AnomalyError, in_words
 from anomaly.pipeline.fleet.lines import FleetLine
@@ -52,9 +53,20 @@ def fit_line(line: FleetLine, release: Path, work: Path, progress: Progress = si
     return _outcome(line, lambda: _fitted(line, release, work, progress))
 
 
-def _fitted(line: FleetLine, release: Path, work: Path, progress: Progress) -> dict[str, Any]:
+def report_on_line(line: FleetLine, bundle: Path, work: Path, path: Path) -> None:
+    """Write the HTML report of a line's fit, whose steps are in the work folder."""
+    from anomaly.pipeline.assess import report_on_fit
+
+    report_on_fit(_steps(line, work, silent), read_bundle(bundle), path)
+
+
+def _steps(line: FleetLine, work: Path, progress: Progress) -> Steps:
     spec = read_spec(line.spec, {"name": line.name, **line.override})
-    steps = Steps(open_line(spec, line.data), work, progress=progress)
+    return Steps(open_line(spec, line.data), work, progress=progress)
+
+
+def _fitted(line: FleetLine, release: Path, work: Path, progress: Progress) -> dict[str, Any]:
+    steps = _steps(line, work, progress)
     published = steps.publish(release / line.slug)
     figures = json.loads(steps.evaluate().read_text())
     return {
