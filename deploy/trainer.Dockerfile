@@ -1,7 +1,7 @@
 # Everything that learns: fit, flows, a worker of Prefect.   docker build -f deploy/trainer.Dockerfile -t anomaly-trainer:0.8.0 .
 # PyTorch's wheels bring CUDA: the machine needs NVIDIA's driver and container toolkit alone, and --gpus all. Without a GPU it runs on the CPU.
 FROM python:3.11.13-slim-bookworm AS build
-ARG EXTRAS=train,flows,gpu,alerts,mqtt
+ARG EXTRAS=train,flows,gpu,alerts,mqtt,registry
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE ./
