@@ -152,9 +152,9 @@ def share_promise(flagged: int, good: int, rate: float) -> str:
     """Whether a budget of so large a share of good parts held, in a sentence. It did not where the whole 95 % interval lies above it.
 
     >>> share_promise(9, 1000, 0.01)
-    'Expect 1 in 100 good parts flagged; seen here: 0.9 in 100 (9 of 1000), 95 % 0.41 to 1.7: the budget held.'
-    >>> share_promise(0, 30, 0.01)
-    'Expect 1 in 100 good parts flagged; seen here: 0 in 100 (0 of 30), 95 % 0 to 12: the budget held, as far as so few parts show.'
+    'Expect 1 in 100 good parts flagged; seen here: 0.9 in 100 (9 of 1000), 95 % interval 0.41 to 1.7: the budget held.'
+    >>> share_promise(0, 30, 0.01).partition("; ")[2]
+    'seen here: 0 in 100 (0 of 30), 95 % interval 0 to 12: the budget held, as far as so few parts show.'
     """
     per = 100
     while rate * per < 0.999 and per < 1_000_000:
@@ -164,7 +164,7 @@ def share_promise(flagged: int, good: int, rate: float) -> str:
         return f"{expect}; there were no good parts to judge that by."
     low, high = exact_interval(flagged, good)
     held = "did not hold" if low > rate else "held, as far as so few parts show" if rate * good < 3 else "held"
-    seen = f"{_short(per * flagged / good)} in {per} ({flagged} of {good}), 95 % {_short(per * low)} to {_short(per * high)}"
+    seen = f"{_short(per * flagged / good)} in {per} ({flagged} of {good}), 95 % interval {_short(per * low)} to {_short(per * high)}"
     return f"{expect}; seen here: {seen}: the budget {held}."
 
 

@@ -113,8 +113,9 @@ def on_plant(work: Path) -> dict[str, Any]:
     faults = work / "labels" / "plant" / "faults"
     last = max(alarm.closed or 0.0 for alarm in alarms[:LABELLED])
     for seed, moments in times.items():
-        if moments[-1] <= last:  # a table of which every alarm was looked at
-            shutil.copy(work / "watched" / f"{seed}.csv", faults / f"{seed}.csv")
+        rows = int((moments <= last).sum())  # up to the last alarm that was looked at
+        if rows:
+            pd.read_csv(work / "watched" / f"{seed}.csv", dtype=str).head(rows).to_csv(faults / f"{seed}.csv", index=False)
     anomaly("fit", work / "spec.toml", "--data", data, "--faults", faults, "--work", work / "w2", "--out", work / "after.anomaly")
     said = {"alarms": len(alarms), **counts}
     return said | {name: judged(work / f"{name}.anomaly", work / "judged", unseen) for name in ("before", "after")} | _vote(work)

@@ -51,8 +51,8 @@ def test_the_exact_interval_is_that_of_scipy(of: int, share: float, level: float
 @pytest.mark.parametrize(
     ("flagged", "good", "rate", "says"),
     [
-        (9, 1000, 0.01, "0.9 in 100 (9 of 1000), 95 % 0.41 to 1.7: the budget held."),
-        (0, 1000, 0.01, "0 in 100 (0 of 1000), 95 % 0 to 0.37: the budget held."),
+        (9, 1000, 0.01, "0.9 in 100 (9 of 1000), 95 % interval 0.41 to 1.7: the budget held."),
+        (0, 1000, 0.01, "0 in 100 (0 of 1000), 95 % interval 0 to 0.37: the budget held."),
         (30, 1000, 0.01, "the budget did not hold."),
         (1, 20, 0.01, "the budget held, as far as so few parts show."),
         (4, 10_000, 0.0005, "Expect 5 in 10000 good parts flagged; seen here: 4 in 10000"),
