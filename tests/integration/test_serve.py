@@ -78,7 +78,7 @@ def test_a_scheduled_run_fires_and_leaves_its_artifacts(sensor: Fitted, tmp_path
         keys = {a["key"]: a for a in artifacts}
         assert {"pump-metrics", "pump-summary", "pump-scores"} <= set(keys)
         assert "roc_auc" in keys["pump-metrics"]["data"]
-        assert "flagged at p" in keys["pump-summary"]["data"]
+        assert "It is the champion in" in keys["pump-summary"]["data"]
         an_event_is_there_once(api)
         bundle = next((tmp_path / "release").rglob("*.anomaly"))
         assert read_bundle(bundle).hash == read_bundle(sensor.bundle).hash

@@ -96,8 +96,10 @@ def _print_suspects(bundle: Bundle, steps: Steps) -> None:
     suspects = list(standing_out(found, bundle.manifest.threshold.score, float(np.median(steps.fitted.held_out))).items())
     if suspects:
         reached = suspects[0][1] >= (bundle.manifest.threshold.score or -np.inf)
-        how = "out, for a person to look at" if reached else "out a little, and none would be flagged"
-        out.print(f"  {len(suspects)} among the normals stand {how} (all are in the report); the worst, by score:")
+        none = "" if reached else "none is flagged; "
+        out.print(
+            f"  {len(suspects)} among the normals stand out, for a person to look at ({none}all are in the report); the worst, by score:"
+        )
     for where, value in suspects[:5]:
         out.print(f"    {where}: {value:.4g}")
 

@@ -153,7 +153,7 @@ def suspect_blocks(manifest: Manifest, usual: float | None = None) -> tuple[Bloc
     words = f"{len(suspects)} {what} out from all others. Look at them: take those that show a {fault} out of the data and fit again."
     threshold = manifest["threshold"].get("score")
     if threshold is not None and max(suspects.values()) < threshold:
-        words = f"None is flagged. {len(suspects)} {what} out a little: a look is worth it only where a {fault} may be among the normals."
+        words += f" None of them is flagged, but a {fault} among the normals raises the threshold."
     if manifest["provenance"]["fit"].get("suspects_left_out"):
         words += " The detector has not learnt from them, but they still count as normal in the threshold."
     links = {name: (anchor_of(name), anchor_of(name.rpartition(", ")[0])) for name in suspects}  # its own picture or plot, or its table's

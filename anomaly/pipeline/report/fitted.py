@@ -99,7 +99,7 @@ def fit_page(bundle: Bundle, held_out: NDArray[np.float64], effective: float, sh
     if suspects:
         stand = f"{len(suspects)} of the normals stand{'s' if len(suspects) == 1 else ''} out"
         harmless = threshold is not None and max(suspects.values()) < threshold
-        said.append(f"{stand} a little; none is flagged." if harmless else f"{stand}: look at them below, the worst first.")
+        said.append(f"{stand}{', though none is flagged' if harmless else ''}: look at them below, the worst first.")
     with styled():
         histogram = as_plot(
             "Held-out scores of the normals",
