@@ -26,6 +26,7 @@ from anomaly.errors import DataError
 from anomaly.schema import Channel, Dialect, within_limits
 
 LOST = 0.05  # of a column's cells, or of the times, that may be unreadable; beyond that the dialect is wrong, and reading is refused
+SHUFFLED = 0.2  # of the steps from row to row that go back in time, from which on rows are in no order
 _SHOWN = 3  # examples of each kind of trouble that are quoted in full
 _TRUE = ("true", "yes", "ja", "anomaly", "anomalous", "fault", "faulty", "abnormal", "bad", "ng")
 
@@ -210,14 +211,10 @@ def _time_order(
     if len(steps) > 2 and (steps < 0).mean() > 0.9:
         report.note(f"{path}: the newest row comes first; read from the end")
         positions = positions[::-1]
-    gap = schema.max_gap_s or 10 * (schema.period_s or usual_period(times[positions]))
-    taken = RowOrder(gap).take(times[positions])
-    left_out = taken.stray | _repeated_hour(times[positions], taken.kept | taken.stray, dialect, path, report)
-    for at in positions[taken.stray][:_SHOWN]:
-        moment = np.datetime64(int(times[at]), "s")
-        report.note(f"{path}: row {lines[at]} is stamped {moment}, far ahead of the rows after it; left out")
-    report.bad_rows += int(left_out.sum())
-    positions = positions[~left_out]
+    if len(steps) > 2 and (np.diff(times[positions]) < 0).mean() > SHUFFLED:
+        report.note(f"{path}: its rows are in no order of time; sorted")
+    else:
+        positions = _without_stray(positions, times, lines, schema, dialect, path, report)
     report.out_of_order += int((np.diff(times[positions]) < 0).sum())
     order = positions[np.argsort(times[positions], kind="stable")]
     ordered = times[order]
@@ -231,6 +228,29 @@ def _time_order(
             f"{path}: {twice} {'row has' if twice == 1 else 'rows have'} the time of a later row, the first is row {first}; left out"
         )
     return order[last]
+
+
+def _without_stray(
+    positions: NDArray[np.int64],
+    times: NDArray[np.float64],
+    lines: NDArray[np.int64],
+    schema: TableSchema,
+    dialect: Dialect,
+    path: Path,
+    report: ReadReport,
+) -> NDArray[np.int64]:
+    """The positions without rows that are stamped far ahead of those after them, or in an hour that is there twice; counted and noted.
+
+    Only rows that are in order but for a few can tell which of them are wrong.
+    """
+    gap = schema.max_gap_s or 10 * (schema.period_s or usual_period(times[positions]))
+    taken = RowOrder(gap).take(times[positions])
+    left_out = taken.stray | _repeated_hour(times[positions], taken.kept | taken.stray, dialect, path, report)
+    for at in positions[taken.stray][:_SHOWN]:
+        moment = np.datetime64(int(times[at]), "s")
+        report.note(f"{path}: row {lines[at]} is stamped {moment}, far ahead of the rows after it; left out")
+    report.bad_rows += int(left_out.sum())
+    return positions[~left_out]
 
 
 def _repeated_hour(

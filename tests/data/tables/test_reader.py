@@ -82,6 +82,17 @@ def test_duplicates_disorder_gaps_and_missing_are_counted(tmp_path: Path) -> Non
     assert (np.diff(read.times) > 0).all()
 
 
+def test_shuffled_rows_are_sorted_and_none_is_lost(tmp_path: Path) -> None:
+    rows = [f"2026-01-0{1 + i // 14400}T{i // 600 % 24:02}:{i // 10 % 60:02}:{i % 10 * 6:02}Z,{i},{-i}\n" for i in range(20_000)]
+    whole = table(tmp_path, HEADER + "".join(rows))
+    order = np.random.default_rng(0).permutation(len(rows))
+    read = table(tmp_path, HEADER + "".join(rows[at] for at in order))
+    np.testing.assert_array_equal(read.times, whole.times)
+    np.testing.assert_array_equal(read.values, whole.values)
+    assert read.report.notes == [f"{tmp_path / 't.csv'}: its rows are in no order of time; sorted"]
+    assert read.report.bad_rows == 0
+
+
 @pytest.mark.parametrize("cell", ["", "NaN", "inf", "1e300", "Bad"])
 def test_a_sensor_without_a_reading_is_told_and_a_table_without_any_refused(tmp_path: Path, cell: str) -> None:
     known = TableSchema(channels=(Channel(name="a"), Channel(name="b")))
