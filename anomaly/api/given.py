@@ -48,10 +48,9 @@ def taken(given: Any) -> Given:
     if given is None or isinstance(given, (bytes, Mapping, pd.Series)) or not isinstance(given, Iterable):
         raise DataError(f"{'nothing' if given is None else f'a {type(given).__name__}'} was given; {CAN_BE}")
     found = [_pixels(one) if isinstance(one, Image.Image) else one for one in given]
-    wrong = next((one for one in found if not (is_path(one) or isinstance(one, np.ndarray))), None)
-    if wrong is not None or (found and len({is_path(one) for one in found}) > 1):
-        what = "files and arrays together" if wrong is None else f"a {type(wrong).__name__} in a list"
-        raise DataError(f"{what}: {CAN_BE}")
+    wrong = [type(one).__name__ for one in found if not (is_path(one) or isinstance(one, np.ndarray))]
+    if wrong or len({is_path(one) for one in found}) > 1:
+        raise DataError(f"{f'a {wrong[0]} in a list' if wrong else 'files and arrays together'}: {CAN_BE}")
     return sorted(found, key=str) if isinstance(given, (set, frozenset)) else found  # a set has no order of its own
 
 

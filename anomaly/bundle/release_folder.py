@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from filelock import FileLock, Timeout
 
@@ -72,7 +72,9 @@ class ReleaseFolder:
     def publish(self, source: Path, *, role: Role = "champion", by: str = "", why: str = "") -> Path:
         """Copy a bundle into the folder and point at it. The champion that is there already stays as it is, with the word it was put by.
 
-        Raises BundleError for one that was rolled back here: a schedule must not bring it back. Promote it by name to have it all the same.
+        One that has been champion before stays out of use where another was promoted over it: a schedule that fits the same data again
+        must not undo what a person decided. Raises BundleError for one that was rolled back here. Promote either by name to have it all
+        the same.
         """
         bundle = read_bundle(source)
         self.where.mkdir(parents=True, exist_ok=True)
@@ -91,7 +93,7 @@ class ReleaseFolder:
             entry = Entry(
                 "published" if role == "champion" else "challenger", target.name, bundle.hash, bundle.manifest.name, bundle.manifest.version
             )
-            if bundle.hash not in (self._hash(role), self._hash("champion")):
+            if bundle.hash not in (self._hash(role), self._hash("champion")) and not self._passed_over(bundle.hash):
                 self._point(role, entry, by, why)
         return target
 
@@ -156,14 +158,17 @@ class ReleaseFolder:
         self._check_there()
         path = self.where / HISTORY
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_bytes().splitlines()
         except FileNotFoundError:
             lines = []
         for number, line in enumerate(lines, start=1):
             try:
-                found.append(Entry(**json.loads(line)))
+                entry = Entry(**json.loads(line))
+                if entry.action not in get_args(Action) or not all(isinstance(value, str) for value in vars(entry).values()):
+                    raise ValueError(f"action {entry.action!r}, hash {entry.hash!r}")
             except (ValueError, TypeError) as error:
                 raise BundleError(f"{path}, line {number}: not an entry of a release's history ({error}); move the file away") from error
+            found.append(entry)
         pointer = self._pointer("champion")
         if pointer is not None and pointer["hash"] != next((one.hash for one in reversed(found) if one.action in _CHAMPION), ""):
             found.append(_entry(pointer))
@@ -193,7 +198,9 @@ class ReleaseFolder:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise BundleError(f"{path}: not a pointer to a bundle ({error}); publish or promote one again") from error
+            raise BundleError(
+                f"{path}: not a pointer to a bundle ({error}); delete it, then `anomaly release promote {self.where} --bundle FILE`"
+            ) from error
 
     def _hash(self, role: Role) -> str:
         return str((self._pointer(role) or {}).get("hash", ""))
@@ -236,6 +243,11 @@ class ReleaseFolder:
                     stack.pop()
                 stack = stack or [entry]
         return next((one for one in reversed(stack) if one.hash != champion and one.hash not in taken), None)
+
+    def _passed_over(self, digest: str) -> bool:
+        """Whether a bundle has been champion here until another was promoted, which is the champion still."""
+        reigns = [entry for entry in self.history() if entry.action in _CHAMPION]
+        return bool(reigns) and reigns[-1].action == "promoted" and any(entry.hash == digest for entry in reigns[:-1])
 
     def _taken_back(self) -> dict[str, Entry]:
         """Hash -> the rollback that took it back, of those that no one has put in use since."""

@@ -195,7 +195,7 @@ def batch(
     if counts.rejected or done.refused:
         files = f", and {len(done.refused)} whole files" if done.refused else ""
         out.print(f"  {counts.rejected:,} records{files} set aside, with reasons: {done.scores.with_name('rejected')}", soft_wrap=True)
-    _end(counts.flagged, len(done.refused), exit_zero)
+    _end(counts.flagged, len(done.refused) or int(not counts.records), exit_zero)  # as `score`, where nothing could be scored
 
 
 @judge_app.command()

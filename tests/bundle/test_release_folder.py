@@ -114,6 +114,36 @@ def test_unchanged_data_leaves_the_champion_with_the_word_it_was_put_by(folder: 
     assert folder.pointed("challenger") is None
 
 
+def test_a_schedule_does_not_undo_a_promotion(folder: ReleaseFolder, bundles: dict[str, Path]) -> None:
+    folder.publish(bundles["1"], by="the schedule")
+    folder.publish(bundles["2"], role="challenger")
+    folder.promote("A. Meier", "better on the night shift")
+    before = (folder.where / "champion.json").read_bytes()
+    folder.publish(bundles["1"], by="the schedule")  # on unchanged data, as every night
+    assert (folder.where / "champion.json").read_bytes() == before
+    folder.publish(bundles["3"], by="the schedule")  # on new data
+    assert champion(folder) == "3"
+    folder.publish(bundles["1"], by="the schedule")  # on data that was taken back
+    assert champion(folder) == "1"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff",
+        b'{"action": "x", "bundle": "b", "hash": "h", "name": "n", "version": "1"}',
+        b'{"action": "published", "bundle": "b", "hash": 5, "name": "n", "version": "1"}',
+        b'{"act',
+    ],
+)
+def test_a_broken_history_is_named_by_its_line(folder: ReleaseFolder, bundles: dict[str, Path], line: bytes) -> None:
+    folder.publish(bundles["1"])
+    with (folder.where / HISTORY).open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(BundleError, match=r"history\.jsonl, line 2: not an entry of a release's history"):
+        folder.history()
+
+
 def test_the_commands_say_what_was_done(folder: ReleaseFolder, bundles: dict[str, Path]) -> None:
     folder.publish(bundles["1"])
     folder.publish(bundles["2"], role="challenger")

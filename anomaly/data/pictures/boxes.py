@@ -20,8 +20,6 @@ from anomaly.data.pictures.reading import Picture
 from anomaly.errors import DataError
 from anomaly.names import record_name
 
-PLACES = ("", "annotations")  # folders, below that of the faults, in which such files lie
-
 
 class _Image(BaseModel):
     id: int | str
@@ -89,6 +87,14 @@ class LabelledBoxes:
                 )
                 del self.by_path[name]
 
+    def tell_unused(self, pictures: Sequence[Picture], root: Path) -> None:
+        """Note how many boxes fit none of the pictures, with a name of those."""
+        used = {id(one) for picture in pictures if (one := self.of(picture, root)) is not None}
+        lost = [name for name, one in self.by_path.items() if id(one) not in used]
+        if lost:
+            one = self.by_path[lost[0]]
+            self.notes.append(f"{one.file}: boxes of {len(lost)} pictures fit none that is there, such as {record_name(lost[0])}; left out")
+
     def of(self, picture: Picture, root: Path) -> Boxes | None:
         """The boxes of a picture below `root`: by its path there, by a longer or shorter one that ends alike, where only one does.
 
@@ -106,22 +112,21 @@ def _inside(picture: Picture, root: Path) -> str:
 
 
 def read_boxes(root: Path) -> LabelledBoxes:
-    """The boxes of the COCO files in a folder, or in `annotations` in it. JSON files that are no COCO are passed over.
+    """The boxes of the COCO files in a folder and those below it. JSON files that are no COCO are passed over.
 
     Boxes of one picture in several files are put together. Raises DataError for a file that has COCO's `annotations` and cannot be read as
     such, or whose boxes are shares of the picture and not pixels.
     """
     found = LabelledBoxes()
-    for place in PLACES if root.is_dir() else ():
-        for path in sorted((root / place).glob("*.json")):
-            _read(path, found)
+    for path in sorted(root.rglob("*.json")) if root.is_dir() else ():
+        _read(path, found)
     return found
 
 
 def _read(path: Path, found: LabelledBoxes) -> None:
     try:
         raw: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         found.notes.append(f"{path}: not read, since it is no JSON ({str(error).splitlines()[0]}); boxes in it are not known")
         return
     if not isinstance(raw, dict) or "annotations" not in raw:
@@ -136,6 +141,8 @@ def _read(path: Path, found: LabelledBoxes) -> None:
     if sides and max(sides) <= 1 and any(side != int(side) for side in sides if np.isfinite(side)):
         raise DataError(f"{path}: all boxes lie between 0 and 1: shares of the picture, where COCO has pixels; export them in pixels")
     images = {image.id: image for image in coco.images}
+    if len(images) < len(coco.images):
+        raise DataError(f"{path}: several of its images have one id, so it cannot be told whose its boxes are; export it again")
     boxes: dict[int | str, list[tuple[float, float, float, float]]] = defaultdict(list)
     for annotation in coco.annotations:
         if annotation.image_id not in images:

@@ -13,8 +13,9 @@ from typing import Any
 import pandas as pd
 
 from anomaly.bundle.archive import read_bundle
+from anomaly.bundle.release_folder import ReleaseFolder
 from anomaly.edge.runtime.bench import memory_mb
-from anomaly.errors import AnomalyError, in_words
+from anomaly.errors import AnomalyError, BundleError, in_words
 from anomaly.pipeline.fleet.lines import FleetLine
 from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.steps import Steps
@@ -67,10 +68,18 @@ def _steps(line: FleetLine, work: Path, progress: Progress) -> Steps:
 
 def _fitted(line: FleetLine, release: Path, work: Path, progress: Progress) -> dict[str, Any]:
     steps = _steps(line, work, progress)
-    published = steps.publish(release / line.slug)
+    steps.export()
+    try:
+        published = steps.publish(release / line.slug)
+    except BundleError as error:
+        if steps.trained:
+            raise
+        return {"state": "unchanged", "reason": in_words(error)}  # rolled back here, and nothing new since
+    champion = ReleaseFolder(release / line.slug).pointed("champion")
     figures = json.loads(steps.evaluate().read_text())
     return {
         "state": "published" if steps.trained else "unchanged",
+        "reason": "" if champion in (None, published) else f"its champion is {champion.name} still, which was promoted",
         "bundle": published.name,
         "trained": " ".join(steps.trained),
         "normals": steps.fitted.report["normals"],

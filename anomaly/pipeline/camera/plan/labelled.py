@@ -150,6 +150,7 @@ class LabelledFaults:
         self._boxes = LabelledBoxes() if boxes_of is None else read_boxes(boxes_of)
         if boxes_of is not None:
             self._boxes.leave_out_shared(faults, boxes_of)
+            self._boxes.tell_unused(faults, boxes_of)
         self.masks: list[Mask | None] = []  # on a grid of their own, small
         self.notes: list[str] = list(self._boxes.notes)
         sizes = []
