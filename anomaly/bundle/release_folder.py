@@ -20,6 +20,7 @@ from filelock import FileLock, Timeout
 
 from anomaly.atomic import copy_file, write_text
 from anomaly.bundle.archive import read_bundle, sign_where_set
+from anomaly.bundle.manifest import Manifest
 from anomaly.errors import BundleError
 from anomaly.names import one_line, slug
 
@@ -115,6 +116,7 @@ class ReleaseFolder:
                     )
             if opened.hash == self._hash("champion"):
                 raise BundleError(f"{self.where}: {opened.path.name} is the champion already")
+            self._check_same_input(manifest, opened.path)
             entry = self._point("champion", Entry("promoted", opened.path.name, opened.hash, manifest.name, manifest.version), by, why)
             if self._hash("challenger") == opened.hash:
                 (self.where / "challenger.json").unlink()
@@ -243,6 +245,18 @@ class ReleaseFolder:
                     stack.pop()
                 stack = stack or [entry]
         return next((one for one in reversed(stack) if one.hash != champion and one.hash not in taken), None)
+
+    def _check_same_input(self, manifest: Manifest, path: Path) -> None:
+        """Raise BundleError for a bundle that takes other records than the champion: pictures for readings, or the other way round."""
+        now = self.pointed("champion")
+        if now is None or not now.is_file():
+            return
+        champion = read_bundle(now).manifest
+        if champion.input.name != manifest.input.name:
+            raise BundleError(
+                f"{path}: a {manifest.kind} detector ({manifest.name}), and the champion of {self.where} is a {champion.kind} detector "
+                f"({champion.name}); a release folder is for one line"
+            )
 
     def _passed_over(self, digest: str) -> bool:
         """Whether a bundle has been champion here until another was promoted, which is the champion still."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,14 @@ def test_a_schedule_does_not_undo_a_promotion(folder: ReleaseFolder, bundles: di
     folder.publish(bundles["3"], by="the schedule")  # on new data
     assert champion(folder) == "3"
     folder.publish(bundles["1"], by="the schedule")  # on data that was taken back
+    assert champion(folder) == "1"
+
+
+def test_a_detector_of_other_records_is_not_promoted(folder: ReleaseFolder, bundles: dict[str, Path], camera: Fitted) -> None:
+    folder.publish(bundles["1"])
+    shutil.copy(camera.bundle, folder.where / "camera.anomaly")
+    with pytest.raises(BundleError, match=r"a camera detector .* and the champion of .* is a sensor detector"):
+        folder.promote("A. Meier", bundle="camera.anomaly")
     assert champion(folder) == "1"
 
 
