@@ -54,7 +54,7 @@ KINDS = {
     "drift": Kind(("anomaly.watch.drift",), _SAYS),
     "challenger": Kind(("anomaly.release.challenger",), _SAYS),
     "challenger better": Kind(("anomaly.release.challenger.better",), _SAYS),
-    "rolled back": Kind(("anomaly.rolled_back",), "{{ event.resource.name }} went back by itself: {{ event.payload['reason'] }}"),
+    "rolled back": Kind(("anomaly.bundle.rolled_back",), "{{ event.resource.name }} went back by itself: {{ event.payload['reason'] }}"),
 }
 On = Literal["flow failed", "watch stopped", "silent", "data", "budget", "drift", "challenger", "challenger better", "rolled back"]
 

@@ -256,7 +256,9 @@ def test_drift_starts_a_retrain_and_a_rollback_of_the_edge_that_of_the_folder(
         assert scheduled("retrain")[0]["parameters"]["why"] == "drift"
         assert hook[1] == [{"line": "pump", "what": "drift", "says": "pump: Its normal records are no longer those that it learnt from."}]
         payload = {"bundle_hash": "cd" * 32, "reason": 'it flagged 60% of "20" records'}
-        emit_event("anomaly.rolled_back", {"prefect.resource.id": "anomaly.line.pump", "prefect.resource.name": "pump"}, payload=payload)
+        emit_event(
+            "anomaly.bundle.rolled_back", {"prefect.resource.id": "anomaly.line.pump", "prefect.resource.name": "pump"}, payload=payload
+        )
         until(lambda: scheduled("rollback"), 120)
         told = scheduled("rollback")[0]["parameters"]
         assert (told["of"], told["why"], told["by"]) == ("cd" * 32, 'it flagged 60% of "20" records', "the edge")
