@@ -94,7 +94,8 @@ class ReleaseFolder:
             entry = Entry(
                 "published" if role == "champion" else "challenger", target.name, bundle.hash, bundle.manifest.name, bundle.manifest.version
             )
-            if bundle.hash not in (self._hash(role), self._hash("champion")) and not self._passed_over(bundle.hash):
+            there = bundle.hash in (self._hash(role), self._hash("champion"))
+            if not there and not (role == "champion" and self._passed_over(bundle.hash)):
                 self._point(role, entry, by, why)
         return target
 
