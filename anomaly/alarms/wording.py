@@ -16,6 +16,21 @@ from anomaly.schema import AlarmSettings
 
 _STAMP = re.compile(r"@\d{12,20}$")
 MOST_SENSORS = 3  # named as the cause of an alarm
+SHORT = 8  # characters of an alarm's id that people are shown
+
+
+def when(seconds: float) -> str:
+    """Seconds since 1970 as a person reads them, UTC.
+
+    >>> when(0.0)
+    '1970-01-01 00:00:00Z'
+    """
+    return f"{iso(seconds)[:19].replace('T', ' ')}Z"
+
+
+def condition_words(condition: str) -> str:
+    """A condition as it is told; of a hold on everything, the line."""
+    return "the whole line" if condition == "*" else condition  # book.WHOLE_LINE
 
 
 def explain_map(anomaly_map: NDArray[np.float32]) -> dict[str, Any]:

@@ -9,12 +9,12 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anomaly.alarms.wording import record_words
-from anomaly.cli.terminal.alarm_table import SHORT, about, alarm_as_dict, because, hold_as_dict, print_events, print_table, sure, what, when
+from anomaly.alarms.wording import SHORT, condition_words, record_words, when
+from anomaly.cli.terminal.alarm_table import about, alarm_as_dict, because, hold_as_dict, print_events, print_table, sure
 from anomaly.cli.terminal.console import err, out
 from anomaly.errors import StoreError
 from anomaly.names import masked, one_line
@@ -75,7 +75,7 @@ def list_alarms(
         print_table(("id", "priority", "state", "line", "condition", "since", "as unusual as", "about"), rows)
     for name, hold in holds:
         until = f"until {when(hold.until)}" if hold.until is not None else "until someone ends it"
-        out.print(one_line(masked(f"{hold.kind}: {name}, {what(hold.condition)}, {until}, by {hold.who}{because(hold.why)}")))
+        out.print(one_line(masked(f"{hold.kind}: {name}, {condition_words(hold.condition)}, {until}, by {hold.who}{because(hold.why)}")))
 
 
 @alarms_app.command()
@@ -135,16 +135,9 @@ def ack(
 
 
 def _acknowledge(db: Store, alarm: Alarm, who: str, why: str) -> None:
-    def do(book: Any) -> list[Event]:
-        known = book.alarms.get(alarm.id)
-        if known is None:
-            raise StoreError(f"alarm {alarm.id[:SHORT]} of line {alarm.line!r} is over and done with; nothing is left to acknowledge")
-        if known.acknowledged is not None:
-            raise StoreError(f"alarm {alarm.id[:SHORT]} was acknowledged by {known.acknowledged_by} at {when(known.acknowledged)} already")
-        events: list[Event] = book.acknowledge(known, who, why, time.time())
-        return events
+    from anomaly.alarms.deeds import acknowledge
 
-    db.act(alarm.line, "acknowledged", who, why, do, alarm.id)
+    acknowledge(db, alarm, who, why)
     out.print(one_line(f"acknowledged {alarm.id[:SHORT]}: {alarm.line}, {alarm.condition}"))
 
 
@@ -262,6 +255,7 @@ def _target(db: Store, id_: str | None, line: str | None, condition: str | None)
     Raises BadParameter where nothing is, StoreError for a condition that the line does not have.
     """
     from anomaly.alarms.book import WHOLE_LINE
+    from anomaly.alarms.deeds import check_condition
 
     if (id_ is None) == (line is None) or (id_ is not None and condition is not None):
         raise typer.BadParameter("name an alarm by its id, or give --line, with --condition for one of its conditions")
@@ -271,55 +265,34 @@ def _target(db: Store, id_: str | None, line: str | None, condition: str | None)
     assert line is not None
     if condition is None:
         return line, (WHOLE_LINE,)
-    name = one_line(condition)
-    known = _known_conditions(db, line)
-    if name not in known and not re.match(r"sensor(_frozen|_range)?:.", name):
-        raise StoreError(f"line {line!r} has no condition {name!r}; it has {', '.join(known)}, and sensor:NAME for a sensor")
-    return line, (name,)
-
-
-def _known_conditions(db: Store, line: str) -> list[str]:
-    """The conditions that any line has, and those of sensors and sinks that this one had."""
-    from anomaly.alarms.book import PROCESS
-    from anomaly.alarms.quality import CONDITIONS, KEPT_BESIDE
-
-    return sorted(each for each in {PROCESS, *CONDITIONS, *db.conditions_of(line)} if not each.startswith(KEPT_BESIDE))
+    return line, (check_condition(db, line, condition),)
 
 
 def _hold(
     kind: HoldKind, id_: str | None, store: Path, line: str | None, condition: str | None, seconds: float | None, who: str, why: str
 ) -> None:
-    from anomaly.alarms.book import WHOLE_LINE, Hold
+    from anomaly.alarms.book import WHOLE_LINE
+    from anomaly.alarms.deeds import hold, known_conditions
 
     db = open_store(store, line)
     name, meant = _target(db, id_, line, condition)
-    now = time.time()
-    end = None if seconds is None else now + seconds
-    holds = [Hold(kind, each, now, end, who, one_line(why)) for each in meant]
-    until = f" until {when(end)}" if end is not None else ""
-    words = ", ".join(map(what, meant))
-    events = db.act(name, f"{kind}{until}: {words}", who, one_line(why), lambda book: book.hold_all(holds), _only(db, id_))
+    events = hold(db, kind, name, meant, seconds, who, one_line(why), _only(db, id_))
+    words = ", ".join(map(condition_words, meant))
+    until = f" until {when(db.clock() + seconds)}" if seconds is not None else ""
     out.print(one_line(f"{kind}{until}: {name}, {words}; open alarms held back by it: {_told_of(events)}"))
-    unseen = [each for each in meant if each != WHOLE_LINE and each not in _known_conditions(db, name)]
+    unseen = [each for each in meant if each != WHOLE_LINE and each not in known_conditions(db, name)]
     if unseen:
-        err.print(one_line(f"note: line {name!r} has never had {', '.join(map(what, unseen))}; mind the spelling"), style="yellow")
+        note = f"note: line {name!r} has never had {', '.join(map(condition_words, unseen))}; mind the spelling"
+        err.print(one_line(note), style="yellow")
 
 
 def _release(kind: HoldKind, id_: str | None, store: Path, line: str | None, condition: str | None, who: str, why: str) -> None:
+    from anomaly.alarms.deeds import release
+
     db = open_store(store, line)
     name, meant = _target(db, id_, line, condition)
-    words = ", ".join(map(what, meant))
-
-    def do(book: Any) -> list[Event]:
-        holds = [book.holds[kind, each] for each in meant if (kind, each) in book.holds]
-        if not holds:
-            held = ", ".join(what(each.condition) for each in book.holds.values() if each.kind == kind)
-            raise StoreError(f"{words} of line {name!r} is not {kind}" + (f"; what is: {held}" if held else ""))
-        events: list[Event] = book.release_all(holds, who, one_line(why), time.time())
-        return events
-
-    events = db.act(name, f"no longer {kind}: {words}", who, one_line(why), do, _only(db, id_))
-    out.print(one_line(f"no longer {kind}: {name}, {words}; open alarms: {_told_of(events)}"))
+    events = release(db, kind, name, meant, who, one_line(why), _only(db, id_))
+    out.print(one_line(f"no longer {kind}: {name}, {', '.join(map(condition_words, meant))}; open alarms: {_told_of(events)}"))
 
 
 def _only(db: Store, id_: str | None) -> str:

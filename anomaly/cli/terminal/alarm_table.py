@@ -7,23 +7,13 @@ from typing import Any
 
 from rich.table import Table
 
-from anomaly.alarms.book import WHOLE_LINE, Alarm, Hold
+from anomaly.alarms.book import Alarm, Hold
 from anomaly.alarms.events import iso
-from anomaly.alarms.wording import rare_words, record_words
+from anomaly.alarms.wording import SHORT, rare_words, record_words
 from anomaly.cli.terminal.console import out
 from anomaly.names import masked, one_line
 
-SHORT = 8  # characters of an id that are shown
 SURE_AT_MOST = 1e6
-
-
-def when(seconds: float) -> str:
-    """Seconds since 1970 as a person reads them, UTC.
-
-    >>> when(0.0)
-    '1970-01-01 00:00:00Z'
-    """
-    return f"{iso(seconds)[:19].replace('T', ' ')}Z"
 
 
 def sure(alarm: Alarm) -> str:
@@ -46,10 +36,6 @@ def about(alarm: Alarm) -> str:
     if data.get("top"):
         return ", ".join(f"{each['sensor']} {each['share']:.0%}" for each in data["top"])
     return str(data.get("cause", ""))
-
-
-def what(condition: str) -> str:
-    return "the whole line" if condition == WHOLE_LINE else condition
 
 
 def because(why: str) -> str:
