@@ -24,7 +24,6 @@ from anomaly.data.tables.reader import (
     TableSchema,
     check_lost,
     check_sensors,
-    dialect_of,
     hold_digits,
     read_order,
     spacing,
@@ -55,7 +54,8 @@ class Surveyed:
 
 def survey(path: Path, schema: TableSchema, size: int = BLOCK_BYTES) -> Surveyed:
     """Go through a table once. Raises DataError as `read_table` does for one that cannot be used as a whole."""
-    dialect = dialect_of(path, schema.asked)
+    report = ReadReport()
+    dialect = report.read_by(path, schema)
     blocks = Blocks(path, dialect)
     check_sensors(path, blocks.names, schema)
     if schema.mode_column is not None and schema.mode_column not in blocks.names:
@@ -65,7 +65,7 @@ def survey(path: Path, schema: TableSchema, size: int = BLOCK_BYTES) -> Surveyed
         raise DataError(f"{path}: no time column {gone[0]!r}; columns are {blocks.names}")
     index: list[Block] = []
     parts: list[RawTable] = []
-    unread, report = _Unread(path), ReadReport()
+    unread = _Unread(path)
     sensors = [channel.name for channel in schema.channels]
     for block, raw in blocks.all([*dialect.time, *sensors], size):
         index.append(block)

@@ -227,6 +227,7 @@ def flagged(
         session = open_session(opened, provider.value)
         done = write_flagged(opened, session, path, out_, most, say, wanted)
     _tell("set aside", done.rejected, always=True)
+    _tell("note", done.notes)
     said = (
         f"{done.flagged:,} of {done.judged:,} records flagged" if store is None else f"{done.flagged:,} records flagged, as the store says"
     )

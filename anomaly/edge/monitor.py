@@ -138,6 +138,8 @@ class Monitor:
         events = self._follow_release()
         poll = self.source.poll(self._kind.records_per_poll)
         self.totals.dropped += poll.dropped
+        for note in poll.notes:
+            self.log.info("%s", note)
         if not once:
             events += self._quality.look(self._seen(poll), self.clock())
         elif poll.beyond:

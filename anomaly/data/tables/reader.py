@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from anomaly.data.tables.dialect.cells import read_numbers
-from anomaly.data.tables.dialect.find import find_dialect
-from anomaly.data.tables.dialect.load import EXCEL, RawTable, load
-from anomaly.data.tables.dialect.times import ISO, read_times, usual_period
+from anomaly.data.tables.dialect.find import dialect_of, find_dialect
+from anomaly.data.tables.dialect.load import RawTable, load
+from anomaly.data.tables.dialect.times import read_times, usual_period
 from anomaly.data.tables.hold import FEWEST, Holder, fit_channels, slow_interval
 from anomaly.data.tables.order import RowOrder
 from anomaly.data.tables.pattern.take_off import without_pattern
@@ -33,7 +33,10 @@ _TRUE = ("true", "yes", "ja", "anomaly", "anomalous", "fault", "faulty", "abnorm
 
 @dataclass
 class ReadReport:
-    """Counts of what was found wrong in a table; `notes` quotes the first few places and says what was done."""
+    """Counts of what was found wrong in a table; `notes` quotes the first few places and says what was done.
+
+    `encoding` says that the file was read in another encoding than its dialect tells, "" where it was not.
+    """
 
     rows: int = 0
     missing_cells: int = 0
@@ -44,14 +47,22 @@ class ReadReport:
     gaps: int = 0
     bad_rows: int = 0
     notes: list[str] = field(default_factory=list)
+    encoding: str = ""
     words: Counter[str] = field(default_factory=Counter)  # words in columns of numbers that were not known to mean "no reading"
 
     def note(self, text: str) -> None:
         if len(self.notes) < 20:
             self.notes.append(text)
 
+    def read_by(self, path: Path, schema: TableSchema) -> Dialect:
+        """The dialect of a file, with a note where it is in another encoding than the schema says. Raises DataError as `find_dialect`."""
+        dialect, self.encoding = dialect_of(path, schema.asked, [channel.name for channel in schema.channels])
+        if self.encoding:
+            self.note(self.encoding)
+        return dialect
+
     def summary(self) -> dict[str, int]:
-        return {name: value for name, value in vars(self).items() if name not in ("notes", "words") and value}
+        return {name: value for name, value in vars(self).items() if name not in ("notes", "words", "encoding") and value}
 
 
 @dataclass(frozen=True)
@@ -117,7 +128,7 @@ def read_table(path: Path, schema: TableSchema, *, learn: bool = False) -> Senso
     {'rows': 3, 'missing_cells': 1, 'bad_cells': 1, 'out_of_order': 1}
     """
     report = ReadReport()
-    dialect = dialect_of(path, schema.asked)
+    dialect = report.read_by(path, schema)
     raw = load(path, dialect)
     times, order = read_order(raw, schema, dialect, report)
     period, max_gap = spacing(times, schema)
@@ -166,17 +177,6 @@ def spacing(times: NDArray[np.float64], schema: TableSchema) -> tuple[float, flo
     """The usual seconds between rows in time order, and from how many on there is a gap: as the schema says, else by the times."""
     period = schema.period_s or (float(np.median(np.diff(times))) if len(times) > 1 else 1.0)
     return period, schema.max_gap_s or 10 * period
-
-
-def dialect_of(path: Path, asked: Dialect) -> Dialect:
-    """The dialect to read a file by: as it is asked where that tells all, else with what is found in the file.
-
-    Raises DataError as `find_dialect`.
-    """
-    if path.suffix.lower() in EXCEL and asked.complete:  # its cells have types: what was told of a CSV is of no use but for text in them
-        forms = tuple(dict.fromkeys((ISO, *asked.time_format)))
-        asked = Dialect(time=asked.time, time_format=forms, zone=asked.zone, missing=asked.missing)
-    return asked if asked.complete else find_dialect([path], asked)
 
 
 def _times(raw: RawTable, dialect: Dialect, period_s: float | None, report: ReadReport) -> NDArray[np.float64]:

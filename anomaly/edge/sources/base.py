@@ -27,6 +27,7 @@ class Poll:
     source at the moment, "" when nothing is; `beyond`, that values of a picture lie beyond the range that the detector was fitted to.
     `dropped` counts records that a full queue discarded. `unread`: sensors with cells that are neither a number nor a known word for no
     reading, {sensor: (how many, the first of them, its time)}; such a reading counts as missing.
+    `notes`: what is to be known of how it is read, told once.
     `mode`: the operating mode of the last row, also where that mode is not judged, None where none is known.
     """
 
@@ -39,6 +40,7 @@ class Poll:
     dropped: int = 0
     unread: dict[str, tuple[int, str, float]] = field(default_factory=dict)
     mode: str | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 class Source(Protocol):

@@ -13,10 +13,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from anomaly.data.records import Rejected
-from anomaly.data.tables.dialect.cells import blank_lines, cut_cells, decoded, lines_of, read_numbers, without_trailing
-from anomaly.data.tables.dialect.find import find_dialect, find_encoding
+from anomaly.data.tables.dialect.cells import blank_lines, cut_cells, lines_of, read_numbers, without_trailing
+from anomaly.data.tables.dialect.encoding import decoded, find_encoding
+from anomaly.data.tables.dialect.find import find_dialect
 from anomaly.data.tables.dialect.formats import could_be_time
-from anomaly.data.tables.dialect.load import Header, is_typed, read_header
+from anomaly.data.tables.dialect.load import Header, as_written, is_typed, read_header
 from anomaly.data.tables.dialect.times import read_times
 from anomaly.data.tables.hold import Holder
 from anomaly.data.tables.order import LateRows, RowOrder
@@ -59,6 +60,7 @@ class CsvSource:
         self._channels = schema.sensors
         self._windows = WindowBuffer(schema)
         self._line_bytes = 256  # estimated length of a line: a quarter more than the mean of the last block
+        self._other = ""  # the words for an encoding other than the bundle's, until they are told
         self._unfit: tuple[int, int, int] | None = None  # inode, size and time of change of the file that could not be begun
         self._why, self._told = "", 0  # why not, and the inode of the one that was set aside for it
         self._begin(position)
@@ -98,7 +100,10 @@ class CsvSource:
         if not raw.strip():
             raise SourceError(f"{self._path}: no complete header line yet; write the column names first")
         # A bundle that was fitted to Parquet or Excel tells nothing of CSV: that is found in the file as it stands, at every start anew.
-        self._dialect = asked if asked.complete else find_dialect([self._path], asked) if _has_rows(raw) else _of_header(raw, asked)
+        if asked.complete:
+            self._dialect, self._other = as_written(raw, asked, [*asked.time, *(channel.name for channel in self._channels)])
+        else:
+            self._dialect = find_dialect([self._path], asked) if _has_rows(raw) else _of_header(raw, asked)
         self._encoded = encoded_as(self._dialect.encoding or "utf-8", raw)
         ends = self._encoded.line_ends(raw)
         lines = (self._dialect.skip_rows or 0) + 1 + (self._dialect.units_rows or 0)
@@ -140,6 +145,9 @@ class CsvSource:
             if self._unfit:
                 found.trouble = self._why
                 return found
+            if self._other:
+                found.notes.append(f"{self._path}: {self._other}")
+                self._other = ""
             self._take(found, limit)
         except (SourceError, OSError) as error:
             found.trouble = str(error) if isinstance(error, SourceError) else f"{self._path}: cannot be read ({error.strerror})"

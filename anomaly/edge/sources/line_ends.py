@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.data.tables.dialect.cells import decoded
+from anomaly.data.tables.dialect.encoding import decoded
 from anomaly.errors import DataError
 
 

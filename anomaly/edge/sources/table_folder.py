@@ -120,6 +120,7 @@ class TableFolder:
             try:
                 check_plain(path.stat())
                 self._table = read_table(path, self._schema)
+                found.notes += [self._table.report.encoding] if self._table.report.encoding else []
                 return
             except Exception as error:  # DataError, or what a reader raises that nobody thought of: one file never stops the others
                 found.rejected.append(Rejected(f"{key[1]}@{key[0] // 1_000_000}", _moment(key), in_words(error), path))

@@ -39,13 +39,14 @@ Maps = NDArray[np.float32]
 
 @dataclass
 class Flagged:
-    """What was written: how many records were judged and flagged, how many files drawn, and what could not be read."""
+    """What was written: how many records were judged and flagged, how many files drawn; what could not be read, and what is to be known."""
 
     judged: int = 0
     flagged: int = 0
     drawn: int = 0
     places: int = 0  # rows of the list: pictures, or stretches of readings
     rejected: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     worst: list[str] = field(default_factory=list)
 
     def tell(self, text: str) -> None:
@@ -220,6 +221,7 @@ def _tables(bundle: Bundle, session: Session, path: Path, out: Path, most: int, 
         except (RecordError, DataError) as error:
             done.rejected.append(str(error))
             continue
+        done.notes += table.report.notes
         done.judged += len(scored)
         taken = [one for one in _stretches(table, scored, threshold, window) if wanted is None or _is_in(one, wanted)]
         done.flagged += sum(one.flagged for one in taken)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from anomaly.data.tables.dialect.cells import decoded
+from anomaly.data.tables.dialect.encoding import decoded
 from anomaly.data.tables.reader import TableSchema, read_table
 from anomaly.errors import DataError
 from anomaly.schema import Channel
@@ -147,11 +147,24 @@ def test_the_encoding_that_failed_is_not_what_the_message_says_to_name() -> None
         decoded("Zeit;Prüfung\n".encode("cp850"), "cp1252", "table.csv")
 
 
-def test_utf_8_is_not_read_as_what_was_learnt_from(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("learnt_in", "new_in", "why"),
+    [
+        ("cp1252", "utf-8", "its letters"),
+        ("cp1252", "utf-8-sig", "its byte order mark"),
+        ("cp1252", "utf-16", "its byte order mark"),
+        ("cp1252", "utf-16-be", "the zeros between its letters"),
+        ("utf-8", "cp1252", "the names of its columns"),
+        ("utf-8", "cp850", "the names of its columns"),
+    ],
+)
+def test_an_export_in_another_encoding_is_read_right_and_said(tmp_path: Path, learnt_in: str, new_in: str, why: str) -> None:
     text = "Zeit;Lager °C\n" + "".join(f"13.01.2026 00:{i // 60:02}:{i % 60:02};{i % 7},5\n" for i in range(200))
-    (tmp_path / "learnt.csv").write_text(text, encoding="cp1252")
+    (tmp_path / "learnt.csv").write_text(text, encoding=learnt_in)
     learnt = read_table(tmp_path / "learnt.csv", TableSchema())
-    for encoding in ("utf-8", "utf-8-sig"):
-        (tmp_path / "new.csv").write_text(text, encoding=encoding)
-        with pytest.raises(DataError, match=r"new\.csv: this file is UTF-8, and is to be read as cp1252, as the file that was learnt from"):
-            read_table(tmp_path / "new.csv", TableSchema(dialect=learnt.dialect, channels=learnt.channels))
+    (tmp_path / "new.csv").write_text(text, encoding=new_in)
+    new = read_table(tmp_path / "new.csv", TableSchema(dialect=learnt.dialect, channels=learnt.channels))
+    assert [channel.name for channel in new.channels] == ["Lager °C"]
+    np.testing.assert_array_equal(new.values, learnt.values)
+    assert why in new.report.encoding
+    assert new.report.notes[0] == new.report.encoding

@@ -140,3 +140,20 @@ def test_dates_that_may_be_read_in_two_ways_are_not_guessed_by_a_bundle_without_
 def test_files_that_do_not_grow_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not grow; put such files into a folder"):
         CsvSource(tmp_path / "t.parquet", SCHEMA, {})
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8", "utf-16"])
+def test_a_feed_in_another_encoding_than_was_learnt_is_read_right_and_said(tmp_path: Path, encoding: str) -> None:
+    channels = [Channel(name="Lager °C")]
+    dialect = Dialect(
+        encoding="cp1252", delimiter=";", decimal=",", thousands="", skip_rows=0, units_rows=0, time=("Zeit",), time_format=("s",)
+    )
+    schema = InputSchema(name="window", dtype="float32", channels=1, window=3, max_gap_s=10, sensors=channels, dialect=dialect)
+    path = tmp_path / "feed.csv"
+    path.write_text("Zeit;Lager °C\n" + "".join(f"{i};{i},5\n" for i in range(4)), encoding=encoding)
+    source = CsvSource(path, schema, {})
+    poll = source.poll(100)
+    assert [record.payload[-1].tolist() for record in poll.records] == [[2.5], [3.5]]
+    assert len(poll.notes) == 1
+    assert "what was learnt from, or the spec, has cp1252" in poll.notes[0]
+    assert not source.poll(100).notes  # once

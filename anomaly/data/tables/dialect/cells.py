@@ -6,7 +6,6 @@ line numbers.
 
 from __future__ import annotations
 
-import codecs
 from functools import cache
 from typing import NamedTuple
 
@@ -16,7 +15,6 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from anomaly.errors import DataError
 from anomaly.schema import Dialect
 
 MISSING = (  # how a reading that is missing is written, in lower case: by hand, by spreadsheets, by historians
@@ -37,61 +35,12 @@ _MARKS = {" ": " \u00a0\u202f", "'": "'\u2019"}  # marks of thousands that stand
 _BLOCK = 1 << 26
 
 
-_WESTERN = ("cp1252", "iso8859-1", "iso8859-15", "cp850", "cp437")  # in which UTF-8 can be read too, as nonsense
-
-
 class Lines(NamedTuple):
     """Lines (n,) of a text: where each begins and ends in bytes (without the end of line), and how many cells it holds; -1 when broken."""
 
     starts: NDArray[np.int64]
     ends: NDArray[np.int64]
     cells: NDArray[np.int64]
-
-
-def decoded(raw: bytes, encoding: str, where: str = "") -> bytes:
-    """Bytes in an encoding -> UTF-8 with line feeds, without a byte order mark. Raises DataError naming the spec's key."""
-    if encoding in ("utf-8", "utf-8-sig", "ascii"):
-        text = raw.removeprefix(codecs.BOM_UTF8)
-        try:
-            _ = text.isascii() or str(text, "utf-8")
-        except UnicodeDecodeError as error:
-            raise _not_decoded(where, encoding, error) from error
-    else:
-        if codecs.lookup(encoding).name in _WESTERN and _is_utf8(raw):
-            raise DataError(
-                f"{where}: this file is UTF-8, and is to be read as {encoding}, as the file that was learnt from; export it in {encoding} "
-                'too, or fit again on files in UTF-8 (in the spec: [input] encoding = "utf-8")'
-            )
-        try:
-            text = raw.decode(encoding).removeprefix("\ufeff").encode()
-        except (UnicodeDecodeError, UnicodeError) as error:
-            raise _not_decoded(where, encoding, error) from error
-    return text if b"\n" in text else text.replace(b"\r", b"\n")
-
-
-def _is_utf8(raw: bytes) -> bool:
-    """Whether bytes are UTF-8 with other letters than ASCII's. A letter that is cut at the end does not count.
-
-    >>> _is_utf8("°C".encode()), _is_utf8("°C".encode("cp1252")), _is_utf8(b"C"), _is_utf8("C°".encode()[:-1])
-    (True, False, False, False)
-    """
-    if raw.startswith(codecs.BOM_UTF8):
-        return True
-    if raw.isascii():
-        return False
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        return not decoder.decode(raw).isascii()
-    except UnicodeDecodeError:
-        return False
-
-
-def _not_decoded(where: str, encoding: str, error: Exception) -> DataError:
-    fit = ", ".join(f'"{name}"' for name in ("utf-8", "cp1252", "utf-16", "cp850") if name != encoding)
-    return DataError(
-        f"{where}: not readable as {encoding} ({error}); is it a table of text? Export it as the file that was learnt from, or name its "
-        f"encoding in the spec before fitting: [input] encoding = one of {fit} …"
-    )
 
 
 def lines_of(text: bytes, delimiter: str, quote: str) -> Lines:

@@ -7,7 +7,6 @@ for Big5. Neither says what is ambiguous.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import re
 from collections import Counter
@@ -18,13 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anomaly.data.tables.dialect.cells import MISSING, decoded, head_of, lines_of, number_pattern
+from anomaly.data.tables.dialect.cells import MISSING, head_of, lines_of, number_pattern
+from anomaly.data.tables.dialect.encoding import decoded, find_encoding
 from anomaly.data.tables.dialect.formats import could_be_time, find_time, is_moment
-from anomaly.data.tables.dialect.load import EXCEL, PARQUET, RawTable, check_file, is_typed, load, text_of
+from anomaly.data.tables.dialect.load import EXCEL, PARQUET, RawTable, as_written, check_file, is_typed, load, text_of
+from anomaly.data.tables.dialect.times import ISO
 from anomaly.errors import DataError, UnclearError
 from anomaly.schema import Dialect
 
 DELIMITERS = (";", "\t", ",", "|")
+HEAD_BYTES = 1 << 20  # by which the encoding of a file is known that is read by a given dialect
 HEAD = 400  # lines in which the header is looked for
 MOST_CELLS = 20_000  # of a column, that the decimal mark is looked for in; the time column is always looked at whole
 _NUMBERLIKE = re.compile(r"^[+-\u2212]?[\d.,'\u2019 \u00a0\u202f]*\d[\d.,]*([eE][+-]?\d+)?$")
@@ -52,6 +54,24 @@ def find_dialect(paths: Sequence[Path], asked: Dialect | None = None) -> Dialect
     )
     time, forms = find_time(raws, first)
     return first.model_copy(update={"time": time, "time_format": forms})
+
+
+def dialect_of(path: Path, asked: Dialect, sensors: Sequence[str] = ()) -> tuple[Dialect, str]:
+    """The dialect to read a file by: as it is asked where that tells all, else with what is found in the file.
+
+    A file that shows for sure that it is in another encoding than is asked is read in that, and the second value says so. Raises DataError
+    as `find_dialect`.
+    """
+    if path.suffix.lower() in EXCEL and asked.complete:  # its cells have types: what was told of a CSV is of no use but for text in them
+        forms = tuple(dict.fromkeys((ISO, *asked.time_format)))
+        asked = Dialect(time=asked.time, time_format=forms, zone=asked.zone, missing=asked.missing)
+    if not asked.complete:
+        return find_dialect([path], asked), ""
+    if is_typed(path) or not path.is_file():  # what is not there is told by what reads it
+        return asked, ""
+    with path.open("rb") as stream:
+        dialect, other = as_written(stream.read(HEAD_BYTES), asked, [*asked.time, *sensors])
+    return dialect, f"{path}: {other}" if other else ""
 
 
 def column_names(path: Path) -> list[str]:
@@ -89,33 +109,7 @@ def _agreed(paths: Sequence[Path], dialects: Sequence[Dialect]) -> Dialect:
     return first.model_copy(update={"encoding": next(iter(encodings), "utf-8")})
 
 
-# --- encoding, delimiter, header ---
-
-
-def find_encoding(raw: bytes) -> str:
-    """The encoding of a text: by its byte order mark, by zeros between the letters, UTF-8 where it is valid, else cp1252.
-
-    Plain ASCII is "ascii": it fits any of them.
-
-    >>> find_encoding("Temperatur °C".encode("cp1252")), find_encoding("a,b".encode("utf-16"))
-    ('cp1252', 'utf-16')
-    """
-    marks = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
-    for mark, name in marks:
-        if raw.startswith(mark):
-            return name
-    head = raw[:2000]
-    if head[1::2].count(0) > len(head) / 4:
-        return "utf-16-le"
-    if head[::2].count(0) > len(head) / 4:
-        return "utf-16-be"
-    if raw.isascii():
-        return "ascii"
-    try:
-        str(raw, "utf-8")
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8"
+# --- delimiter and header ---
 
 
 def _structure(path: Path, asked: Dialect) -> tuple[Dialect, bytes | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from anomaly.data.tables.dialect.cells import blank_lines, cut_cells, decoded, head_of, is_number, lines_of, without_trailing
+from anomaly.data.tables.dialect.cells import blank_lines, cut_cells, head_of, is_number, lines_of, without_trailing
+from anomaly.data.tables.dialect.encoding import decoded, encoding_of
 from anomaly.errors import DataError
 from anomaly.schema import Dialect
 
@@ -87,6 +89,25 @@ def read_header(text: bytes, dialect: Dialect, where: str) -> Header:
         cells = _split(lines[skip + 1], dialect) if len(lines) > skip + 1 else []
         found = {name: cell.strip().strip("[]()") for name, cell in zip(names, cells, strict=False) if name and cell.strip()}
     return Header(names, skip + 1 + units, found)
+
+
+def as_written(head: bytes, dialect: Dialect, needed: Collection[str]) -> tuple[Dialect, str]:
+    """A dialect with the encoding that the first bytes of a file show, and words for that; as it is, and "", where they show no other.
+
+    `needed`: the columns that are to be taken from the file.
+    """
+    told = dialect.encoding or "utf-8"
+
+    def fits(text: bytes) -> bool:
+        try:
+            return set(needed) <= set(read_header(text, dialect, "").names)
+        except DataError:
+            return False
+
+    found, why = encoding_of(head, told, fits)
+    if not found:
+        return dialect, ""
+    return dialect.model_copy(update={"encoding": found}), f"read as {found}, by {why}; what was learnt from, or the spec, has {told}"
 
 
 def _split(line: str, dialect: Dialect) -> list[str]:
