@@ -66,6 +66,9 @@ def list_alarms(
         return
     if not found:
         out.print("no alarm is on" if not all_ else "no alarm yet")
+        for name in [line] if line is not None else db.lines():
+            if not db.has_read(name):
+                out.print(one_line(f"line {name!r} has not read a record yet: whether all is well is not known"))
     else:
         notes = _nuisances(db, found)
         rows = [

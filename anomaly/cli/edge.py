@@ -178,7 +178,7 @@ def monitor(
                     detector, source, store, names, wake, release, name, silent_after_s, health, not once,
                     int(store_gb * 1e9), int(evidence_mb * 1e6),
                 ),
-                store, names, wake, once, health,
+                store, names, wake, once, True, health,
             )  # fmt: skip
             if loop.error is not None:
                 raise loop.error

@@ -134,6 +134,8 @@ def score(
     exit_zero: ExitZero = False,
 ) -> None:
     """Score files: each record of a few, of many the worst. All go to --csv or --json. Exit code 3 when something is flagged."""
+    if not any(path.exists() for path in paths):  # one of several that is not there is set aside
+        raise DataError(f"{paths[0]}: no such file or folder; name pictures, tables or folders of them")
     check_order("anomaly score", bundle, paths)
     opened, session = open_bundle(bundle, provider)
     from anomaly.atomic import replacing

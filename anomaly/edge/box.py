@@ -97,7 +97,7 @@ def open_lines(
 
         return open_line
 
-    return [Line(line.name, opener(line), spec.store, sinks, wake, once, health[line.name]) for line in spec.line]
+    return [Line(line.name, opener(line), spec.store, sinks, wake, once, health=health[line.name]) for line in spec.line]
 
 
 @dataclass

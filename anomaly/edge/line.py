@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from anomaly.alarms.events import Event
 from anomaly.alarms.health.line import LineHealth
 from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.quality import Quality, Seen
@@ -31,6 +32,7 @@ class Line:
     open_monitor: opens bundle, source and store. What it raises is told and tried again, but SpecError: that is for a person to mend
     store, sinks, wake: by these a line tells that it cannot be opened
     once: what is there is taken and that is all; errors are then raised by the turn
+    alone: without a line beside it that goes on: where it cannot be opened at first, whoever made it ends with `error`
     failures: turns and openings that have failed
     """
 
@@ -40,6 +42,7 @@ class Line:
     sinks: Sequence[str] = ()
     wake: Callable[[], None] = lambda: None
     once: bool = False
+    alone: bool = False
     health: LineHealth = field(default_factory=lambda: LineHealth(""))
     clock: Callable[[], float] = time.time
     steady: Callable[[], float] = time.monotonic
@@ -60,8 +63,11 @@ class Line:
         except SpecError as error:
             raise SpecError(f"line {self.name}: {error}") from error
         except Exception as error:
-            self._fail(error, "cannot start")
             self.error = error
+            if self.once or self.alone:
+                self._tell_of_the_end(in_words(error), isinstance(error, LineTakenError))
+            else:
+                self._fail(error, "cannot start")
 
     @property
     def totals(self) -> Totals:
@@ -146,24 +152,40 @@ class Line:
         self.health.alive()
         if self._taken:
             return
-        now = self.clock()
         try:
-            if self._outage is None:
-                store = Store(self.store) if self.monitor is None else self.monitor.store
-                store.register(self.name, self.sinks)
-                kept = {name: state for name, state in store.quality(self.name).items() if name == SOURCE}
-                self._outage = store, Quality(self.name, kept, None, now), LineBook(store, self.name)
-            store, quality, book = self._outage
+            _, quality, book = self._begin_outage()
+            now = self.clock()
             events = quality.look(Seen(trouble=self._trouble), now)
-            if not events and not book.due(now):
-                return
-            position, state, alarm = store.resume(self.name)
-            kept = {SOURCE: quality.kept[SOURCE]}
-            batch = Batch(self.name, "", position, state, alarm, events=events, sinks=self.sinks, quality=kept, prepare=book.prepare(now))
-            store.commit(batch)
+            if events or book.due(now):
+                self._store(events, now)
         except StoreError as error:
             self.log.error("%s", error)
+
+    def _tell_of_the_end(self, trouble: str, taken: bool = False) -> None:
+        """An alarm at once for a line that ends since its source cannot be read. The next run that reads it closes the alarm."""
+        if taken:
             return
+        try:
+            now = self.clock()
+            self._store(self._begin_outage()[1].look_at_source(trouble, now), now)
+        except StoreError as error:
+            self.log.debug("%s", error)  # the error that ends the line is told anyway
+
+    def _begin_outage(self) -> tuple[Store, Quality, LineBook]:
+        if self._outage is None:
+            store = Store(self.store) if self.monitor is None else self.monitor.store
+            store.register(self.name, self.sinks)
+            kept = {name: state for name, state in store.quality(self.name).items() if name == SOURCE}
+            self._outage = store, Quality(self.name, kept, None, self.clock()), LineBook(store, self.name)
+        return self._outage
+
+    def _store(self, events: Sequence[Event], now: float) -> None:
+        """Store what the condition of the source has become, and its events. Raises StoreError."""
+        store, quality, book = self._begin_outage()
+        position, state, alarm = store.resume(self.name)
+        kept = {SOURCE: quality.kept[SOURCE]}
+        batch = Batch(self.name, "", position, state, alarm, events=events, sinks=self.sinks, quality=kept, prepare=book.prepare(now))
+        store.commit(batch)
         for event in batch.events:
             if event.id not in batch.changes.quiet:
                 self.log.event(event)
@@ -172,6 +194,7 @@ class Line:
     def _end(self, poll: Poll) -> None:
         """With `once`, nothing more comes: what is wrong with the source is an error then."""
         if poll.trouble:
+            self._tell_of_the_end(poll.trouble)
             raise SourceError(poll.trouble)
         if not (self.totals.scored or self.totals.rejected):
             if self.monitor is not None and self.monitor.store.scored_by(self.name):

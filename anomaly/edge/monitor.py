@@ -142,7 +142,9 @@ class Monitor:
             self.log.info("%s", note)
         if not once:
             events += self._quality.look(self._seen(poll), self.clock())
-        elif poll.beyond:
+        elif poll.records or poll.rejected:
+            events += self._quality.look_at_source("", self.clock())  # over, if an earlier run ended by it
+        if once and poll.beyond:
             self.log.warning("%s", poll.beyond)
         self._suppressed = suppressed_by(poll.mode, self.bundle.manifest.input, self._process.rules.settings)
         self._book.last = once and not (poll.records or poll.rejected or poll.waiting)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +99,29 @@ def test_sources_that_are_none(here: Path, sensor: Fitted, source: str, message:
     result = CliRunner().invoke(app, ["monitor", str(sensor.bundle), "--source", source, "--once"], env={"COLUMNS": "1000"})
     assert result.exit_code == 1  # and the reason is in the monitor's log, which may be all that is kept
     assert message in result.output
+
+
+def test_a_source_that_cannot_be_read_is_an_alarm_until_a_run_reads_it(here: Path, sensor: Fitted) -> None:
+    monitor = ["monitor", str(sensor.bundle), "--source", "later.csv", "--store", "s.db", "--line", "pump", "--once", "--exit-zero"]
+    result = CliRunner().invoke(app, monitor, env={"COLUMNS": "1000"})
+    assert result.exit_code == 1
+    assert "later.csv: cannot be read" in result.output
+    assert "trying again" not in result.output
+    listed = CliRunner().invoke(app, ["alarms", "list", "--store", "s.db"], env={"COLUMNS": "1000"}).output
+    assert "later.csv: cannot be read" in listed
+    Path("later.csv").write_bytes((sensor.data / "test.csv").read_bytes())
+    result = CliRunner().invoke(app, monitor, env={"COLUMNS": "1000"})
+    assert result.exit_code == 0, result.output
+    found = CliRunner().invoke(app, ["alarms", "list", "--store", "s.db", "--json"]).output
+    assert {alarm["state"] for alarm in json.loads(found)["alarms"] if alarm["condition"] == "source"} == {"returned unacknowledged"}
+
+
+def test_a_line_that_has_read_nothing_is_not_called_well(here: Path, sensor: Fitted) -> None:
+    Path("empty").mkdir()
+    result = CliRunner().invoke(app, ["monitor", str(sensor.bundle), "--source", "empty", "--store", "s.db", "--line", "pump", "--once"])
+    assert result.exit_code == 0, result.output
+    listed = CliRunner().invoke(app, ["alarms", "list", "--store", "s.db"], env={"COLUMNS": "1000"}).output
+    assert "line 'pump' has not read a record yet" in listed
 
 
 def test_an_empty_table_is_told_when_it_is_scored(here: Path, sensor: Fitted) -> None:

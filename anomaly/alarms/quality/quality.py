@@ -86,9 +86,17 @@ class Quality:
 
     def look(self, seen: Seen, now: float) -> list[Event]:
         """Take in one turn; returns an event for each condition that became an alarm by it, or is over."""
+        return self._take(seen, now, CONDITIONS)
+
+    def look_at_source(self, trouble: str, now: float) -> list[Event]:
+        """The same of the source alone, for a run that ends with this: nobody looks again, so trouble is an alarm without a delay."""
+        at_once = CONDITIONS["source"].model_copy(update={"on_delay_s": 0.0})
+        return self._take(Seen(trouble=trouble), now, {"source": at_once})
+
+    def _take(self, seen: Seen, now: float, conditions: Mapping[str, Settings]) -> list[Event]:
         now_reasons = self._wrong(seen, now)
         events = []
-        for name, settings in CONDITIONS.items():
+        for name, settings in conditions.items():
             reason = now_reasons.get(name)
             if reason is None:
                 continue

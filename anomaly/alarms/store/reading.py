@@ -53,6 +53,15 @@ class Reading(Connection):
         )
         return dict(self._read(query, (line,)))
 
+    def has_read(self, line: str) -> bool:
+        """Whether a line has ever read a record. Quick where its source keeps a position, else as long as finding its first score."""
+        query = (
+            "SELECT l.position <> '{}' OR EXISTS(SELECT 1 FROM scores s WHERE s.line = l.id) "
+            "OR EXISTS(SELECT 1 FROM rejected r WHERE r.line = l.id) FROM lines l WHERE l.name = ?"
+        )
+        found = self._read(query, (line,))
+        return bool(found and found[0][0])
+
     def rejections(self, line: str) -> list[tuple[str, float, str]]:
         """A line's rejected records: (record, time, reason)."""
         query = (

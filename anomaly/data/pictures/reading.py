@@ -169,7 +169,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
                 raise _RefusedError(f"its colors are stored as {image.mode}; save it as RGB or gray")
             yield image
     except FileNotFoundError as error:
-        raise RecordError(f"{path}: the file is gone") from error
+        raise RecordError(f"{path}: the file is not there") from error
     except UnidentifiedImageError as error:
         size = path.stat().st_size if path.exists() else 0
         what = "the file is empty (0 bytes)" if size == 0 else "not a picture that can be decoded"
