@@ -39,7 +39,7 @@ sbom: $(VENV)/ready
 $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,flows,alerts,mqtt,kafka,opcua,camera,registry,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,flows,alerts,mqtt,kafka,opcua,camera,registry,page,dev]'
 	touch $@
 
 $(VENV)/docs-ready: $(VENV)/ready

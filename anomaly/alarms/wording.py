@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -74,6 +74,17 @@ def rules_words(alarm: AlarmSettings) -> str:
     record = "record" if alarm.off_records == 1 else "records"
     held = "; and someone has acknowledged it" if alarm.latched else ""
     return f"An alarm opens {begins}; it is over after {calm}{alarm.off_records:,} {record} without a flag{held}."
+
+
+def about(data: Mapping[str, Any]) -> str:
+    """What is wrong, in a few words, from what an alarm's events say: of a picture its file, and where in it."""
+    name = record_words(data.get("record", ""))
+    where = f"{data['where']['x']:.0%} from the left, {data['where']['y']:.0%} from the top" if data.get("where") else ""
+    if data.get("reason") or where:
+        return ", ".join(part for part in (str(data.get("reason") or ""), name if where else "", where) if part)
+    if data.get("top"):
+        return ", ".join(f"{each['sensor']} {each['share']:.0%}" for each in data["top"])
+    return str(data.get("cause", ""))
 
 
 def rare_words(p_value: float) -> str:

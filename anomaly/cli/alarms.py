@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anomaly.alarms.wording import SHORT, condition_words, record_words, when
-from anomaly.cli.terminal.alarm_table import about, alarm_as_dict, because, hold_as_dict, print_events, print_table, sure
+from anomaly.alarms.wording import SHORT, about, condition_words, record_words, when
+from anomaly.cli.terminal.alarm_table import alarm_as_dict, because, hold_as_dict, print_events, print_table, sure
 from anomaly.cli.terminal.console import err, out
 from anomaly.errors import StoreError
 from anomaly.names import masked, one_line
@@ -99,7 +99,7 @@ def show(
     facts = [
         ("id", alarm.id), ("line", alarm.line), ("class", alarm.alarm_class), ("condition", alarm.condition), ("priority", alarm.priority),
         ("state", alarm.state), ("since", when(alarm.opened)), ("over", over), ("acknowledged", seen), ("as unusual as", sure(alarm)),
-        ("about", about(alarm)), ("sensors", ", ".join(alarm.data.get("sensors", []))),
+        ("about", about(alarm.data)), ("sensors", ", ".join(alarm.data.get("sensors", []))),
         ("label", _labelled(db, alarm)), ("kept", ", ".join(f"{each.kind}: {each.role}" for each in db.evidence(alarm.id))),
         ("record", record_words(alarm.data.get("record", ""))), ("bundle", str(alarm.data.get("bundle", ""))),
     ]  # fmt: skip
@@ -350,4 +350,4 @@ def _nuisances(db: Store, alarms: Sequence[Alarm]) -> dict[str, str]:
     for each in db.alarms(live=False):
         openings.setdefault((each.line, each.condition), []).append(each.opened)
     notes = {alarm.id: nuisance(openings[alarm.line, alarm.condition], alarm.closed is None, time.time()) for alarm in alarms}
-    return {alarm.id: ": ".join(part for part in (notes[alarm.id], about(alarm)) if part) for alarm in alarms}
+    return {alarm.id: ": ".join(part for part in (notes[alarm.id], about(alarm.data)) if part) for alarm in alarms}

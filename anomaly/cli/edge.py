@@ -45,8 +45,12 @@ Listen = Annotated[
         parser=_address,
         metavar="HOST:PORT",
         envvar="ANOMALY_LISTEN",
-        help="Answer /healthz, /readyz and /metrics there, such as 127.0.0.1:9464.",
+        help="The page there, and /healthz, /readyz, /metrics; such as 127.0.0.1:9464.",
     ),
+]
+PageAuth = Annotated[
+    Path | None,
+    typer.Option("--page-auth", envvar="ANOMALY_PAGE_AUTH", help="Who may open the page (TOML): needed where other machines reach it."),
 ]
 Format = Annotated[LogFormat, typer.Option("--log-format", help="Text for people, or one JSON object a line.")]
 Level = Annotated[LogLevel, typer.Option("--log-level", help="The least that is logged.")]
@@ -93,20 +97,42 @@ def _delivering(board: Board, store: Path, routes: Sequence[Route]) -> Iterator[
 
 
 @contextmanager
-def _service(board: Board, listen: Address | None, form: LogFormat, level: LogLevel, name: str) -> Iterator[None]:
+def _shown(board: Board, listen: Address, auth: Path | None) -> Iterator[None]:
+    """Health and metrics, and the page where it is installed and someone may look at it."""
+    from importlib.util import find_spec
+
+    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+        log.info("there is no page without its libraries: pip install 'anomaly-pipeline[page]'")
+    else:
+        from anomaly.page.serve import auth_of, serving_page
+        from anomaly.page.site import Site
+
+        who = auth_of(listen, auth)
+        if who is not None:
+            with serving_page(Site(board.store, board), listen, who) as address:
+                log.info("the page, health and metrics on http://%s", address)
+                yield
+            return
+        log.warning("no page on %s, which other machines reach: say who may open it by --page-auth", listen)
+    from anomaly.alarms.health.server import serving
+
+    with serving(board, listen) as address:
+        log.info("health and metrics on http://%s%s", address, "" if address.own else ", for all who reach this machine")
+        yield
+
+
+@contextmanager
+def _service(board: Board, listen: Address | None, form: LogFormat, level: LogLevel, name: str, auth: Path | None = None) -> Iterator[None]:
     """The log goes on from here, and while the block runs others can watch by HTTP, where that is asked for.
 
     An error of ours is the last line of the log, in its own format, and exit code 1.
     """
-    from anomaly.alarms.health.server import serving
-
     start_log(form, level, name)
     try:
         if listen is None:
             yield
             return
-        with serving(board, listen) as address:
-            log.info("health and metrics on http://%s%s", address, "" if address.own else ", for all who reach this machine")
+        with _shown(board, listen, auth):
             yield
     except AnomalyError as error:
         log.error("%s", error)
@@ -147,6 +173,7 @@ def monitor(
     gpu_memory: GpuMemory = None,
     silent_after_s: Annotated[float | None, typer.Option(callback=positive, help="Seconds without a record that are an alarm.")] = None,
     listen: Listen = None,
+    page_auth: PageAuth = None,
     log_format: Format = LogFormat.text,
     log_level: Level = LogLevel.info,
     exit_zero: ExitZero = False,
@@ -161,7 +188,7 @@ def monitor(
     from anomaly.edge.monitor import open_monitor
 
     board = Board(store)
-    with _service(board, listen, log_format, log_level, line or "monitor"):
+    with _service(board, listen, log_format, log_level, line or "monitor", page_auth):
         detector, release = _open(bundle, store.with_name(store.name + ".bundles"), provider, None, gpu_memory)
         name = line or detector.bundle.manifest.name
         start_log(log_format, log_level, name)
@@ -200,6 +227,7 @@ def box(
     provider: Provider = ProviderName.auto,
     gpu_memory: GpuMemory = None,
     listen: Listen = None,
+    page_auth: PageAuth = None,
     log_format: Format = LogFormat.text,
     log_level: Level = LogLevel.info,
 ) -> None:
@@ -214,7 +242,7 @@ def box(
     store = asked.store
     board = Board(store)
     board.add(line.name for line in asked.line)
-    with _service(board, listen, log_format, log_level, "box"):
+    with _service(board, listen, log_format, log_level, "box", page_auth):
         sinks = _sinks(asked.alerts)
         names = [sink.name for sink in sinks]
 

@@ -161,6 +161,8 @@ class Monitor:
         health.bundle, health.bundle_hash = name_of(self.bundle), self.bundle.hash
         health.provider, health.variant = session.provider, session.variant
         health.drift = self._drift.level
+        health.detector, health.readings = self.bundle, self._keeper.recent
+        health.release = self.release.where if self.release is not None else ""
         if poll.records:
             health.took(len(poll.records), seconds, self.clock() - poll.records[-1].time)
         health.alive()
@@ -237,7 +239,7 @@ class Monitor:
             self._keeper.belongs(outcome.alarm)
         else:
             self._clear_worst()
-        self._keeper.remember(records)
+        self._keeper.remember(records, details)
         return outcome
 
     def _find_worst(self, judged: Judged, first: int, stop: int, since: float | None) -> None:

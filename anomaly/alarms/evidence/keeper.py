@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.alarms.events import Event
-from anomaly.alarms.evidence.made import HISTORY_ROWS, Evidence, Role, make_evidence
+from anomaly.alarms.evidence.made import HISTORY_ROWS, Evidence, Recent, Role, make_evidence
 from anomaly.data.records import Record
 from anomaly.schema import InputSchema
 
@@ -30,23 +30,40 @@ class Keeper:
         self._step_s, self._next = 0.0, -np.inf
         self._worst: Found | None = None
         self._asked: dict[tuple[str, Role], Found] = {}
+        self.shares: NDArray[np.float64] | None = None  # of the newest score, by sensor
         self._names: dict[str, str] = {}  # alarms that the book knows by the id of an earlier one
 
     def use(self, schema: InputSchema) -> None:
         """Go on with the records of another bundle, whose sensors may be others."""
-        self._schema = schema
+        self._schema, self.shares = schema, None
         rows = min(HISTORY_ROWS, max(1, MOST_VALUES // max(len(schema.sensors), 1)))
         self._step_s = max(HISTORY_S / rows, schema.period_s or 0.0) * 0.999
         self._history, self._next = deque(maxlen=rows if schema.sensors else 0), -np.inf
 
-    def remember(self, records: Sequence[Record[NDArray[Any]]]) -> None:
-        """Rows of readings, for the hours before an alarm that may come. At most one in ten seconds is kept."""
+    def remember(self, records: Sequence[Record[NDArray[Any]]], contributions: Sequence[NDArray[np.float32]] | None = None) -> None:
+        """Rows of readings, for the hours before an alarm that may come. At most one in ten seconds is kept.
+
+        contributions: N of (C,), what each sensor adds to the scores of these records
+        """
         if not self._history.maxlen:
             return
+        if contributions is not None and len(contributions):
+            newest = contributions[-1].astype(np.float64)
+            self.shares = newest / max(float(newest.sum()), 1e-12)
         for record in records:
             if record.time >= self._next or record.time < self._next - 2 * self._step_s:
                 self._history.append((record.time, record.payload[-1].copy()))
                 self._next = record.time + self._step_s
+
+    def recent(self) -> Recent | None:
+        """What the sensors have read in the last hours, for those who watch: any thread may ask. None for pictures."""
+        schema, kept = self._schema, list(self._history)  # one step for the interpreter: the loop may add to it meanwhile
+        if not schema.sensors:
+            return None
+        values = np.array([row for _, row in kept], np.float64).reshape(len(kept), len(schema.sensors))
+        values += np.array([sensor.offset for sensor in schema.sensors])
+        names, units = [sensor.name for sensor in schema.sensors], [sensor.unit for sensor in schema.sensors]
+        return np.array([time for time, _ in kept]), values, names, units, self.shares
 
     # --- what belongs to an alarm ---
 

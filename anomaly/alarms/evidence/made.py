@@ -26,6 +26,8 @@ HISTORY_ROWS = 2000  # rows before the window, at most
 
 Role = Literal["opened", "worst"]
 Kind = Literal["picture", "window"]
+# What sensors have read of late: times (n,), values (n, C), names, units, and each one's share of the newest score (C,), None before one.
+Recent = tuple[NDArray[np.float64], NDArray[np.float64], list[str], list[str], NDArray[np.float64] | None]
 Rows = tuple[NDArray[np.float64], NDArray[np.float32]]  # times (n,), readings (n, C)
 
 

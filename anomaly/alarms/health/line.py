@@ -9,6 +9,9 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from anomaly.alarms.evidence.made import Recent
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 NOT_OPENED = "not opened yet"
@@ -55,6 +58,9 @@ class LineHealth:
     source, store: words for what is wrong with it at the moment, "" for nothing
     lag_s: how old the newest record was when it was handled, None before the first
     drift: 1 while there is drift, else the evidence for it as a share of what is needed; None where it is not measured
+    detector: the bundle in use, None before the first
+    release: the release folder or URL that the line follows, "" for none
+    readings: gives what the sensors have read in the last hours, None for pictures
     clock: seconds on a clock that is never set (monotonic)
     """
 
@@ -75,6 +81,9 @@ class LineHealth:
     provider: str = ""
     variant: str = ""
     drift: float | None = None
+    detector: Any = None
+    release: str = ""
+    readings: Callable[[], Recent | None] | None = None
     began: float = field(init=False)
     last_turn: float | None = None
     last_record: float | None = None

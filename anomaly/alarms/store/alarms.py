@@ -88,6 +88,19 @@ class Alarms(Outbox):
     def _names(self, db: sqlite3.Connection) -> list[str]:
         return [name for (name,) in db.execute("SELECT name FROM lines ORDER BY name")]
 
+    def note(self, who: str, action: str, line: str, alarm: str = "", why: str = "") -> None:
+        """A row of the audit log for what was done elsewhere: a word on an alarm, a bundle that was promoted."""
+        with self._transaction("not noted") as db:
+            append_action(db, self.clock(), who, action, line, alarm, why)
+
+    def replay(self, sink: str | None = None, ids: Sequence[str] = (), who: str = "") -> int:
+        """Dead letters wait again (`Outbox.replay`). Who asked for it is in the audit log, in the same transaction."""
+        with self._transaction("dead letters not replayed") as db:
+            count = self._replay(db, sink, ids)
+            if who and count:
+                append_action(db, self.clock(), who, f"replayed {count} dead letters of {sink or 'all sinks'}", "", "", "")
+            return count
+
     # --- labels and evidence ---
 
     def label(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -159,11 +160,10 @@ class Outbox(Connection):
         )
         return [DeadLetter(*row) for row in self._read(query, (sink,))]
 
-    def replay(self, sink: str | None = None, ids: Sequence[str] = ()) -> int:
+    def _replay(self, db: sqlite3.Connection, sink: str | None, ids: Sequence[str]) -> int:
         """Dead letters wait again, with no try counted: all, or those of one sink, or those events. Returns how many."""
-        with self._transaction("dead letters not replayed") as db:
-            query = (
-                "UPDATE outbox SET state = 'waiting', attempts = 0, next_at = 0 WHERE state = 'dead' AND (?1 IS NULL OR sink = ?1) "
-                "AND (?2 = '[]' OR seq IN (SELECT seq FROM events WHERE id IN (SELECT value FROM json_each(?2))))"
-            )
-            return db.execute(query, (sink, json.dumps(list(ids)))).rowcount
+        query = (
+            "UPDATE outbox SET state = 'waiting', attempts = 0, next_at = 0 WHERE state = 'dead' AND (?1 IS NULL OR sink = ?1) "
+            "AND (?2 = '[]' OR seq IN (SELECT seq FROM events WHERE id IN (SELECT value FROM json_each(?2))))"
+        )
+        return db.execute(query, (sink, json.dumps(list(ids)))).rowcount

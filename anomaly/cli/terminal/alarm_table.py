@@ -9,7 +9,7 @@ from rich.table import Table
 
 from anomaly.alarms.book import Alarm, Hold
 from anomaly.alarms.events import iso
-from anomaly.alarms.wording import SHORT, rare_words, record_words
+from anomaly.alarms.wording import SHORT, rare_words
 from anomaly.cli.terminal.console import out
 from anomaly.names import masked, one_line
 
@@ -24,18 +24,6 @@ def sure(alarm: Alarm) -> str:
     if p_value * SURE_AT_MOST < 1:
         return "less than 1 normal record in 1,000,000"
     return rare_words(p_value)
-
-
-def about(alarm: Alarm) -> str:
-    """What is wrong, in a few words: of a picture its file, and where in it."""
-    data = alarm.data
-    name = record_words(data.get("record", ""))
-    where = f"{data['where']['x']:.0%} from the left, {data['where']['y']:.0%} from the top" if data.get("where") else ""
-    if data.get("reason") or where:
-        return ", ".join(part for part in (str(data.get("reason") or ""), name if where else "", where) if part)
-    if data.get("top"):
-        return ", ".join(f"{each['sensor']} {each['share']:.0%}" for each in data["top"])
-    return str(data.get("cause", ""))
 
 
 def because(why: str) -> str:

@@ -1,0 +1,128 @@
+"""The page as one app: health and metrics as ever, the API under /api/v1, the files of the page."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+
+from anomaly import __version__
+from anomaly.alarms.health.board import Board
+from anomaly.alarms.health.metrics import Metrics
+from anomaly.errors import AnomalyError, DataError, StoreError
+from anomaly.names import masked
+from anomaly.page.auth.guard import Auth, view
+from anomaly.page.auth.headers import Shell
+from anomaly.page.auth.limits import Limits
+from anomaly.page.live import Feed
+from anomaly.page.release import NoReleaseError
+from anomaly.page.routes import actions, alarms, lines, operations, session
+from anomaly.page.site import NotThereError, Site
+
+API = "/api/v1"
+STATIC = Path(str(files("anomaly.page"))) / "static"
+log = logging.getLogger("anomaly")
+
+
+def make_app(site: Site, auth: Auth | None = None, limits: Limits | None = None) -> FastAPI:
+    """The app of one site. Without `auth` it is for this machine alone."""
+    app = FastAPI(
+        title="anomaly", version=__version__, openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None,
+        description="Lines, alarms and what people do about them. Version 1.",
+    )  # fmt: skip
+    app.state.site, app.state.auth, app.state.feed = site, auth or Auth(), Feed(site)
+    api = APIRouter(prefix=API)
+    for part in (lines, alarms, operations):
+        api.include_router(part.router, dependencies=[Depends(view)])
+    api.include_router(actions.router)  # each names the role it needs
+    api.include_router(session.router)
+    api.add_api_route("/live", live, methods=["GET"], dependencies=[Depends(view)], tags=["live"], response_class=StreamingResponse)
+    app.include_router(api)
+    _add_health(app, site.board)
+    _add_errors(app)
+    app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
+    app.add_api_route("/", index, methods=["GET"], include_in_schema=False)
+    app.add_middleware(Shell, limits=limits or Limits())
+    return app
+
+
+async def live(request: Request) -> StreamingResponse:
+    """What changes, as server-sent events: `lines`, `alarm`, `event`, `acted`, `trouble`."""
+    feed: Feed = request.app.state.feed
+    if feed.full:
+        raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "too many viewers", {"Retry-After": "30"})
+
+    async def told() -> AsyncIterator[bytes]:
+        async for body in feed.watch():
+            if _signed_out(request):  # the session ended while it watched
+                return
+            yield body
+
+    return StreamingResponse(told(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+def _signed_out(request: Request) -> bool:
+    auth: Auth = request.app.state.auth
+    if request.headers.get("authorization") is not None:
+        return False
+    return auth.own is None and auth.sessions.find(request.cookies.get("anomaly_session"), touch=False) is None
+
+
+def index() -> Response:
+    """The page."""
+    return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
+
+
+# --- health, as without the page ---
+
+
+def _add_health(app: FastAPI, board: Board | None) -> None:
+    if board is None:
+        return
+    metrics = Metrics(board)
+
+    def health(wrong: list[str]) -> Response:
+        body = {"status": "unavailable" if wrong else "ok"} | board.summary()
+        return JSONResponse(body, HTTPStatus.SERVICE_UNAVAILABLE if wrong else HTTPStatus.OK)
+
+    def healthz() -> Response:
+        return health(board.stuck())
+
+    def readyz() -> Response:
+        return health(board.missing())
+
+    def scraped() -> Response:
+        body, kind = metrics.text()
+        return Response(body, headers={"Content-Type": kind})
+
+    for path, answer in (("/healthz", healthz), ("/readyz", readyz), ("/metrics", scraped)):
+        app.add_api_route(path, answer, methods=["GET", "HEAD"], include_in_schema=False)
+
+
+# --- errors ---
+
+
+def _add_errors(app: FastAPI) -> None:
+    def answer(status: HTTPStatus) -> Any:
+        def handle(_request: Request, error: Exception) -> JSONResponse:
+            return JSONResponse({"detail": masked(str(error))}, status)
+
+        return handle
+
+    def ours(_request: Request, error: Exception) -> JSONResponse:
+        log.error("the page had an error that is ours to mend", exc_info=error)
+        return JSONResponse({"detail": "an error that is ours to mend; the log has it"}, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    for kind, status in (
+        (NotThereError, HTTPStatus.NOT_FOUND), (DataError, HTTPStatus.BAD_REQUEST), (NoReleaseError, HTTPStatus.CONFLICT),
+        (actions.NotPossibleError, HTTPStatus.CONFLICT), (StoreError, HTTPStatus.SERVICE_UNAVAILABLE), (AnomalyError, HTTPStatus.CONFLICT),
+    ):  # fmt: skip
+        app.add_exception_handler(kind, answer(status))
+    app.add_exception_handler(Exception, ours)

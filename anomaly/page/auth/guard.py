@@ -1,0 +1,116 @@
+"""Asks each request who it is from, and whether they may.
+
+Without settings the page is for this machine alone: whoever reaches it there is its user, and may do all. Where a name of another host
+stands in the request it is refused: a web site could otherwise have its own name point here (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import getpass
+import hmac
+import ipaddress
+import os
+import secrets
+import time
+from collections.abc import Callable
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import Depends, HTTPException, Request
+
+from anomaly.page.auth.roles import Person, Role, allows
+from anomaly.page.auth.sessions import COOKIE, Session, Sessions
+from anomaly.page.auth.settings import AuthSettings, digest
+
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+CSRF = "X-CSRF-Token"
+BACKGROUND = "X-Background"  # asked by the page by itself: it does not keep a session alive
+
+
+class Auth:
+    """`settings` None: for this machine alone. `clock`: seconds that only grow."""
+
+    def __init__(self, settings: AuthSettings | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings
+        hours, minutes = (settings.session_h, settings.idle_min) if settings is not None else (12.0, 60.0)
+        self.sessions = Sessions(hours * 3600, minutes * 60, clock)
+        self.own = Session(Person(_login(), "admin"), secrets.token_urlsafe(32), 0.0, 0.0) if settings is None else None
+
+    def token(self, given: str) -> Person | None:
+        """Whose token that is."""
+        found, asked = None, digest(given)
+        for each in self.settings.token if self.settings is not None else ():
+            if hmac.compare_digest(each.sha256, asked):  # all are compared: how long it takes tells nothing
+                found = Person(each.name, each.role)
+        return found
+
+    def session(self, request: Request) -> Session | None:
+        """Of a request that came from the page."""
+        if self.own is not None:
+            return self.own
+        return self.sessions.find(request.cookies.get(COOKIE), touch=BACKGROUND not in request.headers)
+
+    def person(self, request: Request) -> Person:
+        """Who asks. Raises HTTPException 401 for a stranger, 403 for what another site may have sent."""
+        self.check_host(request)
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self.settings is not None:
+            found = self.token(bearer.strip())
+            if found is None:
+                raise HTTPException(401, "this token is not known", {"WWW-Authenticate": "Bearer"})
+            return found  # sent on purpose by a program: no other site can make a browser do it
+        session = self.session(request)
+        if session is None:
+            raise HTTPException(401, "sign in first")
+        if request.method not in SAFE:
+            check_origin(request)
+            if not hmac.compare_digest(request.headers.get(CSRF, "").encode(), session.csrf.encode()):
+                raise HTTPException(403, f"the header {CSRF} is missing or old; load the page again")
+        return session.person
+
+    def check_host(self, request: Request) -> None:
+        """Raises HTTPException for a request to another host's name, where the page is for this machine alone."""
+        if self.own is not None and not _is_own(request.headers.get("host", "")):
+            raise HTTPException(403, "this page answers to 127.0.0.1, localhost and [::1] alone")
+
+
+def check_origin(request: Request) -> None:
+    """Raises HTTPException for a request that a page of another site made."""
+    origin = request.headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
+        raise HTTPException(403, "the request comes from another site")
+
+
+def _is_own(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a user without a name, as in a container
+        return f"user {os.getuid()}"
+
+
+class Needs:
+    """A dependency: the person who asks, who has this role at least."""
+
+    def __init__(self, role: Role) -> None:
+        self.role = role
+
+    def __call__(self, request: Request) -> Person:
+        auth: Auth = request.app.state.auth
+        person = auth.person(request)
+        if not allows(person.role, self.role):
+            raise HTTPException(403, f"this needs the role {self.role}; {person.name} has {person.role}")
+        return person
+
+
+view, operate, admin = Needs("view"), Needs("operate"), Needs("admin")
+Viewer = Annotated[Person, Depends(view)]
+Operator = Annotated[Person, Depends(operate)]
+Admin = Annotated[Person, Depends(admin)]

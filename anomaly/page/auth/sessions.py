@@ -1,0 +1,63 @@
+"""Who is signed in. Kept in memory: a restart signs everybody out."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from anomaly.page.auth.roles import Person
+
+COOKIE = "anomaly_session"
+MOST = 10_000  # sessions; the one that was used longest ago goes
+
+
+@dataclass
+class Session:
+    """One sign-in. `csrf` goes with each action, in a header that another site's page cannot set."""
+
+    person: Person
+    csrf: str
+    began: float
+    seen: float
+
+
+class Sessions:
+    """By an id of 256 random bits. `clock` gives seconds that only grow."""
+
+    def __init__(self, longest_s: float, idle_s: float, clock: Callable[[], float]) -> None:
+        self._longest_s, self._idle_s, self._clock = longest_s, idle_s, clock
+        self._known: dict[str, Session] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, person: Person) -> tuple[str, Session]:
+        """Sign someone in; returns the id for the cookie."""
+        id_, now = secrets.token_urlsafe(32), self._clock()
+        session = Session(person, secrets.token_urlsafe(32), now, now)
+        with self._lock:
+            if len(self._known) >= MOST:
+                del self._known[min(self._known, key=lambda each: self._known[each].seen)]
+            self._known[id_] = session
+        return id_, session
+
+    def find(self, id_: str | None, *, touch: bool = True) -> Session | None:
+        """The session of an id, None where there is none or it is over. `touch`: the person does something now."""
+        if id_ is None:
+            return None
+        now = self._clock()
+        with self._lock:
+            session = self._known.get(id_)
+            if session is None:
+                return None
+            if now - session.began > self._longest_s or now - session.seen > self._idle_s:
+                del self._known[id_]
+                return None
+            if touch:
+                session.seen = now
+            return session
+
+    def end(self, id_: str | None) -> None:
+        """Sign out."""
+        with self._lock:
+            self._known.pop(id_ or "", None)

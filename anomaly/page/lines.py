@@ -1,0 +1,167 @@
+"""Lines as the page shows them: each at a glance, and one over time."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from contextlib import suppress
+from typing import Any
+
+from anomaly.alarms.book import Alarm as StoredAlarm
+from anomaly.alarms.book import Hold
+from anomaly.alarms.events import iso
+from anomaly.alarms.health.line import LineHealth
+from anomaly.alarms.routing import PRIORITIES
+from anomaly.alarms.wording import rare_words
+from anomaly.page import models, queries
+from anomaly.page.site import NotThereError, Site
+
+ORDER = ("down", "alarm", "attention", "ok")  # who needs a person first
+DAY_S = 86400.0
+MOST_SPANS = 500
+GLANCE_S = 0.5  # all viewers share one look at the lines, this old at most
+
+
+def look_at_lines(site: Site) -> models.Lines:
+    """All lines, those that need a person first."""
+    found: models.Lines = site.remembered("lines", GLANCE_S, lambda: _look(site))
+    return found
+
+
+def _look(site: Site) -> models.Lines:
+    with queries.reading(site.store) as db:
+        names, waits, glances = queries.line_names(db), queries.waiting_counts(db), queries.glances(db)
+    if site.board is not None:
+        names = list(site.board.lines)
+    now = site.clock()
+    lines = [_line(site, name, waits.get(name, (0, 0, 0, 0)), glances.get(name, queries.Glance([], None)), now) for name in names]
+    lines.sort(key=lambda line: (ORDER.index(line.state), -_rank(line), -line.waiting, line.name))
+    return models.Lines(time=iso(now), live=site.board is not None, lines=lines)
+
+
+def _rank(line: models.Line) -> int:
+    return -1 if line.worst_priority is None else PRIORITIES.index(line.worst_priority)
+
+
+def _line(site: Site, name: str, waits: tuple[int, int, int, int], glance: queries.Glance, now: float) -> models.Line:
+    waiting, live, process, worst = waits
+    health = site.health(name)
+    why = _why(site, name, health)
+    drifting = health is not None and (health.drift or 0) >= 1
+    state: models.LineState = "down" if why else "alarm" if process else "attention" if live or drifting else "ok"
+    if drifting:
+        why = [*why, "drift: records are no longer like those learnt from"]
+    newest = glance.newest
+    manifest = None if health is None or health.detector is None else health.detector.manifest
+    threshold = None if manifest is None else manifest.threshold.p_value
+    return models.Line(
+        name=name, state=state, why=why, waiting=waiting, open=live, worst_priority=PRIORITIES[worst] if live else None,
+        records=health.scored if health else None, flagged=health.flagged if health else None,
+        flagged_share=health.flagged / health.scored if health and health.scored else None, budget_share=threshold,
+        budget_words=threshold_words(threshold), last_record=None if newest is None else _iso(newest),
+        last_record_age_s=_age(health, newest, now), provider=health.provider if health else "", bundle=health.bundle if health else "",
+        bundle_hash=health.bundle_hash if health else "", drift=health.drift if health else None, kind=_kind(manifest),
+        sparkline=glance.p_values,
+    )  # fmt: skip
+
+
+def _why(site: Site, name: str, health: LineHealth | None) -> list[str]:
+    """Why a line is not watched, [] when it is, or when nobody here is to watch it."""
+    if site.board is None or health is None:
+        return []
+    stuck = [f"no turn for {health.last_turn_age_s:.0f} s"] if name in site.board.stuck() and health.last_turn_age_s else []
+    return health.missing() + stuck
+
+
+def _age(health: LineHealth | None, newest: float | None, now: float) -> float | None:
+    if health is not None:
+        return round(health.last_record_age_s, 1) if health.last_record is not None else None
+    return None if newest is None else round(max(0.0, now - newest), 1)
+
+
+def _kind(manifest: Any) -> Any:
+    if manifest is None:
+        return "unknown"
+    return "readings" if manifest.input.name == "window" else "pictures"
+
+
+def threshold_words(threshold: float | None) -> str:
+    """The p-value at which a record is flagged, in words.
+
+    >>> threshold_words(0.001)
+    '1 normal record in 1,000'
+    """
+    return "" if threshold is None else rare_words(threshold)
+
+
+def _iso(seconds: float) -> str:
+    with suppress(ValueError, OverflowError, OSError):
+        return iso(seconds)
+    return ""
+
+
+def one_line_at(site: Site, name: str, begin: float | None, end: float | None) -> models.LineDetail:
+    """A line over a stretch of time: by default the day up to its newest record. Raises NotThereError."""
+    shown = next((line for line in look_at_lines(site).lines if line.name == name), None)
+    if shown is None:
+        raise NotThereError(f"no line {name!r}")
+    with queries.reading(site.store) as db:
+        end = end if end is not None else max(queries.newest_time(db, name) or 0.0, 0.0) or site.clock()
+        begin = begin if begin is not None else end - DAY_S
+        found = queries.series(db, name, begin, end)
+        _, alarms = queries.find_alarms(db, line=name, begin=begin, end=end, order="oldest", limit=MOST_SPANS)
+        held = queries.holds(db, name)
+        threshold = shown.budget_share if shown.budget_share is not None else _threshold_of(alarms)
+    points = [
+        models.Point(time=_iso(time), p_value=p, record=record)
+        for time, p, record in zip(found.times.tolist(), found.p_values.tolist(), found.records, strict=True)
+    ]
+    return models.LineDetail(
+        line=shown, begin=_iso(begin), end=_iso(end), threshold_p=threshold, threshold_words=threshold_words(threshold), points=points,
+        alarms=[span(alarm) for alarm in alarms], readings=readings(site.health(name)), held=[held_model(*each) for each in held],
+    )  # fmt: skip
+
+
+def _threshold_of(alarms: list[StoredAlarm]) -> float | None:
+    known = [float(alarm.data["threshold_p"]) for alarm in alarms if alarm.data.get("threshold_p")]
+    return known[-1] if known else None
+
+
+def span(alarm: StoredAlarm) -> models.Span:
+    """An alarm as a stretch of time."""
+    return models.Span(
+        id=alarm.id, condition=alarm.condition, priority=alarm.priority, state=alarm.state, begin=_iso(alarm.opened),
+        to=None if alarm.closed is None else _iso(alarm.closed),
+    )  # fmt: skip
+
+
+def readings(health: LineHealth | None) -> models.Readings | None:
+    """What a running line's sensors have read in the last hours, the sensors that speak most first."""
+    found = None if health is None or health.readings is None else health.readings()
+    if found is None:
+        return None
+    times, values, names, units, shares = found
+    order = sorted(range(len(names)), key=lambda place: -(shares[place] if shares is not None else 0.0))[: models.MOST_SENSORS]
+    columns = [[number(value) for value in values[:, place].tolist()] for place in order]
+    return models.Readings(
+        times=[_iso(time) for time in times.tolist()], sensors=[names[place] for place in order], units=[units[place] for place in order],
+        values=columns, shares=[None if shares is None else round(float(shares[place]), 4) for place in order],
+    )  # fmt: skip
+
+
+def number(value: float) -> float | None:
+    """A reading as JSON knows it: what is missing or infinite is null."""
+    return value if math.isfinite(value) else None
+
+
+def held_model(line: str, hold: Hold) -> models.Held:
+    """What holds alarms back."""
+    return models.Held(
+        line=line, kind=hold.kind, condition=hold.condition, since=_iso(hold.since), until=None if hold.until is None else _iso(hold.until),
+        who=hold.who, why=hold.why,
+    )  # fmt: skip
+
+
+def names_of(db: sqlite3.Connection, site: Site) -> list[str]:
+    """The lines that can be asked for."""
+    return list(dict.fromkeys([*(site.board.lines if site.board is not None else ()), *queries.line_names(db)]))

@@ -1,0 +1,66 @@
+"""Serves the page in a thread beside the loop, on the address of health and metrics."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from anomaly.alarms.health.address import Address
+from anomaly.errors import SpecError
+from anomaly.page.app import make_app
+from anomaly.page.auth.guard import Auth
+from anomaly.page.auth.settings import read_auth
+from anomaly.page.site import Site
+
+ENDS_S = 3.0  # viewers are let go after that
+BACKLOG = 128
+
+
+def auth_of(listen: Address, file: Path | None) -> Auth | None:
+    """Who may look. None: nobody, since the address can be reached by others and no file says who they are. Raises SpecError."""
+    if file is not None:
+        return Auth(read_auth(file))
+    return Auth() if listen.own else None
+
+
+@contextmanager
+def serving_page(site: Site, address: Address, auth: Auth) -> Iterator[Address]:
+    """Answer while the block runs. Yields the address, with the port that was got where 0 was asked for. Raises SpecError."""
+    app = make_app(site, auth)
+    bound = _bind(address)
+    config = uvicorn.Config(
+        app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=int(ENDS_S), server_header=False,
+        proxy_headers=False, limit_concurrency=1000,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([bound],), name="page", daemon=True)
+    thread.start()
+    try:
+        yield Address(address.host, bound.getsockname()[1])
+    finally:
+        app.state.feed.close()
+        server.should_exit = True
+        thread.join(2 * ENDS_S)
+        bound.close()
+
+
+def _bind(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name != "nt":  # on Windows it would let two listen at once
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((address.host, address.port))
+        bound.listen(BACKLOG)
+    except OSError as error:
+        bound.close()
+        raise SpecError(
+            f"--listen {address}: {error.strerror or error}; is another monitor running there? name another address or port"
+        ) from error
+    return bound
