@@ -40,7 +40,7 @@ def test_text_with_a_picture_name(tmp_path: Path) -> None:
 
 
 def test_gone(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match="the file is gone"):
+    with pytest.raises(RecordError, match="the file is not there"):
         read_image(tmp_path / "x.png", "gray")
 
 
