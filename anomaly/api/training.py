@@ -57,7 +57,8 @@ def fit(
     progress  True shows a bar (lines where there is no terminal); or a function to call with what is done now
     quick     leave out the fp16 and int8 variants of a picture detector, which only make it run faster
 
-    What was found wrong in the data is a warning, and in `Detector.notes`. The same data, spec and version give the same bundle, here and
+    What was found wrong in the data is a warning, and in `Detector.notes`, with what was assumed of its times: an index without a zone is
+    taken as UTC (`data.tz_localize("Europe/Berlin")` says it otherwise). The same data, spec and version give the same bundle, here and
     in the shell. Raises DataError, SpecError, and whatever else of
     `anomaly.errors` tells what is wrong, before anything slow where it can be told by then.
 
@@ -87,12 +88,13 @@ def fit(
         say = stack.enter_context(_shown(progress))
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", message="IProgress not found")  # by a library that timm loads, in notebooks without ipywidgets
+        assumed: tuple[str, ...] = ()
         if spec is None:
             say("looking at the data")
             proposal = propose(path, Answers(name if name or is_path(data) else _plain_name(path), budget))
             for line in proposal.words:
                 say(line)
-            asked, path = proposal.spec, proposal.data
+            asked, path, assumed = proposal.spec, proposal.data, proposal.times
         else:
             asked = _changed(_read(spec, path), name, budget)
         asked = with_faults(asked, None if faults is None else Path(faults))
@@ -109,7 +111,7 @@ def fit(
     trouble = [*rejected, *(notes if asked.kind == "sensor" else [])]  # of pictures the notes tell how they are read
     if trouble:
         warnings.warn(f"{trouble[0]}{f' (and {len(trouble) - 1} more: detector.notes)' if trouble[1:] else ''}", UserWarning, stacklevel=2)
-    return Detector(bundle, open_session(bundle), kept, [*rejected, *notes])
+    return Detector(bundle, open_session(bundle), kept, [*rejected, *notes, *assumed])
 
 
 @contextmanager

@@ -48,14 +48,36 @@ def describe_dialect(dialect: Dialect) -> str:
 def describe_time(dialect: Dialect, tables: Sequence[SensorTable]) -> str:
     """Which column holds the time, in which format, and from when to when."""
     forms = [f"{_EPOCH_WORDS[form]} since 1970" if form in EPOCHS else form for form in dialect.time_format]
-    form = dialect.time_format[0] if dialect.time_format else ""
-    order = ""
-    if "%d" in form and "%m" in form and not form.startswith("%Y"):
-        order = " (day first)" if form.index("%d") < form.index("%m") else " (month first)"
-    zone = f"local time of {dialect.zone}" if dialect.zone else "UTC where none is named"
+    order = f" ({day_order(dialect)})" if day_order(dialect) else ""
+    no_zone = any(table.report.no_zone for table in tables)
+    zone = f"local time of {dialect.zone}" if dialect.zone else "UTC, for they name no zone" if no_zone else "UTC"
     first, last = (f"{_moment(pick(table.times[at] for table in tables))}" for pick, at in ((min, 0), (max, -1)))
     written = f"{' + '.join(dialect.time)} as {' or '.join(forms) or 'times'}{order}, {zone}"
     return f"{written}: {first} to {last} UTC, every {tables[0].period_s:g} s"
+
+
+def day_order(dialect: Dialect) -> str:
+    """In which order dates are written where there is more than one, "" where there is not.
+
+    >>> day_order(Dialect(time_format=("%d.%m.%Y %H:%M",))), day_order(Dialect(time_format=("ISO8601",)))
+    ('day first', '')
+    """
+    form = dialect.time_format[0] if dialect.time_format else ""
+    if "%d" not in form or "%m" not in form or form.startswith("%Y"):
+        return ""
+    return "day first" if form.index("%d") < form.index("%m") else "month first"
+
+
+def assumed_of_times(tables: Sequence[SensorTable]) -> list[str]:
+    """What is assumed of the times of tables, a line each, with the key of a spec that says it otherwise; [] where they tell all."""
+    dialect, words = tables[0].dialect, []
+    if day_order(dialect):
+        words.append(
+            f"dates: {day_order(dialect)} ({dialect.time_format[0]}), which fits all of them; if it is another: [input] time_format"
+        )
+    if any(table.report.no_zone for table in tables):
+        words.append('zone: the times name none and are taken as UTC; are they local, say where: [input] zone = "Europe/Berlin"')
+    return words
 
 
 def _moment(seconds: float) -> str:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from anomaly.data.tables.dialect.cells import read_numbers
 from anomaly.data.tables.dialect.find import dialect_of, find_dialect
 from anomaly.data.tables.dialect.load import RawTable, load
-from anomaly.data.tables.dialect.times import read_times, usual_period
+from anomaly.data.tables.dialect.times import name_no_zone, read_times, usual_period
 from anomaly.data.tables.hold import FEWEST, Holder, fit_channels, slow_interval
 from anomaly.data.tables.order import RowOrder
 from anomaly.data.tables.pattern.take_off import without_pattern
@@ -35,7 +35,8 @@ _TRUE = ("true", "yes", "ja", "anomaly", "anomalous", "fault", "faulty", "abnorm
 class ReadReport:
     """Counts of what was found wrong in a table; `notes` quotes the first few places and says what was done.
 
-    `encoding` says that the file was read in another encoding than its dialect tells, "" where it was not.
+    `encoding` says that the file was read in another encoding than its dialect tells, "" where it was not. `no_zone`: its times are of a
+    clock whose zone nobody has told; they are taken as UTC.
     """
 
     rows: int = 0
@@ -48,6 +49,7 @@ class ReadReport:
     bad_rows: int = 0
     notes: list[str] = field(default_factory=list)
     encoding: str = ""
+    no_zone: bool = False
     words: Counter[str] = field(default_factory=Counter)  # words in columns of numbers that were not known to mean "no reading"
 
     def note(self, text: str) -> None:
@@ -62,7 +64,7 @@ class ReadReport:
         return dialect
 
     def summary(self) -> dict[str, int]:
-        return {name: value for name, value in vars(self).items() if name not in ("notes", "words", "encoding") and value}
+        return {name: value for name, value in vars(self).items() if name not in ("notes", "words", "encoding", "no_zone") and value}
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ def _times(raw: RawTable, dialect: Dialect, period_s: float | None, report: Read
         raise DataError(f"{raw.path}: no time column {gone[0]!r}; columns are {raw.names}")
     columns = [raw.columns[name] for name in dialect.time]
     times = read_times(columns, dialect, period_s)
+    report.no_zone = name_no_zone(columns, dialect)
     unread = np.flatnonzero(np.isnan(times))
     filled = unread[np.asarray(pc.is_valid(columns[0]))[unread]]
     example = [f"line {raw.lines[at]}: time {str(columns[0][int(at)].as_py())!r}" for at in filled[:_SHOWN]]

@@ -69,14 +69,15 @@ class Answers:
 class Proposal:
     """A spec that fits `data` as it is.
 
-    `words` tell a person what was found and assumed, a line each. `entries` are the lines of the spec with their comments; `to_toml` writes
-    them, and reading that gives `spec` again.
+    `words` tell a person what was found and assumed, a line each; `times` are those of them that are of times. `entries` are the lines of
+    the spec with their comments; `to_toml` writes them, and reading that gives `spec` again.
     """
 
     spec: CameraSpec | SensorSpec
     data: Path
     words: tuple[str, ...]
     entries: tuple[Entry, ...] = field(repr=False)
+    times: tuple[str, ...] = ()
 
 
 def propose(path: Path, answers: Answers | None = None, seen: Look | None = None) -> Proposal:
@@ -100,7 +101,7 @@ def propose(path: Path, answers: Answers | None = None, seen: Look | None = None
         *_alarm(seen),
     ]
     spec = cast("CameraSpec | SensorSpec", _validated(seen.kind, entries))
-    return Proposal(spec, seen.data, (*seen.words, *_assumed(spec, seen)), tuple(entries))
+    return Proposal(spec, seen.data, (*seen.words, *_assumed(spec, seen)), tuple(entries), _of_times(seen))
 
 
 def name_of(path: Path, kind: str = "line") -> str:
@@ -248,7 +249,13 @@ def _assumed(spec: CameraSpec | SensorSpec, seen: Look) -> list[str]:
     size = f"size of input: auto{_tried(seen)}" if spec.kind == "camera" else "window: auto"
     if spec.kind == "sensor" and seen.tables:
         size = f"window: auto; {_window_words(seen.tables[0].period_s)}"
-    return [f"name: {spec.name}", f"budget: {budget_words(spec.budget, spec.kind)}", size]
+    return [*_of_times(seen), f"name: {spec.name}", f"budget: {budget_words(spec.budget, spec.kind)}", size]
+
+
+def _of_times(seen: Look) -> tuple[str, ...]:
+    from anomaly.data.tables.profile import assumed_of_times
+
+    return tuple(map(one_line, assumed_of_times(seen.tables))) if seen.tables else ()
 
 
 def duration_words(seconds: float) -> str:

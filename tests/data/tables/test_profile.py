@@ -10,7 +10,7 @@ import pytest
 
 from anomaly.data.files import looks_like
 from anomaly.data.tables.files import read_normals
-from anomaly.data.tables.profile import describe_tables
+from anomaly.data.tables.profile import assumed_of_times, describe_tables
 from anomaly.data.tables.reader import TableSchema
 from anomaly.schema import Dialect
 from tests.data.tables.test_ways import WAYS
@@ -28,7 +28,7 @@ def test_two_lines_tell_how_a_table_is_written(tmp_path: Path) -> None:
     assert told == [
         "read as: cp1252, cells between ';', decimal comma, 3 lines before the header, 1 line between it and the readings; no reading: "
         "'kabelbruch'; not UTF-8, so taken for cp1252: where names look odd, set [input] encoding",
-        "time: time as %d.%m.%Y %H:%M:%S (day first), UTC where none is named: 2026-01-05 00:00:00 to "
+        "time: time as %d.%m.%Y %H:%M:%S (day first), UTC, for they name no zone: 2026-01-05 00:00:00 to "
         "2026-01-21 15:00:00 UTC, every 3600 s",
     ]
 
@@ -111,3 +111,21 @@ def test_a_path_shows_by_its_names_what_it_holds(tmp_path: Path) -> None:
 def test_lines_before_the_header_take_nothing_from_the_sensors(tmp_path: Path) -> None:
     write(tmp_path / "t.csv", Way(before="a;b;c\n"))
     assert [line.split()[0] for line in page(tmp_path / "t.csv")[3:]] == ["flow", "heat", "level"]
+
+
+@pytest.mark.parametrize(
+    ("times", "assumed"),
+    [
+        (("2026-01-05 00:00", "2026-01-05 00:01"), ["zone"]),
+        (("2026-01-05T00:00:00Z", "2026-01-05T00:01:00Z"), []),
+        (("2026-01-05 00:00:00+01:00", "2026-01-05 00:01:00+01:00"), []),
+        (("1767571200", "1767571260"), []),
+        (("25.01.2026 00:00", "25.01.2026 00:01"), ["dates", "zone"]),
+        (("01/25/2026 00:00 Z", "01/25/2026 00:01 Z"), ["dates"]),
+    ],
+)
+def test_what_is_assumed_of_times_is_said_with_the_key_that_changes_it(tmp_path: Path, times: tuple[str, ...], assumed: list[str]) -> None:
+    (tmp_path / "t.csv").write_text("time,flow\n" + "".join(f"{time},{at}.5\n" for at, time in enumerate(times)))
+    told = assumed_of_times(read_normals([tmp_path / "t.csv"], TableSchema(), None))
+    assert [line.partition(":")[0] for line in told] == assumed
+    assert all("[input] " in line for line in told)

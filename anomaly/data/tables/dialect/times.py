@@ -179,6 +179,15 @@ def parse_cells_of_time(column: pa.Array, dialect: Dialect) -> tuple[NDArray[np.
     return seconds, utc
 
 
+def name_no_zone(columns: Sequence[pa.Array], dialect: Dialect, most: int = 100) -> bool:
+    """Whether the first times of a table, in one column or in two, are of a clock whose zone neither they nor the dialect tell."""
+    if dialect.zone:
+        return False
+    first = [column[:most] for column in columns]
+    seconds, utc = parse_cells_of_time(first[0] if len(first) == 1 else joined(first[0], first[1]), dialect)
+    return bool((np.isfinite(seconds) & ~utc).any())
+
+
 def epoch_numbers(cells: pa.Array, decimal: str) -> NDArray[np.float64]:
     """Text of plain numbers -> float64 (n,), NaN for other text."""
     text = pc.replace_substring(pc.utf8_trim_whitespace(cells), decimal, ".")
