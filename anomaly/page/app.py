@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from anomaly import __version__
 from anomaly.alarms.health.board import Board
@@ -50,6 +51,8 @@ def make_app(site: Site, auth: Auth | None = None, limits: Limits | None = None)
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
     app.add_api_route("/", index, methods=["GET"], include_in_schema=False)
     app.add_middleware(Shell, limits=limits or Limits())
+    if app.state.auth.proxies:  # around the rest: whom the limits are for is known after it
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=app.state.auth.proxies)
     return app
 
 

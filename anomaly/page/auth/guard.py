@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import getpass
 import hmac
-import ipaddress
 import os
 import secrets
 import time
 from collections.abc import Callable
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request
 
 from anomaly.page.auth.roles import Person, Role, allows
 from anomaly.page.auth.sessions import COOKIE, Session, Sessions
-from anomaly.page.auth.settings import AuthSettings, digest
+from anomaly.page.auth.settings import AuthSettings, digest, is_own
 
+if TYPE_CHECKING:
+    from anomaly.page.auth.oidc import Provider
+
+Way = Literal["token", "oidc"]
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF = "X-CSRF-Token"
 BACKGROUND = "X-Background"  # asked by the page by itself: it does not keep a session alive
@@ -34,7 +37,26 @@ class Auth:
         self.settings = settings
         hours, minutes = (settings.session_h, settings.idle_min) if settings is not None else (12.0, 60.0)
         self.sessions = Sessions(hours * 3600, minutes * 60, clock)
+        self.provider = _provider(settings)
         self.own = Session(Person(_login(), "admin"), secrets.token_urlsafe(32), 0.0, 0.0) if settings is None else None
+
+    @property
+    def ways(self) -> list[Way]:
+        """How one may sign in; [] where nobody needs to."""
+        if self.settings is None:
+            return []
+        token: list[Way] = ["token"] if self.settings.token else []
+        return [*token, "oidc"] if self.provider is not None else token
+
+    @property
+    def proxies(self) -> list[str]:
+        """Proxies whose word on where a request came from is believed."""
+        return self.settings.proxies if self.settings is not None else []
+
+    def secure(self, request: Request) -> bool:
+        """Whether people reach the page by https, so that a cookie may say: never by http."""
+        url = self.settings.url if self.settings is not None else None
+        return request.url.scheme == "https" or (url or "").startswith("https:")
 
     def token(self, given: str) -> Person | None:
         """Whose token that is."""
@@ -77,14 +99,17 @@ class Auth:
 def check_origin(request: Request) -> None:
     """Raises HTTPException for a request that a page of another site made."""
     origin = request.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != request.headers.get("host", "").lower():
+    auth: Auth = request.app.state.auth
+    url = (auth.settings.url if auth.settings is not None else None) or ""  # a proxy may ask by another Host
+    own = {request.headers.get("host", "").lower(), urlsplit(url).netloc.lower()} - {""}
+    if origin is not None and urlsplit(origin).netloc.lower() not in own:
         raise HTTPException(403, "the request comes from another site")
 
 
 def _is_own(host: str) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+        return is_own(name)
     except ValueError:
         return False
 
@@ -94,6 +119,14 @@ def _login() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # a user without a name, as in a container
         return f"user {os.getuid()}"
+
+
+def _provider(settings: AuthSettings | None) -> Provider | None:
+    if settings is None or settings.oidc is None or settings.url is None:
+        return None
+    from anomaly.page.auth.oidc import Provider  # cryptography, which only this way of signing in needs
+
+    return Provider(settings.oidc, settings.url)
 
 
 class Needs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -57,12 +58,25 @@ class Shell:
             return JSONResponse({"detail": f"at most {LONGEST_BODY} bytes are read"}, 413)
         if path in UNLIMITED:
             return None
-        client = scope.get("client") or ("", 0)
-        kind: Kind = "read" if scope["method"] in SAFE else "sign in" if path.endswith("/session") and scope["method"] == "POST" else "act"
-        wait = self.limits.wait_s(str(client[0]), kind)
+        wait = self.limits.wait_s(_network(scope), _kind(scope["method"], path))
         if wait:
             return JSONResponse({"detail": f"too many requests; again in {wait} s"}, 429, {"Retry-After": str(wait)})
         return None
+
+
+def _kind(method: str, path: str) -> Kind:
+    if path == "/api/v1/oidc/back" or (path == "/api/v1/session" and method == "POST"):
+        return "sign in"
+    return "read" if method in SAFE else "act"
+
+
+def _network(scope: Scope) -> str:
+    """Who asks: an address, or of IPv6 the network of 64 bits, since one machine has all the addresses of its network."""
+    host = str((scope.get("client") or ("", 0))[0])
+    try:
+        return str(ipaddress.ip_network((host, 64), strict=False)) if ":" in host else host
+    except ValueError:
+        return host
 
 
 def _bounded(receive: Receive) -> Receive:

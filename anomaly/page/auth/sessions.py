@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from anomaly.page.auth.roles import Person
 
 COOKIE = "anomaly_session"
+OIDC_COOKIE, OIDC_PATH, OIDC_LASTS_S = "anomaly_oidc", "/api/v1/oidc", 600  # between going to the issuer and coming back
 MOST = 10_000  # sessions; the one that was used longest ago goes
 
 

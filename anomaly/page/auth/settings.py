@@ -1,16 +1,50 @@
-"""Who may sign in, as a file says it (`--page-auth`). It holds hashes of tokens, never a token."""
+"""Who may sign in, as a file says it (`--page-auth`). It holds hashes of tokens and the name of a variable, never a secret."""
 
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import secrets
 from pathlib import Path
+from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from anomaly.errors import SpecError
 from anomaly.page.auth.roles import Role
-from anomaly.toml_file import read_toml
+from anomaly.toml_file import explain, read_toml
+
+HOW_TO = "docs/how-to/line/the-page.md"
+
+
+def is_own(host: str) -> bool:
+    """Whether a name or number of a host is this machine itself.
+
+    >>> is_own("localhost"), is_own("127.0.0.1"), is_own("::1"), is_own("plant.example")
+    (True, True, True, False)
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _protected(address: str) -> str:
+    parts = urlsplit(address)
+    if not parts.hostname or parts.scheme not in ("http", "https") or parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("should be an address such as https://plant.example")
+    if parts.scheme == "http" and not is_own(parts.hostname):
+        raise ValueError("should begin with https: what is sent by http can be read and changed on its way")
+    return address.rstrip("/")
+
+
+def _machine(address: str) -> str:
+    ipaddress.ip_network(address)  # its ValueError says what is wrong
+    return address
+
+
+Protected = Annotated[str, Field(max_length=500), AfterValidator(_protected)]
 
 
 class _Part(BaseModel):
@@ -25,24 +59,59 @@ class Token(_Part):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-class AuthSettings(_Part):
-    """A session ends `session_h` hours after it began, and `idle_min` minutes after the person last did something."""
+class Oidc(_Part):
+    """Sign-in at the company's own server (OpenID Connect, authorization code with PKCE).
 
-    token: list[Token] = Field(min_length=1)
+    client_secret_env: the variable of the environment that holds the secret; left out for a public client
+    role_claim: where the identity token says what groups someone is in; a dot goes one level down, as in realm_access.roles
+    roles: what a group may do. Who is in several has the highest of their roles, who is in none may not sign in
+    """
+
+    issuer: Protected
+    client_id: str = Field(min_length=1, max_length=200)
+    client_secret_env: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    scopes: list[str] = Field(default=["openid", "profile"], min_length=1)
+    name_claim: str = "preferred_username"
+    role_claim: str = "groups"
+    roles: dict[str, Role] = Field(min_length=1)
+
+
+class AuthSettings(_Part):
+    """A session ends `session_h` hours after it began, and `idle_min` minutes after the person last did something.
+
+    url: the address at which people open the page, where a proxy stands before it, or where they sign in by OIDC
+    proxies: addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed
+    """
+
+    token: list[Token] = []
+    oidc: Oidc | None = None
+    url: Protected | None = None
+    proxies: list[Annotated[str, AfterValidator(_machine)]] = []
     session_h: float = Field(default=12.0, gt=0, le=24 * 31)
     idle_min: float = Field(default=60.0, gt=0, le=24 * 60)
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if not self.token and self.oidc is None:
+            raise ValueError("names nobody: add a [[token]] (anomaly page token --name NAME --role view prints one), or [oidc]")
+        if self.oidc is not None and self.url is None:
+            raise ValueError("[oidc] needs the key `url` at the top: the address at which people open the page")
+        return self
 
 
 def read_auth(path: Path) -> AuthSettings:
     """Read the file. Raises SpecError naming the key that is wrong."""
-    given = read_toml(path, "docs/how-to/line/the-page.md")
+    given = read_toml(path, HOW_TO)
     try:
         return AuthSettings.model_validate(given)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "the file"
-        hint = "make one with: anomaly page token --name NAME --role view" if first["loc"][:1] == ("token",) else "see the page's how-to"
-        raise SpecError(f"{path}: {key}: {first['msg']}; {hint}") from error
+        if first["loc"][-1:] == ("sha256",):  # what was given may be the token itself: it is not repeated
+            number = int(first["loc"][1]) + 1
+            raise SpecError(
+                f"{path}: [[token]] number {number}, key `sha256`: must be the 64 digits 0-9 a-f that `anomaly page token` prints"
+            ) from None
+        raise SpecError(f"{path}: {explain(AuthSettings, first)}; see {HOW_TO}") from error
 
 
 def new_token() -> tuple[str, str]:

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi.responses import RedirectResponse
 from pydantic import Field
 
-from anomaly.page.auth.guard import Auth, check_origin
-from anomaly.page.auth.roles import Role
-from anomaly.page.auth.sessions import COOKIE
+from anomaly.names import one_line
+from anomaly.page.auth.guard import Auth, Way, check_origin
+from anomaly.page.auth.roles import Person, Role
+from anomaly.page.auth.sessions import COOKIE, OIDC_COOKIE, OIDC_LASTS_S, OIDC_PATH
 from anomaly.page.models import Answer, Asked
 
+if TYPE_CHECKING:
+    from anomaly.page.auth.oidc import Provider
+
 router = APIRouter(tags=["session"])
+log = logging.getLogger("anomaly")
+Text = Annotated[str, Query(max_length=4000)]
 
 
 class Me(Answer):
@@ -21,11 +31,11 @@ class Me(Answer):
     name: str
     role: Role | None
     csrf: str
-    ways: list[Literal["token", "oidc"]]
+    ways: list[Way]
 
 
 class SignIn(Asked):
-    """A token as `anomaly page-token` made it."""
+    """A token as `anomaly page token` made it."""
 
     token: str = Field(min_length=1, max_length=500)
 
@@ -33,34 +43,90 @@ class SignIn(Asked):
 @router.get("/me")
 def me(request: Request) -> Me:
     """Who asks, a stranger included."""
-    auth: Auth = request.app.state.auth
+    auth = _auth(request)
     auth.check_host(request)
+    if request.headers.get("authorization") is not None:
+        person = auth.person(request)
+        return Me(name=person.name, role=person.role, csrf="", ways=auth.ways)
     session = auth.session(request)
     if session is None:
-        return Me(name="", role=None, csrf="", ways=["token"])
-    ways: list[Literal["token", "oidc"]] = [] if auth.own is not None else ["token"]
-    return Me(name=session.person.name, role=session.person.role, csrf=session.csrf, ways=ways)
+        return Me(name="", role=None, csrf="", ways=auth.ways)
+    return Me(name=session.person.name, role=session.person.role, csrf=session.csrf, ways=auth.ways)
 
 
 @router.post("/session", status_code=204)
 def sign_in(request: Request, response: Response, asked: SignIn) -> None:
     """Sign in by a token. The answer sets a cookie that no script can read."""
-    auth: Auth = request.app.state.auth
+    auth = _auth(request)
     auth.check_host(request)
     check_origin(request)
     person = auth.token(asked.token)
     if person is None:
         raise HTTPException(401, "this token is not known")
-    id_, _ = auth.sessions.begin(person)
-    secure = request.url.scheme == "https"
-    response.set_cookie(COOKIE, id_, httponly=True, samesite="strict", secure=secure, path="/")
+    _begin(request, response, person)
 
 
 @router.delete("/session", status_code=204)
 def sign_out(request: Request, response: Response) -> None:
     """Sign out."""
-    auth: Auth = request.app.state.auth
+    auth = _auth(request)
     auth.check_host(request)
     check_origin(request)
     auth.sessions.end(request.cookies.get(COOKIE))
     response.delete_cookie(COOKIE, path="/")
+
+
+def _begin(request: Request, response: Response, person: Person) -> None:
+    auth = _auth(request)
+    auth.sessions.end(request.cookies.get(COOKIE))  # whoever was signed in here before
+    id_, _ = auth.sessions.begin(person)
+    response.set_cookie(COOKIE, id_, httponly=True, samesite="strict", secure=auth.secure(request), path="/")
+
+
+# --- at the company's own server ---
+
+
+@router.get("/oidc/begin", status_code=303, response_class=RedirectResponse)
+def begin_oidc(request: Request) -> RedirectResponse:
+    """Go to the issuer to sign in. A browser is sent here as to a page."""
+    with _issuer(request) as provider:
+        place, kept = provider.begin()
+    answer = RedirectResponse(place, 303)
+    # Lax: the browser comes back from another site, and must have it with it.
+    answer.set_cookie(OIDC_COOKIE, kept, OIDC_LASTS_S, httponly=True, samesite="lax", secure=_auth(request).secure(request), path=OIDC_PATH)
+    return answer
+
+
+@router.get("/oidc/back", status_code=303, response_class=RedirectResponse)
+def end_oidc(request: Request, code: Text = "", state: Text = "", error: Text = "") -> RedirectResponse:
+    """Where the issuer sends the browser back to. It goes on to the page, signed in."""
+    with _issuer(request) as provider:
+        if error or not code:
+            raise HTTPException(401, f"the issuer did not sign you in: {one_line(error)[:100] or 'no code'}")
+        person = provider.finish(code, state, request.cookies.get(OIDC_COOKIE, ""))
+    answer = RedirectResponse("/", 303)
+    _begin(request, answer, person)
+    answer.delete_cookie(OIDC_COOKIE, path=OIDC_PATH)
+    return answer
+
+
+@contextmanager
+def _issuer(request: Request) -> Iterator[Provider]:
+    """The issuer. What goes wrong there becomes an answer of the API."""
+    provider = _auth(request).provider
+    if provider is None:
+        raise HTTPException(404, "this page has no sign-in by OIDC; sign in by a token")
+    from anomaly.page.auth.oidc import IssuerError, SignInError
+
+    try:
+        yield provider
+    except SignInError as error:
+        raise HTTPException(403, str(error)) from error
+    except IssuerError as error:
+        log.warning("sign-in by OIDC: %s", error)
+        raise HTTPException(502, str(error)) from error
+
+
+def _auth(request: Request) -> Auth:
+    auth: Auth = request.app.state.auth
+    return auth
