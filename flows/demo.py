@@ -32,7 +32,7 @@ def main() -> None:
     for name, spec in SPECS.items():
         data = SAMPLES / name
         print(f"\n=== {name}: fit on {data}", flush=True)
-        bundle = pipeline(Path(spec), data, OUT / "release" / name, OUT)
+        bundle = pipeline(Path(spec), data, OUT / "release" / name, OUT, role="champion")
         source = _drop_folder(data) if name == "camera" else data / "test.csv"
         print(f"=== {name}: monitor {source}", flush=True)
         done.append((name, bundle, _monitor(name, bundle, source)))

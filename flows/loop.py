@@ -19,8 +19,8 @@ from anomaly.operations.compare import Compared, compare
 from anomaly.operations.confirmed import overrides, unconfirmed
 from anomaly.registry.follow import note_release
 from anomaly.spec import read_spec
-from flows.pipeline import WORK, artifact_key, fit_all, publish, start
-from flows.shared import emit, named
+from flows.pipeline import WORK, alone, artifact_key, fit_all, publish, start
+from flows.shared import challenged, emit, named
 
 DAY_S = 86_400
 
@@ -51,12 +51,13 @@ def retrain_flow(
         log.info(found.says)
     elif store is not None:
         raise DataError(f"{release}: no champion in it, by whose input the alarms in {store} are read; publish one first")
-    job = start(spec, data, work, overrides=keys)
-    published = publish(job, release, "challenger", why, wait_for=[fit_all(job)])
+    with alone(spec, work):
+        job = start(spec, data, work, overrides=keys)
+        published = publish(job, release, "challenger", why, wait_for=[fit_all(job)])
     if folder.pointed("challenger") != published:
         log.info("Nothing new: the same data and spec make the champion that is there.")
         return None
-    emit("challenger", release.name, f"{published.name} is the challenger: {why}.", {"release": str(release)})
+    challenged(release, published, why)
     return published
 
 

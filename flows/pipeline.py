@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, get_args
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
@@ -20,7 +21,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from anomaly.bundle.archive import read_bundle
-from anomaly.bundle.release_folder import Role
+from anomaly.bundle.release_folder import ReleaseFolder, Role
 from anomaly.cli.terminal.bundle_page import bundle_page
 from anomaly.cli.terminal.progress import Lines
 from anomaly.edge.runtime.session import open_session
@@ -29,6 +30,7 @@ from anomaly.evaluation.report.drawing import png_of
 from anomaly.evaluation.report.scores import figure_of
 from anomaly.features.tensors import load_tensors
 from anomaly.names import slug
+from anomaly.parallel import one_run
 from anomaly.pipeline.assess import evaluate_bundle, report_on, report_on_fit
 from anomaly.pipeline.data_key import DataKey
 from anomaly.pipeline.kinds import open_line
@@ -36,7 +38,7 @@ from anomaly.pipeline.steps import Steps
 from anomaly.progress import Course, Progress
 from anomaly.registry.follow import Fresh, note_release
 from anomaly.spec import read_spec
-from flows.shared import named
+from flows.shared import challenged, named
 
 WORK = Path(".anomaly")
 HOUR_S = 3600
@@ -192,9 +194,10 @@ def publish(job: Job, release: Path, role: Role = "champion", why: str = "") -> 
     published = steps.publish(release, role=role, by=f"the flow {flow_run.flow_name or 'publish'}", why=why)
     note_release(release, get_run_logger(), Fresh(published, job.data, lambda page: report_on_fit(steps, read_bundle(published), page)))
     head, *facts = bundle_page(read_bundle(published))
+    stands = next((f"It is the {one} in" for one in get_args(Role) if ReleaseFolder(release).pointed(one) == published), "It lies in")
     made = [step for step, path in steps.results.items() if path.name not in job.before]
     text = (
-        f"**{head}. It is the {role} in `{release}`.**\n\n"
+        f"**{head}. {stands} `{release}`.**\n\n"
         + "".join(f"- {' '.join(fact.split())}\n" for fact in facts)
         + f"- data: `{steps.data_key.train[:12]}`\n"
         + f"- steps that worked in this run: {', '.join(made) or 'none, all taken from earlier runs'}\n"
@@ -224,13 +227,15 @@ def report(data: Path, bundle: Path, out: Path) -> Path | None:
 @flow(name="pretrain", flow_run_name=named("pretrain"), timeout_seconds=24 * HOUR_S)
 def pretrain_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
     """Only the extractor, trained in full: the long part, on a schedule of its own. `full_pretraining` of the other flows takes it."""
-    return pretrain(start(spec, data, work, full_pretraining=True))
+    with alone(spec, work):
+        return pretrain(start(spec, data, work, full_pretraining=True))
 
 
 @flow(name="fit", flow_run_name=named("fit"), timeout_seconds=12 * HOUR_S)
 def fit_flow(spec: Path, data: Path, work: Path = WORK, full_pretraining: bool = False) -> Path:
     """From data to a bundle in the work folder, not published."""
-    return fit_all(start(spec, data, work, full_pretraining))
+    with alone(spec, work):
+        return fit_all(start(spec, data, work, full_pretraining))
 
 
 def fit_all(job: Job) -> Path:
@@ -254,8 +259,9 @@ def transfer_flow(spec: Path, data: Path, work: Path = WORK) -> Path:
 @flow(name="publish", flow_run_name=named("publish"), timeout_seconds=12 * HOUR_S)
 def publish_flow(spec: Path, data: Path, release: Path, work: Path = WORK, full_pretraining: bool = False) -> Path:
     """Publish what was fitted; fits it first where that has not been done."""
-    job = start(spec, data, work, full_pretraining)
-    return publish(job, release, wait_for=[export(job)])
+    with alone(spec, work):
+        job = start(spec, data, work, full_pretraining)
+        return publish(job, release, wait_for=[export(job)])
 
 
 @flow(name="pipeline", flow_run_name=named("pipeline"), timeout_seconds=12 * HOUR_S)
@@ -266,12 +272,32 @@ def pipeline(
     out: Path = Path("out"),
     work: Path = WORK,
     full_pretraining: bool = False,
+    role: Role = "challenger",
 ) -> Path:
-    """Everything: pretrain, fit, calibrate, evaluate, export, publish, report. Returns the published bundle."""
-    job = start(spec, data, work, full_pretraining)
-    published = publish(job, release, wait_for=[fit_all(job)])
-    report(data, published, out)
+    """Everything: pretrain, fit, calibrate, evaluate, export, publish, report. Returns the published bundle.
+
+    The first of a release folder is its champion. One after it gets the `role` asked for: a challenger changes nothing at the line until it
+    is promoted; a champion is taken over by the edge at once, compared by nobody.
+    """
+    with alone(spec, work):
+        folder = ReleaseFolder(release)
+        if not release.is_dir() or folder.pointed("champion") is None:
+            role = "champion"
+        before = folder.pointed("challenger") if release.is_dir() else None
+        job = start(spec, data, work, full_pretraining)
+        published = publish(job, release, role, "fitted anew on its schedule or on request", wait_for=[fit_all(job)])
+        report(data, published, out)
+    if role == "challenger" and folder.pointed("challenger") == published != before:
+        challenged(release, published, "fitted anew on its schedule or on request")
     return published
+
+
+@contextmanager
+def alone(spec: Path, work: Path) -> Iterator[None]:
+    """The whole run of a flow without another on the same line beside it, be it a flow or a command; waits for the one that is there."""
+    line = read_spec(spec).name
+    with one_run(work, line, _logged(line)):
+        yield
 
 
 def artifact_key(name: str) -> str:

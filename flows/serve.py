@@ -17,10 +17,11 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, get_args
 
 import httpx
 
+from anomaly.bundle.release_folder import Role
 from anomaly.errors import AnomalyError
 from anomaly.spec import read_spec
 
@@ -60,6 +61,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=4200)
     parser.add_argument("--release", type=Path, default=Path("out/release"))
     parser.add_argument("--work", type=Path, default=Path(".anomaly"))
+    parser.add_argument(
+        "--role",
+        choices=get_args(Role),
+        default="challenger",
+        help="what a bundle becomes where the line has a champion (default: %(default)s)",
+    )
     parser.add_argument("--runner", action="store_true", help=argparse.SUPPRESS)
     return parser.parse_args()
 
@@ -173,6 +180,7 @@ def _run(arguments: argparse.Namespace) -> None:
                 "release": str((arguments.release / spec.stem).resolve()),
                 "work": str(arguments.work.resolve()),
                 "out": str(arguments.release.resolve().parent),
+                "role": arguments.role,
             },
         )
         for spec, data in lines

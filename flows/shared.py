@@ -18,6 +18,11 @@ def emit(what: str, line: str, says: str, more: dict[str, Any]) -> None:
     emit_event(f"anomaly.release.{what}", resource=resource, payload={"line": line, "says": one_line(says), **more})
 
 
+def challenged(release: Path, bundle: Path, why: str) -> None:
+    """The event that a line has a new challenger."""
+    emit("challenger", release.name, f"{bundle.name} is the challenger: {why}.", {"release": str(release)})
+
+
 def named(step: str) -> Callable[[], str]:
     """The name of a flow's run: the line, by its release folder or its spec, and the step."""
 

@@ -2,7 +2,8 @@
 
 Each step's result is one file in the work folder, named by the step and a key over everything that goes into it: the data's
 fingerprint, the spec, the version of the code, the step before. A file that is there is not made again. A file appears whole
-or not at all, so a run that was killed goes on where it stopped. The command line and the flows both walk these steps.
+or not at all, so a run that was killed goes on where it stopped. Of the runs of one line in one work folder one works at a time. The
+command line and the flows both walk these steps.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from anomaly.export.onnx_graph import Parity, ParityError, check_parity, export_
 from anomaly.features.build import carried_weights
 from anomaly.features.tensors import load_tensors, save_tensors
 from anomaly.features.threads import one_thread
+from anomaly.parallel import one_run
 from anomaly.pipeline.data_key import DataKey, stamp_of
 from anomaly.pipeline.fitted import Fitted, load_fitted, save_fitted
 from anomaly.pipeline.graphs_file import load_graphs, save_graphs
@@ -112,8 +114,12 @@ class Steps:
         if path.exists():
             skipped(progress)
             return path
-        progress(f"{step} …")
-        make()
+        with one_run(self.work, self.line.spec.name, progress):
+            if path.exists():  # made by the run that was waited for
+                skipped(progress)
+                return path
+            progress(f"{step} …")
+            make()
         finished(progress)
         self.trained.append(step)
         return path
