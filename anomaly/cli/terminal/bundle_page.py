@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from anomaly.alarms.wording import rules_words
 from anomaly.data.clock import rate_words, span_words
+from anomaly.data.tables.units import with_unit
 from anomaly.errors import BundleError
 from anomaly.names import one_line
 
@@ -52,7 +53,7 @@ def _takes(manifest: Manifest) -> str:
         return f"{color} pictures of {8 if asked.dtype == 'uint8' else asked.significant_bits or 16} bits{looked}"
     if asked.name != "window":
         return ""
-    names = [sensor.name + (f" ({sensor.unit})" if sensor.unit else "") for sensor in asked.sensors]
+    names = [with_unit(sensor.name, f"({sensor.unit})" if sensor.unit else "") for sensor in asked.sensors]
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     rows = asked.window or 1
     every = f", a row every {span_words(asked.period_s)}" if asked.period_s else ""

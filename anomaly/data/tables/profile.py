@@ -15,6 +15,7 @@ from anomaly.data.tables.reader import SensorTable
 from anomaly.schema import DAY_S, Dialect
 
 FROZEN_ROWS, FROZEN_SHARE = 30, 0.02  # a sensor that otherwise moves stands still for so many rows, and this share of them
+EVEN = 1e-3  # steps that differ by less than this share of the period count as equal
 DRIFTS = 3.0  # the last tenth of a record lies so many usual spreads away from its first
 MANY_GAPS, MANY_PATTERNS = 3, 5  # gaps, and sensors with a pattern, named at most
 _DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -139,10 +140,9 @@ def _rows_and_gaps(tables: Sequence[SensorTable]) -> list[str]:
     steps = np.concatenate([np.diff(table.times) for table in tables])
     rows, period = sum(len(table.times) for table in tables), tables[0].period_s
     near = steps[steps <= tables[0].max_gap_s]
-    jitter = float(np.quantile(np.abs(near - period), 0.95)) if len(near) else 0.0
     files = f" in {len(tables)} files" if len(tables) > 1 else ""
     learnt = sum(int(table.usable.sum()) for table in tables)
-    lines = [f"rows: {rows}{files}, {learnt} to learn from; 95 % of steps within {jitter:.3g} s of {period:g} s"]
+    lines = [f"rows: {rows}{files}, {learnt} to learn from; {_steps_words(near, period)}"]
     gaps = [
         (float(step), float(table.times[at]))
         for table in tables
@@ -153,6 +153,23 @@ def _rows_and_gaps(tables: Sequence[SensorTable]) -> list[str]:
         named = ", ".join(f"{step:g} s after {_moment(at)}" for step, at in sorted(gaps, reverse=True)[:MANY_GAPS])
         lines.append(f"gaps: {len(gaps)} longer than {tables[0].max_gap_s:g} s, which no window spans; the longest {named}")
     return lines
+
+
+def _steps_words(steps: NDArray[np.float64], period: float) -> str:
+    """How even the steps (n,) between rows are, in seconds.
+
+    >>> _steps_words(np.full(20, 10.0), 10.0), _steps_words(np.append(np.full(99, 10.0), 20.0), 10.0)
+    ('steps of 10 s, all equal', 'steps of 10 s, all but 1 in 100 equal')
+    >>> _steps_words(np.linspace(9.5, 10.5, 21), 10.0)
+    'steps of about 10 s, 95 in 100 to within 0.5 s'
+    """
+    off = np.abs(steps - period)
+    other = float((off > EVEN * period).mean()) if len(steps) else 0.0
+    if other == 0:
+        return f"steps of {period:g} s, all equal"
+    if other <= 0.05:
+        return f"steps of {period:g} s, all but {max(0.1, 100 * other):.2g} in 100 equal"
+    return f"steps of about {period:g} s, 95 in 100 to within {float(np.quantile(off, 0.95)):.2g} s"
 
 
 def sensor_remarks(column: NDArray[np.float64], parts: Sequence[NDArray[np.float32]]) -> list[str]:

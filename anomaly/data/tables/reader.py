@@ -22,6 +22,7 @@ from anomaly.data.tables.dialect.times import name_no_zone, read_times, usual_pe
 from anomaly.data.tables.hold import FEWEST, Holder, fit_channels, slow_interval
 from anomaly.data.tables.order import RowOrder
 from anomaly.data.tables.pattern.take_off import without_pattern
+from anomaly.data.tables.units import unit_in
 from anomaly.errors import DataError
 from anomaly.schema import Channel, Dialect, within_limits
 
@@ -290,7 +291,9 @@ def _readings(
     lowered = {str(name).lower() for name in schema.labels}
     check_sensors(raw.path, raw.names, schema)
     candidates = schema.channels or tuple(
-        Channel(name=name, unit=raw.units.get(name, "")) for name in raw.columns if name not in skip and name.lower() not in lowered
+        Channel(name=name, unit=raw.units.get(name) or unit_in(name))
+        for name in raw.columns
+        if name not in skip and name.lower() not in lowered
     )
     for channel in candidates:
         values, unread = read_numbers(raw.columns[channel.name], dialect)

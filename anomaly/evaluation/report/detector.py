@@ -17,6 +17,26 @@ from anomaly.evaluation.report.tried import tried_words
 HALFWAY = 0.5  # of the way from a usual normal score to the threshold, from which on a suspect is worth a look
 _PACKAGES = ("anomaly-pipeline", "numpy", "onnxruntime-gpu", "onnxruntime", "torch")
 
+HARDLY = 0.25  # share of made-up faults of a kind that are found, below which a report says what may help
+HELP = (
+    (
+        ("spike", "step", "drift", "noise"),
+        "the change is small beside the normals' own ups and downs. Learn from one way of running at a time (`[input] modes`), or accept a "
+        "larger budget.",
+    ),
+    (
+        ("stuck",),
+        "a sensor that stands still for several times as long as it ever did in the normals raises an alarm of its own beside the line, "
+        "whatever its score.",
+    ),
+    (
+        ("decoupled", "mirrored", "shifted", "flattened", "wrong_moment"),
+        "readings stay within their usual range, only their course changes. It shows where they repeat a shape, or where sensors go "
+        "together: set `[input] window` to a whole cycle of the machine, and add sensors that move with these.",
+    ),
+)
+EXAMPLES = "if such faults matter and you have some on record, give them: `anomaly fit --faults`."
+
 Manifest = Mapping[str, Any]
 
 
@@ -110,11 +130,9 @@ def threshold_words(manifest: Manifest) -> list[str]:
         )
     else:
         lines.append(f"The threshold comes from {many:,} held-out normal scores.")
-    if calibration.get("threshold_is_extrapolated") and not calibration.get("too_short"):  # which says more
-        lines.append(
-            "It lies where few or no normal records were seen, so it is read off a curve fitted to the highest of them. More normal data, "
-            "or a larger budget, makes it surer."
-        )
+    if calibration.get("threshold_is_extrapolated"):
+        surer = "" if calibration.get("too_short") else " More normal data, or a larger budget, makes it surer."  # it says how much more
+        lines.append(f"It lies where few or no normal records were seen, so it is read off a curve fitted to the highest of them.{surer}")
     return lines
 
 
@@ -141,24 +159,34 @@ def standing_out(suspects: Mapping[str, float], threshold: float | None, usual: 
 
 
 def suspect_blocks(manifest: Manifest, usual: float | None = None) -> tuple[Block, ...]:
-    """The suspects among the normals, the worst first."""
+    """The suspects among the normals, the worst first: those that are flagged, and those that only come nearest to that."""
     suspects = suspects_of(manifest, usual)
     if not suspects:
         return ()
-    what, fault = {"camera": ("training pictures stand", "defect"), "sensor": ("stretches of training rows stand", "fault")}.get(
-        manifest["kind"], ("training records stand", "fault")
-    )
-    if len(suspects) == 1:
-        what = {"camera": "training picture stands", "sensor": "stretch of training rows stands"}.get(manifest["kind"], what)
-    words = f"{len(suspects)} {what} out from all others. Look at them: take those that show a {fault} out of the data and fit again."
+    one, many, fault = {
+        "camera": ("picture", "pictures", "defect"),
+        "sensor": ("stretch of rows", "stretches of rows", "fault"),
+    }.get(manifest["kind"], ("record", "records", "fault"))
     threshold = manifest["threshold"].get("score")
-    if threshold is not None and max(suspects.values()) < threshold:
-        words += f" None of them is flagged, but a {fault} among the normals raises the threshold."
+    flagged = sum(threshold is None or score >= threshold for score in suspects.values())
+    calm = len(suspects) - flagged
+    if flagged:
+        words = f"{_are(flagged, one, many)} learnt from stand{'s' if flagged == 1 else ''} out from all others. Look at "
+        words += f"{'it' if flagged == 1 else 'them'}: take what shows a {fault} out of the data and fit again."
+        words += f" {calm} more lie{'s' if calm == 1 else ''} below the threshold, and may well be normal." if calm else ""
+    else:
+        words = f"None of the normals is flagged. The most unusual {_are(calm, one, many, '')} learnt from may well be normal: look once, "
+        words += f"since a {fault} among the normals raises the threshold. If you see one, take it out of the data and fit again."
     if manifest["provenance"]["fit"].get("suspects_left_out"):
         words += " The detector has not learnt from them, but they still count as normal in the threshold."
     links = {name: (anchor_of(name), anchor_of(name.rpartition(", ")[0])) for name in suspects}  # its own picture or plot, or its table's
-    rows = tuple((Cell(name, links=links[name]), Cell(number(score), "n")) for name, score in suspects.items())
-    return Words((words,)), Table(rows, ("Suspect", "Score"))
+    states = {name: "flagged" if threshold is None or score >= threshold else "below the threshold" for name, score in suspects.items()}
+    rows = tuple((Cell(name, links=links[name]), Cell(number(score), "n"), Cell(states[name])) for name, score in suspects.items())
+    return Words((words,)), Table(rows, ("Suspect", "Score", ""))
+
+
+def _are(count: int, one: str, many: str, single: str = "1 ") -> str:
+    return f"{single}{one}" if count == 1 else f"{count} {many}"
 
 
 def made_up_blocks(manifest: Manifest) -> tuple[Block, ...]:
@@ -187,7 +215,19 @@ def made_up_blocks(manifest: Manifest) -> tuple[Block, ...]:
             (Cell(kind.replace("_", " ")), *_share_cells(share)) for kind, share in sorted(found.items(), key=lambda item: -item[1])
         )
         blocks.append(Table(rows, ("Kind", "Found"), words_first=True))
+        blocks += [Listing(hints, "What helps where hardly any is found")] if (hints := _hints(found)) else []
     return tuple(blocks)
+
+
+def _hints(found: Mapping[str, float]) -> tuple[str, ...]:
+    """What can be done about the kinds of made-up faults (kind -> share found) that are hardly found.
+
+    >>> [hint.split(":")[0] for hint in _hints({"spike": 0.9, "stuck": 0.1, "mirrored": 0.0, "wrong_moment": 0.02})]
+    ['stuck', 'mirrored, wrong moment', 'all of them']
+    """
+    rare = {kind for kind, share in found.items() if share < HARDLY}
+    hints = [f"{', '.join(own).replace('_', ' ')}: {words}" for kinds, words in HELP if (own := [kind for kind in kinds if kind in rare])]
+    return (*hints, f"all of them: {EXAMPLES}") if hints else ()
 
 
 def _share_cells(share: float) -> tuple[Cell, ...]:

@@ -38,6 +38,7 @@ _STYLE: Any = {
     "axes.edgecolor": FAINT,
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color", "legend.labelcolor"), INK),
 }
+FREE, MOST_LEFT = 0.12, 0.4  # inches left free beside names, as fonts differ; and share of the width that names may take
 POINTS = 600  # of a line over time that are drawn: the lowest and the highest reading of so many stretches
 
 
@@ -85,6 +86,36 @@ def png_of(figure: Figure) -> bytes:
 def as_plot(title: str, alt: str, figure: Figure, *, wide: bool = False, hover: str = "", tight: bool = True) -> Plot:
     """A figure as a plot of a page; one with `hover` is drawn whole, since that counts in shares of its width."""
     return Plot(title, svg_of(figure, title + alt, tight=tight and not hover), alt, wide, hover)
+
+
+# --- names beside axes ---
+
+
+def in_lines(name: str, wide: int = 24, most: int = 3) -> str:
+    """A name in a few lines, broken at spaces, points and underscores; only what does not fit into them is cut, and shown so.
+
+    >>> in_lines("Lagertemperatur Antriebsseite Hauptpumpe [°C]")
+    'Lagertemperatur\\nAntriebsseite Hauptpumpe\\n[°C]'
+    >>> in_lines("Site1.Line4.Press_7.Hydraulics.Pressure", wide=20)
+    'Site1.Line4.Press_7.\\nHydraulics.Pressure'
+    """
+    lines = [""]
+    for piece in re.findall(rf"[^ ._/\-]{{1,{wide}}}[ ._/\-]*|[ ._/\-]+", name):
+        if lines[-1] and len(lines[-1] + piece.rstrip()) > wide:
+            lines.append("")
+        lines[-1] += piece
+    shown = [line.strip() for line in lines[:most]]
+    return "\n".join(shown) + ("…" if len(lines) > most else "")
+
+
+def fit_left(figure: Figure) -> None:
+    """Move the plots of a figure to the right until all that is written left of them is on it, however long names and readings are."""
+    figure.draw_without_rendering()
+    written = [box.x0 for axes in figure.axes if axes.axison and (box := axes.yaxis.get_tightbbox()) is not None]
+    beyond = FREE * figure.dpi - min(written, default=np.inf)
+    if np.isfinite(beyond):
+        left = figure.subplotpars.left + beyond / (figure.get_figwidth() * figure.dpi)
+        figure.subplots_adjust(left=min(left, MOST_LEFT))
 
 
 # --- clock times ---

@@ -57,13 +57,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells; `words_first`: the first column is ours and may be linked to the glossary."""
+    """Rows of cells; `words_first`: the first column is ours and may be linked to the glossary. `facts`: a name and a long value a row."""
 
     rows: tuple[tuple[Cell, ...], ...]
     head: tuple[str, ...] = ()
     title: str = ""
     words_first: bool = False
     first_is_number: bool = False
+    facts: bool = False
     form: ClassVar[str] = "table"
 
 
@@ -212,4 +213,4 @@ def is_report(path: Path) -> bool:
 
 def table_of(pairs: Sequence[tuple[str, str]], title: str = "") -> Table:
     """Names of ours with their values, a row each."""
-    return Table(tuple((Cell(name), Cell(value)) for name, value in pairs), title=title, words_first=True)
+    return Table(tuple((Cell(name), Cell(value)) for name, value in pairs), title=title, words_first=True, facts=True)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.report.drawing import FAINT, FAULT, INK, NORMAL, as_plot, styled
 from anomaly.evaluation.report.page import Plot
+
+BARS = 60  # of a histogram
+FAR = 4.0  # times as far as the threshold lies from the lowest score, a histogram reaches at most
 
 
 def faulty_rows(records: pd.DataFrame) -> pd.Series[bool]:
@@ -23,24 +26,57 @@ def faulty_rows(records: pd.DataFrame) -> pd.Series[bool]:
 def scores_figure(normal: NDArray[np.float64], faulty: NDArray[np.float64], threshold: float | None) -> Figure:
     """Histogram of scores of normals (n,) and of faults (m,), with the threshold. What lies far out is drawn at the edge."""
     every = np.concatenate([normal, faulty])
-    ends = [float(np.quantile(every, 0.995)), *([] if threshold is None else [threshold])]
-    low = float(every.min())
-    top = low + 1.08 * (max(ends) - low) if max(ends) > low else low + 1.0
-    bins = np.linspace(low, top, 50).tolist()
+    low, top = float(every.min()), _drawn_to(every, threshold)
+    bins = _edges(low, top, threshold)
     with styled():
         figure = Figure(figsize=(5.4, 2.7))
         axes = figure.subplots()
         for scores, name, color in ((normal, "normal", NORMAL), (faulty, "faulty", FAULT)):
             if len(scores):
-                axes.hist(np.clip(scores, low, top), bins=bins, alpha=0.7, label=f"{name} ({len(scores):,})", color=color)
+                axes.hist(
+                    np.minimum(scores, (bins[-2] + bins[-1]) / 2),
+                    bins=bins.tolist(),
+                    alpha=0.7,
+                    label=f"{name} ({len(scores):,})",
+                    color=color,
+                )
         if threshold is not None:
             axes.axvline(threshold, color=INK, linestyle="--", linewidth=1, label="threshold: flagged right of it")
-        axes.set(xlabel="score", ylabel="records")
+        last = f"\nthe last bar holds all from {bins[-2]:.3g} on, the highest {float(every.max()):.3g}" if every.max() > bins[-1] else ""
+        axes.set(xlabel=f"score{last}", ylabel="records")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         if len(every) > 5000:
             axes.set_yscale("log")
             axes.yaxis.set_major_formatter(FuncFormatter(_plain))
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)  # above: inside it would hide bars or the line
     return figure
+
+
+def _drawn_to(scores: NDArray[np.float64], threshold: float | None) -> float:
+    """Up to which score (n,) a histogram is drawn: so far that the normals are more than a few bars, though faults may lie far beyond.
+
+    >>> _drawn_to(np.array([0.0, 0.5, 1.0, 400.0]), 1.2)
+    4.8
+    >>> _drawn_to(np.array([0.0, 2.0]), None) > 2.0
+    True
+    """
+    low = float(scores.min())
+    far = 1.02 * (float(np.quantile(scores, 0.995)) - low)
+    if threshold is not None and threshold > low:
+        far = max(1.08 * (threshold - low), min(far, FAR * (threshold - low)))
+    return low + (far or 1.0)
+
+
+def _edges(low: float, top: float, threshold: float | None) -> NDArray[np.float64]:
+    """Edges of bars from `low` to `top` and a little beyond, one of them at the threshold, so that no bar holds flagged and others.
+
+    >>> edges = _edges(0.0, 4.8, 1.2)
+    >>> bool(edges[0] <= 0.0 and edges[-1] >= 4.8), bool((edges == 1.2).any())
+    (True, True)
+    """
+    step = (top - low) / BARS
+    at = low if threshold is None or not low < threshold < top else threshold
+    return at + step * np.arange(-np.ceil((at - low) / step - 1e-9), np.ceil((top - at) / step - 1e-9) + 1)
 
 
 def _plain(value: float, at: float | None = None) -> str:

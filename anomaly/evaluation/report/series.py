@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from anomaly.data.clock import moment
 from anomaly.data.tables.reader import SensorTable
+from anomaly.data.tables.units import with_unit
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.metrics import runs
 from anomaly.evaluation.report.drawing import (
@@ -21,7 +22,9 @@ from anomaly.evaluation.report.drawing import (
     INK,
     NORMAL,
     as_plot,
+    fit_left,
     hover_of,
+    in_lines,
     on_axis,
     styled,
     thinned,
@@ -106,8 +109,9 @@ def stretch_figure(
         totals = np.nansum(stretch.shares[looked_at], axis=0) / max(float(np.nansum(stretch.shares[looked_at])), 1e-12)
         for one, index in zip(axes[1:], sensors, strict=True):
             one.plot(*thinned(x, np.asarray(stretch.readings[:, index], dtype=np.float64)), color=INK, linewidth=0.7)
-            name = f"{stretch.names[index]} {stretch.units[index]}".strip()
-            one.set_ylabel(f"{_short(name)}\n{100 * totals[index]:.0f} % of the score", rotation=0, ha="right", va="center", fontsize=8)
+            name = in_lines(with_unit(stretch.names[index], stretch.units[index]))
+            one.set_ylabel(f"{name}\n{100 * totals[index]:.0f} % of the score", rotation=0, ha="right", va="center", fontsize=8)
+            one.ticklabel_format(axis="y", useOffset=False)
             one.tick_params(labelsize=7)
         for first, last in runs(stretch.faulty) if stretch.faulty is not None else []:
             for one in axes:
@@ -116,6 +120,7 @@ def stretch_figure(
         axes[0].set_title(title, loc="left", fontsize=9)
         time_axis(axes[-1], stretch.times, stretch.zone)
         figure.align_ylabels()
+        fit_left(figure)
         rows = [("p-value", "", stretch.p_values)]
         rows += [(stretch.names[i], stretch.units[i], np.asarray(stretch.readings[:, i], dtype=np.float64)) for i in sensors]
         return figure, hover_of(axes[0], stretch.times, rows, stretch.zone)
@@ -145,10 +150,6 @@ def _draw_rarity(axes: Any, x: Floats, stretch: Stretch, threshold: float) -> No
     axes.set_ylabel("unusual as\n1 normal in", rotation=0, ha="right", va="center", fontsize=8)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.tick_params(labelsize=7, axis="y")
-
-
-def _short(name: str, most: int = 22) -> str:
-    return name if len(name) <= most else name[: most - 1] + "…"
 
 
 COLORS = (

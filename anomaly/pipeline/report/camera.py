@@ -169,17 +169,19 @@ def _plan(report: Mapping[str, Any]) -> tuple[Block, ...]:
         blocks.append(Table(tuple(rows), ("Size of input", "How well marks are told", "Marks found, by size"), "Sizes tried"))
     banks = report["extractor"].get("plan", {}).get("scorer", {}).get("banks", ())
     if banks:
-        kept = [
-            (
-                Cell(b["view"]),
-                Cell(b["stage"].removeprefix("blocks.").removeprefix("layer")),
-                Cell(f"{COMPARED.get(b['model'], b['model'])}, {MEASURED.get(b['metric'], b['metric'])}"),
-                Cell("" if b["model"] == "gaussian" else f"{b['size']:,}", "n"),
-            )
-            for b in banks
-        ]
-        blocks.append(Table(tuple(kept), ("View", "Stage of the network", "Compared by", "Patches kept at most"), "Banks"))
+        blocks.append(_bank_table(banks))
     return tuple(blocks)
+
+
+def _bank_table(banks: Sequence[Mapping[str, Any]]) -> Table:
+    """What a picture is compared with, a row a bank; views are named where there are several."""
+    several = len({b["view"] for b in banks}) > 1
+    rows = []
+    for b in banks:
+        how = Cell(f"{COMPARED.get(b['model'], b['model'])}, {MEASURED.get(b['metric'], b['metric'])}")
+        stage = Cell(b["stage"].removeprefix("blocks.").removeprefix("layer"))
+        rows.append((*((Cell(b["view"]),) if several else ()), how, stage, Cell("" if b["model"] == "gaussian" else f"{b['size']:,}", "n")))
+    return Table(tuple(rows), (*(("View",) if several else ()), "Compared by", "Stage of the network", "Patches kept at most"), "Banks")
 
 
 def _labelled(line: CameraLine, bundle: Bundle, evaluation: Evaluation | None) -> tuple[Block, ...]:

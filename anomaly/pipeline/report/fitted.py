@@ -97,9 +97,7 @@ def fit_page(bundle: Bundle, held_out: NDArray[np.float64], effective: float, sh
     warnings = _warnings(manifest)
     said += labelled + warnings
     if suspects:
-        stand = f"{len(suspects)} of the normals stand{'s' if len(suspects) == 1 else ''} out"
-        harmless = threshold is not None and max(suspects.values()) < threshold
-        said.append(f"{stand}{', though none is flagged' if harmless else ''}: look at them below, the worst first.")
+        said.append(_suspect_words(suspects, threshold))
     with styled():
         histogram = as_plot(
             "Held-out scores of the normals",
@@ -132,6 +130,22 @@ def fit_page(bundle: Bundle, held_out: NDArray[np.float64], effective: float, sh
         foot(manifest, bundle.hash),
         warn or _unsafe(manifest),
     )
+
+
+def _suspect_words(suspects: Mapping[str, float], threshold: float | None) -> str:
+    """What to do about the suspects (name -> score), as a sentence.
+
+    >>> _suspect_words({"a": 1.0, "b": 3.0, "c": 0.9}, 2.0)
+    '1 of the normals stands out and is flagged: look at it below.'
+    >>> _suspect_words({"a": 1.0, "b": 1.1}, 2.0)
+    'No normal is flagged; the 2 most unusual are listed below, for a look.'
+    """
+    flagged = sum(threshold is None or score >= threshold for score in suspects.values())
+    if not flagged:
+        most = f"{len(suspects)} most unusual are" if len(suspects) > 1 else "most unusual one is"
+        return f"No normal is flagged; the {most} listed below, for a look."
+    stand, they = ("stands out and is", "it") if flagged == 1 else ("stand out and are", "them")
+    return f"{flagged} of the normals {stand} flagged: look at {they} below{', the worst first' if flagged > 1 else ''}."
 
 
 def _read(lines: tuple[str, ...]) -> tuple[Block, ...]:

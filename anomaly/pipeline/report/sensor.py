@@ -19,19 +19,20 @@ from anomaly.bundle.archive import Bundle
 from anomaly.data.clock import moment, span_words
 from anomaly.data.tables.faults import KINDS, SHAPES
 from anomaly.data.tables.files import label_of
+from anomaly.data.tables.units import with_unit
 from anomaly.edge.kinds import rules_of
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.report.detector import number, percent, rarity
-from anomaly.evaluation.report.drawing import FAULT, NORMAL, as_plot, styled
+from anomaly.evaluation.report.drawing import FAINT, FAULT, NORMAL, as_plot, fit_left, in_lines, styled
 from anomaly.evaluation.report.page import Block, Cell, Legend, Table, Words, anchor_of
 from anomaly.evaluation.report.series import AROUND, Stretch, plot_stretch, plot_tables, stretch_of
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.report.fitted import FitBlocks
 from anomaly.pipeline.sensor.bundle import with_alarms
 from anomaly.pipeline.sensor.line import SensorLine
-from anomaly.schema import DAY_S
+from anomaly.schema import DAY_S, Channel
 from anomaly.scorers.sensors.views import NAMES
 
 TABLES, HIGHEST = 3, 4  # tables shown as a whole, and stretches close up
@@ -155,17 +156,17 @@ def _apart(p_values: Scores, rows: int) -> list[tuple[float, int]]:
     return found
 
 
-def one_found_one_missed(kinds: Sequence[int], scores: Scores, threshold: float) -> list[tuple[int, bool]]:
-    """Of each kind of faults (n,) a usual one that scores at or above the threshold, and a usual one below: (which, whether it is found).
+def one_found_one_missed(kinds: Sequence[int], scores: Scores, threshold: float) -> list[tuple[int | None, int | None]]:
+    """Of each kind of faults (n,) a usual one that scores at or above the threshold, and a usual one below; None where there is none.
 
     >>> one_found_one_missed([0, 0, 0, 1], np.array([1.0, 5.0, 7.0, 2.0]), 5.0)
-    [(2, True), (0, False), (3, False)]
+    [(2, 0), (None, 3)]
     """
-    chosen = []
+    chosen: list[tuple[int | None, int | None]] = []
     for kind in sorted(set(kinds)):
-        for hit in (True, False):
-            some = [i for i in np.argsort(scores, kind="stable").tolist() if kinds[i] == kind and (scores[i] >= threshold) == hit]
-            chosen += [(i, hit) for i in some[len(some) // 2 : len(some) // 2 + 1]]
+        own = [i for i in np.argsort(scores, kind="stable").tolist() if kinds[i] == kind]
+        found, missed = ([i for i in own if (scores[i] >= threshold) == hit] for hit in (True, False))
+        chosen.append((found[len(found) // 2] if found else None, missed[len(missed) // 2] if missed else None))
     return chosen
 
 
@@ -174,37 +175,43 @@ def _made_up(line: SensorLine, fitted: Fitted, threshold: float) -> tuple[Block,
     shown = fitted.shown
     if "fault_kinds" not in shown or not len(shown["fault_kinds"]):
         return ()
-    names = [*KINDS, *SHAPES]
+    names = [kind.replace("_", " ") for kind in (*KINDS, *SHAPES)]
     windows, kinds = shown["fault_windows"].numpy(), shown["fault_kinds"].tolist()
     table = line.readings.tables[0]
-    channels = table.channels
-    order = one_found_one_missed(kinds, shown["fault_scores"].numpy(), threshold)
-    columns = 2
-    rows = -(-len(order) // columns)
+    pairs = one_found_one_missed(kinds, shown["fault_scores"].numpy(), threshold)
     with styled():
-        figure = Figure(figsize=(4.2 * columns, 1.2 * rows))
-        high = 1.2 * rows
+        high = 1.2 * len(pairs)
+        figure = Figure(figsize=(8.4, high))
         figure.subplots_adjust(left=0.08, right=0.99, top=1 - 0.25 / high, bottom=0.3 / high, hspace=0.45, wspace=0.2)
         figure.supxlabel(f"time within a window of {span_words(windows.shape[2] * table.period_s)}", fontsize=8, y=0.04 / high)
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for one in axes[len(order) :]:
-            one.axis("off")
-        for one, (i, hit) in zip(axes, order, strict=False):
-            clean, faulty = windows[i]
-            changed = np.nan_to_num(np.abs(faulty - clean)).sum(axis=0) / (np.nanstd(clean, axis=0) + 1e-9)
-            sensor = int(changed.argmax())
-            level = channels[sensor].offset
-            one.plot(faulty[:, sensor] + level, color=FAULT, linewidth=1.2)
-            one.plot(clean[:, sensor] + level, color=NORMAL, linewidth=1)
-            unit = f" in {channels[sensor].unit}" if channels[sensor].unit else ""
-            title = f"{names[kinds[i]].replace('_', ' ')} on {channels[sensor].name[:24]}{unit}: {'found' if hit else 'missed'}"
-            one.set_title(title, fontsize=8, loc="left", fontweight="normal" if hit else "bold")
-            one.tick_params(labelsize=7)
-            one.set_xticks([])
-            one.yaxis.set_major_locator(MaxNLocator(3))
-        title = "Made-up faults, one found and one missed of each kind where there are both"
+        for row, pair in zip(figure.subplots(len(pairs), 2, squeeze=False), pairs, strict=True):
+            kind = names[kinds[next(i for i in pair if i is not None)]]
+            for axes, i, state in zip(row, pair, ("found", "missed"), strict=True):
+                if i is None:
+                    axes.axis("off")
+                    axes.set_title(f"{kind}: none is {state}", fontsize=8, loc="left", color=FAINT)
+                else:
+                    _draw_fault(axes, windows[i], table.channels, kind, state)
+        fit_left(figure)
+        title = "Made-up faults, one found (left) and one missed (right) of each kind"
         plot = as_plot(title, "Readings of a window without and with a made-up fault", figure, wide=True, tight=False)
     return Legend((("normal", "as it was"), ("fault", "with the made-up fault"))), plot
+
+
+def _draw_fault(axes: Any, window: NDArray[np.floating[Any]], channels: Sequence[Channel], kind: str, state: str) -> None:
+    """The sensor of a window (2, T, C), as it was and with a made-up fault, that the fault has changed most."""
+    clean, faulty = window
+    changed = np.nan_to_num(np.abs(faulty - clean)).sum(axis=0) / (np.nanstd(clean, axis=0) + 1e-9)
+    sensor = int(changed.argmax())
+    channel = channels[sensor]
+    axes.plot(faulty[:, sensor] + channel.offset, color=FAULT, linewidth=1.2)
+    axes.plot(clean[:, sensor] + channel.offset, color=NORMAL, linewidth=1)
+    name = in_lines(with_unit(channel.name, f"in {channel.unit}" if channel.unit else ""), wide=38, most=1)
+    axes.set_title(f"{kind} on {name}: {state}", fontsize=8, loc="left", fontweight="bold" if state == "missed" else "normal")
+    axes.ticklabel_format(axis="y", useOffset=False)
+    axes.tick_params(labelsize=7)
+    axes.set_xticks([])
+    axes.yaxis.set_major_locator(MaxNLocator(3))
 
 
 def _speaks(fitted: Fitted, threshold: float) -> tuple[Block, ...]:

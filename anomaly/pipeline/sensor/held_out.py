@@ -266,8 +266,10 @@ def name_suspects(
 
 def _stretch(table: SensorTable, first: int, last: int) -> str:
     """Rows `first` to `last` of a table, counted from 1, with the clock times of both where there is a clock."""
-    rows = f"data rows {first} to {last}"
+    rows = f"data row {first}" if first == last else f"data rows {first} to {last}"
     if not has_clock(table.times):
         return rows
     zone = table.dialect.zone or ""
+    if first == last:
+        return f"{moment(float(table.times[first - 1]), zone)} ({rows})"
     return f"{moment(float(table.times[first - 1]), zone)} to {moment(float(table.times[last - 1]), zone)} ({rows})"

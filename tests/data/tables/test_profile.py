@@ -72,7 +72,7 @@ def odd(tmp_path: Path) -> Path:
 def test_what_stands_out_is_named(odd: Path) -> None:
     (table,) = read_normals([odd], TableSchema(), None)
     told = {line.split()[0]: line for line in describe_tables([table])}
-    assert told["rows:"] == "rows: 2000, 2000 to learn from; 95 % of steps within 0 s of 1 s"
+    assert told["rows:"] == "rows: 2000, 2000 to learn from; steps of 1 s, all equal"
     assert told["gaps:"].endswith("which no window spans; the longest 7201 s after 2026-01-01 00:16:39")
     assert ";" not in told["good"]
     assert told["still"].endswith("; constant")

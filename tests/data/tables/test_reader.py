@@ -168,3 +168,15 @@ def test_an_export_in_another_encoding_is_read_right_and_said(tmp_path: Path, le
     np.testing.assert_array_equal(new.values, learnt.values)
     assert why in new.report.encoding
     assert new.report.notes[0] == new.report.encoding
+
+
+def test_units_come_from_the_names_that_hold_them(tmp_path: Path) -> None:
+    path = tmp_path / "export.csv"
+    rows = "".join(f"2026-03-16 06:00:{second:02},{second}.5,{second},7\n" for second in range(40))
+    path.write_text("time,Lager [°C],Druck (bar),Ventil (links)\n" + rows, encoding="utf-8")
+    table = read_table(path, TableSchema())
+    assert [(channel.name, channel.unit) for channel in table.channels] == [
+        ("Lager [°C]", "°C"),
+        ("Druck (bar)", "bar"),
+        ("Ventil (links)", ""),
+    ]

@@ -60,6 +60,11 @@ for (const plot of document.querySelectorAll(".plot[data-hover]")) {
   });
   plot.addEventListener("pointerleave", () => { tip.hidden = rule.hidden = true; });
 }
+// A table that is wider than the screen says so.
+const measure = () => { for (const box of document.querySelectorAll(".scroll")) box.classList.toggle("over", box.scrollWidth > box.clientWidth + 1); };
+addEventListener("resize", measure);
+document.addEventListener("toggle", measure, true);
+measure();
 // A link to a word of the glossary opens it.
 const unfold = () => { const goal = location.hash.length > 1 && document.getElementById(location.hash.slice(1)); const fold = goal && goal.closest("details"); if (fold) { fold.open = true; goal.scrollIntoView(); } };
 addEventListener("hashchange", unfold);
