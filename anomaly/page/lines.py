@@ -17,7 +17,7 @@ from anomaly.page import models, queries
 from anomaly.page.site import NotThereError, Site
 
 ORDER = ("down", "alarm", "attention", "ok")  # who needs a person first
-DAY_S = 86400.0
+DAY_S, HOUR_S = 86400.0, 3600.0
 MOST_SPANS = 500
 GLANCE_S = 0.5  # all viewers share one look at the lines, this old at most
 
@@ -107,8 +107,9 @@ def one_line_at(site: Site, name: str, begin: float | None, end: float | None) -
         raise NotThereError(f"no line {name!r}")
     with queries.reading(site.store) as db:
         end = end if end is not None else max(queries.newest_time(db, name) or 0.0, 0.0) or site.clock()
-        begin = begin if begin is not None else end - DAY_S
-        found = queries.series(db, name, begin, end)
+        found = queries.series(db, name, end - DAY_S if begin is None else begin, end)
+        if begin is None:  # a line that is new is shown from its first record on
+            begin = min(float(found.times[0]), end - HOUR_S) if len(found.times) else end - DAY_S
         _, alarms = queries.find_alarms(db, line=name, begin=begin, end=end, order="oldest", limit=MOST_SPANS)
         held = queries.holds(db, name)
         threshold = shown.budget_share if shown.budget_share is not None else _threshold_of(alarms)

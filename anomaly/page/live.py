@@ -21,7 +21,7 @@ from anomaly.page.site import Site
 
 LOOK_S = 0.25
 LINES_S = 1.0  # at most so often all lines are told
-BEAT_S = 15.0  # a word that the connection lives
+BEAT_S = 5.0  # a word that the connection lives
 MOST_WAITING = 50  # messages for one viewer; who reads more slowly is let go, and comes back by itself
 MOST_VIEWERS = 500
 ALARM_KINDS = frozenset(
@@ -87,7 +87,7 @@ class Feed:
                 try:
                     body = await asyncio.wait_for(viewer.queue.get(), BEAT_S)
                 except TimeoutError:
-                    body = b": beat\n\n"
+                    body = message("beat", {})
                 if body is not None:
                     yield body
         finally:
@@ -132,11 +132,11 @@ class Feed:
             try:
                 seen = self._look(seen)
                 if time.monotonic() - told >= LINES_S:
-                    body = self._lines()
-                    text = body.decode()
-                    if text != shown:
-                        self._tell(body)
-                    shown, told = text, time.monotonic()
+                    lines, told = look_at_lines(self.site), time.monotonic()
+                    state = lines.model_dump_json(exclude={"time": True, "lines": {"__all__": {"last_record_age_s"}}})
+                    if state != shown:
+                        self._tell(message("lines", lines.model_dump(mode="json")))
+                    shown = state
             except AnomalyError as error:
                 self._tell(message("trouble", {"why": str(error)[:300]}))
                 self._stop.wait(2.0)

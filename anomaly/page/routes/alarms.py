@@ -22,7 +22,7 @@ JPEG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/jpeg": {}}, "d
 def list_alarms(
     site: OfSite,
     line: Annotated[str | None, Query(max_length=LONGEST_NAME)] = None,
-    live: Annotated[bool | None, Query(description="only those that are on or wait for someone, or only the others")] = True,
+    live: Annotated[bool | None, Query(description="true: only those that are on or wait for someone; false: only the others")] = None,
     state: Annotated[str | None, Query(max_length=40)] = None,
     alarm_class: Annotated[str | None, Query(max_length=40)] = None,
     text: Annotated[str, Query(max_length=100)] = "",

@@ -1,0 +1,88 @@
+// Small parts that several views use.
+import { h, svg } from "./dom.js";
+import { oneIn, rareness } from "./format.js";
+import { t } from "./words.js";
+
+const SIGNS = { ok: "✓", attention: "▲", alarm: "!", down: "✕" };
+
+/** A line's state: never by colour alone. */
+export function stateMark(state) {
+  return h("span", { class: `mark mark-${state}` }, h("span", { "aria-hidden": "true", class: "sign" }, SIGNS[state] ?? "?"), t(`state.${state}`));
+}
+
+/** An alarm's priority. */
+export function priority(name) {
+  const bars = { low: "▁", medium: "▃", high: "▆", critical: "█" };
+  return h("span", { class: `priority priority-${name}` }, h("span", { "aria-hidden": "true", class: "sign" }, bars[name] ?? ""), t(`priority.${name}`));
+}
+
+/** What an alarm is of: its condition, and the sensor where it is one. */
+export function condition(name) {
+  const [kind, ...sensor] = name.split(":");
+  return sensor.length ? `${t(`condition.${kind}`)}: ${sensor.join(":")}` : t(`condition.${kind}`);
+}
+
+export function isaState(name) {
+  return h("span", { class: "isa" }, t(`isa.${name}`));
+}
+
+/** The newest p-values of a line: the higher, the less usual. The dashes are the threshold. */
+export function sparkline(values, threshold) {
+  const wide = 180, high = 36, top = Math.max(3, rareness(threshold ?? 1e-3) + 0.8);
+  const y = (value) => high - 2 - (Math.min(value, top) / top) * (high - 4);
+  const points = values.map((p, place) => `${(place / Math.max(values.length - 1, 1)) * wide},${y(rareness(p)).toFixed(1)}`).join(" ");
+  const lowest = values.length ? Math.min(...values) : null;
+  const label = lowest === null ? t("spark.none") : t("spark.label", { n: values.length, worst: oneIn(lowest) });
+  const drawing = svg("svg", { viewBox: `0 0 ${wide} ${high}`, class: "spark", role: "img", "aria-label": label, preserveAspectRatio: "none" });
+  if (threshold) drawing.append(svg("line", { x1: 0, x2: wide, y1: y(rareness(threshold)), y2: y(rareness(threshold)), class: "spark-limit" }));
+  if (values.length) drawing.append(svg("polyline", { points, class: "spark-line" }));
+  return drawing;
+}
+
+/** A list of facts: pairs of a name and what it is. Empty ones are left out. */
+export function facts(pairs) {
+  const shown = pairs.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== false);
+  return h("dl", { class: "facts" }, shown.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
+}
+
+/** A form that does one thing. `fields`: elements; errors are said under the button, and the button waits for the answer. */
+export function action(words, fields, send, kind = "") {
+  const said = h("p", { class: "said", role: "alert" });
+  const button = h("button", { type: "submit", class: kind }, words);
+  const form = h("form", {
+    class: "action", onsubmit: async (event) => {
+      event.preventDefault();
+      if (button.disabled) return;
+      button.disabled = true;
+      said.textContent = "";
+      try {
+        await send(new FormData(form));
+      } catch (error) {
+        said.textContent = error.message;
+      } finally {
+        button.disabled = false;
+      }
+    },
+  }, fields, button, said);
+  return form;
+}
+
+export function field(label, input) {
+  return h("label", { class: "field" }, h("span", {}, label), input);
+}
+
+export function choice(name, options, value, onchange) {
+  return h("select", { name, onchange }, options.map(([key, words]) => h("option", { value: key, selected: key === value }, words)));
+}
+
+/** A table that can be scrolled sideways by keyboard where it does not fit. */
+export function table(caption, heads, rows, none) {
+  if (!rows.length) return h("p", { class: "none" }, none);
+  return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
+    h("table", {}, h("caption", { class: "hidden" }, caption),
+      h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell)))))));
+}
+
+export const lineLink = (name) => `#/line/${encodeURIComponent(name)}`;
+export const alarmLink = (id) => `#/alarm/${encodeURIComponent(id)}`;

@@ -1,0 +1,98 @@
+// One alarm: what was seen, what happened, what can be done, what was done before.
+import { alarmPath, get, post } from "../api.js";
+import { fill, h } from "../dom.js";
+import { lasted, number, oneIn, percent, when } from "../format.js";
+import * as live from "../live.js";
+import { action, alarmLink, choice, condition, facts, field, isaState, lineLink, priority, table } from "../parts.js";
+import { t } from "../words.js";
+import { labelling } from "./labelling.js";
+import { pictureView } from "./picture.js";
+import { windowView } from "./window.js";
+
+export async function alarm(body, { name: id, person }) {
+  const head = h("div", {}), deeds = h("section", { class: "deeds" }), seen = h("section", {}), rest = h("div", {});
+  fill(body, head, h("div", { class: "columns" }, seen, deeds), rest);
+  let ends = [], shown = "";
+
+  const draw = async (background = false) => {
+    const found = await get(alarmPath(id), {}, undefined, background);
+    const one = found.alarm;
+    fill(head, h("h1", {}, t("alarm.title", { line: one.line, what: condition(one.condition) })),
+      h("p", { class: "row" }, priority(one.priority), isaState(one.state), h("a", { href: lineLink(one.line) }, one.line)),
+      facts([[t("col.since"), when(one.opened)], [t("col.over"), one.closed ? `${when(one.closed)} (${lasted((new Date(one.closed) - new Date(one.opened)) / 1000)})` : t("line.still_on")],
+        [t("col.rarity"), one.rarity], [t("col.about"), one.about], [t("fact.sensors"), (found.facts.top ?? []).map((each) => `${each.sensor} ${percent(each.share)}`).join(", ")],
+        [t("fact.record"), found.facts.record], [t("fact.acknowledged"), one.acknowledged ? t("by_at", { who: one.acknowledged_by, time: when(one.acknowledged) }) : t("no")]]));
+    fill(deeds, await actions(found, person, draw));
+    const kept = JSON.stringify(found.kept.map((each) => [each.role, each.time]));
+    if (kept !== shown) {
+      shown = kept;
+      ends.forEach((end) => end());
+      ends = await evidence(seen, id, found);
+    }
+    fill(rest, h("h2", {}, t("alarm.history")), table(t("alarm.history"), ["time", "what", "priority", "state", "who", "why"].map((key) => t(`col.${key}`)), history(found), t("alarm.no_history")),
+      h("h2", {}, t("alarm.similar")), similar(found.similar));
+  };
+
+  await draw();
+  const update = () => { if (!deeds.contains(document.activeElement)) draw(true).catch(() => {}); };
+  const off = [live.on("acted", update), live.on("alarm", (event) => { if (event.alarm === id) update(); })];
+  return () => { off.forEach((end) => end()); ends.forEach((end) => end()); };
+}
+
+function history(found) {
+  const told = found.history.map((each) => [each.time, each.kind, each.priority, each.state, each.by, each.why]);
+  const noted = found.deeds.filter((each) => each.action === "commented" || each.action.startsWith("labelled")).map((each) => [each.time, each.action, "", "", each.who, each.why]);
+  return [...told, ...noted].sort((a, b) => a[0].localeCompare(b[0])).map(([time, kind, level, state, who, why]) => [
+    when(time), t(`event.${kind}`), level ? priority(level) : "", state ? isaState(state) : "", who, why]);
+}
+
+function similar(all) {
+  if (!all.length) return h("p", { class: "none" }, t("alarm.no_similar"));
+  return h("ul", { class: "similar" }, all.map(({ alarm: one, deeds }) => h("li", {},
+    h("a", { href: alarmLink(one.id), "data-row": true }, when(one.opened)), " ", priority(one.priority), one.label ? h("span", { class: "tag" }, t(`label.${one.label}`)) : null,
+    h("span", { class: "about" }, ` ${one.about}`),
+    deeds.length ? h("ul", {}, [...deeds].reverse().map((deed) => h("li", {}, `${when(deed.time)} ${deed.who}: ${t(`event.${deed.action}`)}${deed.why ? ` – ${deed.why}` : ""}`))) : h("p", { class: "small" }, t("alarm.nothing_done")))));
+}
+
+async function actions(found, person, again) {
+  const one = found.alarm;
+  if (person.role === "view") return h("p", { class: "small" }, t("alarm.view_only"));
+  const do_ = (path, body) => async (form) => { await post(alarmPath(one.id, path), body(form)); await again(); };
+  const why = () => field(t("alarm.why"), h("input", { name: "why", maxlength: 500, autocomplete: "off" }));
+  const reason = (form) => ({ why: form.get("why") ?? "" });
+  const shelved = found.held.some((each) => each.kind === "shelved"), out = found.held.some((each) => each.kind === "out of service");
+  const more = [];
+  if (!shelved) {
+    more.push(part("alarm.shelve", action(t("alarm.shelve"), [field(t("hold.for"), choice("seconds", [["1800", t("unit.min", { n: 30 })], ["3600", t("unit.h", { n: 1 })], ["28800", t("unit.h", { n: 8 })], ["86400", t("unit.d", { n: 1 })], ["604800", t("unit.d", { n: 7 })]], "28800")), why()],
+      do_("/shelve", (form) => ({ seconds: Number(form.get("seconds")), ...reason(form) })))));
+  }
+  if (person.role === "admin") more.push(part(out ? "alarm.in" : "alarm.out", action(t(out ? "alarm.in" : "alarm.out"), [why()], do_(out ? "/in-service" : "/out-of-service", reason))));
+  more.push(part("alarm.comment", action(t("alarm.comment"), [field(t("alarm.words"), h("textarea", { name: "why", maxlength: 500, rows: 2, required: true }))], do_("/comment", reason))));
+  return [h("h2", {}, t("alarm.do")), found.held.map((each) => h("p", { class: "held" }, t("alarm.held", { kind: t(`hold.${each.kind}`), until: each.until ? when(each.until) : t("hold.open"), who: each.who, why: each.why }))),
+    one.acknowledged || one.state === "normal" ? null : action(t("alarm.acknowledge"), [why()], do_("/acknowledge", reason), "main"),
+    shelved ? action(t("alarm.unshelve"), [], do_("/unshelve", reason)) : null, more,
+    h("h2", {}, t("label.title")), await labelling(found, again),
+    person.role === "admin" && found.kept.length ? part("alarm.erase", [h("p", { class: "small" }, t("alarm.erase_words")), action(t("alarm.erase"), [why()], do_("/erase", reason))]) : null];
+}
+
+function part(words, inside) {
+  return h("details", { class: "deed" }, h("summary", {}, t(words)), inside);
+}
+
+async function evidence(seen, id, found) {
+  if (!found.kept.length) {
+    fill(seen, h("h2", {}, t("evidence.title")), h("p", { class: "none" }, t("evidence.none")));
+    return [];
+  }
+  const room = h("div", {}), ends = [];
+  const show = async (role) => {
+    ends.splice(0).forEach((end) => end());
+    const one = found.kept.find((each) => each.role === role);
+    fill(room, h("p", { class: "small" }, t("evidence.record", { record: one.record, time: when(one.time), rarity: oneIn(one.p_value), p: number(one.p_value, 2) })));
+    ends.push(...(one.kind === "picture" ? await pictureView(room, id, one, found.normal) : await windowView(room, id, one)));
+  };
+  const pick = found.kept.length > 1 ? field(t("evidence.which"), choice("role", found.kept.map((each) => [each.role, t(`evidence.${each.role}`)]), "worst", (event) => show(event.target.value))) : null;
+  fill(seen, h("h2", {}, t("evidence.title")), pick, room);
+  await show(found.kept[found.kept.length - 1].role);
+  return [() => ends.splice(0).forEach((end) => end())];
+}
