@@ -35,9 +35,9 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(site: Path, *arguments: str) -> tuple[int, pd.DataFrame, str]:
+def run(site: Path, prefect: str, *arguments: str) -> tuple[int, pd.DataFrame, str]:
     command = [sys.executable, "-m", "flows.fleet", str(site / "lines.csv"), "--out", str(site / "out"), *arguments]
-    environment = os.environ | {"PREFECT_HOME": str(site / "prefect")}
+    environment = os.environ | {"PREFECT_HOME": str(site / "prefect"), "PREFECT_API_URL": prefect}
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=environment)
     path = site / "out" / "summary.csv"
     assert path.exists(), done.stderr
@@ -45,8 +45,8 @@ def run(site: Path, *arguments: str) -> tuple[int, pd.DataFrame, str]:
 
 
 @pytest.mark.timeout(900)
-def test_lines_that_fail_are_told_and_the_others_are_published_once(site: Path) -> None:
-    code, found, shown = run(site, "--workers", "2")
+def test_lines_that_fail_are_told_and_the_others_are_published_once(site: Path, prefect: str) -> None:
+    code, found, shown = run(site, prefect, "--workers", "2")
     assert code == 1
     assert found["state"].to_dict() == {
         "nowhere": "failed",
@@ -67,6 +67,6 @@ def test_lines_that_fail_are_told_and_the_others_are_published_once(site: Path) 
         assert bundle.manifest.name == name
         assert bundle.manifest.threshold.budget["false_alarm_rate"] == (0.02 if name == "Press Süd" else 0.01)
 
-    code, again, _ = run(site, "--workers", "0")
+    code, again, _ = run(site, prefect, "--workers", "0")
     assert set(again["state"]) == {"failed", "unchanged"}
     assert again["bundle"].dropna().to_dict() == found["bundle"].dropna().to_dict()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,16 +22,6 @@ labels = ["anomaly"]
 [pretrain]
 method = "none"
 """
-
-
-@pytest.fixture(scope="module")
-def prefect() -> Iterator[None]:
-    """Prefect with a server of its own that ends with the tests."""
-    import flows  # noqa: F401, I001 - first, for it sets Prefect up offline
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 @pytest.fixture
@@ -61,7 +50,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 @pytest.mark.timeout(600)
-def test_a_run_hashes_its_data_once_and_the_next_run_sees_a_change(site: Path, hashed: Counter[str], prefect: None) -> None:
+def test_a_run_hashes_its_data_once_and_the_next_run_sees_a_change(site: Path, hashed: Counter[str], prefect: str) -> None:
     from flows.pipeline import pipeline, publish_flow
 
     arguments = (site / "spec.toml", site / "data", site / "release", site / "out", site / "work")
@@ -90,7 +79,7 @@ def test_a_run_hashes_its_data_once_and_the_next_run_sees_a_change(site: Path, h
 
 
 @pytest.mark.timeout(300)
-def test_the_flow_leaves_the_guards_verdict_as_an_artifact(site: Path, prefect: None) -> None:
+def test_the_flow_leaves_the_guards_verdict_as_an_artifact(site: Path, prefect: str) -> None:
     from prefect.artifacts import Artifact
 
     from flows.pipeline import transfer_flow
