@@ -17,7 +17,8 @@ from uuid import UUID
 
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.events.actions import ActionTypes, CallWebhook, RunDeployment, SendNotification
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ActionTypes, CallWebhook, ChangeFlowRunState, RunDeployment, SendNotification
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.exceptions import ObjectNotFound
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
@@ -28,16 +29,19 @@ from anomaly.toml_file import explain, read_toml
 
 TAG = "anomaly"
 LINE = "anomaly.line."
-WATCH_MINUTES = 30
+HEARTBEAT = "prefect.flow-run.heartbeat"
+ENDS = tuple(
+    f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Crashed", "TimedOut", "Cancelled", "Suspended", "AwaitingRetry")
+)
 
 
 class Kind(NamedTuple):
-    """What an automation begins with: the events, whether it is their absence, and whether they belong to a line."""
+    """What an automation begins with: the events and whether they belong to a line, or so many minutes without one of them."""
 
     events: tuple[str, ...]
     says: str  # Jinja, for people
     of_line: bool = True
-    absent: bool = False
+    absent: int = 0
 
 
 _SAYS = "{{ event.resource.name }}: {{ event.payload['says'] }}"
@@ -47,7 +51,9 @@ KINDS = {
         "{{ event.resource.name }} failed: {{ event.resource['prefect.state-message'] }}",
         of_line=False,
     ),
-    "watch stopped": Kind(("prefect.flow-run.Completed",), f"No watch ended for {WATCH_MINUTES} minutes.", of_line=False, absent=True),
+    # A run's own process tells how it ended; a machine that lost its power tells nothing. Three heartbeats are 9 minutes.
+    "run lost": Kind((HEARTBEAT, *ENDS), "It was not heard of any more, and is given up.", of_line=False, absent=10),
+    "watch stopped": Kind(("prefect.flow-run.Completed",), "No watch has ended for a while.", of_line=False, absent=30),
     "silent": Kind(("anomaly.watch.silent",), _SAYS),
     "data": Kind(("anomaly.watch.data",), _SAYS),
     "budget": Kind(("anomaly.watch.budget",), _SAYS),
@@ -56,7 +62,9 @@ KINDS = {
     "challenger better": Kind(("anomaly.release.challenger.better",), _SAYS),
     "rolled back": Kind(("anomaly.bundle.rolled_back",), "{{ event.resource.name }} went back by itself: {{ event.payload['reason'] }}"),
 }
-On = Literal["flow failed", "watch stopped", "silent", "data", "budget", "drift", "challenger", "challenger better", "rolled back"]
+On = Literal[
+    "flow failed", "run lost", "watch stopped", "silent", "data", "budget", "drift", "challenger", "challenger better", "rolled back",
+]  # fmt: skip
 
 
 class _Part(BaseModel):
@@ -78,25 +86,32 @@ class Sink(_Part):
 
 
 class Rule(_Part):
-    """`on`: what begins it. `line`: of this line alone, as its monitor calls it. `notify`: a sink. `run`: FLOW/DEPLOYMENT."""
+    """`on`: what begins it. `line`: of this line alone, as its monitor calls it. `notify`: a sink. `run`: FLOW/DEPLOYMENT.
+
+    `minutes`: after how long without a sign it begins, for "run lost" (10 if not given) and "watch stopped" (30).
+    """
 
     on: On
+    minutes: float | None = Field(None, ge=0.5, le=7 * 24 * 60)
     line: str | None = None
     notify: str | None = None
     run: str | None = Field(None, pattern=r"^[^/]+/[^/]+$")
 
     @model_validator(mode="after")
     def _does_something(self) -> Rule:
-        if self.notify is None and self.run is None:
+        if self.notify is None and self.run is None and self.on != "run lost":
             raise ValueError(f"on {self.on!r} nothing would happen; give notify, run, or both")
         if self.line is not None and not KINDS[self.on].of_line:
             raise ValueError(f"{self.on!r} belongs to no line; leave out line")
+        if self.minutes is not None and not KINDS[self.on].absent:
+            raise ValueError(f"{self.on!r} begins at once; leave out minutes")
         return self
 
     @property
     def name(self) -> str:
         """As it is called on the server."""
         then = " and ".join(part for part in (f"tell {self.notify}" if self.notify else "", f"run {self.run}" if self.run else "") if part)
+        then = then or "give it up"
         return f"anomaly: {self.on}{f' of {self.line}' if self.line else ''}: {then}"
 
 
@@ -151,6 +166,8 @@ def apply(asked: Automations, environment: Mapping[str, str] = os.environ) -> li
 
 def _automation(client: SyncPrefectClient, rule: Rule, asked: Automations, environment: Mapping[str, str]) -> AutomationCore:
     actions: list[ActionTypes] = []
+    if rule.on == "run lost":  # else it would be running for ever in the eyes of the server
+        actions.append(ChangeFlowRunState(state=StateType.CRASHED, message="It was not heard of any more: its process or machine is gone."))
     if rule.run is not None:
         actions.append(RunDeployment(deployment_id=_deployment(client, rule.run), parameters=_parameters(rule)))
     sink = next((sink for sink in asked.sink if sink.name == rule.notify), None)
@@ -163,13 +180,24 @@ def _automation(client: SyncPrefectClient, rule: Rule, asked: Automations, envir
 
 def _trigger(rule: Rule) -> EventTrigger:
     kind = KINDS[rule.on]
+    within = timedelta(minutes=rule.minutes or kind.absent)
+    if rule.on == "run lost":
+        return EventTrigger(
+            after={HEARTBEAT},
+            expect=set(kind.events),
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=within,
+        )
     if kind.absent:
         return EventTrigger(
             expect=set(kind.events),
             match_related={"prefect.resource.role": "flow", "prefect.resource.name": "watch"},
             posture=Posture.Proactive,
             threshold=1,
-            within=timedelta(minutes=WATCH_MINUTES),
+            within=within,
         )
     match = {"prefect.resource.id": f"{LINE}{rule.line or '*'}"} if kind.of_line else {}
     if rule.on == "silent" and rule.line is None:
@@ -210,7 +238,8 @@ def _told(client: SyncPrefectClient, sink: Sink, rule: Rule, environment: Mappin
         raise SpecError(f"sink {sink.name!r}: {sink.url_env} is not set to the address of a webhook (http:// or https://)")
     block = Webhook(method="POST", url=SecretStr(address))
     # `tojson` makes what a template renders one JSON string, whatever an event says.
-    body = '{"line": {{ event.resource.name | tojson }}, "what": ' + json.dumps(rule.on) + ', "says": ' + _as_json(says) + "}"
+    name = "event.resource.name if event else ''"  # where nothing came for a while there is no event
+    body = '{"line": {{ (' + name + ') | tojson }}, "what": ' + json.dumps(rule.on) + ', "says": ' + _as_json(says) + "}"
     return CallWebhook(
         block_document_id=block.save(f"anomaly-{slug(sink.name).replace('_', '-').replace('.', '-')}", overwrite=True), payload=body
     )

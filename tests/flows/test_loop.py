@@ -29,17 +29,7 @@ from tests.conftest import run
 from tests.edge.conftest import until
 
 
-@pytest.fixture(scope="module")
-def prefect() -> Iterator[None]:
-    """Prefect with a server of its own that ends with the tests."""
-    import flows  # noqa: F401, I001 - first, for it sets Prefect up offline
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
-
-
-def test_a_look_leaves_a_table_that_says_what_is_wrong(tmp_path: Path, prefect: None) -> None:
+def test_a_look_leaves_a_table_that_says_what_is_wrong(tmp_path: Path, prefect: str) -> None:
     from prefect.artifacts import Artifact
 
     from flows.watch import watch_flow
@@ -71,7 +61,7 @@ false_alarm_rate = 0.02
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory, prefect: None) -> Path:
+def line(tmp_path_factory: pytest.TempPathFactory, prefect: str) -> Path:
     """A line with a champion, and a challenger that was fitted on newer data."""
     from flows.loop import retrain_flow
     from flows.pipeline import publish_flow
@@ -219,6 +209,7 @@ def test_drift_starts_a_retrain_and_a_rollback_of_the_edge_that_of_the_folder(
 ) -> None:
     from prefect.client.orchestration import get_client
     from prefect.events import emit_event
+    from prefect.server.utilities.user_templates import render_user_template_sync
 
     from flows.automations import apply, read_automations
     from flows.loop import retrain_flow, rollback_flow
@@ -238,6 +229,10 @@ def test_drift_starts_a_retrain_and_a_rollback_of_the_edge_that_of_the_folder(
         apply(asked, {})
     assert [one.partition(":")[0] for one in apply(asked, environment)] == ["made"] * 4
     assert [one.partition(":")[0] for one in apply(asked, environment)] == ["kept"] * 4
+    with get_client(sync_client=True) as client:
+        stopped = next(one for one in client.read_automations() if "watch stopped" in one.name)
+    told = json.loads(render_user_template_sync(stopped.actions[-1].payload, {"event": None}))  # nothing came: there is no event
+    assert told == {"line": "", "what": "watch stopped", "says": "No watch has ended for a while."}
 
     Store(tmp_path / "s.db").close()
     board = Board(tmp_path / "s.db")
@@ -270,11 +265,12 @@ def test_drift_starts_a_retrain_and_a_rollback_of_the_edge_that_of_the_folder(
 def test_the_file_that_is_shipped_is_read_and_mistakes_are_said(tmp_path: Path) -> None:
     from flows.automations import read_automations
 
-    assert len(read_automations(Path("deploy/automations.toml")).automation) == 7
+    assert len(read_automations(Path("deploy/automations.toml")).automation) == 8
     file = tmp_path / "a.toml"
     for text, why in (
         ('[[automation]]\non = "drift"\nnotify = "nobody"', "is no sink of this file"),
         ('[[automation]]\non = "drift"', "nothing would happen"),
+        ('[[automation]]\non = "drift"\nrun = "a/b"\nminutes = 5', "begins at once"),
         ('[[automation]]\non = "drft"\nrun = "a/b"', "drift"),
         ('[[automation]]\non = "flow failed"\nline = "pump"\nrun = "a/b"', "belongs to no line"),
     ):
