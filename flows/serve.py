@@ -28,6 +28,8 @@ from anomaly.spec import read_spec
 STARTS_S = 120.0  # seconds in which a server answers
 ENDS_S = {"runner": 8.0, "server": 6.0}  # seconds in which each ends by itself, before it is killed; together less than 20
 WATCHED_S = 0.5
+# Which run holds the place of its line is kept on disk: after a power cut it is given back 5 minutes later, where otherwise it never were.
+SERVER = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem"}
 Process = subprocess.Popen[bytes]
 
 
@@ -111,7 +113,7 @@ def _start_server(port: int) -> Process:
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     # The UI runs in the browser and asks the address told here; else it would ask port 4200 whatever the port.
     with tempfile.TemporaryFile() as said:
-        server = _started(command, {"PREFECT_UI_API_URL": url, "PREFECT_API_URL": url}, said)
+        server = _started(command, SERVER | {"PREFECT_UI_API_URL": url, "PREFECT_API_URL": url}, said)
         if _answers(server, url):
             os.environ["PREFECT_API_URL"] = url
             print(f"Prefect UI: http://127.0.0.1:{port}", flush=True)
