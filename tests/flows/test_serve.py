@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from anomaly.data.samples.synthetic import plant
-from tests.integration.servers import free_port
+from tests.integration.servers import children, free_port
 
 SPEC = 'kind = "sensor"\nname = "pump"\n[pretrain]\nmethod = "none"\n'
 STARTS = 240.0  # seconds that a server may take where other tests run beside this one
@@ -66,19 +66,6 @@ def serve(site: Path) -> Iterator[Callable[..., Served]]:
         if served.process.poll() is None:
             served.process.terminate()
             served.process.wait(60)
-
-
-def children(pid: int) -> dict[int, str]:
-    """The processes that a process started, by their number, with their command lines."""
-    found = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
-            if parent == pid:
-                found[int(stat.parent.name)] = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except (OSError, IndexError):
-            continue
-    return found
 
 
 @pytest.mark.timeout(900)

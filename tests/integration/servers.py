@@ -8,13 +8,14 @@ import functools
 import itertools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,37 @@ def listening(port: int) -> bool:
         return one.connect_ex(("127.0.0.1", port)) == 0
 
 
+def children(pid: int) -> dict[int, str]:
+    """The processes that a process started, by their number, with their command lines."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            if parent == pid:
+                found[int(stat.parent.name)] = (stat.parent / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except (OSError, IndexError):
+            continue
+    return found
+
+
 @contextmanager
 def serving(
-    command: Sequence[object], ready: Callable[[], bool], log: Path, environment: Mapping[str, str] | None = None
+    command: Sequence[object],
+    ready: Callable[[], bool],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+    user: str | None = None,
+    starts_s: float = START_S,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A server while the block runs: started, waited for until it is `ready`, ended by its pid. What it prints goes to `log`."""
+    """A server while the block runs: started, waited for until it is `ready`, ended by its pid. What it prints goes to `log`.
+
+    `user`: as whom it runs, for a server that refuses to run as root.
+    """
     with log.open("ab") as out:
-        started = subprocess.Popen([str(part) for part in command], stdout=out, stderr=out, env={**os.environ, **(environment or {})})
+        words = [str(part) for part in command]
+        started = subprocess.Popen(words, stdout=out, stderr=out, env={**os.environ, **(environment or {})}, user=user)
     try:
-        deadline = time.monotonic() + START_S
+        deadline = time.monotonic() + starts_s
         while not ready():
             if started.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"{command[0]} did not start: {log.read_text(errors='replace')[-2000:]}")
@@ -81,6 +104,58 @@ def serving(
         except subprocess.TimeoutExpired:
             started.kill()
             started.wait(10)
+
+
+class Postgres:
+    """PostgreSQL with nothing in it, on loopback. It can be stopped and started again, with what was written to it."""
+
+    def __init__(self, root: Path) -> None:
+        """`root`: a new folder for its files, which its user must be able to enter."""
+        self.root, self.port = root, free_port()
+        self.user = None if os.geteuid() else "postgres"  # it refuses to run as root
+        initdb = [program("initdb", "postgresql"), "--pgdata", root / "data", "--username", "prefect", "--auth", "trust", "--no-sync"]
+        if self.user is not None:
+            shutil.chown(root, self.user)
+        subprocess.run([str(word) for word in initdb], check=True, capture_output=True, user=self.user, cwd=root)
+        self._running = ExitStack()
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """As SQLAlchemy and Prefect's server take it."""
+        return f"postgresql+asyncpg://prefect@127.0.0.1:{self.port}/postgres"
+
+    def start(self) -> None:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "max_connections": 200,
+        }
+        command = [program("postgres", "postgresql"), "-D", self.root / "data", *(f"--{key}={value}" for key, value in settings.items())]
+        self._process = self._running.enter_context(serving(command, self._answers, self.root / "log", user=self.user))
+
+    def stop(self) -> None:
+        """End it with all connections to it, whatever they are at."""
+        self._process.send_signal(signal.SIGINT)  # SIGTERM would wait until they are closed
+        self._process.wait(30)
+        self._running.close()
+
+    def _answers(self) -> bool:
+        asked = [program("pg_isready", "postgresql"), "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        return subprocess.run(asked).returncode == 0
+
+
+@contextmanager
+def postgres() -> Iterator[Postgres]:
+    """PostgreSQL while the block runs."""
+    with tempfile.TemporaryDirectory(prefix="anomaly-postgres-") as root:
+        started = Postgres(Path(root))
+        try:
+            yield started
+        finally:
+            started.stop()
 
 
 class OpcUaServer:
@@ -122,7 +197,8 @@ class OpcUaServer:
 
 
 def _found(name: str) -> Path | None:
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    folders = [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin"))]
+    found = shutil.which(name, path=":".join(folders))
     return None if found is None else Path(found)
 
 

@@ -19,6 +19,7 @@ import pytest
 
 from anomaly.alarms.store import Store
 from anomaly.bundle.archive import read_bundle
+from anomaly.bundle.release_folder import ReleaseFolder
 from anomaly.errors import BundleError
 from tests.conftest import Fitted
 from tests.edge.monitor.test_monitor_killed import by_the_data
@@ -104,6 +105,40 @@ def test_a_bundle_killed_in_the_middle_of_its_write_leaves_the_old_one_whole(sen
     assert whole_bundles(tmp_path) == ["b.anomaly"]
     subprocess.run([sys.executable, "-c", WRITE, str(sensor.bundle), str(out)], check=True, capture_output=True)
     assert read_bundle(out).manifest.version == "2"
+
+
+PUBLISH = """
+import sys
+from pathlib import Path
+from anomaly.bundle.release_folder import ReleaseFolder
+ReleaseFolder(Path(sys.argv[1])).publish(Path(sys.argv[2]), by="the night")
+"""
+
+
+def test_publish_killed_in_the_middle_of_its_copy_leaves_the_champion_before(sensor: Fitted, tmp_path: Path) -> None:
+    """A large bundle, so that there is time to kill it: the champion is the one before, and what was copied bears no bundle's name."""
+    folder, large = ReleaseFolder(tmp_path / "release"), tmp_path / "large.anomaly"
+    before = folder.publish(sensor.bundle)
+    subprocess.run([sys.executable, "-c", WRITE, str(sensor.bundle), str(large)], check=True, capture_output=True)
+    command = [sys.executable, "-c", PUBLISH, str(folder.where), str(large)]
+    process = subprocess.Popen(command)
+
+    def begun() -> bool:
+        return any(part.stat().st_size > 1 << 20 for part in folder.where.glob(".*.part"))
+
+    deadline = time.monotonic() + 120
+    while not begun():
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "it was published before it could be killed"
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert folder.pointed("champion") == before
+    assert set(whole_bundles(folder.where)) - {path.name for path in folder.where.glob(".*.part")} == {before.name}
+    subprocess.run(command, check=True)
+    champion = folder.pointed("champion")
+    assert champion is not None
+    assert read_bundle(champion).manifest.version == "2"
+    assert [entry.action for entry in folder.history()] == ["published", "published"]
 
 
 class SlowReceiver:
