@@ -108,8 +108,7 @@ def check_origin(request: Request) -> None:
 
 def _is_own(host: str) -> bool:
     try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return is_own(name)
+        return "@" not in host and is_own(urlsplit(f"//{host}").hostname or "")
     except ValueError:
         return False
 
