@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from anomaly.atomic import replacing
-from anomaly.batch.plan import REJECTED, SCORES, File, Plan, Segment, read_plan, write_rejected
+from anomaly.batch.plan import REJECTED, SCORES, Plan, Segment, read_plan, write_rejected
 from anomaly.batch.survey import read_part
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.data.tables.files import table_schema
@@ -78,7 +78,8 @@ def score_part(bundle: Path, out: Path, digest: str, provider: Provider, number:
     plan, held, session = opened(bundle, out, digest, provider)
     rejected: list[tuple[str, str]] = []
     tables = kind_of(session.input_name).by_sensor
-    frames = _rows(plan, held, session, out, plan.parts[number]) if tables else _pictures(plan, held, session, plan.parts[number], rejected)
+    segments = plan.parts[number]
+    frames = _rows(plan, held, session, out, segments) if tables else _pictures(plan, held, session, out, segments, rejected)
     schema = _schema(held, plan.asked.shares)
     made = [_table(frame, held, schema) for frame in frames]
     table = pa.concat_tables([schema.empty_table(), *made])
@@ -92,17 +93,18 @@ def score_part(bundle: Path, out: Path, digest: str, provider: Provider, number:
 
 
 def _pictures(
-    plan: Plan, held: Bundle, session: Session, segments: list[Segment], rejected: list[tuple[str, str]]
+    plan: Plan, held: Bundle, session: Session, out: Path, segments: list[Segment], rejected: list[tuple[str, str]]
 ) -> Iterator[pd.DataFrame]:
     score_file = file_scorer(held, kind_of(session.input_name))
     for number, _, _ in segments:
         file = plan.files[number]
-        path = _unchanged(file)
         try:
-            yield without_details(score_file(session.run, held.manifest.input, path))
+            with file.local(out) as path:
+                frame = without_details(score_file(session.run, held.manifest.input, path))
         except RecordError as error:
             rejected.append((record_name(file.path), str(error)))
-        _unchanged(file)
+            continue
+        yield frame.assign(record=record_name(file.path))
 
 
 def _rows(plan: Plan, held: Bundle, session: Session, out: Path, segments: list[Segment]) -> Iterator[pd.DataFrame]:
@@ -110,23 +112,10 @@ def _rows(plan: Plan, held: Bundle, session: Session, out: Path, segments: list[
     window = schema.window or 1
     for number, begin, end in segments:
         file = plan.files[number]
-        path = _unchanged(file)
-        table, first = read_part(path, table_schema(schema), plan.surveyed(out, number), begin, end, window)
-        _unchanged(file)
+        with file.local(out, long=True) as path:
+            table, first = read_part(path, table_schema(schema), plan.surveyed(out, number), begin, end, window)
         if (window_ends(table.times, table.usable, window, table.max_gap_s) >= first).any():
             yield score_readings(session.run, schema, table, first, record_name(file.path))
-
-
-def _unchanged(file: File) -> Path:
-    """The file's path. Raises DataError where it is gone, or another than when the plan was made."""
-    path = Path(file.path)
-    try:
-        state = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; it was there when the run began") from error
-    if (state.st_size, state.st_mtime_ns) != (file.size, file.changed_ns):
-        raise DataError(f"{path}: was changed while the run went on; score what does not change any more, into another folder")
-    return path
 
 
 def _schema(held: Bundle, shares: bool) -> pa.Schema:

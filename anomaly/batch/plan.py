@@ -2,6 +2,7 @@
 
 OUT/plan.json                 the files with size and time of change, the parts
 OUT/plan/00003.npy            of table 3: line and time of each row, in time order
+OUT/query/rows.parquet        the rows of a query, where a database is scored
 OUT/scores/part-00017.parquet
 OUT/rejected/part-00017.parquet, file-00003.parquet    what could not be read, with why
 """
@@ -11,7 +12,8 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +25,7 @@ import pyarrow.parquet
 
 from anomaly.atomic import replacing, write_text
 from anomaly.batch.blocks import Block
+from anomaly.batch.store import fetched, is_stored, kept, listed
 from anomaly.batch.survey import Surveyed, survey
 from anomaly.bundle.archive import Bundle
 from anomaly.data.tables.files import table_schema
@@ -34,6 +37,7 @@ from anomaly.progress import Progress, counted, silent
 from anomaly.schema import Dialect
 
 PLAN, KEPT, SCORES, REJECTED, LOCK = "plan.json", "plan", "scores", "rejected", ".lock"
+QUERY = "query"
 ROWS, PICTURES = 200_000, 200  # of one part
 FORMAT = 1
 SET_ASIDE = pa.schema([("record", pa.string()), ("reason", pa.string())])
@@ -42,7 +46,10 @@ Segment = tuple[int, int, int]  # file, first row, row after the last
 
 @dataclass(frozen=True)
 class File:
-    """A file as it was when the plan was made; `rows` are those of a table that are kept. `refused` says why none of it can be used."""
+    """A file as it was when the plan was made; `rows` are those of a table that are kept. `refused` says why none of it can be used.
+
+    `path` is the address of one in an object store, which is fetched to be read.
+    """
 
     path: str
     size: int
@@ -60,10 +67,36 @@ class File:
         """By which it is known whether it has changed."""
         return self.path, self.size, self.changed_ns
 
+    @contextmanager
+    def local(self, out: Path, long: bool = False) -> Iterator[Path]:
+        """The file on this disk, as long as the block runs; a `long` one may stay for the next block.
+
+        Raises DataError where it is gone, or another than when the plan was made; of a file on a disk also at the end of the block.
+        """
+        if is_stored(self.path):
+            with (kept if long else fetched)(*self.stamp, out) as copy:
+                yield copy
+            return
+        self._check()
+        yield Path(self.path)
+        self._check()
+
+    def _check(self) -> None:
+        path = Path(self.path)
+        try:
+            state = path.stat()
+        except OSError as error:
+            raise DataError(f"{path}: {error.strerror or error}; it was there when the run began") from error
+        if (state.st_size, state.st_mtime_ns) != (self.size, self.changed_ns):
+            raise DataError(f"{path}: was changed while the run went on; score what does not change any more, into another folder")
+
 
 @dataclass(frozen=True)
 class Asked:
-    """What a run is asked for. Another run in the same folder must be asked for the same."""
+    """What a run is asked for. Another run in the same folder must be asked for the same.
+
+    `sources`: files, folders, addresses in an object store; or a database's address (without its password) and the query.
+    """
 
     bundle: str
     sources: list[str]
@@ -97,12 +130,29 @@ class Plan:
         return Surveyed(rows, file.blocks, Dialect(**file.dialect), file.period_s, file.max_gap_s, [], [])
 
 
-def plan_in(out: Path, bundle: Bundle, asked: Asked, kind: str, sizes: tuple[int, int], progress: Progress = silent) -> Plan:
+def plan_in(
+    out: Path,
+    bundle: Bundle,
+    asked: Asked,
+    kind: str,
+    sizes: tuple[int, int],
+    progress: Progress = silent,
+    taken: Callable[[Path], object] | None = None,
+) -> Plan:
     """The plan that is kept in a folder, or a new one. Raises DataError where the run in the folder is another than the one asked for.
 
-    `sizes`: rows, and pictures, of one part of a new plan.
+    `sizes`: rows, and pictures, of one part of a new plan. `taken` writes the rows of a database into a file, which is then all there is to
+    score; it is written once, so that a run that goes on scores what it began with.
     """
-    files = _listed(asked.sources, kind, out)
+    if taken is not None:
+        rows = out / QUERY / "rows.parquet"
+        if not (out / PLAN).is_file():
+            _check_ours(out)
+            shutil.rmtree(out / QUERY, ignore_errors=True)
+            taken(rows)
+        files = _on_disk([rows], kind, None)
+    else:
+        files = _listed(asked.sources, kind, out)
     if (out / PLAN).is_file():
         plan = read_plan(out)
         _check_same(out, plan, asked, files)
@@ -138,9 +188,15 @@ def read_plan(out: Path) -> Plan:
 
 def _listed(sources: Sequence[str], kind: str, out: Path) -> list[File]:
     """The files of the sources, each once, in order; without what lies in `out`, which may be a folder in a source."""
+    suffixes = kind_of(kind).suffixes
+    stored = {found[0]: File(*found) for source in sources if is_stored(source) for found in listed(source, suffixes)}
+    paths = [Path(source) for source in sources if not is_stored(source)]
+    return [*(_on_disk(paths, kind, out.resolve()) if paths else ()), *stored.values()]
+
+
+def _on_disk(paths: Sequence[Path], kind: str, ours: Path | None) -> list[File]:
     files: dict[Path, File] = {}
-    ours = out.resolve()
-    for path in files_in([Path(source) for source in sources], kind_of(kind).suffixes):
+    for path in files_in(paths, kind_of(kind).suffixes):
         try:
             state = path.stat()
         except OSError as error:
@@ -153,7 +209,7 @@ def _listed(sources: Sequence[str], kind: str, out: Path) -> list[File]:
 def _check_ours(out: Path) -> None:
     """Raise DataError for a folder that something else lies in."""
     if out.exists() and (
-        others := [path.name for path in out.iterdir() if path.name not in (KEPT, REJECTED, LOCK) and path.name[0] != "."]
+        others := [path.name for path in out.iterdir() if path.name not in (KEPT, QUERY, REJECTED, LOCK) and path.name[0] != "."]
     ):
         raise DataError(f"{out}: holds other files ({', '.join(sorted(others)[:3])}) and no {PLAN}; name a folder that is new or empty")
 
@@ -185,11 +241,12 @@ def _surveyed(out: Path, number: int, file: File, bundle: Bundle, notes: list[st
     """A table's entry, once it has been gone through; what of it is set aside is left in the folder."""
     name = record_name(file.path)
     try:
-        found = survey(Path(file.path), table_schema(bundle.manifest.input))
+        with file.local(out) as path:
+            found = survey(path, table_schema(bundle.manifest.input))
     except DataError as error:
         write_rejected(out / REJECTED / f"file-{number:05}.parquet", [(name, str(error))])
         return replace(file, rows=0, aside=0, refused=str(error))
-    notes += found.notes
+    notes += [note.replace(str(path), file.path) for note in found.notes]
     if found.aside:
         write_rejected(out / REJECTED / f"file-{number:05}.parquet", ((f"{name}:{line}", reason) for line, reason in found.aside))
     with replacing(_rows_path(out, number)) as part, part.open("wb") as stream:

@@ -20,11 +20,13 @@ from filelock import FileLock, Timeout
 
 from anomaly.batch.part import Counts, arithmetic_of, counts_of, score_part
 from anomaly.batch.plan import LOCK, PICTURES, ROWS, SCORES, Asked, Plan, plan_in
+from anomaly.batch.store import sweep
 from anomaly.bundle.archive import read_bundle
-from anomaly.edge.kinds import kind_of
+from anomaly.edge.kinds import EdgeKind, kind_of
 from anomaly.edge.runtime.files import file_scorer
 from anomaly.edge.runtime.session import Provider, open_session
 from anomaly.errors import DataError
+from anomaly.names import masked
 from anomaly.parallel import cores
 from anomaly.progress import Progress, part, silent
 
@@ -56,19 +58,21 @@ class Outcome:
 
 def run_batch(
     bundle: Path,
-    sources: Sequence[Path],
+    sources: Sequence[Path | str],
     out: Path,
     workers: int | None = None,
     provider: Provider = "auto",
     progress: Progress = silent,
     *,
     shares: bool = False,
+    query: str = "",
     rows: int = ROWS,
     pictures: int = PICTURES,
     scored: Callable[[partial[Counts]], Scored] | None = None,
 ) -> Outcome:
     """Score files and folders into `out`, going on where an earlier run was stopped. Raises DataError where that was another run.
 
+    `sources`: files, folders, and addresses in an object store (`s3://bucket/folder`); with `query` (SQL) the one address of a database.
     `workers`: processes; as many as cores when None, one where a GPU scores. `rows`, `pictures`: of one part. `scored` is given what scores
     a part by its number, and says where that is done (on a cluster, say); on this machine's processes when None.
     """
@@ -78,10 +82,12 @@ def run_batch(
     file_scorer(held, kind)  # one that scores no files is told before any work
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
-        asked = Asked(held.hash, [str(source) for source in sources], shares, arithmetic_of(session))
+        asked = Asked(held.hash, [masked(str(source)) for source in (*sources, *filter(None, [query]))], shares, arithmetic_of(session))
+        taken = _query(sources, query, kind) if query else None
+        sweep(out)
         for left_over in (out / SCORES).glob(".*.part"):  # half a part of a run that was killed
             left_over.unlink(missing_ok=True)
-        plan = plan_in(out, held, asked, session.input_name, (rows, pictures), part(progress, 0.0, LOOKED))
+        plan = plan_in(out, held, asked, session.input_name, (rows, pictures), part(progress, 0.0, LOOKED), taken)
         done = [counts_of(out, plan, number) for number in range(len(plan.parts))]
         left = [number for number, counts in enumerate(done) if counts is None]
         workers = workers or (cores() if session.provider == "cpu" else 1)
@@ -96,7 +102,19 @@ def run_batch(
         for number, each in enumerate(how(left), start=1):
             counts += each
             say("parts scored", number, len(left))
+        sweep(out)
     return _outcome(out, plan, counts, len(left), kind.by_sensor)
+
+
+def _query(sources: Sequence[Path | str], query: str, kind: EdgeKind) -> Callable[[Path], object]:
+    """What writes the rows of a query into a file. Raises DataError where they cannot be what the detector takes."""
+    from anomaly.data.database import write_query
+
+    if len(sources) != 1:
+        raise DataError("--query: name one database, by its address or env:NAME, and nothing else")
+    if not kind.by_sensor:
+        raise DataError(f"{masked(str(sources[0]))}: a query gives rows of readings, and the detector is for pictures")
+    return partial(write_query, str(sources[0]), query)
 
 
 def _outcome(out: Path, plan: Plan, counts: Counts, worked: int, by_sensor: bool) -> Outcome:

@@ -165,17 +165,20 @@ def score(
 @judge_app.command()
 def batch(
     bundle: BundlePath,
-    sources: Annotated[list[Path], typer.Argument(help="Pictures, tables or folders of them: years of it.")],
+    sources: Annotated[list[str], typer.Argument(help="Pictures, tables, folders of them, s3://BUCKET/FOLDER; with --query a database.")],
     out_: Annotated[Path, typer.Option("--out", callback=writable_folder, help="The folder for the scores (Parquet, in parts).")],
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores when not given, one where a GPU scores.")] = None,
     shares: Annotated[bool, typer.Option("--shares", help="Each sensor's share of the score too.")] = False,
+    query: Annotated[str, typer.Option(help="SQL whose rows are scored; the source is then a database URL or env:NAME.")] = "",
     provider: Provider = ProviderName.auto,
     exit_zero: ExitZero = False,
 ) -> None:
     """Score a whole history to Parquet. Stopped or killed, the same command goes on. Exit code 3 when something is flagged."""
+    from anomaly.batch.store import is_stored
+
     for source in sources:
-        if not source.exists():
-            raise DataError(f"{source}: no such file or folder; name pictures, tables or folders of them")
+        if not (query or is_stored(source) or Path(source).exists()):
+            raise DataError(f"{source}: no such file or folder; name pictures, tables or folders, s3://BUCKET/FOLDER, or give --query")
     if not bundle.is_file():
         open_bundle(bundle, provider)  # says what is wrong
     with progress("batch", goes_on=True) as say:
@@ -183,7 +186,7 @@ def batch(
         from anomaly.batch.run import run_batch
 
         skipped(part(say, 0.0, 0.0))
-        done = run_batch(bundle, sources, out_, workers, provider.value, say, shares=shares)
+        done = run_batch(bundle, sources, out_, workers, provider.value, say, shares=shares, query=query)
     _tell("set aside", done.refused, always=True)
     _tell("note", done.notes)
     counts = done.counts

@@ -21,7 +21,12 @@ HELPS = {
     "evaluate": Help(JUDGE, ["anomaly evaluate line.anomaly --data labelled --report line.html"]),
     "score": Help(JUDGE, ["anomaly score line.anomaly new", "anomaly score line.anomaly new --csv scores.csv --exit-zero"]),
     "batch": Help(
-        JUDGE, ["anomaly batch line.anomaly archive --out scored", "anomaly batch line.anomaly 2024 2025 --out scored --workers 8"]
+        JUDGE,
+        [
+            "anomaly batch line.anomaly archive --out scored",
+            "anomaly batch line.anomaly s3://history/line3 --out scored --workers 8",
+            "anomaly batch line.anomaly env:PLANT_DB --query 'SELECT * FROM history' --out scored",
+        ],
     ),
     "flagged": Help(JUDGE, ["anomaly flagged line.anomaly new --out flagged"]),
     "monitor": Help(

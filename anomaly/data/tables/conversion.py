@@ -6,7 +6,6 @@ Whatever is wrong in the source is an error that names it; nothing is guessed.
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from anomaly.atomic import replacing
+from anomaly.data.database import query_chunks
 from anomaly.data.tables.dialect.find import find_dialect, find_marks
 from anomaly.data.tables.dialect.formats import find_time
 from anomaly.data.tables.dialect.load import RawTable, load
@@ -65,24 +65,6 @@ def long_to_wide(frame: pd.DataFrame, time: str, sensor: str, value: str, where:
     wide = last.pivot(index=time, columns=sensor, values=value).reset_index()
     wide.columns.name = None
     return wide
-
-
-def read_query(url: str, query: str) -> pd.DataFrame:
-    """The rows of an SQL query. `url` is SQLAlchemy's, or `env:NAME` for the one in an environment variable, so that no secret is typed."""
-    from sqlalchemy import create_engine, text
-    from sqlalchemy.exc import SQLAlchemyError
-
-    named = url.startswith("env:")
-    target = os.environ.get(url.removeprefix("env:")) if named else url
-    if target is None:
-        raise DataError(f"{url}: the environment variable {url.removeprefix('env:')} is not set; set it to the database's URL")
-    try:
-        engine = create_engine(target)
-        with engine.connect() as connection:
-            return pd.concat(pd.read_sql(text(query), connection, chunksize=100_000), ignore_index=True)
-    except (SQLAlchemyError, ModuleNotFoundError, pd.errors.DatabaseError) as error:
-        shown = url if named else re.sub(r"//[^@/]*@", "//…@", url)  # never the password
-        raise DataError(f"{shown}: the query failed: {str(error).splitlines()[0][:300]}") from error
 
 
 def read_wav(path: Path) -> tuple[NDArray[np.float64], float]:
@@ -285,7 +267,7 @@ def convert(source: str, out: Path, how: Conversion) -> dict[Path, int]:
 def _source_frame(source: str, path: Path, how: Conversion) -> tuple[pd.DataFrame, str]:
     """The frame, and the name of its time column."""
     if how.query:
-        return query_frame(read_query(source, how.query), how, source)
+        return query_frame(pd.concat(query_chunks(source, how.query), ignore_index=True), how, source)
     if not path.is_file():
         raise DataError(f"{source}: no such file; give a table, a WAV or MATLAB file, or a database URL with --query")
     if path.suffix.lower() == ".wav":

@@ -1,0 +1,71 @@
+"""Rows of an SQL query, some at a time, so that one of any size is read in little memory."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+
+from anomaly.atomic import replacing
+from anomaly.errors import DataError
+from anomaly.names import masked
+
+ROWS = 100_000  # that are read at a time
+
+
+def query_chunks(url: str, query: str, rows: int = ROWS) -> Iterator[pd.DataFrame]:
+    """The rows of an SQL query in frames of so many. Raises DataError where it fails; its words hold no password.
+
+    `url` is SQLAlchemy's, or `env:NAME` for the one in an environment variable, so that no secret is typed.
+    """
+    try:
+        from sqlalchemy import create_engine, text
+        from sqlalchemy.exc import SQLAlchemyError
+    except ImportError as error:
+        raise DataError(f"{masked(url)}: needs SQLAlchemy; run: pip install 'anomaly-pipeline[sql]'") from error
+    named = url.startswith("env:")
+    target = os.environ.get(url.removeprefix("env:")) if named else url
+    if target is None:
+        raise DataError(f"{url}: the environment variable {url.removeprefix('env:')} is not set; set it to the database's URL")
+    try:
+        engine = create_engine(target)
+        try:
+            with engine.connect().execution_options(stream_results=True) as connection:  # else some drivers fetch all rows first
+                yield from pd.read_sql(text(query), connection, chunksize=rows)
+        finally:
+            engine.dispose()
+    except (SQLAlchemyError, ModuleNotFoundError, pd.errors.DatabaseError) as error:
+        raise DataError(f"{masked(url)}: the query failed: {masked(str(error).splitlines()[0])[:300]}") from error
+
+
+def write_query(url: str, query: str, path: Path, rows: int = ROWS) -> int:
+    """Write the rows of a query as one Parquet file, in row groups of so many; returns how many there are.
+
+    A column's type is that of all its rows: whole numbers in some and none or fractions in others are float64. Raises DataError for a query
+    without rows, and for a column that is text in some rows and numbers in others.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".query-", dir=path.parent) as folder:
+        pieces = []
+        for number, frame in enumerate(query_chunks(url, query, rows)):
+            if len(frame):
+                pieces.append(Path(folder) / f"{number}.parquet")
+                pyarrow.parquet.write_table(pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(), pieces[-1])
+        if not pieces:
+            raise DataError(f"{masked(url)}: the query found no rows; correct --query")
+        try:
+            schema = pa.unify_schemas([pyarrow.parquet.read_schema(piece) for piece in pieces], promote_options="permissive")
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise DataError(f"{masked(url)}: a column is text in some rows and numbers in others ({error}); cast it in --query") from error
+        count = 0
+        with replacing(path) as part, pyarrow.parquet.ParquetWriter(part, schema) as writer:
+            for piece in pieces:
+                table = pyarrow.parquet.read_table(piece).cast(schema)
+                writer.write_table(table)
+                count += len(table)
+    return count
