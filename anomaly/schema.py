@@ -159,6 +159,11 @@ class InputSchema(Part):
     modes: tuple[str, ...] = ()
     dialect: Dialect | None = None
 
+    @property
+    def zone(self) -> str:
+        """The zone in which people at the line read the clock, "" where none is known."""
+        return self.dialect.zone if self.dialect is not None else ""
+
     @model_validator(mode="after")
     def _sensors_of_windows(self) -> InputSchema:
         if self.name != "window":

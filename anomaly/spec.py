@@ -257,7 +257,9 @@ class SensorInput(Part):
     time_format: str | tuple[str, ...] = Field(
         (), description='such as "%d.%m.%Y %H:%M", "ISO8601", or s, ms, us, ns; found when not given'
     )
-    zone: str = Field("", description="zone of times that name none, such as Europe/Berlin; UTC when not given")
+    zone: str = Field(
+        "", description="zone of times that name none, and the clock people are shown, such as Europe/Berlin; UTC when not given"
+    )
     encoding: str | None = Field(None, description="of text tables; found when not given")
     delimiter: str | None = Field(None, description="between cells; found when not given")
     decimal: Literal[".", ","] | None = Field(None, description="decimal mark; found when not given")

@@ -9,7 +9,8 @@ from anomaly.alarms.book import PROCESS, WHOLE_LINE, Alarm, AlarmBook, Hold, Hol
 from anomaly.alarms.events import Event
 from anomaly.alarms.quality import CONDITIONS, KEPT_BESIDE
 from anomaly.alarms.store import Store
-from anomaly.alarms.wording import SHORT, condition_words, when
+from anomaly.alarms.wording import SHORT, condition_words
+from anomaly.data.clock import when
 from anomaly.errors import StoreError
 from anomaly.names import one_line
 
@@ -24,7 +25,9 @@ def acknowledge(store: Store, alarm: Alarm, who: str, why: str) -> list[Event]:
         if known is None:
             raise StoreError(f"alarm {alarm.id[:SHORT]} of line {alarm.line!r} is over and done with; nothing is left to acknowledge")
         if known.acknowledged is not None:
-            raise StoreError(f"alarm {alarm.id[:SHORT]} was acknowledged by {known.acknowledged_by} at {when(known.acknowledged)} already")
+            raise StoreError(
+                f"alarm {alarm.id[:SHORT]} was acknowledged by {known.acknowledged_by} at {when(known.acknowledged, alarm.zone)} already"
+            )
         return book.acknowledge(known, who, why, store.clock())
 
     return store.act(alarm.line, "acknowledged", who, why, do, alarm.id)

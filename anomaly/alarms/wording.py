@@ -10,22 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.alarms.events import AlarmKind, Event, iso
-from anomaly.data.clock import span_words
+from anomaly.data.clock import in_zone, span_words
 from anomaly.names import masked, one_line
 from anomaly.schema import AlarmSettings
 
 _STAMP = re.compile(r"@\d{12,20}$")
 MOST_SENSORS = 3  # named as the cause of an alarm
 SHORT = 8  # characters of an alarm's id that people are shown
-
-
-def when(seconds: float) -> str:
-    """Seconds since 1970 as a person reads them, UTC.
-
-    >>> when(0.0)
-    '1970-01-01 00:00:00Z'
-    """
-    return f"{iso(seconds)[:19].replace('T', ' ')}Z"
 
 
 def condition_words(condition: str) -> str:
@@ -98,7 +89,7 @@ def rare_words(p_value: float) -> str:
 
 
 def describe_event(event: Event) -> str:
-    """One line on an event, for a log or a terminal; its time in whole seconds.
+    """One line on an event, for a log or a terminal; its time in whole seconds, on the clock of its line.
 
     What, about what, how sure, where, why, by whom: as much of it as the event tells.
     """
@@ -110,7 +101,13 @@ def describe_event(event: Event) -> str:
         parts.append(str(data.get("status", "")))
     elif _is_alarm(kind):
         parts += [_about(data), *_measures(kind, data)]
-    return "  ".join(one_line(masked(part)) for part in [*parts, *_reasons(data)] if part).rstrip()
+    text = "  ".join(one_line(masked(part)) for part in [*parts, *_reasons(data)] if part).rstrip()
+    return in_zone(text, zone_in(data))
+
+
+def zone_in(data: Mapping[str, Any]) -> str:
+    """The zone of the line that an event's data names, "" where it names none."""
+    return str(data.get("zone", ""))
 
 
 def describe_message(body: dict[str, Any], link: str = "") -> tuple[str, str]:
@@ -121,7 +118,7 @@ def describe_message(body: dict[str, Any], link: str = "") -> tuple[str, str]:
     priority = f"{data['priority']}-priority " if kind == "opened" and data.get("priority") else ""
     title = f"{'TEST, ' if data.get('test') else ''}{line}: {priority}{verb}"
     since = data.get("began", body.get("time", ""))
-    parts = [*_reasons(data), f"{_about(data, words=True)}Line {line}, since {_when(since)}{_lasted(data)}."]
+    parts = [*_reasons(data), f"{_about(data, words=True)}Line {line}, since {since}{_lasted(data)}."]
     if "p_value" in data:
         begin = "At its worst as unusual" if kind == "closed" else "As unusual"
         parts.append(f"{begin} as {rare_words(data['p_value'])} (p = {data['p_value']:.2g}).")
@@ -139,7 +136,7 @@ def describe_message(body: dict[str, Any], link: str = "") -> tuple[str, str]:
     parts += _listed(data)
     if link:
         parts.append(link)
-    return one_line(masked(title)), "\n".join(one_line(masked(part)) for part in parts)
+    return one_line(masked(title)), _read("\n".join(one_line(masked(part)) for part in parts), zone_in(data))
 
 
 def _readings(data: dict[str, Any]) -> list[str]:
@@ -211,7 +208,7 @@ def _reasons(data: dict[str, Any]) -> list[str]:
     if data.get("who"):
         found.append(f"by {data['who']}" + (f": {data['why']}" if data.get("why") else ""))
     if data.get("until"):
-        found.append(f"until {_when(data['until'])}")
+        found.append(f"until {data['until']}")
     return found
 
 
@@ -226,7 +223,7 @@ def _listed(data: dict[str, Any]) -> list[str]:
             str(entry.get("line", "")),
             about,
             str(entry.get("priority", "")),
-            f"since {_when(entry['began'])}" if "began" in entry else "",
+            f"since {entry['began']}" if "began" in entry else "",
             on,
         ]
         found.append("- " + ", ".join(word for word in words if word))
@@ -260,11 +257,10 @@ def _duration(seconds: float) -> str:
     return f"{whole} s" if whole < 120 else f"{whole // 60} min"
 
 
-def _when(time: object) -> str:
-    """An RFC 3339 time in UTC as people read it.
+def _read(text: str, zone: str) -> str:
+    """A text for people with the times in it, RFC 3339 in UTC, as they read them on the clock of their zone.
 
-    >>> _when("2026-01-01T00:00:00Z")
-    '2026-01-01 00:00:00 UTC'
+    >>> _read("since 2026-01-01T00:00:00.25Z", ""), _read("since 2026-01-01T00:00:00Z", "Europe/Berlin")
+    ('since 2026-01-01 00:00:00Z', 'since 2026-01-01 01:00:00+01:00')
     """
-    text = str(time)
-    return text.replace("T", " ").removesuffix("Z") + " UTC" if text.endswith("Z") else text
+    return re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?=Z|[+-]\d\d:)", r"\1 \2", in_zone(text, zone))

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anomaly.alarms.wording import SHORT, about, condition_words, record_words, when
+from anomaly.alarms.wording import SHORT, about, condition_words, record_words
 from anomaly.cli.terminal.alarm_table import alarm_as_dict, because, hold_as_dict, print_events, print_table, sure
 from anomaly.cli.terminal.console import err, out
+from anomaly.data.clock import in_zone, when
 from anomaly.errors import StoreError
 from anomaly.names import masked, one_line
 
@@ -72,7 +73,16 @@ def list_alarms(
     else:
         notes = _nuisances(db, found)
         rows = [
-            (alarm.id[:SHORT], alarm.priority, alarm.state, alarm.line, alarm.condition, when(alarm.opened), sure(alarm), notes[alarm.id])
+            (
+                alarm.id[:SHORT],
+                alarm.priority,
+                alarm.state,
+                alarm.line,
+                alarm.condition,
+                when(alarm.opened, alarm.zone),
+                sure(alarm),
+                in_zone(notes[alarm.id], alarm.zone),
+            )
             for alarm in found
         ]
         print_table(("id", "priority", "state", "line", "condition", "since", "as unusual as", "about"), rows)
@@ -94,12 +104,13 @@ def show(
     if json_:
         out.print_json(json.dumps(alarm_as_dict(alarm) | {"events": events}))
         return
-    over = f"{when(alarm.closed)}" if alarm.closed is not None else "no"
-    seen = f"{when(alarm.acknowledged)} by {alarm.acknowledged_by}" if alarm.acknowledged is not None else "no"
+    over = when(alarm.closed, alarm.zone) if alarm.closed is not None else "no"
+    seen = f"{when(alarm.acknowledged, alarm.zone)} by {alarm.acknowledged_by}" if alarm.acknowledged is not None else "no"
     facts = [
         ("id", alarm.id), ("line", alarm.line), ("class", alarm.alarm_class), ("condition", alarm.condition), ("priority", alarm.priority),
-        ("state", alarm.state), ("since", when(alarm.opened)), ("over", over), ("acknowledged", seen), ("as unusual as", sure(alarm)),
-        ("about", about(alarm.data)), ("sensors", ", ".join(alarm.data.get("sensors", []))),
+        ("state", alarm.state), ("since", when(alarm.opened, alarm.zone)), ("over", over), ("acknowledged", seen),
+        ("as unusual as", sure(alarm)),
+        ("about", in_zone(about(alarm.data), alarm.zone)), ("sensors", ", ".join(alarm.data.get("sensors", []))),
         ("label", _labelled(db, alarm)), ("kept", ", ".join(f"{each.kind}: {each.role}" for each in db.evidence(alarm.id))),
         ("record", record_words(alarm.data.get("record", ""))), ("bundle", str(alarm.data.get("bundle", ""))),
     ]  # fmt: skip
@@ -111,7 +122,7 @@ def show(
 
 def _labelled(db: Store, alarm: Alarm) -> str:
     found = db.label_of(alarm.id)
-    return f"{found.words} by {found.who} at {when(found.time)}{because(found.reason)}" if found is not None else ""
+    return f"{found.words} by {found.who} at {when(found.time, alarm.zone)}{because(found.reason)}" if found is not None else ""
 
 
 @alarms_app.command()

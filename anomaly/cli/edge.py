@@ -191,7 +191,7 @@ def monitor(
     with _service(board, listen, log_format, log_level, line or "monitor", page_auth):
         detector, release = _open(bundle, store.with_name(store.name + ".bundles"), provider, None, gpu_memory)
         name = line or detector.bundle.manifest.name
-        start_log(log_format, log_level, name)
+        start_log(log_format, log_level, name, zone=detector.bundle.manifest.input.zone)
         log.info("%s", detector.session.line())
         board.add([name])
         sinks = _sinks(alerts)

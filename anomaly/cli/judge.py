@@ -151,12 +151,14 @@ def score(
     if json_ is not None:
         write_json(json_, frame.to_json(orient="records", indent=1))
     if csv_ is not None:
+        from anomaly.cli.terminal.scores import on_the_clock
+
         with replacing(csv_) as written:
-            frame.to_csv(written, index=False)
+            on_the_clock(frame, opened.manifest.input.zone).to_csv(written, index=False)
     if json_ is None and csv_ is None:
         from anomaly.cli.terminal.scores import print_scores
 
-        print_scores(frame)
+        print_scores(frame, opened.manifest.input)
     flagged = int(frame["flagged"].sum())
     err.print(f"{len(frame)} records, {flagged} flagged, {len(rejected)} set aside")
     _end(flagged, len(rejected), exit_zero)
@@ -236,6 +238,8 @@ def flagged(
     said = (
         f"{done.flagged:,} of {done.judged:,} records flagged" if store is None else f"{done.flagged:,} records flagged, as the store says"
     )
+    if opened.manifest.input.name == "window" and done.flagged:
+        said += f", in {done.places:,} {'stretch' if done.places == 1 else 'stretches'} (rows less than a window apart are one)"
     out.print(f"{said}; {done.drawn} drawn, all listed in {out_ / LIST}", style="bold")
     for text in done.worst:
         out.print(f"  {text}")

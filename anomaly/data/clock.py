@@ -1,7 +1,12 @@
-"""Times as people read them: of a clock, or counted from the begin of a record."""
+"""Times as people read them: of the clock where the line is, or counted from the begin of a record.
+
+The one rule: what people read shows the record's time in the zone of the line, with its offset (UTC and Z where no zone is known). What
+machines read (events, JSON, the store) is UTC.
+"""
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
@@ -10,6 +15,7 @@ from numpy.typing import NDArray
 
 from anomaly.schema import DAY_S
 
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z")
 _EPOCH_ENDS = 1e8  # times below count from the begin of the record, not from 1970
 
 
@@ -27,15 +33,37 @@ def zone_of(name: str) -> tzinfo:
 
 
 def moment(time: float, zone: str = "") -> str:
-    """A time as people read it.
+    """A time of a record as people read it.
 
-    >>> moment(1767225600.0), moment(12.5)
-    ('2026-01-01 00:00:00 UTC', '12.5 s')
+    >>> moment(1767225600.0), moment(1767225600.0, "Europe/Berlin"), moment(12.5)
+    ('2026-01-01 00:00:00Z', '2026-01-01 01:00:00+01:00', '12.5 s')
     """
-    if time < _EPOCH_ENDS:
-        return f"{time:g} s"
-    told = datetime.fromtimestamp(time, zone_of(zone))
-    return f"{told:%Y-%m-%d %H:%M:%S} {told.tzname() or ''}".rstrip()
+    return f"{time:g} s" if time < _EPOCH_ENDS else when(time, zone)
+
+
+def when(seconds: float, zone: str = "") -> str:
+    """Seconds since 1970 as people read them, on the clock of a zone.
+
+    >>> when(0.0)
+    '1970-01-01 00:00:00Z'
+    """
+    return datetime.fromtimestamp(seconds // 1, zone_of(zone)).isoformat(" ").replace("+00:00", "Z" if not zone else "+00:00")
+
+
+def in_zone(text: str, zone: str) -> str:
+    """A text with the times in it, RFC 3339 in UTC, on the clock of a zone; as it is where no zone is known.
+
+    >>> in_zone("since 2026-06-30T22:00:00Z", "Europe/Berlin"), in_zone("since 2026-06-30T22:00:00Z", "")
+    ('since 2026-07-01T00:00:00+02:00', 'since 2026-06-30T22:00:00Z')
+    """
+    return _STAMP.sub(lambda found: _told(found[0], zone), text) if zone else text
+
+
+def _told(stamp: str, zone: str) -> str:
+    try:
+        return datetime.fromisoformat(stamp).astimezone(zone_of(zone)).replace(microsecond=0).isoformat()
+    except (ValueError, OverflowError):  # no time, though it looks like one
+        return stamp
 
 
 def span_words(seconds: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from anomaly.alarms.book import Changes
 from anomaly.alarms.events import Event
@@ -26,6 +27,7 @@ class LineBook:
         self._flood = FloodControl(line, store.kept(line, "flood"))
         self._rejections = Rejections(line, store.kept(line, "rejections"))
         self._log = LineLog(line)
+        self.zone = ""  # in which people at the line read the clock
         self.last = False  # the source has nothing more, and this turn is the last
 
     @property
@@ -33,9 +35,10 @@ class LineBook:
         """What is to be stored beside the book (`Batch.kept`)."""
         return {"flood": self._flood.kept, "rejections": self._rejections.kept}
 
-    def use(self, settings: AlarmSettings) -> None:
-        """Go on by the settings of another bundle."""
-        self._settings = self._book.settings = settings
+    def use(self, settings: AlarmSettings, zone: str = "") -> None:
+        """Go on by the settings of another bundle, and in its zone."""
+        self._settings, self.zone = settings, zone
+        self._book.settings = settings
 
     def due(self, now: float, suppressed: str | None = None) -> bool:
         """Whether something is to be told or stored without an event of detection: a reminder is due, or shelving is over. Cheap."""
@@ -50,7 +53,13 @@ class LineBook:
         return bool(self._pending) or counted or self._book.due(now, suppressed=suppressed)
 
     def apply(
-        self, batch: Batch, events: Sequence[Event], now: float, worst: Mapping[str, float] | None = None, suppressed: str | None = None
+        self,
+        batch: Batch,
+        events: Sequence[Event],
+        now: float,
+        worst: Mapping[str, float] | None = None,
+        suppressed: str | None = None,
+        reached: Mapping[str, float] | None = None,
     ) -> list[Event]:
         """Take in a turn, inside of the transaction that commits it (`Batch.prepare`); returns all of its events, in order.
 
@@ -59,7 +68,10 @@ class LineBook:
         """
         self._see_what_people_did()
         self._book = self._book.copy()
-        told = self._book.apply([*events, *self._rejections.take(batch.rejected, now, self.last)], now, worst, suppressed)
+        events = [*events, *self._rejections.take(batch.rejected, now, self.last)]
+        if self.zone:
+            events = [replace(event, data=event.data | {"zone": self.zone}) for event in events]
+        told = self._book.apply(events, now, worst, suppressed, reached)
         batch.changes = self._book.changes
         batch.changes.alarms = self._pending.alarms | batch.changes.alarms
         batch.changes.began = [*self._pending.began, *batch.changes.began]

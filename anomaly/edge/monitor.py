@@ -195,8 +195,10 @@ class Monitor:
     def _take_to_book(self, batch: Batch) -> None:
         """Give the events of a batch their states and priorities, with what else has become due of the line's alarms."""
         worst = {PROCESS: batch.state.worst} if batch.state.active else {}
+        lowest = min(batch.scored, key=lambda one: one.p_value, default=None)
+        reached = {PROCESS: lowest.time} if lowest is not None and lowest.p_value <= batch.state.worst else {}
         before = batch.events
-        batch.events = self._book.apply(batch, before, self.clock(), worst, self._suppressed)
+        batch.events = self._book.apply(batch, before, self.clock(), worst, self._suppressed, reached)
         batch.evidence = self._keeper.named(batch.evidence, before, batch.events)
 
     def _score(self, records: Records) -> tuple[Answers, list[Event]]:
@@ -312,7 +314,7 @@ class Monitor:
         self._keeper.use(manifest.input)
         self._kind = kind_of(manifest.input.name)
         self._process.use(rules_of(manifest, loaded.bundle.hash))
-        self._book.use(manifest.alarm)
+        self._book.use(manifest.alarm, manifest.input.zone)
 
     def _follow_release(self) -> list[Event]:
         """Take what the release has brought since the last turn."""

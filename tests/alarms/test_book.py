@@ -218,6 +218,14 @@ def test_priority_rises_with_time_and_with_p_and_then_stays() -> None:
     assert found == [(1, "low", "medium"), (4, "medium", "critical")]
 
 
+def test_an_alarm_that_rises_by_a_record_rises_at_its_time_and_by_its_age_now() -> None:
+    book = new(AlarmSettings(remind_after_s=0))
+    book.apply([opened(0, p_value=0.01, threshold_p=0.01)], 1e6)  # history, read long after
+    (by_record,) = book.apply([], 1e6 + 1, {"process": 1e-3}, reached={"process": 60.0})
+    (by_age,) = book.apply([], 1e6 + 2 * HOUR, {"process": 1e-3}, reached={"process": 90.0})
+    assert [(event.data["priority"], event.time) for event in (by_record, by_age)] == [("medium", 60.0), ("high", 1e6 + 2 * HOUR)]
+
+
 def test_an_alarm_that_rose_and_ended_in_one_turn_of_a_backlog_is_told_by_its_lowest_p_value() -> None:
     book = new()
     events = book.apply([opened(0, p_value=0.009, threshold_p=0.01), closed(9, p_value=1e-12, threshold_p=0.01)], 1000)

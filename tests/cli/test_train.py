@@ -46,7 +46,7 @@ def test_suspects_are_told_by_table_and_rows(like_skab: Path, tmp_path: Path) ->
     said = run("fit", spec, "--data", tmp_path / "train.csv", "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
     suspects = read_bundle(tmp_path / "b.anomaly").manifest.provenance["fit"]["suspects"]
     found = re.fullmatch(
-        r"train\.csv, [\d-]+ [\d:]+ UTC to [\d-]+ [\d:]+ UTC \(data rows (\d+) to (\d+)\)", max(suspects, key=lambda where: suspects[where])
+        r"train\.csv, [\d-]+ [\d:]+Z to [\d-]+ [\d:]+Z \(data rows (\d+) to (\d+)\)", max(suspects, key=lambda where: suspects[where])
     )
     assert found is not None
     assert 480 <= int(found[1]) <= 510  # a window before may stand out a little, and is one stretch with it

@@ -64,12 +64,18 @@ class AlarmBook:
     # --- the monitor's side ---
 
     def apply(
-        self, events: Sequence[Event], now: float, worst: Mapping[str, float] | None = None, suppressed: str | None = None
+        self,
+        events: Sequence[Event],
+        now: float,
+        worst: Mapping[str, float] | None = None,
+        suppressed: str | None = None,
+        reached: Mapping[str, float] | None = None,
     ) -> list[Event]:
         """Take in one turn of a line; returns its events in order, with states, priorities and what follows from them.
 
-        Events that no sink gets (`changes.quiet`) are among them. `worst`: condition -> the lowest p-value of its open alarm. `suppressed`:
-        why the mode of the machine holds alarms back, "" when it does not, None when this turn shows no mode.
+        Events that no sink gets (`changes.quiet`) are among them. `worst`: condition -> the lowest p-value of its open alarm; `reached`:
+        the time of the record that has it, where that is of this turn. So an alarm that rises by its records, perhaps of long ago, rises at
+        their time. `suppressed`: why the mode of the machine holds alarms back, "" when it does not, None when this turn shows no mode.
         """
         out = self._follow_mode(suppressed, now) + self._end_what_is_due(now)
         for event in events:
@@ -82,7 +88,9 @@ class AlarmBook:
             else:
                 out.append(event)
         for alarm in list(self.alarms.values()):
-            out += self._as_time_goes_by(alarm, now, (worst or {}).get(alarm.condition))
+            lowest = (worst or {}).get(alarm.condition)
+            at = (reached or {}).get(alarm.condition, now)
+            out += self._as_time_goes_by(alarm, now, lowest, max(alarm.opened, at))
         return out
 
     def due(self, now: float, worst: Mapping[str, float] | None = None, suppressed: str | None = None) -> bool:
@@ -137,13 +145,14 @@ class AlarmBook:
         self._update(replace(alarm, reminded=now))
         return [event]
 
-    def _as_time_goes_by(self, alarm: Alarm, now: float, worst: float | None) -> list[Event]:
-        """Priority and reminder of an alarm that is on and that people were told of."""
+    def _as_time_goes_by(self, alarm: Alarm, now: float, worst: float | None, reached: float) -> list[Event]:
+        """Priority and reminder of an alarm that is on and that people were told of. `reached`: when its p-value became the lowest."""
         if alarm.closed is not None or alarm.told != "opened" or self.held(*alarm.conditions):
             return []
         if now < alarm.reminded:  # a clock set back begins the wait anew
             alarm = self._update(replace(alarm, since=min(alarm.since, now), reminded=now))
-        alarm, events = self._escalate(alarm, self._level(alarm, now, worst), now, worst)
+        level = self._level(alarm, now, worst)
+        alarm, events = self._escalate(alarm, level, reached if level == self._level_by_p(alarm, worst) else now, worst)
         after = self.settings.remind_after_s
         if after and alarm.acknowledged is None and now - alarm.reminded >= after:
             alarm = self._update(replace(alarm, reminded=now))

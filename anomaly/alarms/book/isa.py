@@ -96,6 +96,11 @@ class Alarm:
     data: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def zone(self) -> str:
+        """The zone in which people at the line read the clock, "" where none is known."""
+        return str(self.data.get("zone", ""))
+
+    @property
     def conditions(self) -> tuple[str, ...]:
         """All that it is of: of sensors that failed together, the condition of each."""
         kind, _, sensor = self.condition.partition(":")

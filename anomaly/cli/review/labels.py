@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anomaly.alarms.wording import SHORT, when
+from anomaly.alarms.wording import SHORT
 from anomaly.cli.alarms import AsJson, Line, StorePath, Who, find_alarm, name_of, open_store
 from anomaly.cli.terminal.alarm_table import print_table
 from anomaly.cli.terminal.console import err, out
+from anomaly.data.clock import when
 from anomaly.names import masked, one_line
 
 if TYPE_CHECKING:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from rich.table import Table
 
 from anomaly.alarms.book import Alarm, Hold
 from anomaly.alarms.events import iso
-from anomaly.alarms.wording import SHORT, rare_words
+from anomaly.alarms.wording import SHORT, rare_words, zone_in
 from anomaly.cli.terminal.console import out
+from anomaly.data.clock import in_zone, when
 from anomaly.names import masked, one_line
 
 SURE_AT_MOST = 1e6
@@ -54,8 +56,8 @@ def print_events(events: Sequence[dict[str, Any]]) -> None:
         by = f"by {data['who']}{because(data.get('why', ''))}" if data.get("who") else str(data.get("reason", ""))
         line, subject = str(body["source"]).removeprefix("/anomaly/"), str(body["subject"])
         alarm = subject if subject == data.get("condition") else subject[:SHORT]  # a hold where no alarm is on
-        time = f"{body['time'][:19].replace('T', ' ')}Z"
-        rows.append((time, line, alarm, verb, str(data.get("priority", "")), str(data.get("state", "")), by))
+        time = when(datetime.fromisoformat(body["time"]).timestamp(), zone_in(data))
+        rows.append((time, line, alarm, verb, str(data.get("priority", "")), str(data.get("state", "")), in_zone(by, zone_in(data))))
     print_table(("time", "line", "alarm", "what", "priority", "state", "by, or why"), rows)
 
 

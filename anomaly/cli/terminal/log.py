@@ -16,7 +16,9 @@ from enum import StrEnum
 from typing import Any
 
 from anomaly.alarms.events import Event, iso
+from anomaly.alarms.wording import zone_in
 from anomaly.cli.terminal.console import err, manner, out
+from anomaly.data.clock import in_zone
 from anomaly.names import masked, one_line
 
 
@@ -36,12 +38,14 @@ STYLES = {logging.WARNING: "yellow", logging.ERROR: "bold red", logging.CRITICAL
 JOURNAL = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}  # sd-daemon(3)
 
 
-def start_log(form: LogFormat, level: LogLevel, line: str, environment: Mapping[str, str] = os.environ) -> None:
+def start_log(form: LogFormat, level: LogLevel, line: str, environment: Mapping[str, str] = os.environ, zone: str = "") -> None:
     """Send the log of this process to the terminal. `line`: the name for what is not about one line, such as delivery.
+
+    `zone`: in which text shows the time of day; JSON is UTC.
 
     Libraries are heard from warnings on. An error that ends a thread is logged instead of printed.
     """
-    handler = TerminalHandler(form, line, journal="JOURNAL_STREAM" in environment)
+    handler = TerminalHandler(form, line, journal="JOURNAL_STREAM" in environment, zone=zone)
     root = logging.getLogger()
     root.handlers[:] = [other for other in root.handlers if not isinstance(other, TerminalHandler)] + [handler]
     root.setLevel(logging.WARNING)
@@ -60,9 +64,9 @@ def _log_thread_error(found: threading.ExceptHookArgs) -> None:
 class TerminalHandler(logging.Handler):
     """Writes records by the consoles that all commands print with. A terminal that is gone ends nothing."""
 
-    def __init__(self, form: LogFormat, line: str, journal: bool = False) -> None:
+    def __init__(self, form: LogFormat, line: str, journal: bool = False, zone: str = "") -> None:
         super().__init__()
-        self.form, self.line, self.journal = form, line, journal
+        self.form, self.line, self.journal, self.zone = form, line, journal, zone
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the record. Not by rich where nobody looks: it ends the process when the reader of a pipe is gone."""
@@ -89,8 +93,9 @@ class TerminalHandler(logging.Handler):
     def as_text(self, record: logging.LogRecord) -> list[str]:
         """`time LEVEL line: message`; where the journal keeps time and level itself, its priority in front instead."""
         event = getattr(record, "event", None)
-        told = f"{iso(event.time // 1)}  " if isinstance(event, Event) else ""  # its words begin with its own time
-        time = told.rstrip() or iso(int(record.created))
+        zone = zone_in(event.data) if isinstance(event, Event) else ""
+        told = f"{in_zone(iso(event.time // 1), zone)}  " if isinstance(event, Event) else ""  # its words begin with its own time
+        time = told.rstrip() or in_zone(iso(int(record.created)), self.zone)
         head = f"<{JOURNAL.get(record.levelno, 6)}>{told}" if self.journal else f"{time} {record.levelname:<7} "
         messages = [record.getMessage().removeprefix(told)]
         if record.exc_info:

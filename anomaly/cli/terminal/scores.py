@@ -4,19 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from anomaly.cli.terminal.console import manner, out
+from anomaly.data.clock import has_clock, moment
+from anomaly.data.tables.windows import joined
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from anomaly.schema import InputSchema
+
 FEW, WORST = 20, 10  # records that are all printed; and of more, places that are
 
 
-def print_scores(frame: pd.DataFrame) -> None:
+def on_the_clock(frame: pd.DataFrame, zone: str) -> pd.DataFrame:
+    """Scores with their times, in seconds since 1970, as people read them on the clock of a zone (UTC where none is known).
+
+    Seconds that count from the begin of a record stay as they are.
+    """
+    import pandas as pd
+
+    if "time" not in frame or not has_clock(frame["time"].to_numpy()):
+        return frame
+    local = pd.to_datetime((frame["time"] * 1e6).round(), unit="us", utc=True).dt.tz_convert(zone or "UTC").astype(str)
+    return frame.assign(time=local if zone else local.str.replace("+00:00", "Z"))
+
+
+def print_scores(frame: pd.DataFrame, schema: InputSchema) -> None:
     """A line a record, in their order, where they are few or -v asks for all; else how many are flagged and the worst places of them.
 
-    `frame` has a row a record: record, score, p_value, flagged, and for rows of a table time. Flagged rows of a table that follow each
-    other are one place.
+    `frame` has a row a record: record, score, p_value, flagged, and for rows of a table time. Flagged rows of a table that are
+    less than a window apart are one place (`windows.joined`).
     """
     if len(frame) <= FEW or manner.verbose:
         for row in frame.itertuples():
@@ -29,26 +49,39 @@ def print_scores(frame: pd.DataFrame) -> None:
         out.print(f"none of {len(frame):,} records is flagged; the least usual: {name}  score {score:.4g}  p {p_value:.3g}")
         return
     out.print(f"{flagged:,} of {len(frame):,} records are flagged ({flagged / len(frame):.1%})")
-    places = stretches(frame)
+    places = stretches(frame, (schema.window or 1) * (schema.period_s or 0.0))
+    if "time" in frame:
+        apart = f"{schema.window} rows" if (schema.window or 1) > 1 else "a row"
+        out.print(f"{len(places):,} {'place' if len(places) == 1 else 'places'}: flagged rows less than a window ({apart}) apart are one")
     if len(places) > 1:
         out.print("the least usual first" if len(places) <= WORST else f"the {WORST} least usual of {len(places):,} places")
-    for first, last, rows, score, p_value in places[:WORST]:
+    for first, last, rows, score, p_value, began in places[:WORST]:
         where = first if rows == 1 else f"{first} to {last.rpartition(':')[2]}, {rows} rows"
+        where += "" if began is None else f", from {moment(began, schema.zone)}"
         out.print(f"  {where}  score {score:.4g}  p {p_value:.3g}")
     out.print("all of them: --csv FILE, --json FILE, or -v")
 
 
-def stretches(frame: pd.DataFrame) -> list[tuple[str, str, int, float, float]]:
-    """Flagged places, the least usual first: the first and the last record, how many, the highest score and the least p-value."""
-    flagged = frame["flagged"].to_numpy(dtype=bool)
+Place = tuple[str, str, int, float, float, float | None]
+
+
+def stretches(frame: pd.DataFrame, window_s: float) -> list[Place]:
+    """Flagged places, the least usual first: the first and the last record, how many, the highest score, the least p-value, and when it
+    began, None for pictures. `window_s`: how long a window of readings is.
+    """
+    flagged = frame["flagged"].to_numpy(dtype=bool).nonzero()[0]
     files = frame["record"].str.rpartition(":")[0].to_numpy()
-    together = "time" in frame
-    places: list[list[int]] = []
-    for at in flagged.nonzero()[0].tolist():
-        if together and places and places[-1][-1] == at - 1 and files[at] == files[at - 1]:
-            places[-1].append(at)
-        else:
-            places.append([at])
+    times = frame["time"].to_numpy() if "time" in frame else None
+    places: list[NDArray[np.int64]] = [np.array([at]) for at in flagged] if times is None else []
+    for name in dict.fromkeys(files[flagged]) if times is not None else ():
+        own = flagged[files[flagged] == name]
+        places += [own[part] for part in joined(frame["time"].to_numpy()[own], window_s)]
     scores, values, records = frame["score"].to_numpy(), frame["p_value"].to_numpy(), frame["record"].to_numpy()
-    found = [(str(records[p[0]]), str(records[p[-1]]), len(p), float(scores[p].max()), float(values[p].min())) for p in places]
+    found: list[Place] = [
+        (
+            *(str(records[p[0]]), str(records[p[-1]]), len(p), float(scores[p].max()), float(values[p].min())),
+            None if times is None else float(times[p[0]]),
+        )
+        for p in places
+    ]
     return sorted(found, key=lambda place: -place[3])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anomaly.data.clock import when
 from anomaly.data.tables.dialect.times import EPOCHS
 from anomaly.data.tables.normal_range import longest_still
 from anomaly.data.tables.pattern.take_off import wall_clock
@@ -52,9 +52,9 @@ def describe_time(dialect: Dialect, tables: Sequence[SensorTable]) -> str:
     order = f" ({day_order(dialect)})" if day_order(dialect) else ""
     no_zone = any(table.report.no_zone for table in tables)
     zone = f"local time of {dialect.zone}" if dialect.zone else "UTC, for they name no zone" if no_zone else "UTC"
-    first, last = (f"{_moment(pick(table.times[at] for table in tables))}" for pick, at in ((min, 0), (max, -1)))
+    first, last = (_moment(pick(table.times[at] for table in tables), dialect.zone) for pick, at in ((min, 0), (max, -1)))
     written = f"{' + '.join(dialect.time)} as {' or '.join(forms) or 'times'}{order}, {zone}"
-    return f"{written}: {first} to {last} UTC, every {tables[0].period_s:g} s"
+    return f"{written}: {first} to {last}, every {tables[0].period_s:g} s"
 
 
 def day_order(dialect: Dialect) -> str:
@@ -81,9 +81,9 @@ def assumed_of_times(tables: Sequence[SensorTable]) -> list[str]:
     return words
 
 
-def _moment(seconds: float) -> str:
+def _moment(seconds: float, zone: str) -> str:
     try:
-        return datetime.fromtimestamp(float(seconds), UTC).strftime("%Y-%m-%d %H:%M:%S")
+        return when(float(seconds), zone)
     except (OverflowError, ValueError, OSError):
         return f"{seconds:g} s"
 
@@ -150,7 +150,7 @@ def _rows_and_gaps(tables: Sequence[SensorTable]) -> list[str]:
         if step > table.max_gap_s
     ]  # fmt: skip
     if gaps:
-        named = ", ".join(f"{step:g} s after {_moment(at)}" for step, at in sorted(gaps, reverse=True)[:MANY_GAPS])
+        named = ", ".join(f"{step:g} s after {_moment(at, tables[0].dialect.zone)}" for step, at in sorted(gaps, reverse=True)[:MANY_GAPS])
         lines.append(f"gaps: {len(gaps)} longer than {tables[0].max_gap_s:g} s, which no window spans; the longest {named}")
     return lines
 

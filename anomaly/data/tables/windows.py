@@ -99,6 +99,19 @@ def block_folds(ends: NDArray[np.int64], folds: int, rows: int) -> list[tuple[ND
     return result
 
 
+def joined(times: NDArray[np.float64], window_s: float) -> list[NDArray[np.int64]]:
+    """Which of flagged rows at `times` (n,), in time order, are one stretch, as positions: those less than a window apart.
+
+    The windows that end at them share readings, and so may be flagged by the same ones. What counts or draws stretches asks here.
+
+    >>> [part.tolist() for part in joined(np.array([0.0, 10.0, 30.0, 70.0]), 30.0)]
+    [[0, 1, 2], [3]]
+    """
+    if not len(times):
+        return []
+    return np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) > window_s * (1 + 1e-9)) + 1)
+
+
 def score_table(run: Run, table: SensorTable, rows: int, first_row: int = 0, progress: Progress = silent) -> pd.DataFrame:
     """Score every window of `rows` rows that ends at or after `first_row`.
 

@@ -19,7 +19,7 @@ from anomaly.data.files import PICTURES, TABLES
 from anomaly.data.pictures.reading import format_of, read_picture
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
-from anomaly.data.tables.windows import score_table
+from anomaly.data.tables.windows import joined, score_table
 from anomaly.edge.runtime.files import check_kind, files_in
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import BundleError, DataError, RecordError
@@ -244,15 +244,14 @@ def _tables(bundle: Bundle, session: Session, path: Path, out: Path, most: int, 
 
 
 def _stretches(table: SensorTable, scored: pd.DataFrame, threshold: float, window: int) -> list[_Stretch]:
-    """Flagged rows, those less than a window apart together."""
+    """Stretches of flagged rows (`windows.joined`)."""
     hit = scored.loc[scored["p_value"] <= threshold]
     rows = hit["row"].to_numpy()
     stretches = []
-    for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) > window) + 1):
-        if len(part):
-            own = hit.iloc[part]
-            worst, score = float(own["p_value"].min()), float(own["score"].max())
-            stretches.append(_Stretch(table, scored, int(rows[part[0]]), int(rows[part[-1]]), worst, score, len(part)))
+    for part in joined(hit["time"].to_numpy(), window * table.period_s):
+        own = hit.iloc[part]
+        worst, score = float(own["p_value"].min()), float(own["score"].max())
+        stretches.append(_Stretch(table, scored, int(rows[part[0]]), int(rows[part[-1]]), worst, score, len(part)))
     return stretches
 
 

@@ -28,15 +28,15 @@ def test_two_lines_tell_how_a_table_is_written(tmp_path: Path) -> None:
     assert told == [
         "read as: cp1252, cells between ';', decimal comma, 3 lines before the header, 1 line between it and the readings; no reading: "
         "'kabelbruch'; not UTF-8, so taken for cp1252: where names look odd, set [input] encoding",
-        "time: time as %d.%m.%Y %H:%M:%S (day first), UTC, for they name no zone: 2026-01-05 00:00:00 to "
-        "2026-01-21 15:00:00 UTC, every 3600 s",
+        "time: time as %d.%m.%Y %H:%M:%S (day first), UTC, for they name no zone: 2026-01-05 00:00:00Z to "
+        "2026-01-21 15:00:00Z, every 3600 s",
     ]
 
 
 def test_the_zone_is_told(tmp_path: Path) -> None:
     write(tmp_path / "t.csv", WAYS["local time"])
     assert (
-        "local time of Europe/Berlin: 2026-01-05 00:00:00"
+        "local time of Europe/Berlin: 2026-01-05 01:00:00+01:00"
         in page(tmp_path / "t.csv", TableSchema(dialect=Dialect(zone="Europe/Berlin")))[1]
     )
 
@@ -73,7 +73,7 @@ def test_what_stands_out_is_named(odd: Path) -> None:
     (table,) = read_normals([odd], TableSchema(), None)
     told = {line.split()[0]: line for line in describe_tables([table])}
     assert told["rows:"] == "rows: 2000, 2000 to learn from; steps of 1 s, all equal"
-    assert told["gaps:"].endswith("which no window spans; the longest 7201 s after 2026-01-01 00:16:39")
+    assert told["gaps:"].endswith("which no window spans; the longest 7201 s after 2026-01-01 00:16:39Z")
     assert ";" not in told["good"]
     assert told["still"].endswith("; constant")
     assert told["frozen"].endswith("; frozen for 200 rows from row 701")

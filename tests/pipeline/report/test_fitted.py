@@ -74,7 +74,7 @@ def test_a_sensor_fit_leaves_its_report(sensor: Fitted, tmp_path: Path) -> None:
     assert "Expect 2 in 100 normal moments flagged; of the normals held out" in words
     assert re.search(r"With the alarm rules on, these normals make \d+ alarms? in 2\.7\d h", words)
     assert "train.csv: what was learnt from" in words
-    assert re.search(r"train\.csv, 2026-\d\d-\d\d \d\d:\d\d:\d\d UTC: (unusual as about|rarer than) 1 normal moment in", words)
+    assert re.search(r"train\.csv, 2026-\d\d-\d\d \d\d:\d\d:\d\dZ: (unusual as about|rarer than) 1 normal moment in", words)
     assert "step on " in words
     assert ": missed" in words
     manifest = read_bundle(tmp_path / "pump.anomaly").manifest

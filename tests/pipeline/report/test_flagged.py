@@ -58,7 +58,7 @@ def test_flagged_stretches_are_plots_with_clock_times(sensor: Fitted, tmp_path: 
     said = run("flagged", sensor.bundle, sensor.data / "test.csv", "--out", tmp_path / "out", "--most", 2)
     found = pd.read_csv(tmp_path / "out" / "flagged.csv")
     assert found["p_value"].is_monotonic_increasing
-    assert found["from"].str.fullmatch(r"2026-\d\d-\d\d \d\d:\d\d:\d\d UTC").all()
+    assert found["from"].str.fullmatch(r"2026-\d\d-\d\d \d\d:\d\d:\d\dZ").all()
     assert (found["to_line"] >= found["from_line"]).all()
     assert len(list((tmp_path / "out").glob("*.png"))) == 2
     assert found.loc[0, "sensors"] in said
