@@ -69,7 +69,7 @@ def _open(where: str, keep: Path, provider: ProviderName, threads: int | None, g
     return detector, release
 
 
-def _stop_by_signal() -> threading.Event:
+def stop_by_signal() -> threading.Event:
     """An event that SIGTERM and SIGINT set, and SIGHUP, which comes when a remote terminal is closed."""
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])):
@@ -196,7 +196,7 @@ def monitor(
         board.add([name])
         sinks = _sinks(alerts)
         with _delivering(board, store, sinks) as wake:
-            stop = _stop_by_signal()
+            stop = stop_by_signal()
             names = [sink.name for sink in sinks]
             health = board.lines[name]
             loop = Line(
@@ -254,7 +254,7 @@ def box(
         lines: list[Line] = []
         try:
             with _delivering(board, store, sinks) as wake:
-                stop = _stop_by_signal()
+                stop = stop_by_signal()
                 lines = open_lines(asked, open_, names, wake, board.lines, once)
                 served = Box(lines, asked.workers)
                 log.info("%d lines on %d workers; store %s", len(lines), served.workers, store)

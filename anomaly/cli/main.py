@@ -17,6 +17,7 @@ from anomaly.cli.data import data_app
 from anomaly.cli.edge import edge_app
 from anomaly.cli.factory.release import release_app
 from anomaly.cli.judge import judge_app
+from anomaly.cli.page import page_app
 from anomaly.cli.review.labels import erase, label, labels
 from anomaly.cli.review.weekly import weekly
 from anomaly.cli.simulate import simulate
@@ -48,6 +49,7 @@ alarms_app.command("simulate")(simulate)
 for command in (label, labels, erase, weekly):
     alarms_app.command()(command)
 app.add_typer(alarms_app, name="alarms")
+app.add_typer(page_app, name="page")
 arrange(app, HELPS)
 
 
