@@ -9,13 +9,19 @@ HALF = 0.5  # share of the marks of a size from which they count as found
 
 
 def marks_found(
-    scores: Mapping[str, Sequence[float]], named: float | None, threshold: float | None, rate: float, larger: str = ""
+    scores: Mapping[str, Sequence[float]],
+    named: float | None,
+    threshold: float | None,
+    rate: float,
+    larger: str = "",
+    lie: str = "anywhere",
 ) -> dict[str, Any]:
     """By size in pixels the share of marks that score at or above the `threshold`, which flags `rate` of normals.
 
     `scores` are those of pictures with one mark each, by the marks' size. `smallest` is the size from which on at least half are found,
     None where no size is. `named` is the smallest size that the spec asks for. `words` says it, and `warning` is there where marks of
-    the named size are not found; `larger` is the key of [input] that lets a larger input be taken, "" where none is to be had.
+    the named size are not found; `larger` is the key of [input] that lets a larger input be taken, "" where none is to be had. `lie` says
+    where the marks were drawn, see `Judging.marks_lie`.
 
     >>> found = marks_found({"2": [0.1, 0.2], "4": [0.3, 2.0], "8": [2.0, 3.0]}, None, 1.0, 0.01)
     >>> found["found"], found["smallest"], found["warning"]
@@ -24,7 +30,7 @@ def marks_found(
     found = {size: sum(score >= threshold for score in some) / len(some) for size, some in scores.items()} if threshold is not None else {}
     sizes = sorted(found, key=float)
     smallest = next((float(size) for at, size in enumerate(sizes) if all(found[other] >= HALF for other in sizes[at:])), None)
-    result = {"rate": rate, "found": {size: round(found[size], 3) for size in sizes}, "smallest": smallest}
+    result = {"rate": rate, "lie": lie, "found": {size: round(found[size], 3) for size in sizes}, "smallest": smallest}
     return result | {"words": _words(result), "warning": _warning(found, named, larger)}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from anomaly.data.pictures.defects import contrast
 
@@ -22,6 +23,13 @@ TRIES = 30  # places tried for a mark, before it is left out
 LARGEST = 0.25  # share of the picture's shorter side that a mark takes at most
 APART = 1.5  # times its size to the next mark, at least
 FAR = 0.3  # and so great a part of the picture's shorter side: a deep stage of a network sees as far as that
+
+# A part is told from what it lies on where that is alike all around the picture's edge, and the part clearly is not.
+OUTLINE_SIDE = 96  # pixels of the longer side, of the small picture it is looked for in
+EDGE, EDGE_ALIKE = 0.04, 30.0  # share of the shorter side that is the edge, and how far (of 255) 19 in 20 places there may differ
+BEYOND, CLEAR = 2.0, 25.0  # times as far as that a part's places differ, and (of 255) half of them at least
+PART_SHARES = (0.1, 0.85)  # of the picture that a part may take
+WHOLE, TOUCHES = 0.9, 0.05  # share of the other places that are in one piece, at least; and of the edge that is part, at most
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,50 @@ def draw_marks(
                 drawn.append(Mark(size, kind, x, y))
                 break
     return np.clip(np.rint(marked), 0, 255).astype(np.uint8), drawn
+
+
+def part_of(image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """Where the part is on a picture (H, W, C) uint8, with its holes, as (H, W) bool; None where it cannot be told for sure.
+
+    >>> picture = np.full((100, 120, 1), 40, np.uint8)
+    >>> picture[30:80, 20:90] = 200
+    >>> part = part_of(picture)
+    >>> part is not None and bool(part[50, 50]) and not bool(part[5, 5]), part_of(np.full((100, 120, 1), 40, np.uint8)) is None
+    (True, True)
+    """
+    from scipy.ndimage import binary_fill_holes, binary_opening, label  # takes a moment, which most commands need not wait for
+
+    high, wide = image.shape[:2]
+    small = _small(image)
+    ring = np.ones(small.shape[:2], bool)
+    edge = max(2, round(EDGE * min(ring.shape)))
+    ring[edge:-edge, edge:-edge] = False
+    apart = np.abs(small - np.median(small[ring], axis=0)).max(axis=2)
+    spread = float(np.quantile(apart[ring], 0.95))
+    if spread > EDGE_ALIKE:
+        return None
+    other = binary_opening(apart > max(BEYOND * spread, CLEAR / 2))
+    pieces, count = label(other)
+    if not count:
+        return None
+    piece = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
+    part = binary_fill_holes(piece)
+    sure = (
+        PART_SHARES[0] <= part.mean() <= PART_SHARES[1]
+        and (piece | (other & part)).sum() >= WHOLE * other.sum()
+        and part[ring].mean() <= TOUCHES
+        and float(np.median(apart[piece])) >= max(CLEAR, 2 * BEYOND * spread)
+    )
+    return np.asarray(Image.fromarray(part).resize((wide, high), Image.Resampling.NEAREST)) if sure else None
+
+
+def _small(image: NDArray[np.uint8]) -> Pixels:
+    """A picture (H, W, C) reduced to a small one (h, w, C), so that noise and texture do not count."""
+    high, wide = image.shape[:2]
+    scale = min(1.0, OUTLINE_SIDE / max(high, wide))
+    size = max(8, round(wide * scale)), max(8, round(high * scale))
+    planes = [np.asarray(Image.fromarray(image[:, :, c]).resize(size, Image.Resampling.BOX)) for c in range(image.shape[2])]
+    return np.stack(planes, axis=2).astype(np.float32)
 
 
 def _draw(marked: Pixels, image: NDArray[np.uint8], mark: Mark, deviation: float, rng: np.random.Generator) -> None:

@@ -26,6 +26,7 @@ STRAY = 1e-4  # share of a picture's values that may lie beyond its range, as ho
 TAIL = 4096  # bytes at the end of a file that are all 0: a zero tail
 JPEG_END_WITHIN = 65_536  # bytes at the end of a JPEG, its maker's own data included, within which its end marker is
 HALVED = "16 bits read as 8"  # key of `Image.info`: of a color picture, of which Pillow keeps the upper half of each value
+TURNED = "turned by EXIF"  # and of one that was
 SHADES = 16  # values in a mask; those of more are not classes, but soft edges
 
 Color = Literal["gray", "rgb"]
@@ -205,6 +206,7 @@ def _turn(image: Image.Image) -> None:
         return
     if turned:
         ImageOps.exif_transpose(image, in_place=True)
+        image.info[TURNED] = True
 
 
 # --- a file that is not written to its end ---

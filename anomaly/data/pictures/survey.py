@@ -17,7 +17,18 @@ from PIL import Image
 from anomaly.data.files import TABLES
 from anomaly.data.pictures.items import items_in_words
 from anomaly.data.pictures.layouts import find_pictures
-from anomaly.data.pictures.reading import HALVED, Color, Picture, PictureFormat, PictureSet, gray_16_bit, is_16_bit, opened, top_value
+from anomaly.data.pictures.reading import (
+    HALVED,
+    TURNED,
+    Color,
+    Picture,
+    PictureFormat,
+    PictureSet,
+    gray_16_bit,
+    is_16_bit,
+    opened,
+    top_value,
+)
 from anomaly.data.pictures.repeats import THUMBNAIL, group_repeats
 from anomaly.errors import DataError, RecordError
 from anomaly.names import record_name
@@ -30,6 +41,7 @@ COLORED, COLORED_SHARE = 12.0, 5e-4  # channels that differ by this much, of 255
 TINTED = 1.0  # mean difference of the channels, of 255, from which a whole picture has a tint
 LOWEST_COLOR = 64  # of 255: the upper halves of 16-bit color stay below this where a camera uses 14 bits or fewer
 BLACK = 4  # of 255: a picture without anything brighter shows nothing
+SIZES = 4  # of pictures, that are named
 FLOOR, COARSE = 256, 16  # pixels of a side left when blocks are averaged before colored places, or a tint, are looked for
 
 
@@ -37,7 +49,8 @@ FLOOR, COARSE = 256, 16  # pixels of a side left when blocks are averaged before
 class Facts:
     """What one picture shows of how it is to be read.
 
-    `top`: see `reading.top_value`, 0 for 8 bits. `cut`: 16-bit color read as 8 bits. `size`: (high, wide) in pixels.
+    `top`: see `reading.top_value`, 0 for 8 bits. `cut`: 16-bit color read as 8 bits. `size`: (high, wide) in pixels, upright; `turned`: it
+    lies otherwise in the file.
     """
 
     deep: bool
@@ -49,6 +62,7 @@ class Facts:
     content: bytes
     thumbnail: NDArray[np.float32]
     size: tuple[int, int]
+    turned: bool = False
 
 
 @dataclass(frozen=True)
@@ -156,12 +170,13 @@ def look_at(path: Path) -> Facts:
             top = top_value(wide)
             full = (1 << _bits(top)) - 1  # thumbnails of 8 and of 16 bits are compared with each other: on one scale
             small = _small(Image.fromarray(wide.astype(np.float32) * np.float32(255 / full)))
-            return Facts(True, top, 0.0, 0.0, False, top, _digest(wide), small, image.size[::-1])
+            return Facts(True, top, 0.0, 0.0, False, top, _digest(wide), small, image.size[::-1], TURNED in image.info)
         colored, tint = (0.0, 0.0) if image.mode in ("L", "1", "LA") else _color_of(image)
         gray = image.convert("L")
         values = np.asarray(gray)
         brightest = int(np.quantile(values, 1 - 1e-4, method="lower")) if colored == 0 else 255
-        return Facts(False, 0, colored, tint, cut, brightest, _digest(np.asarray(image)), _small(gray), image.size[::-1])
+        turned = TURNED in image.info
+        return Facts(False, 0, colored, tint, cut, brightest, _digest(np.asarray(image)), _small(gray), image.size[::-1], turned)
 
 
 def _small(image: Image.Image) -> NDArray[np.float32]:
@@ -222,7 +237,32 @@ def _words(survey: Survey, found: Sequence[Facts], top: int, color_found: bool, 
         lines.append(several)
     if survey.rejected:
         lines.append(f"{len(survey.rejected)} pictures are left out (cannot be read, or black all over)")
+    if found:
+        lines.append(sizes_in_words([f.size for f in found], [f.turned for f in found]))
     return lines
+
+
+def sizes_in_words(sizes: Sequence[tuple[int, int]], turned: Sequence[bool], *, all_seen: bool = True) -> str:
+    """Which sizes (high, wide) pictures have, the most frequent first, and how many of each where all are seen.
+
+    >>> sizes_in_words([(300, 400)] * 3, [False] * 3)
+    'size of the pictures (high x wide): 300 x 400 pixels'
+    >>> sizes_in_words([(300, 400)] * 20 + [(400, 300)] * 4, [False] * 20 + [True] * 4)
+    'sizes of the pictures (high x wide, pixels): 300 x 400 (20), 400 x 300 (4, turned by EXIF)'
+    """
+    counts, lying = Counter(sizes), Counter(size for size, one in zip(sizes, turned, strict=True) if one)
+    said = []
+    for size, count in counts.most_common(SIZES):
+        part = "" if lying[size] == count or not all_seen else f"{lying[size]} of them "
+        more = [*([str(count)] if all_seen and len(counts) > 1 else []), *([f"{part}turned by EXIF"] if lying[size] else [])]
+        unit = " pixels" if len(counts) == 1 else ""
+        said.append(f"{size[0]} x {size[1]}{unit}" + (f" ({', '.join(more)})" if more else ""))
+    if len(counts) == 1:
+        return f"size of the pictures (high x wide): {said[0]}"
+    if len(counts) > SIZES:
+        (low_h, low_w), (high_h, high_w) = np.min(sizes, axis=0), np.max(sizes, axis=0)
+        said.append(f"and {len(counts) - SIZES} sizes more; {low_h} to {high_h} high, {low_w} to {high_w} wide")
+    return f"sizes of the pictures (high x wide, pixels): {', '.join(said)}"
 
 
 def _color_words(form: PictureFormat, found: Sequence[Facts], was_found: bool) -> str:

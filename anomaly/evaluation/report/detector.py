@@ -35,6 +35,11 @@ HELP = (
         "together: set `[input] window` to a whole cycle of the machine, and add sensors that move with these.",
     ),
 )
+LIE = {  # where made-up marks are drawn
+    "part": "good parts, not on what they lie on.",
+    "roi": "pictures of good parts, inside `roi`.",
+    "anywhere": "pictures of good parts, anywhere in the picture. Where the part does not fill it, name its place: `roi` in the spec.",
+}
 EXAMPLES = "if such faults matter and you have some on record, give them: `anomaly fit --faults`."
 
 Manifest = Mapping[str, Any]
@@ -197,9 +202,9 @@ def made_up_blocks(manifest: Manifest) -> tuple[Block, ...]:
     if marks and marks.get("found"):
         smallest = marks["smallest"]
         said = f"Half or more are found from {smallest:g} pixels of the camera's picture on." if smallest else "Of no size half are found."
-        blocks.append(
-            Words((f"Single marks (spots, scratches, dents, misplaced pieces) drawn on pictures of good parts, at the threshold. {said}",))
-        )
+        where = LIE.get(marks.get("lie", ""), LIE["anywhere"])
+        counted = f"Found are those whose picture is flagged, at the threshold in use (1 good part in {1 / marks['rate']:,.0f} flagged)."
+        blocks.append(Words((f"Single marks (spots, scratches, dents, misplaced pieces) drawn on {where} {counted} {said}",)))
         if marks.get("warning"):
             blocks.append(Words((f"Warning: {marks['warning']}.",), "bad"))
         rows = tuple((Cell(f"{size} px", "n"), *_share_cells(share)) for size, share in marks["found"].items())

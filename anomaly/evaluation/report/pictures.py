@@ -11,16 +11,20 @@ from typing import Any
 import contourpy
 import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from anomaly.data.pictures.reading import Picture, read_mask
 from anomaly.errors import RecordError
 from anomaly.evaluation.figures import SHOWN, Evaluation
 from anomaly.evaluation.report.detector import one_in
+from anomaly.evaluation.report.drawing import INK
 from anomaly.evaluation.report.page import Card, Gallery, Tone
+from anomaly.names import one_line
 
 SIDE = 360  # pixels of a picture's longer side in a page
+LEAST_WIDE = 480  # pixels, of a picture with text under it
 STRONGEST = 0.6  # how much of the picture the brightest places of a heat-map cover
 _OUTLINE_SIDE = 256  # pixels to which a mask is reduced before its outline is drawn
 
@@ -56,6 +60,47 @@ def overlaid(picture: NDArray[np.uint8], heat: Map, shades: Shades) -> Image.Ima
     below = as_rgb(picture).convert("RGBA")
     above = Image.fromarray(colored(heat, shades)).resize(below.size, Image.Resampling.BILINEAR)
     return Image.alpha_composite(below, above).convert("RGB")
+
+
+def captioned(picture: Image.Image, lines: Sequence[str], shades: Shades, threshold: float | None = None) -> Image.Image:
+    """A picture with its heat-map, and under it on white: lines of text, and the scale of the heat-map's colors with the `threshold` on it.
+
+    It keeps its own size, but for a white margin on the right where it is narrower than the text needs.
+    """
+    wide = max(picture.width, LEAST_WIDE)
+    pixels = max(12, wide // 45)
+    font = ImageFont.truetype(font_manager.findfont("DejaVu Sans"), pixels)
+    told = [part for line in lines for part in _in_width(line, font, wide - pixels)]
+    line_high, bar_high = round(1.35 * pixels), pixels
+    page = Image.new("RGB", (wide, picture.height + line_high * (len(told) + 2) + 2 * bar_high), "white")
+    page.paste(picture, (0, 0))
+    draw, x, y = ImageDraw.Draw(page), pixels // 2, picture.height + pixels // 2
+    for text in told:
+        draw.text((x, y), text, fill=INK, font=font)
+        y += line_high
+    y += pixels // 3
+    long = wide - pixels
+    values = np.linspace(*shades, long, dtype=np.float32)[None].repeat(bar_high, axis=0)
+    page.paste(Image.alpha_composite(Image.new("RGBA", (long, bar_high), "#808080"), Image.fromarray(colored(values, shades))), (x, y))
+    marks = {f"usual {shades[0]:.3g}": 0.0, f"{shades[1]:.3g} and more": 1.0}
+    if threshold is not None and shades[0] < threshold < shades[1]:
+        share = (threshold - shades[0]) / (shades[1] - shades[0])
+        draw.line([(x + share * long, y - 2), (x + share * long, y + bar_high + 2)], fill=INK, width=max(1, pixels // 8))
+        marks[f"threshold {threshold:.3g}"] = min(share, 0.55)  # written left of the upper end, which it would run into
+    for text, share in marks.items():
+        half = font.getlength(text) / 2
+        draw.text((x + min(max(share * long - half, 0), long - 2 * half), y + bar_high + 3), text, fill=INK, font=font)
+    return page
+
+
+def _in_width(text: str, font: ImageFont.FreeTypeFont, wide: float) -> list[str]:
+    """A text in lines that are no wider than so many pixels."""
+    lines = [""]
+    for letter in one_line(text):
+        if lines[-1] and font.getlength(lines[-1] + letter) > wide:
+            lines.append("")
+        lines[-1] += letter
+    return lines
 
 
 def card(
@@ -119,7 +164,7 @@ def galleries(
     found = []
     for title, (chosen, words) in groups.items():
         cards = tuple(_card(row, evaluation, read, shades, masks.get(str(row.id)), normals) for row in chosen.itertuples())
-        outlined = " A white line is the edge of the labelled fault." if any(one.outline for one in cards) else ""
+        outlined = " A line is the edge of the labelled fault, in red where that is missed." if any(one.outline for one in cards) else ""
         found.append(Gallery(title, cards, (words + outlined).strip()))
     return [gallery for gallery in found if gallery.cards]
 

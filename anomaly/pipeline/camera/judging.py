@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anomaly.data.pictures.defects import inject_inside
-from anomaly.data.pictures.marks import Mark, draw_marks
+from anomaly.data.pictures.marks import Mark, draw_marks, part_of
 from anomaly.data.pictures.reading import Picture
 from anomaly.evaluation.injected import Ranking
 from anomaly.export.onnx_stages import onnx_stages
@@ -40,6 +41,7 @@ JUDGE_BANK = 1000  # patches a bank at most, so that a comparison is quick
 DEFECTS = 2  # synthetic defects a judged picture
 MARKED, MARKED_SHARE = 40, 0.4  # normals that get made-up marks of each size, at most; and of how many of them
 MARKS = 2  # of each size on a picture
+LOOKED, ALIKE = 8, 1.5  # pictures on which the part is looked for, and how much larger the largest part may be than the smallest
 COVERED = 0.2  # share of a place that a synthetic defect covers, from which the place counts as defective
 
 Scorer = Callable[[list[Tensor]], tuple[Tensor, Tensor]]  # feature maps, one a stage -> score (N,), map (N, h, w)
@@ -210,11 +212,27 @@ class Judging:
 
     def with_marks(self, raw: NDArray[Any], number: int, position: int) -> tuple[NDArray[np.uint8], list[Mark]]:
         """A picture (H, W, C) at 8 bits with its made-up marks: those of the `number`-th good picture, drawn as the `position`-th."""
-        roi = region(self.spec)
         sizes = marks_to_try(usual_size(self.pictures.survey.sizes), self.spec.input.mark_px)
         rng = np.random.default_rng([self.spec.seed, 9, number])
-        looked_at = inside_roi(roi, raw.shape[0], raw.shape[1]).numpy() if roi else None
-        return draw_marks(to_8_bit(raw, self.pictures.format.deep), sizes_of(sizes, MARKS, position), rng, looked_at)
+        own = to_8_bit(raw, self.pictures.format.deep)
+        roi = region(self.spec)
+        looked_at = part_of(own) if self.marks_lie == "part" else None
+        if roi:
+            looked_at = inside_roi(roi, raw.shape[0], raw.shape[1]).numpy()
+        return draw_marks(own, sizes_of(sizes, MARKS, position), rng, looked_at)
+
+    @cached_property
+    def marks_lie(self) -> str:
+        """Where single made-up marks are drawn: in the "roi" that the spec names, on the "part" where all of some pictures show it against
+        what it lies on, and about as large, or "anywhere"."""
+        if region(self.spec):
+            return "roi"
+        readable = self.pictures.parts
+        some = [readable[i] for i in np.unique(np.linspace(0, len(readable) - 1, min(LOOKED, len(readable))).astype(int))]
+        deep = self.pictures.format.deep
+        parts = [part_of(to_8_bit(raw, deep)) for raw in self.pictures.decoded(some) if raw is not None]
+        shares = [float(part.mean()) for part in parts if part is not None]
+        return "part" if shares and len(shares) == len(parts) and max(shares) <= ALIKE * min(shares) else "anywhere"
 
     def _marked(self, picture: Picture, rng: np.random.Generator) -> NDArray[Any] | None:
         """A picture as it is and with two synthetic defects (3, H, W, C), at its own depth; None when it cannot be read any more."""

@@ -188,7 +188,12 @@ class CameraLine:
             "injected_auroc": self.judging.injected_auroc(
                 trimmed.fitted.scorer, network, preprocess, features, learnt, part(progress, 0.8, 0.92)
             ),
-            "marks": {"scores": marks.by_size(), "named": spec.input.mark_px, "larger": self._larger(spec, size_step(loaded))},
+            "marks": {
+                "scores": marks.by_size(),
+                "named": spec.input.mark_px,
+                "larger": self._larger(spec, size_step(loaded)),
+                "lie": self.judging.marks_lie,
+            },
             "extractor": about,
         }
         if plan:

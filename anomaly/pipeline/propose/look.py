@@ -14,6 +14,7 @@ from anomaly.data.files import PICTURES, TABLES, find_folders, looks_like, walk_
 from anomaly.data.pictures.labels import is_good
 from anomaly.data.pictures.layouts import find_pictures
 from anomaly.data.pictures.reading import PictureSet
+from anomaly.data.pictures.survey import sizes_in_words
 from anomaly.data.tables.files import find_tables, label_of, read_normals, table_schema
 from anomaly.errors import DataError
 from anomaly.names import one_line
@@ -102,16 +103,10 @@ def _pictures(path: Path) -> Look:
             raise
         data = inside[0]
         found = find_pictures(data)
-    sizes = _sizes(found)
+    sizes, turned = _sizes(found)
     words = [f"{one_line(str(data))}: pictures, {len(found.train):,} of good parts to learn from{_tested(found)}"]
     if sizes:
-        (low_h, low_w), (high_h, high_w) = np.min(sizes, axis=0), np.max(sizes, axis=0)
-        alike = (low_h, low_w) == (high_h, high_w)
-        words.append(
-            f"size of the pictures (high x wide): {low_h} x {low_w} pixels"
-            if alike
-            else f"sizes of the pictures (high x wide): {low_h} to {high_h} x {low_w} to {high_w} pixels"
-        )
+        words.append(sizes_in_words(sizes, turned, all_seen=len(sizes) == len(found.train)))
     beside = sum(1 for _ in walk_files(path, TABLES)) if path.is_dir() else 0
     if beside:
         words.append(
@@ -125,18 +120,19 @@ def _tested(found: PictureSet) -> str:
     return f"; {len(found.test) - faulty:,} good and {faulty:,} faulty ones to test on" if found.test else ""
 
 
-def _sizes(found: PictureSet) -> list[tuple[int, int]]:
-    """(high, wide) of some pictures, by their headers."""
-    sizes = []
+def _sizes(found: PictureSet) -> tuple[list[tuple[int, int]], list[bool]]:
+    """(high, wide) of some pictures, upright, and whether EXIF says that each is turned in its file, by their headers."""
+    sizes, lying = [], []
     for at in np.unique(np.linspace(0, len(found.train) - 1, min(MEASURED, len(found.train))).astype(int)):
         try:
             with Image.open(found.train[at].path) as image:
                 wide, high = image.size
-                turned = image.getexif().get(ORIENTATION) in TURNED
+                orientation = image.getexif().get(ORIENTATION, 1)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue  # the fit says which pictures cannot be read
-        sizes.append((wide, high) if turned else (high, wide))
-    return sizes
+        sizes.append((wide, high) if orientation in TURNED else (high, wide))
+        lying.append(orientation != 1)
+    return sizes, lying
 
 
 def _readings(path: Path, asked: SensorInput, pattern: bool) -> Look:

@@ -32,6 +32,7 @@ MARKS = 6  # made-up marks found, and as many missed, that are shown
 TIMED = 8  # pictures that the cost of one is taken from
 COMPARED = {"patches": "the most alike patch of a good part", "gaussian": "what is usual at that place"}
 MEASURED = {"unit": "by direction alone", "raw": "by direction and strength"}  # of features
+MISSED = " A place may be bright and the picture still lie below the threshold: a score counts the worst places together."
 CROP, LEAST_CROP = 8.0, 96  # times a mark's size, and pixels at least, of the part of the picture that is shown of it
 
 Scores = NDArray[np.float64]
@@ -99,7 +100,8 @@ def _marks(line: CameraLine, fitted: Fitted, session: Session, threshold: float 
         chosen = _spread(some, shown["mark_at"].numpy())
         cards = [one for i in chosen if (one := _mark_card(line, shown, i, session, shades, bool(scores[i] < threshold))) is not None]
         if cards:
-            words = "The white circle is around the mark; inside it the heat-map is left out."
+            words = "The circle is around the mark, in red where it is missed; inside it the heat-map is left out."
+            words += MISSED if some is missed else ""
             blocks.append(Gallery(f"{title} ({len(some)} of {len(sizes)})", tuple(cards), words))
     return tuple(blocks)
 
@@ -123,6 +125,8 @@ def _mark_card(line: CameraLine, shown: Mapping[str, Any], i: int, session: Sess
     high, wide = image.shape[:2]
     (clean,), (marked,) = (session.run(some[None])[2] for some in (from_8_bit(to_8_bit(raw, deep), deep), from_8_bit(image, deep)))
     own = [mark for mark in marks if (mark.x, mark.y) == (x, y)]  # of all the marks on the picture
+    if not own:  # another version drew them elsewhere
+        return None
     (alone,) = with_each_mark(torch.from_numpy(clean), torch.from_numpy(marked), own[:1], (high, wide))
     heat = np.asarray(Image.fromarray(alone.numpy()).resize((wide, high), Image.Resampling.BILINEAR))
     half = max(LEAST_CROP, CROP * size) / 2
@@ -166,7 +170,13 @@ def _plan(report: Mapping[str, Any]) -> tuple[Block, ...]:
             )
             size = f"{one['size'][0]} x {one['size'][1]}" + (" (taken)" if taken else "")
             rows.append((Cell(size), Cell(number(one["mean"]), "n"), Cell(found)))
-        blocks.append(Table(tuple(rows), ("Size of input", "How well marks are told", "Marks found, by size"), "Sizes tried"))
+        rate = f"1 good part in {1 / plan['false_alarms']:.0f} flagged"
+        words = (
+            f"Counted before there was a threshold, at {rate} and by detectors of fewer pictures, so that sizes can be compared. The shares"
+        )
+        words += " found by the finished detector, at its own threshold, stand under Made-up faults."
+        blocks.append(Table(tuple(rows), ("Size of input", "How well marks are told", f"Marks found at {rate}"), "Sizes tried"))
+        blocks.append(Words((words,), "note"))
     banks = report["extractor"].get("plan", {}).get("scorer", {}).get("banks", ())
     if banks:
         blocks.append(_bank_table(banks))

@@ -24,7 +24,7 @@ from anomaly.edge.runtime.files import check_kind, files_in
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import BundleError, DataError, RecordError
 from anomaly.evaluation.report.drawing import png_of, styled
-from anomaly.evaluation.report.pictures import overlaid, shades_of
+from anomaly.evaluation.report.pictures import captioned, overlaid, shades_of
 from anomaly.evaluation.report.series import AROUND, stretch_figure, stretch_of
 from anomaly.names import record_name
 from anomaly.pipeline.camera.pictures import to_8_bit
@@ -177,7 +177,9 @@ def _pictures(bundle: Bundle, session: Session, path: Path, out: Path, most: int
         if name:
             picture = to_8_bit(read_picture(one.path, form).pixels, form.deep)
             with replacing(out / name) as part:
-                overlaid(picture, one.heat, shades).save(part, "PNG")
+                captioned(overlaid(picture, one.heat, shades), _caption(rank, one, threshold.score), shades, threshold.score).save(
+                    part, "PNG"
+                )
             done.drawn += 1
         done.tell(f"{record_name(str(one.path))}  score {one.score:.4g}, p {one.p_value:.2g}  {name}")
         where = explain_map(one.heat)["where"]
@@ -185,6 +187,12 @@ def _pictures(bundle: Bundle, session: Session, path: Path, out: Path, most: int
         rows.append([rank, record_name(str(one.path)), f"{one.score:.6g}", f"{one.p_value:.6g}", *place, name])
     _write(out, ["rank", "record", "score", "p_value", "where_x", "where_y", "picture"], rows)
     return done
+
+
+def _caption(rank: int, one: _Picture, threshold: float | None) -> tuple[str, str]:
+    """What stands under a picture."""
+    at = "" if threshold is None else f" (flagged from {threshold:.4g} on)"
+    return f"{rank}. {record_name(f'{one.path.parent.name}/{one.path.name}')}", f"score {one.score:.4g}{at}, p {one.p_value:.2g}"
 
 
 def _wanted_files(folder: Path, wanted: Wanted, done: Flagged) -> list[Path]:

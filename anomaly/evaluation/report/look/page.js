@@ -7,7 +7,7 @@ const place = () => { if (big) big.style.transform = `translate(${at.x}px,${at.y
 function open(what) {
   stage.replaceChildren();
   big = document.createElement("div");
-  big.className = "big";
+  big.className = what.closest(".card.bad") ? "big bad" : "big";
   big.append(what.cloneNode(true));
   stage.append(big);
   at = { x: 0, y: 0, k: 1 };

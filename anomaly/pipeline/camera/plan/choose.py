@@ -300,6 +300,7 @@ class _Search:
         return {
             "size": list(taken.size),
             "pictures": [round(side) for side in self.usual],
+            "sizes": len(set(self.pictures.survey.sizes)),
             "milliseconds": round(milliseconds(taken.size), 1),
             "false_alarms": FALSE,
             "smallest_mark_found": taken.smallest(),

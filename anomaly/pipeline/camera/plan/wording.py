@@ -18,7 +18,9 @@ def plan_words(report: Mapping[str, Any]) -> list[str]:
     high, wide = report["pictures"]
     tall, broad = report["size"]
     taken = next(one for one in report["tried"] if one["size"] == report["size"])
-    lines = [f"pictures of {high} x {wide} pixels are looked at with {tall} x {broad}"]
+    several = report.get("sizes", 1)
+    pictures = f"pictures of {several} sizes" if several > 1 else f"pictures of {high} x {wide} pixels"
+    lines = [f"{pictures} are looked at with {tall} x {broad}"]
     smallest, rate = report["smallest_mark_found"], f"one good part in {1 / report['false_alarms']:.0f} flagged"
     if smallest is None:
         sizes = ", ".join(sorted(taken["found"], key=float))
