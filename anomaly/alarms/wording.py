@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from anomaly.alarms.events import AlarmKind, Event, iso
 from anomaly.data.clock import in_zone, span_words
 from anomaly.names import masked, one_line
+from anomaly.rarity import p_words, rarity
 from anomaly.schema import AlarmSettings
 
 _STAMP = re.compile(r"@\d{12,20}$")
@@ -68,24 +69,25 @@ def rules_words(alarm: AlarmSettings) -> str:
 
 
 def about(data: Mapping[str, Any]) -> str:
-    """What is wrong, in a few words, from what an alarm's events say: of a picture its file, and where in it."""
-    name = record_words(data.get("record", ""))
-    where = f"{data['where']['x']:.0%} from the left, {data['where']['y']:.0%} from the top" if data.get("where") else ""
-    if data.get("reason") or where:
-        return ", ".join(part for part in (str(data.get("reason") or ""), name if where else "", where) if part)
-    if data.get("top"):
-        return ", ".join(f"{each['sensor']} {each['share']:.0%}" for each in data["top"])
-    return str(data.get("cause", ""))
+    """What is wrong, in a few words, from what an alarm's events say: of a picture its file, and where in it.
 
-
-def rare_words(p_value: float) -> str:
-    """How unusual, in two digits: more cannot be known.
-
-    >>> rare_words(0.00123), rare_words(0.9)
-    ('1 normal record in 810', '1 normal record in 1.1')
+    Of an alarm that is over: what its most unusual record was like, not how it ended.
     """
-    many = float(f"{1 / max(p_value, 1e-12):.2g}")
-    return f"1 normal record in {many:,.0f}" if many >= 10 else f"1 normal record in {many:g}"
+    worst = data.get("worst", {})
+    said = dict(data) | dict(worst) | ({"reason": ""} if worst else {})
+    many = f"{data['flagged']} records flagged" if worst and data.get("flagged", 1) > 1 else ""
+    name = record_words(said.get("record", ""))
+    where = f"{said['where']['x']:.0%} from the left, {said['where']['y']:.0%} from the top" if said.get("where") else ""
+    if said.get("reason") or where:
+        return ", ".join(part for part in (str(said.get("reason") or ""), name if where else "", where, many) if part)
+    if said.get("top"):
+        return ", ".join([*(f"{each['sensor']} {each['share']:.0%}" for each in said["top"]), *([many] if many else [])])
+    return str(said.get("cause", ""))
+
+
+def worst_record(data: Mapping[str, Any]) -> str:
+    """The record that an alarm is best known by: its most unusual one once it is over, until then the one that opened it."""
+    return record_words(data.get("worst", {}).get("record") or data.get("record", ""))
 
 
 def describe_event(event: Event) -> str:
@@ -120,8 +122,9 @@ def describe_message(body: dict[str, Any], link: str = "") -> tuple[str, str]:
     since = data.get("began", body.get("time", ""))
     parts = [*_reasons(data), f"{_about(data, words=True)}Line {line}, since {since}{_lasted(data)}."]
     if "p_value" in data:
-        begin = "At its worst as unusual" if kind == "closed" else "As unusual"
-        parts.append(f"{begin} as {rare_words(data['p_value'])} (p = {data['p_value']:.2g}).")
+        bound, many = rarity(data["p_value"], data.get("least_p", 0.0))
+        begin = f"{'At its worst ' if kind == 'closed' else ''}{'rarer than' if bound else 'as unusual as'} 1 normal record in {many}"
+        parts.append(f"{begin[0].upper()}{begin[1:]} ({p_words(data['p_value'], data.get('least_p', 0.0))}).")
     if data.get("top"):
         parts.append("Most involved: " + ", ".join(f"{t['sensor']} ({t['share']:.0%})" for t in data["top"]))
     if data.get("where"):
@@ -198,8 +201,9 @@ def _about(data: dict[str, Any], words: bool = False) -> str:
 def _measures(kind: str, data: dict[str, Any]) -> list[str]:
     found = []
     if "p_value" in data:
-        found.append(f"{'worst p' if kind == 'closed' else 'p'} {data['p_value']:.2g}")
-    return [*found, _cause(data), _lasted(data).removeprefix(", ")]
+        found.append(f"{'worst ' if kind == 'closed' else ''}{p_words(data['p_value'], data.get('least_p', 0.0))}")
+    many = f"{data['flagged']} records flagged" if kind == "closed" and data.get("flagged", 1) > 1 else ""
+    return [*found, _cause(dict(data) | data.get("worst", {})), _lasted(data).removeprefix(", "), many]
 
 
 def _reasons(data: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import window_ends, windows_at
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
+from anomaly.rarity import rare_words
 
 try:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -95,5 +96,5 @@ def explain_window(manifest: Manifest, session: Session, name: str, table: Senso
 
 def _verdict(manifest: Manifest, score: float, p_value: float) -> str:
     flagged = "flagged" if p_value <= manifest.threshold.p_value else "not flagged"
-    odd, asked = (f"1 in {1 / p:,.0f}" for p in (p_value, manifest.threshold.p_value))
-    return f"{flagged}: {odd} normal records looks as odd, {asked} is flagged (score {score:.3g})"
+    odd, asked = rare_words(p_value, manifest.least_p), rare_words(manifest.threshold.p_value)
+    return f"{flagged}: {odd} looks as odd, {asked} is flagged (score {score:.3g})"

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationError
 from pydantic_core import from_json, to_json
 
 from anomaly.errors import BundleError
+from anomaly.rarity import least_p
 from anomaly.schema import KIND, AlarmSettings, InputSchema, Name, Part
 
 
@@ -39,6 +40,11 @@ class Manifest(Part):
     metrics: dict[str, Any]
     parity: dict[str, Any]
     members: dict[str, Member] = Field(default_factory=dict)
+
+    @property
+    def least_p(self) -> float:
+        """The smallest p-value that the normals can tell, 0 where it is not known how many there were."""
+        return least_p(float(self.calibration["independent_scores"])) if "independent_scores" in self.calibration else 0.0
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the bytes that are hashed and signed."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from anomaly.alarms.wording import SHORT, about, condition_words, record_words
+from anomaly.alarms.wording import SHORT, about, condition_words, worst_record
 from anomaly.cli.terminal.alarm_table import alarm_as_dict, because, hold_as_dict, print_events, print_table, sure
 from anomaly.cli.terminal.console import err, out
 from anomaly.data.clock import in_zone, when
@@ -86,6 +86,9 @@ def list_alarms(
             for alarm in found
         ]
         print_table(("id", "priority", "state", "line", "condition", "since", "as unusual as", "about"), rows)
+    done = 0 if all_ else len(db.alarms(line, live=False)) - len(found)
+    if done:
+        out.print(f"{done:,} more {'is' if done == 1 else 'are'} over and done with: anomaly alarms list --all")
     for name, hold in holds:
         until = f"until {when(hold.until)}" if hold.until is not None else "until someone ends it"
         out.print(one_line(masked(f"{hold.kind}: {name}, {condition_words(hold.condition)}, {until}, by {hold.who}{because(hold.why)}")))
@@ -112,7 +115,7 @@ def show(
         ("as unusual as", sure(alarm)),
         ("about", in_zone(about(alarm.data), alarm.zone)), ("sensors", ", ".join(alarm.data.get("sensors", []))),
         ("label", _labelled(db, alarm)), ("kept", ", ".join(f"{each.kind}: {each.role}" for each in db.evidence(alarm.id))),
-        ("record", record_words(alarm.data.get("record", ""))), ("bundle", str(alarm.data.get("bundle", ""))),
+        ("record", worst_record(alarm.data)), ("bundle", str(alarm.data.get("bundle", ""))),
     ]  # fmt: skip
     for name, value in facts:
         if value:

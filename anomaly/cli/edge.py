@@ -216,6 +216,8 @@ def monitor(
             finally:
                 loop.close()
         _print_totals(totals, store)
+        if once and totals.flagged and Path(source).exists():
+            log.info("to look at what was flagged: anomaly flagged %s %s --out flagged", store, source)
     if once and totals.flagged and not exit_zero:
         raise typer.Exit(FOUND)
 

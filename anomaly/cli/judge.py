@@ -158,7 +158,7 @@ def score(
     if json_ is None and csv_ is None:
         from anomaly.cli.terminal.scores import print_scores
 
-        print_scores(frame, opened.manifest.input)
+        print_scores(frame, opened.manifest)
     flagged = int(frame["flagged"].sum())
     err.print(f"{len(frame)} records, {flagged} flagged, {len(rejected)} set aside")
     _end(flagged, len(rejected), exit_zero)

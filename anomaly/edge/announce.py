@@ -111,6 +111,7 @@ def process_event(change: Change, line: str, alarm: str, judged: Judged, number:
         "p_value": change.worst,
         "score": change.score,
         "threshold_p": manifest.threshold.p_value,
+        "least_p": manifest.least_p,
         "bundle": name_of(bundle),
         "bundle_hash": bundle.hash,
         "flagged": change.flagged,

@@ -18,13 +18,14 @@ from anomaly.alarms.events import iso
 from anomaly.alarms.evidence import Evidence, Role
 from anomaly.alarms.evidence.rows import read_evidence
 from anomaly.alarms.store.alarm_rows import Action
-from anomaly.alarms.wording import about, rare_words
+from anomaly.alarms.wording import about, record_words
 from anomaly.page import models, queries
 from anomaly.page.lines import held_model, number
 from anomaly.page.site import NotThereError, Site
+from anomaly.rarity import rare_words
 
 MOST_SIMILAR = 5
-FACTS = ("top", "where", "reason", "cause", "threshold_p", "began", "record", "bundle", "sensors", "worst", "last")
+FACTS = ("top", "where", "reason", "cause", "threshold_p", "least_p", "began", "record", "bundle", "sensors", "worst", "last")
 
 
 def rows(db: sqlite3.Connection, alarms: Sequence[StoredAlarm]) -> list[models.Alarm]:
@@ -36,12 +37,13 @@ def rows(db: sqlite3.Connection, alarms: Sequence[StoredAlarm]) -> list[models.A
 def _row(alarm: StoredAlarm, marks: queries.Marks) -> models.Alarm:
     p_value = alarm.data.get("p_value")
     known = float(p_value) if isinstance(p_value, int | float) and 0 <= p_value <= 1 else None
-    label = marks.labels.get(alarm.id)
+    label, least = marks.labels.get(alarm.id), float(alarm.data.get("least_p", 0.0))
     return models.Alarm(
         id=alarm.id, line=alarm.line, alarm_class=alarm.alarm_class, condition=alarm.condition, priority=alarm.priority, state=alarm.state,
         opened=iso(alarm.opened), closed=_time(alarm.closed), acknowledged=_time(alarm.acknowledged),
         acknowledged_by=alarm.acknowledged_by, about=about(alarm.data), p_value=known,
-        rarity="" if known is None else rare_words(known), label=None if label is None else label.verdict, kept=marks.kept.get(alarm.id, 0),
+        rarity="" if known is None else rare_words(known, least),
+        label=None if label is None else label.verdict, kept=marks.kept.get(alarm.id, 0),
     )  # fmt: skip
 
 
@@ -67,11 +69,16 @@ def detail(site: Site, id_: str) -> models.AlarmDetail:
         similar = _similar(db, alarm)
         held = [held_model(*each) for each in queries.holds(db, alarm.line) if any(each[1].covers(name) for name in alarm.conditions)]
         return models.AlarmDetail(
-            alarm=rows(db, [alarm])[0], facts={name: alarm.data[name] for name in FACTS if name in alarm.data},
+            alarm=rows(db, [alarm])[0], facts=_facts(alarm.data),
             conditions=list(alarm.conditions), history=[happened(body) for body in queries.events_of(db, id_)],
             deeds=[deed(each) for each in deeds], kept=[_kept(each) for each in evidence], label=None if label is None else _label(label),
             similar=similar, held=held, normal=normal_picture(site, alarm.line) is not None,
         )  # fmt: skip
+
+
+def _facts(data: dict[str, Any]) -> dict[str, Any]:
+    found = {name: data[name] for name in FACTS if name in data}
+    return found | {"record": record_words(found.get("record", ""))}
 
 
 def _similar(db: sqlite3.Connection, alarm: StoredAlarm) -> list[models.Similar]:
@@ -111,7 +118,8 @@ def _label(label: StoredLabel) -> models.Label:
 def _kept(one: Evidence) -> models.Kept:
     meta = one.meta
     return models.Kept(
-        role=one.role, kind=one.kind, record=one.record, time=iso(one.time), p_value=one.p_value, bytes=one.size, size=meta.get("size"),
+        role=one.role, kind=one.kind, record=record_words(one.record), time=iso(one.time), p_value=one.p_value,
+        bytes=one.size, size=meta.get("size"),
         kept=meta.get("kept"), sensors=meta.get("sensors", []), shares=meta.get("shares", []),
     )  # fmt: skip
 

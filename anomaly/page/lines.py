@@ -12,9 +12,9 @@ from anomaly.alarms.book import Hold
 from anomaly.alarms.events import iso
 from anomaly.alarms.health.line import LineHealth
 from anomaly.alarms.routing import PRIORITIES
-from anomaly.alarms.wording import rare_words
 from anomaly.page import models, queries
 from anomaly.page.site import NotThereError, Site
+from anomaly.rarity import rare_words
 
 ORDER = ("down", "alarm", "attention", "ok")  # who needs a person first
 DAY_S, HOUR_S = 86400.0, 3600.0
@@ -58,7 +58,8 @@ def _line(site: Site, name: str, waits: tuple[int, int, int, int], glance: queri
         name=name, state=state, why=why, waiting=waiting, open=live, worst_priority=PRIORITIES[worst] if live else None,
         records=health.scored if health else None, flagged=health.flagged if health else None,
         flagged_share=health.flagged / health.scored if health and health.scored else None, budget_share=threshold,
-        budget_words=threshold_words(threshold), last_record=None if newest is None else _iso(newest),
+        budget_words=threshold_words(threshold), least_p=None if manifest is None else manifest.least_p,
+        last_record=None if newest is None else _iso(newest),
         last_record_age_s=_age(health, newest, now), provider=health.provider if health else "", bundle=health.bundle if health else "",
         bundle_hash=health.bundle_hash if health else "", drift=health.drift if health else None, kind=_kind(manifest),
         sparkline=glance.p_values,

@@ -49,6 +49,7 @@ class Line(Answer):
     flagged_share: float | None
     budget_share: float | None
     budget_words: str
+    least_p: float | None = Field(description="the smallest p-value that the detector's normals can tell")
     last_record: str | None
     last_record_age_s: float | None
     provider: str

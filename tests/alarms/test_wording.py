@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomaly.alarms.events import Event, EventKind, make_event
-from anomaly.alarms.wording import describe_event, describe_message, explain_contribution, explain_map
+from anomaly.alarms.wording import about, describe_event, describe_message, explain_contribution, explain_map, worst_record
 from anomaly.names import one_line
 
 
@@ -48,7 +48,7 @@ def test_a_message_for_people() -> None:
     assert title == "l: high-priority alarm"
     assert text.splitlines() == [
         "Process alarm. Line l, since 1970-01-01 00:00:00Z.",
-        "As unusual as 1 normal record in 1,000 (p = 0.001).",
+        "As unusual as 1 normal record in 1,000 (p 0.001).",
         "Where: 75% from the left, 50% from the top.",
         "Record: r:7",
         "Bundle: part-3",
@@ -122,3 +122,19 @@ def test_people_read_the_clock_of_the_line_and_machines_utc() -> None:
     body = json.loads(event.to_json())
     assert body["time"] == "2026-06-30T22:00:05.500000Z"
     assert "since 2026-07-01 00:00:00+02:00" in describe_message(body)[1]
+
+
+def test_a_p_value_is_told_no_further_than_the_normals_can_tell() -> None:
+    """Version 0.8.0: "p 8e-08" from a detector that had learnt from 24 pictures."""
+    event = alarm("opened", p_value=8e-8, least_p=1 / 240)
+    assert "p below 0.0042" in describe_event(event)
+    assert "Rarer than 1 normal record in 240 (p below 0.0042)." in describe_message(json.loads(event.to_json()))[1]
+
+
+def test_an_alarm_that_is_over_is_told_by_its_worst_record() -> None:
+    """Version 0.8.0: "calm again", and the record that ended it."""
+    worst = {"record": "b.png@1790000000000", "where": {"x": 0.25, "y": 0.5}, "p_value": 0.001}
+    data = {"reason": "calm again", "record": "z.png@1790000000009", "worst": worst, "flagged": 6}
+    assert about(data) == "b.png, 25% from the left, 50% from the top, 6 records flagged"
+    assert worst_record(data) == "b.png"
+    assert about({"reason": "flow: calm again", "worst": {"top": [{"sensor": "flow", "share": 0.9}]}}) == "flow 90%"

@@ -10,12 +10,13 @@ from rich.table import Table
 
 from anomaly.alarms.book import Alarm, Hold
 from anomaly.alarms.events import iso
-from anomaly.alarms.wording import SHORT, rare_words, zone_in
+from anomaly.alarms.wording import SHORT, zone_in
 from anomaly.cli.terminal.console import out
 from anomaly.data.clock import in_zone, when
 from anomaly.names import masked, one_line
+from anomaly.rarity import rare_words
 
-SURE_AT_MOST = 1e6
+UNKNOWN_LEAST = 1e-6  # of an alarm of an older version, which did not say what its normals can tell
 
 
 def sure(alarm: Alarm) -> str:
@@ -23,9 +24,7 @@ def sure(alarm: Alarm) -> str:
     p_value = alarm.data.get("p_value")
     if not isinstance(p_value, float) or not p_value >= 0:
         return ""
-    if p_value * SURE_AT_MOST < 1:
-        return "less than 1 normal record in 1,000,000"
-    return rare_words(p_value)
+    return rare_words(p_value, float(alarm.data.get("least_p", UNKNOWN_LEAST)))
 
 
 def because(why: str) -> str:

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 from anomaly.cli.terminal.console import manner, out
 from anomaly.data.clock import has_clock, moment
 from anomaly.data.tables.windows import joined
+from anomaly.rarity import p_words
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from anomaly.schema import InputSchema
+    from anomaly.bundle.manifest import Manifest
 
+COLUMNS = ("record", "score", "p_value", "flagged")
 FEW, WORST = 20, 10  # records that are all printed; and of more, places that are
 
 
@@ -32,21 +34,22 @@ def on_the_clock(frame: pd.DataFrame, zone: str) -> pd.DataFrame:
     return frame.assign(time=local if zone else local.str.replace("+00:00", "Z"))
 
 
-def print_scores(frame: pd.DataFrame, schema: InputSchema) -> None:
+def print_scores(frame: pd.DataFrame, manifest: Manifest) -> None:
     """A line a record, in their order, where they are few or -v asks for all; else how many are flagged and the worst places of them.
 
     `frame` has a row a record: record, score, p_value, flagged, and for rows of a table time. Flagged rows of a table that are
     less than a window apart are one place (`windows.joined`).
     """
+    schema, least = manifest.input, manifest.least_p
     if len(frame) <= FEW or manner.verbose:
-        for row in frame.itertuples():
-            out.print(f"{row.record}  score {row.score:.4g}  p {row.p_value:.3g}{'  FLAGGED' if row.flagged else ''}")
+        for name, score, p_value, is_flagged in zip(*(frame[key].tolist() for key in COLUMNS), strict=True):
+            out.print(f"{name}  score {score:.4g}  {p_words(p_value, least)}{'  FLAGGED' if is_flagged else ''}")
         return
     flagged = int(frame["flagged"].sum())
     if not flagged:
         at = int(frame["score"].to_numpy().argmax())
         name, score, p_value = (frame[key].to_numpy()[at] for key in ("record", "score", "p_value"))
-        out.print(f"none of {len(frame):,} records is flagged; the least usual: {name}  score {score:.4g}  p {p_value:.3g}")
+        out.print(f"none of {len(frame):,} records is flagged; the least usual: {name}  score {score:.4g}  {p_words(p_value, least)}")
         return
     out.print(f"{flagged:,} of {len(frame):,} records are flagged ({flagged / len(frame):.1%})")
     places = stretches(frame, (schema.window or 1) * (schema.period_s or 0.0))
@@ -58,7 +61,7 @@ def print_scores(frame: pd.DataFrame, schema: InputSchema) -> None:
     for first, last, rows, score, p_value, began in places[:WORST]:
         where = first if rows == 1 else f"{first} to {last.rpartition(':')[2]}, {rows} rows"
         where += "" if began is None else f", from {moment(began, schema.zone)}"
-        out.print(f"  {where}  score {score:.4g}  p {p_value:.3g}")
+        out.print(f"  {where}  score {score:.4g}  {p_words(p_value, least)}")
     out.print("all of them: --csv FILE, --json FILE, or -v")
 
 

@@ -76,31 +76,6 @@ def number(value: float) -> str:
     return f"{value:.4g}" if abs(value) >= 10 or value == 0 else f"{value:.3f}"
 
 
-def rarity(p_value: float, normals: float) -> tuple[bool, str]:
-    """(whether that is a bound, so many): one normal record in so many looks as odd. Two digits, and no more than `normals` can tell.
-
-    A p-value below what the normals were counted to rests on a curve fitted to the highest of them: far beyond, it says nothing.
-
-    >>> rarity(0.0041, 200), rarity(1.7e-5, 40)
-    ((False, '240'), (True, '400'))
-    """
-    most = max(10 * normals, 100.0)
-    bound = p_value * most < 1
-    return bound, f"{float(f'{min(most, 1 / max(p_value, 1e-12)):.2g}'):,.0f}"
-
-
-def one_in(p_value: float, normals: float) -> str:
-    """A p-value in words, by so many unrelated normals.
-
-    >>> one_in(0.0041, 200), one_in(0.7, 200), one_in(1.7e-5, 40)
-    ('p 0.0041 (about 1 normal in 240)', 'p 0.7 (as most normals)', 'p below 0.0025 (rarer than 1 normal in 400)')
-    """
-    bound, many = rarity(p_value, normals)
-    if bound:
-        return f"p below {1 / float(many.replace(',', '')):.2g} (rarer than 1 normal in {many})"
-    return f"p {p_value:.2g} ({f'about 1 normal in {many}' if p_value < 0.4 else 'as most normals'})"
-
-
 def budget_words(manifest: Manifest) -> str:
     """What the budget asks for, as a sentence.
 

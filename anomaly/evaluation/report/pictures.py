@@ -18,10 +18,10 @@ from PIL import Image, ImageDraw, ImageFont
 from anomaly.data.pictures.reading import Picture, read_mask
 from anomaly.errors import RecordError
 from anomaly.evaluation.figures import SHOWN, Evaluation
-from anomaly.evaluation.report.detector import one_in
 from anomaly.evaluation.report.drawing import INK
 from anomaly.evaluation.report.page import Card, Gallery, Tone
 from anomaly.names import one_line
+from anomaly.rarity import least_p, one_in
 
 SIDE = 360  # pixels of a picture's longer side in a page
 LEAST_WIDE = 480  # pixels, of a picture with text under it
@@ -181,5 +181,5 @@ def _card(
             edge = None  # said in the notes
     faulty = row.label != "good"
     state = ("flagged" if row.flagged else "missed") if faulty else ("flagged" if row.flagged else "not flagged")
-    lines = (str(row.id), f"{row.label}: {state}", f"score {row.score:.3g}, {one_in(float(row.p_value), normals)}")
+    lines = (str(row.id), f"{row.label}: {state}", f"score {row.score:.3g}, {one_in(float(row.p_value), least_p(normals))}")
     return card(picture, lines, evaluation.maps.get(str(row.id)), shades, edge, "bad" if faulty != bool(row.flagged) else "")

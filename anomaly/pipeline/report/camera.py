@@ -16,7 +16,7 @@ from anomaly.data.pictures.reading import format_of
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
-from anomaly.evaluation.report.detector import number, one_in, percent
+from anomaly.evaluation.report.detector import number, percent
 from anomaly.evaluation.report.evaluated import speed_words
 from anomaly.evaluation.report.page import Block, Card, Cell, Gallery, Table, Words, anchor_of
 from anomaly.evaluation.report.pictures import Shades, card, shades_of
@@ -27,6 +27,7 @@ from anomaly.pipeline.camera.plan.trial import with_each_mark
 from anomaly.pipeline.camera.plan.wording import pool_words
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.report.fitted import FitBlocks
+from anomaly.rarity import least_p, one_in
 
 MARKS = 6  # made-up marks found, and as many missed, that are shown
 TIMED = 8  # pictures that the cost of one is taken from
@@ -78,7 +79,7 @@ def _highest(line: CameraLine, fitted: Fitted, bundle: Bundle, shades: Shades, p
         threshold = bundle.manifest.threshold.score
         flagged = threshold is not None and score >= threshold
         state = ("flagged" if flagged else "not flagged") + (", a suspect" if picture.id in suspects else "")
-        lines = (picture.id, state, f"score {score:.3g}, {one_in(float(p), fitted.effective)}")
+        lines = (picture.id, state, f"score {score:.3g}, {one_in(float(p), least_p(fitted.effective))}")
         one = card(to_8_bit(raw, line.pictures.format.deep), lines, heat, shades, tone="bad" if flagged else "")
         cards.append(replace(one, anchor=anchor_of(picture.id)))
     words = "Each was judged by a detector that had not learnt from it. Is one of them no good part? Take it out of the data and fit again."

@@ -29,6 +29,7 @@ from anomaly.evaluation.report.series import AROUND, stretch_figure, stretch_of
 from anomaly.names import record_name
 from anomaly.pipeline.camera.pictures import to_8_bit
 from anomaly.progress import Progress, counted
+from anomaly.rarity import p_words
 
 LIST = "flagged.csv"
 TOLD = 5  # of the worst on the terminal
@@ -181,7 +182,7 @@ def _pictures(bundle: Bundle, session: Session, path: Path, out: Path, most: int
                     part, "PNG"
                 )
             done.drawn += 1
-        done.tell(f"{record_name(str(one.path))}  score {one.score:.4g}, p {one.p_value:.2g}  {name}")
+        done.tell(f"{record_name(str(one.path))}  score {one.score:.4g}, {p_words(one.p_value, bundle.manifest.least_p)}  {name}")
         where = explain_map(one.heat)["where"]
         place = [f"{where[axis]:.3f}" for axis in ("x", "y")]
         rows.append([rank, record_name(str(one.path)), f"{one.score:.6g}", f"{one.p_value:.6g}", *place, name])
@@ -244,7 +245,7 @@ def _tables(bundle: Bundle, session: Session, path: Path, out: Path, most: int, 
         done.drawn += bool(name)
         zone = one.table.dialect.zone
         ends = [moment(float(one.table.times[row]), zone) for row in (one.first, one.last)]
-        done.tell(f"{ends[0]} to {ends[1]}  p {one.worst:.2g}  {top}  {name}")
+        done.tell(f"{ends[0]} to {ends[1]}  {p_words(one.worst, bundle.manifest.least_p)}  {top}  {name}")
         lines = [str(one.table.lines[row]) for row in (one.first, one.last)]
         rows.append([rank, record_name(str(one.table.path)), *ends, *lines, f"{one.score:.6g}", f"{one.worst:.6g}", top, name])
     _write(out, ["rank", "table", "from", "to", "from_line", "to_line", "score", "p_value", "sensors", "plot"], rows)

@@ -24,7 +24,7 @@ from anomaly.edge.kinds import rules_of
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
 from anomaly.evaluation.figures import Evaluation
-from anomaly.evaluation.report.detector import number, percent, rarity
+from anomaly.evaluation.report.detector import number, percent
 from anomaly.evaluation.report.drawing import FAINT, FAULT, NORMAL, as_plot, fit_left, in_lines, styled
 from anomaly.evaluation.report.page import Block, Cell, Legend, Table, Words, anchor_of
 from anomaly.evaluation.report.series import AROUND, Stretch, plot_stretch, plot_tables, stretch_of
@@ -32,6 +32,7 @@ from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.report.fitted import FitBlocks
 from anomaly.pipeline.sensor.bundle import with_alarms
 from anomaly.pipeline.sensor.line import SensorLine
+from anomaly.rarity import least_p, rarity
 from anomaly.schema import DAY_S, Channel
 from anomaly.scorers.sensors.views import NAMES
 
@@ -137,7 +138,7 @@ def _rare(p_value: float, normals: float) -> str:
     >>> _rare(0.001, 500.0), _rare(1e-6, 500.0)
     ('unusual as about 1 normal moment in 1,000', 'rarer than 1 normal moment in 5,000')
     """
-    bound, many = rarity(p_value, normals)
+    bound, many = rarity(p_value, least_p(normals))
     return f"{'rarer than' if bound else 'unusual as about'} 1 normal moment in {many}"
 
 

@@ -47,12 +47,12 @@ function timeAxis(more = {}) {
 const axis = (more = {}) => ({ stroke: css("--ink"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid"), width: 1 }, font: "13px system-ui, sans-serif", ...more });
 
 /** How unusual a line's records were, with its threshold, and its alarms as spans. */
-export function rarityChart(points, threshold, spans, begin, end) {
+export function rarityChart(points, threshold, least, spans, begin, end) {
   const times = points.map((point) => seconds(point.time));
-  const heights = points.map((point) => rareness(point.p_value));
+  const heights = points.map((point) => rareness(point.p_value, least));
   const limit = threshold === null ? null : rareness(threshold);
   const worst = points.length ? points.reduce((a, b) => (b.p_value < a.p_value ? b : a)) : null;
-  const label = worst ? t("chart.rarity", { n: points.length, worst: oneIn(worst.p_value), alarms: spans.length }) : t("chart.none");
+  const label = worst ? t("chart.rarity", { n: points.length, worst: oneIn(worst.p_value, least), alarms: spans.length }) : t("chart.none");
   return charted(label, 260, (room, wide, high) => new uPlot({
     width: wide, height: high, legend: { show: false }, cursor: { drag: { x: true, y: false } },
     scales: { x: { range: () => [seconds(begin), seconds(end)] }, y: { range: () => [0, Math.max(3.2, ...heights, (limit ?? 0) + 0.5)] } },

@@ -34,15 +34,15 @@ export function percent(value, digits = 2) {
   return new Intl.NumberFormat(language(), { style: "percent", maximumSignificantDigits: digits }).format(value);
 }
 
-/** A p-value as "1 in 1,000 normal records". */
-export function oneIn(p) {
+/** A p-value as "1 in 1,000 normal records". `least`: the smallest that the detector's normals can tell. */
+export function oneIn(p, least = 0) {
   if (p === null || p === undefined) return "";
   if (p > 0.4) return t("rarity.usual");
-  const many = Number((1 / Math.max(p, 1e-12)).toPrecision(2));
-  return t("rarity.one_in", { n: count(many) });
+  const many = Number((1 / Math.max(p, least ?? 0, 1e-12)).toPrecision(2));
+  return t(p < least ? "rarity.rarer" : "rarity.one_in", { n: count(many) });
 }
 
 /** The height of a p-value in a plot: one step is ten times as rare. */
-export function rareness(p) {
-  return p === null || p === undefined ? null : Math.min(6, -Math.log10(Math.max(p, 1e-6)));
+export function rareness(p, least = 0) {
+  return p === null || p === undefined ? null : -Math.log10(Math.max(p, least ?? 0, 1e-6));
 }

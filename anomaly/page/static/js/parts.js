@@ -27,12 +27,12 @@ export function isaState(name) {
 }
 
 /** The newest p-values of a line: the higher, the less usual. The dashes are the threshold. */
-export function sparkline(values, threshold) {
+export function sparkline(values, threshold, least = 0) {
   const wide = 180, high = 36, top = Math.max(3, rareness(threshold ?? 1e-3) + 0.8);
   const y = (value) => high - 2 - (Math.min(value, top) / top) * (high - 4);
-  const points = values.map((p, place) => `${(place / Math.max(values.length - 1, 1)) * wide},${y(rareness(p)).toFixed(1)}`).join(" ");
+  const points = values.map((p, place) => `${(place / Math.max(values.length - 1, 1)) * wide},${y(rareness(p, least)).toFixed(1)}`).join(" ");
   const lowest = values.length ? Math.min(...values) : null;
-  const label = lowest === null ? t("spark.none") : t("spark.label", { n: values.length, worst: oneIn(lowest) });
+  const label = lowest === null ? t("spark.none") : t("spark.label", { n: values.length, worst: oneIn(lowest, least) });
   const drawing = svg("svg", { viewBox: `0 0 ${wide} ${high}`, class: "spark", role: "img", "aria-label": label, preserveAspectRatio: "none" });
   if (threshold) drawing.append(svg("line", { x1: 0, x2: wide, y1: y(rareness(threshold)), y2: y(rareness(threshold)), class: "spark-limit" }));
   if (values.length) drawing.append(svg("polyline", { points, class: "spark-line" }));

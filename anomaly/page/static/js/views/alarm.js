@@ -1,7 +1,7 @@
 // One alarm: what was seen, what happened, what can be done, what was done before.
 import { alarmPath, get, post } from "../api.js";
 import { fill, h } from "../dom.js";
-import { lasted, number, oneIn, percent, when } from "../format.js";
+import { lasted, oneIn, percent, when } from "../format.js";
 import * as live from "../live.js";
 import { action, alarmLink, choice, condition, facts, field, isaState, lineLink, priority, table } from "../parts.js";
 import { t } from "../words.js";
@@ -88,7 +88,7 @@ async function evidence(seen, id, found) {
   const show = async (role) => {
     ends.splice(0).forEach((end) => end());
     const one = found.kept.find((each) => each.role === role);
-    fill(room, h("p", { class: "small" }, t("evidence.record", { record: one.record, time: when(one.time), rarity: oneIn(one.p_value), p: number(one.p_value, 2) })));
+    fill(room, h("p", { class: "small" }, t("evidence.record", { record: one.record, time: when(one.time), rarity: oneIn(one.p_value, found.facts.least_p) })));
     ends.push(...(one.kind === "picture" ? await pictureView(room, id, one, found.normal) : await windowView(room, id, one)));
   };
   const pick = found.kept.length > 1 ? field(t("evidence.which"), choice("role", found.kept.map((each) => [each.role, t(`evidence.${each.role}`)]), "worst", (event) => show(event.target.value))) : null;

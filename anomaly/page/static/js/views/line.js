@@ -29,13 +29,13 @@ export async function line(body, { name, query, person }) {
     ends.forEach((end) => end());
     ends = [];
     fill(state, stateMark(found.line.state), h("span", {}, found.line.why.join("; ")));
-    const [chart, over] = rarityChart(found.points, found.threshold_p, found.alarms, found.begin, found.end);
+    const [chart, over] = rarityChart(found.points, found.threshold_p, found.line.least_p, found.alarms, found.begin, found.end);
     ends.push(over);
     fill(plot, h("div", { class: "row" }, h("h2", {}, t("line.rarity")),
       field(t("line.span"), choice("span", Object.entries(SPANS), hours, (event) => { hours = event.target.value; draw(); }))),
       h("p", { class: "small" }, found.threshold_p === null ? t("line.no_threshold") : t("line.threshold", { words: oneIn(found.threshold_p) })),
       found.points.length ? chart : h("p", { class: "none" }, t("line.no_points")));
-    fill(below, found.readings ? sensors(found.readings, ends) : pictures(shots));
+    fill(below, found.readings ? sensors(found.readings, ends) : pictures(shots, found.line.least_p));
     fill(lists, alarmsOf(found), information(found), held(found, person, name, draw));
   };
 
@@ -55,11 +55,11 @@ function sensors(readings, ends) {
   })];
 }
 
-function pictures(shots) {
+function pictures(shots, least) {
   return [h("h2", {}, t("line.pictures")), shots.length ? h("ul", { class: "shots" }, shots.map((shot) => h("li", {},
     h("a", { href: alarmLink(shot.alarm), "data-row": true },
       h("img", { src: `${url(alarmPath(shot.alarm, `/${shot.role}/picture`))}?side=320`, alt: t("line.picture", { record: shot.record }), loading: "lazy" }),
-      h("span", {}, oneIn(shot.p_value)), h("span", { class: "small" }, when(shot.time)))))) : h("p", { class: "none" }, t("line.no_pictures"))];
+      h("span", {}, oneIn(shot.p_value, least)), h("span", { class: "small" }, when(shot.time)))))) : h("p", { class: "none" }, t("line.no_pictures"))];
 }
 
 function alarmsOf(found) {

@@ -31,7 +31,7 @@ function card(line) {
     line.why.length ? h("p", { class: "why" }, line.why.join("; ")) : null,
     line.open ? h("p", {}, h("a", { href: `#/alarms?line=${encodeURIComponent(line.name)}`, "data-key": `${line.name} alarms` },
       t("lines.open", { n: line.open, waiting: line.waiting })), " ", line.worst_priority ? priority(line.worst_priority) : null) : null,
-    sparkline(line.sparkline, line.budget_share),
+    sparkline(line.sparkline, line.budget_share, line.least_p),
     rate ? h("p", { class: over ? "over" : "" }, rate) : null,
     h("p", { class: "small" },
       line.last_record ? t(line.last_record_age_s === null ? "lines.last_only" : "lines.last", { time: when(line.last_record), age: lasted(line.last_record_age_s) }) : t("lines.no_record")),

@@ -13,7 +13,7 @@ export async function wall(body) {
   const draw = (found) => fill(list, found.lines.map((line) => h("li", { class: `card card-${line.state}` },
     h("h2", {}, line.name), stateMark(line.state), line.worst_priority ? priority(line.worst_priority) : null,
     line.waiting ? h("p", { class: "wall-count" }, t("wall.waiting", { n: line.waiting })) : null,
-    line.why.length ? h("p", {}, line.why[0]) : null, sparkline(line.sparkline, line.budget_share))));
+    line.why.length ? h("p", {}, line.why[0]) : null, sparkline(line.sparkline, line.budget_share, line.least_p))));
   draw(live.now.lines ?? (await get("/lines")));
   const tick = () => { clock.textContent = when(new Date().toISOString(), true); };
   tick();
