@@ -13,14 +13,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import as_completed
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from rich.console import Console
 from rich.table import Table
 
@@ -28,6 +26,7 @@ from anomaly.atomic import write_text
 from anomaly.errors import AnomalyError, in_words
 from anomaly.pipeline.fleet import Fleet, FleetLine, Outcome, fit_line, read_fleet, report_on_line, summary
 from anomaly.registry.follow import Fresh, note_release
+from flows.shared import runner
 
 SHOWN = ("line", "state", "normals", "auroc", "flagged", "seconds", "reason")
 
@@ -73,18 +72,6 @@ def _worked(fleet: Fleet) -> list[Outcome]:
         found[line.name] = outcome
         get_run_logger().info(f"{done} of {len(futures)}: {outcome.line} {outcome.state} {outcome.reason}".rstrip())
     return [found[line.name] for line in fleet.line]
-
-
-def runner(workers: int, scheduler: str | None) -> TaskRunner[Any]:
-    """Where tasks run: a Dask cluster that is there, one of `workers` processes that ends with the run, or this process for none."""
-    if workers == 0 and scheduler is None:
-        return ThreadPoolTaskRunner(max_workers=1)
-    from prefect_dask.task_runners import DaskTaskRunner
-
-    if scheduler is not None:
-        return DaskTaskRunner(address=scheduler)
-    cluster = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"}
-    return DaskTaskRunner(cluster_kwargs=cluster)
 
 
 def main() -> int:

@@ -17,15 +17,13 @@ from typing import Any, get_args
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_image_artifact, create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
 from prefect.runtime import flow_run
 
 from anomaly.bundle.archive import read_bundle
 from anomaly.bundle.release_folder import ReleaseFolder, Role
 from anomaly.cli.terminal.bundle_page import bundle_page
-from anomaly.cli.terminal.progress import Lines
 from anomaly.edge.runtime.session import open_session
-from anomaly.errors import AnomalyError, SpecError
+from anomaly.errors import SpecError
 from anomaly.evaluation.report.drawing import png_of
 from anomaly.evaluation.report.scores import figure_of
 from anomaly.features.tensors import load_tensors
@@ -35,20 +33,12 @@ from anomaly.pipeline.assess import evaluate_bundle, report_on, report_on_fit
 from anomaly.pipeline.data_key import DataKey
 from anomaly.pipeline.kinds import open_line
 from anomaly.pipeline.steps import Steps
-from anomaly.progress import Course, Progress
 from anomaly.registry.follow import Fresh, note_release
 from anomaly.spec import read_spec
-from flows.shared import challenged, named
+from flows.shared import RETRIED, challenged, logged, named
 
 WORK = Path(".anomaly")
 HOUR_S = 3600
-
-
-def _is_passing(task_: object, task_run: object, state: object) -> bool:
-    """Whether a failure may pass by itself, as a lost share does; what a person must mend is not tried again."""
-    error = getattr(state, "data", None)
-    exception = getattr(error, "exception", error)
-    return not isinstance(exception, AnomalyError)
 
 
 @dataclass(frozen=True)
@@ -70,14 +60,7 @@ class Job:
 
 def _steps(job: Job) -> Steps:
     line = open_line(read_spec(job.spec, job.overrides), job.data)
-    return Steps(line, job.work, progress=_logged(line.spec.name), full_pretraining=job.full_pretraining, known=job.data_key)
-
-
-def _logged(name: str) -> Progress:
-    """Progress as lines in the run's log. A task knows no share of the whole run, so no time left is told."""
-    course = Course()
-    Lines(name, course, get_run_logger().info)
-    return lambda text, done=None, total=None: course.tell(text, done, total, share=0.0)
+    return Steps(line, job.work, progress=logged(line.spec.name), full_pretraining=job.full_pretraining, known=job.data_key)
 
 
 def _take(steps: Steps, step: str) -> Path:
@@ -86,14 +69,6 @@ def _take(steps: Steps, step: str) -> Path:
     if step not in steps.trained:
         get_run_logger().info(f"{step}: nothing changed, taken from {path.name}")
     return path
-
-
-RETRIED: dict[str, Any] = {
-    "cache_policy": NO_CACHE,  # what is done already is in the work folder, whatever Prefect's server knows
-    "retries": 2,
-    "retry_delay_seconds": 10,
-    "retry_condition_fn": _is_passing,
-}
 
 
 @task(**RETRIED)
@@ -296,7 +271,7 @@ def pipeline(
 def alone(spec: Path, work: Path) -> Iterator[None]:
     """The whole run of a flow without another on the same line beside it, be it a flow or a command; waits for the one that is there."""
     line = read_spec(spec).name
-    with one_run(work, line, _logged(line)):
+    with one_run(work, line, logged(line)):
         yield
 
 

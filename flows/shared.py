@@ -1,4 +1,4 @@
-"""What the loop's flows share: events that automations begin with, and names of runs that say line and step."""
+"""What flows share: events that automations begin with, names and logs of runs that say line and step, what is tried again, and where."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from prefect import get_run_logger
+from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.runtime import flow_run
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from anomaly.cli.terminal.progress import Lines
+from anomaly.errors import AnomalyError
 from anomaly.names import one_line
+from anomaly.progress import Course, Progress
 
 
 def emit(what: str, line: str, says: str, more: dict[str, Any]) -> None:
@@ -28,8 +34,42 @@ def named(step: str) -> Callable[[], str]:
 
     def name() -> str:
         given = flow_run.parameters or {}
-        release, spec = given.get("release"), given.get("spec")
+        release, spec = given.get("release"), given.get("spec") or given.get("bundle")
         line = Path(str(release)).name if release and Path(str(release)).name != "release" else Path(str(spec or release or "")).stem
         return one_line(f"{line}: {step}")
 
     return name
+
+
+def is_passing(task_: object, task_run: object, state: object) -> bool:
+    """Whether a failure may pass by itself, as a lost share does; what a person must mend is not tried again."""
+    error = getattr(state, "data", None)
+    exception = getattr(error, "exception", error)
+    return not isinstance(exception, AnomalyError)
+
+
+RETRIED: dict[str, Any] = {
+    "cache_policy": NO_CACHE,  # what is done already is in the work folder, whatever Prefect's server knows
+    "retries": 2,
+    "retry_delay_seconds": 10,
+    "retry_condition_fn": is_passing,
+}
+
+
+def logged(name: str) -> Progress:
+    """Progress as lines in the run's log. A task knows no share of the whole run, so no time left is told."""
+    course = Course()
+    Lines(name, course, get_run_logger().info)
+    return lambda text, done=None, total=None: course.tell(text, done, total, share=0.0)
+
+
+def runner(workers: int, scheduler: str | None) -> TaskRunner[Any]:
+    """Where tasks run: a Dask cluster that is there, one of `workers` processes that ends with the run, or this process for none."""
+    if workers == 0 and scheduler is None:
+        return ThreadPoolTaskRunner(max_workers=1)
+    from prefect_dask.task_runners import DaskTaskRunner
+
+    if scheduler is not None:
+        return DaskTaskRunner(address=scheduler)
+    cluster = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"}
+    return DaskTaskRunner(cluster_kwargs=cluster)

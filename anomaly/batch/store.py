@@ -6,8 +6,6 @@ by AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or by the file
 
 from __future__ import annotations
 
-import itertools
-import os
 import shutil
 import threading
 from collections.abc import Collection, Iterator
@@ -16,6 +14,7 @@ from datetime import datetime
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from anomaly.data.files import is_data_name
 from anomaly.errors import AnomalyError, DataError, in_words
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 STORES = {"s3": "s3"}  # scheme of an address -> the extra that reads it
 FETCHED = ".fetched"
-_numbers = itertools.count()
 _last: dict[tuple[str, int, int, Path], Path] = {}  # the copy that `kept` holds, one a process
 _turn = threading.Lock()
 
@@ -88,7 +86,7 @@ def kept(address: str, size: int, changed_ns: int, out: Path) -> Iterator[Path]:
 
 def _fetch(address: str, size: int, changed_ns: int, out: Path) -> Path:
     scheme, _, where = address.partition("://")
-    copy = out / FETCHED / f"{os.getpid()}-{next(_numbers)}{PurePosixPath(where).suffix.lower()}"
+    copy = out / FETCHED / f"{uuid4().hex}{PurePosixPath(where).suffix.lower()}"
     copy.parent.mkdir(parents=True, exist_ok=True)
     with _asking(address):
         store = _store(scheme)
