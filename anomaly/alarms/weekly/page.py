@@ -23,6 +23,7 @@ body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding
 h1{font-size:1.6rem}h2{margin-top:2.5rem;border-top:1px solid var(--line);padding-top:1rem;overflow-wrap:anywhere}
 .verdict{font-weight:600}table{border-collapse:collapse;margin:1rem 0}
 th,td{text-align:left;padding:.25rem 1rem .25rem 0;border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}
+tr>th:not([scope]){overflow-wrap:normal}.day{white-space:nowrap}svg{max-width:38vw}
 td.n{text-align:right;font-variant-numeric:tabular-nums}@media print{h2{break-after:avoid}table{break-inside:avoid}}
 """
 
@@ -44,6 +45,15 @@ def span_of(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
 
 
+def _share(share: float) -> str:
+    """A share of the time.
+
+    >>> _share(0.0), _share(0.00042), _share(0.25)
+    ('none', '0.042 %', '25 %')
+    """
+    return f"{100 * share:.2g} %" if share else "none"
+
+
 def verdict(week: Week) -> str:
     """One sentence on a line's week: what a person should do first."""
     count = week.opened + week.other
@@ -56,7 +66,7 @@ def verdict(week: Week) -> str:
         (looked_at, "most of those that were looked at were a nuisance. Label them and fit again"),
         (week.chattering > 0, "some came again and again within a minute. A longer delay cures that"),
         (bool(week.drifts), "the normal data has drifted. Fit again with newer normals"),
-        (bool(week.over_budget) and not week.real, "more records were flagged than the budget allows. Faults, or normals that changed?"),
+        (bool(week.over_budget) and not week.real, "more records were flagged than the budget allows: faults, or normals that changed"),
         (week.stale > 0, f"{week.stale} stood for more than a day. Someone should look, or put them aside"),
         (count == 0, "nothing that needs anyone"),
     ]
@@ -72,7 +82,10 @@ def _rows(week: Week) -> list[tuple[str, str]]:
     ]
     if week.expected is not None and week.records:
         rows.append(
-            ("Records flagged", f"{week.flagged:,} of {week.records:,}; the threshold allows about {week.expected:,.1f} by chance alone")
+            (
+                "Records flagged",
+                f"{week.flagged:,} of {week.records:,}; the threshold allows about {max(1.0, week.expected):,.0f} by chance alone",
+            )
         )
     elif week.records:
         rows.append(("Records", f"{week.records:,}"))
@@ -83,7 +96,7 @@ def _rows(week: Week) -> list[tuple[str, str]]:
         ("On at the end of the week", f"{week.still_on:,}"),
         ("On for more than a day", f"{week.stale:,}"),
         ("Chattering (3 of a kind in a minute)", f"{week.chattering:,} times"),
-        ("In a flood (more than 10 in 10 minutes)", f"{week.flood_share:.2%} of the time; the most in 10 minutes: {week.peak}"),
+        ("In a flood (more than 10 in 10 minutes)", f"{_share(week.flood_share)} of the time; the most in 10 minutes: {week.peak}"),
         ("Watched", "not known: no record is kept" if week.watched is None else f"{week.watched:.1%} of the time"),
         ("Drift", "; ".join(f"{_day(time)}: {why}" for time, why in week.drifts) or "none told"),
     ]
@@ -96,9 +109,9 @@ def _rows(week: Week) -> list[tuple[str, str]]:
 def _section(week: Week) -> str:
     most = max(week.days, default=0) or 1
     days = "".join(
-        f"<tr><td>{_day(week.begin + 86_400 * place)}</td><td class=n>{count}</td>"
-        f'<td><svg width="200" height="12" aria-hidden="true"><rect width="{200 * count / most:.0f}" height="12" fill="#2f6fab"/>'
-        "</svg></td></tr>"
+        f"<tr><td class=day>{_day(week.begin + 86_400 * place)}</td><td class=n>{count}</td>"
+        '<td><svg viewBox="0 0 200 12" preserveAspectRatio="none" width="200" height="12" aria-hidden="true">'
+        f'<rect width="{200 * count / most:.0f}" height="12" fill="#2f6fab"/></svg></td></tr>'
         for place, count in enumerate(week.days)
     )
     rows = "".join(f"<tr><th scope=row>{_text(name)}</th><td>{_text(value)}</td></tr>" for name, value in _rows(week))

@@ -83,7 +83,7 @@ def draw_marks(
 
 
 def part_of(image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
-    """Where the part is on a picture (H, W, C) uint8, with its holes, as (H, W) bool; None where it cannot be told for sure.
+    """Where the part is on a picture (H, W, C) uint8, without its holes, as (H, W) bool; None where it cannot be told for sure.
 
     >>> picture = np.full((100, 120, 1), 40, np.uint8)
     >>> picture[30:80, 20:90] = 200
@@ -91,7 +91,7 @@ def part_of(image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     >>> part is not None and bool(part[50, 50]) and not bool(part[5, 5]), part_of(np.full((100, 120, 1), 40, np.uint8)) is None
     (True, True)
     """
-    from scipy.ndimage import binary_fill_holes, binary_opening, label  # takes a moment, which most commands need not wait for
+    from scipy.ndimage import binary_opening, label  # takes a moment, which most commands need not wait for
 
     high, wide = image.shape[:2]
     small = _small(image)
@@ -106,13 +106,12 @@ def part_of(image: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
     pieces, count = label(other)
     if not count:
         return None
-    piece = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
-    part = binary_fill_holes(piece)
+    part = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
     sure = (
         PART_SHARES[0] <= part.mean() <= PART_SHARES[1]
-        and (piece | (other & part)).sum() >= WHOLE * other.sum()
+        and part.sum() >= WHOLE * other.sum()
         and part[ring].mean() <= TOUCHES
-        and float(np.median(apart[piece])) >= max(CLEAR, 2 * BEYOND * spread)
+        and float(np.median(apart[part])) >= max(CLEAR, 2 * BEYOND * spread)
     )
     return np.asarray(Image.fromarray(part).resize((wide, high), Image.Resampling.NEAREST)) if sure else None
 

@@ -173,9 +173,9 @@ def _plan(report: Mapping[str, Any]) -> tuple[Block, ...]:
             rows.append((Cell(size), Cell(number(one["mean"]), "n"), Cell(found)))
         rate = f"1 good part in {1 / plan['false_alarms']:.0f} flagged"
         words = (
-            f"Counted before there was a threshold, at {rate} and by detectors of fewer pictures, so that sizes can be compared. The shares"
+            f"Counted before there was a threshold, at {rate}, by detectors of fewer pictures and with marks at any place looked at, so "
+            "that sizes can be compared. The shares found by the finished detector, at its own threshold, stand under Made-up faults."
         )
-        words += " found by the finished detector, at its own threshold, stand under Made-up faults."
         blocks.append(Table(tuple(rows), ("Size of input", "How well marks are told", f"Marks found at {rate}"), "Sizes tried"))
         blocks.append(Words((words,), "note"))
     banks = report["extractor"].get("plan", {}).get("scorer", {}).get("banks", ())

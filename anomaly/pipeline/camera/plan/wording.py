@@ -13,7 +13,7 @@ def plan_words(report: Mapping[str, Any]) -> list[str]:
     >>> report = {"size": [256, 256], "pictures": [300, 300], "milliseconds": 3.8, "false_alarms": 0.05, "tried": [tried]}
     >>> for line in plan_words({**report, "smallest_mark_found": 4.0}): print(line)
     pictures of 300 x 300 pixels are looked at with 256 x 256
-    on trial, made-up marks are found by half or more from 4 pixels on, at one good part in 20 flagged
+    on trial, made-up marks at any place looked at are found by half or more from 4 pixels on, at one good part in 20 flagged
     """
     high, wide = report["pictures"]
     tall, broad = report["size"]
@@ -24,9 +24,9 @@ def plan_words(report: Mapping[str, Any]) -> list[str]:
     smallest, rate = report["smallest_mark_found"], f"one good part in {1 / report['false_alarms']:.0f} flagged"
     if smallest is None:
         sizes = ", ".join(sorted(taken["found"], key=float))
-        lines.append(f"on trial, made-up marks of no size ({sizes} pixels) are found by half or more, at {rate}")
+        lines.append(f"on trial, made-up marks at any place looked at are found at no size ({sizes} pixels) by half or more, at {rate}")
     else:
-        lines.append(f"on trial, made-up marks are found by half or more from {smallest:g} pixels on, at {rate}")
+        lines.append(f"on trial, made-up marks at any place looked at are found by half or more from {smallest:g} pixels on, at {rate}")
     for view, share, gain in taken["adds"]:
         lines.append(f"{pool_words(view, share)} is looked at too: {100 * gain:.0f} in 100 marks more are found")
     larger = [one for one in report["tried"] if one["size"] != report["size"] and one["size"][0] * one["size"][1] > tall * broad]
