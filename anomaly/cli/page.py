@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,6 +16,9 @@ from anomaly.cli.edge import Format, Level, Listen, PageAuth, stop_by_signal
 from anomaly.cli.terminal.console import err, out
 from anomaly.cli.terminal.log import LogFormat, LogLevel, start_log
 from anomaly.errors import SpecError, StoreError
+
+if TYPE_CHECKING:
+    from anomaly.page.auth.guard import Auth
 
 EXAMPLES = (
     "anomaly page --store line.db",
@@ -47,21 +51,29 @@ def page(
         raise typer.BadParameter("give --store, the event store of a line, or --boxes, a file with many boxes")
     if find_spec("fastapi") is None or find_spec("uvicorn") is None:
         raise SpecError("there is no page without its libraries: pip install 'anomaly-pipeline[page]'")
-    from anomaly.page.serve import auth_of, serving_page
-    from anomaly.page.site import Site
+    from anomaly.page.serve import auth_of
 
     listen = listen or LISTEN
     start_log(log_format, log_level, "page")
     auth = auth_of(listen, page_auth)
     if auth is None:
         raise SpecError(f"other machines reach {listen}: say who may open the page by --page-auth (anomaly page token makes a token)")
-    if store is not None and not store.is_file():
-        raise StoreError(f"{store}: no such store; give the file that the monitor or box writes")
-    assert store is not None
     stop = stop_by_signal()
-    with serving_page(Site(store), listen, auth) as address:
+    with _serving(store, boxes, listen, auth) as address:
         log.info("the page on http://%s", address)
         stop.wait()
+
+
+def _serving(store: Path | None, boxes: Path | None, listen: Address, auth: Auth) -> AbstractContextManager[Address]:
+    from anomaly.page.boxes import Boxes, read_boxes
+    from anomaly.page.serve import serving_boxes, serving_page
+    from anomaly.page.site import Site
+
+    if boxes is not None:
+        return serving_boxes(Boxes(read_boxes(boxes)), listen, auth)
+    if store is None or not store.is_file():
+        raise StoreError(f"{store}: no such store; give the file that the monitor or box writes")
+    return serving_page(Site(store), listen, auth)
 
 
 @page_app.command()

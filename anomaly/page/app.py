@@ -22,9 +22,10 @@ from anomaly.names import masked
 from anomaly.page.auth.guard import Auth, view
 from anomaly.page.auth.headers import Shell
 from anomaly.page.auth.limits import Limits
+from anomaly.page.boxes import Boxes
 from anomaly.page.live import Feed
 from anomaly.page.release import NoReleaseError
-from anomaly.page.routes import actions, alarms, lines, operations, session
+from anomaly.page.routes import actions, alarms, boxes, lines, operations, session
 from anomaly.page.site import NotThereError, Site
 
 API = "/api/v1"
@@ -34,19 +35,37 @@ log = logging.getLogger("anomaly")
 
 def make_app(site: Site, auth: Auth | None = None, limits: Limits | None = None) -> FastAPI:
     """The app of one site. Without `auth` it is for this machine alone."""
+    app, api = _begin(auth, "lines")
+    app.state.site, app.state.feed = site, Feed(site)
+    for part in (lines, alarms, operations):
+        api.include_router(part.router, dependencies=[Depends(view)])
+    api.include_router(actions.router)  # each names the role it needs
+    api.add_api_route("/live", live, methods=["GET"], dependencies=[Depends(view)], tags=["live"], response_class=StreamingResponse)
+    _add_health(app, site.board)
+    return _end(app, api, limits)
+
+
+def make_boxes_app(asked: Boxes, auth: Auth | None = None, limits: Limits | None = None) -> FastAPI:
+    """The app of many boxes in one list."""
+    app, api = _begin(auth, "boxes")
+    app.state.boxes = asked
+    api.include_router(boxes.router, dependencies=[Depends(view)])
+    return _end(app, api, limits)
+
+
+def _begin(auth: Auth | None, shows: session.Shows) -> tuple[FastAPI, APIRouter]:
     app = FastAPI(
         title="anomaly", version=__version__, openapi_url=f"{API}/openapi.json", docs_url=None, redoc_url=None,
         description="Lines, alarms and what people do about them. Version 1.",
     )  # fmt: skip
-    app.state.site, app.state.auth, app.state.feed = site, auth or Auth(), Feed(site)
-    api = APIRouter(prefix=API)
-    for part in (lines, alarms, operations):
-        api.include_router(part.router, dependencies=[Depends(view)])
-    api.include_router(actions.router)  # each names the role it needs
+    app.state.auth, app.state.shows = auth or Auth(), shows
+    return app, APIRouter(prefix=API)
+
+
+def _end(app: FastAPI, api: APIRouter, limits: Limits | None) -> FastAPI:
+    """What every app has: signing in, the files, errors, headers, limits."""
     api.include_router(session.router)
-    api.add_api_route("/live", live, methods=["GET"], dependencies=[Depends(view)], tags=["live"], response_class=StreamingResponse)
     app.include_router(api)
-    _add_health(app, site.board)
     _add_errors(app)
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False), name="static")
     app.add_api_route("/", index, methods=["GET"], include_in_schema=False)

@@ -10,12 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from anomaly.alarms.health.address import Address
 from anomaly.errors import SpecError
-from anomaly.page.app import make_app
+from anomaly.page.app import make_app, make_boxes_app
 from anomaly.page.auth.guard import Auth
 from anomaly.page.auth.settings import read_auth
+from anomaly.page.boxes import Boxes
 from anomaly.page.site import Site
 
 ENDS_S = 3.0  # viewers are let go after that
@@ -33,6 +35,22 @@ def auth_of(listen: Address, file: Path | None) -> Auth | None:
 def serving_page(site: Site, address: Address, auth: Auth) -> Iterator[Address]:
     """Answer while the block runs. Yields the address, with the port that was got where 0 was asked for. Raises SpecError."""
     app = make_app(site, auth)
+    with _serving(app, address) as got:
+        try:
+            yield got
+        finally:
+            app.state.feed.close()
+
+
+@contextmanager
+def serving_boxes(asked: Boxes, address: Address, auth: Auth) -> Iterator[Address]:
+    """The same for many boxes, which are asked while the block runs."""
+    with _serving(make_boxes_app(asked, auth), address) as got, asked.asking():
+        yield got
+
+
+@contextmanager
+def _serving(app: FastAPI, address: Address) -> Iterator[Address]:
     bound = _bind(address)
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=int(ENDS_S), server_header=False,
@@ -44,7 +62,6 @@ def serving_page(site: Site, address: Address, auth: Auth) -> Iterator[Address]:
     try:
         yield Address(address.host, bound.getsockname()[1])
     finally:
-        app.state.feed.close()
         server.should_exit = True
         thread.join(2 * ENDS_S)
         bound.close()

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from anomaly.errors import SpecError
+from anomaly.names import masked
 from anomaly.page.auth.roles import Role
 from anomaly.toml_file import explain, read_toml
 
@@ -30,13 +31,20 @@ def is_own(host: str) -> bool:
         return False
 
 
-def _protected(address: str) -> str:
+def web_address(address: str) -> str:
+    """An address of a server without its last slash. Raises ValueError for anything else."""
     parts = urlsplit(address)
     if not parts.hostname or parts.scheme not in ("http", "https") or parts.username is not None or parts.query or parts.fragment:
         raise ValueError("should be an address such as https://plant.example")
-    if parts.scheme == "http" and not is_own(parts.hostname):
-        raise ValueError("should begin with https: what is sent by http can be read and changed on its way")
     return address.rstrip("/")
+
+
+def _protected(address: str) -> str:
+    address = web_address(address)
+    parts = urlsplit(address)
+    if parts.scheme == "http" and not is_own(parts.hostname or ""):
+        raise ValueError("should begin with https: what is sent by http can be read and changed on its way")
+    return address
 
 
 def _machine(address: str) -> str:
@@ -111,7 +119,7 @@ def read_auth(path: Path) -> AuthSettings:
             raise SpecError(
                 f"{path}: [[token]] number {number}, key `sha256`: must be the 64 digits 0-9 a-f that `anomaly page token` prints"
             ) from None
-        raise SpecError(f"{path}: {explain(AuthSettings, first)}; see {HOW_TO}") from error
+        raise SpecError(f"{path}: {masked(explain(AuthSettings, first))}; see {HOW_TO}") from error
 
 
 def new_token() -> tuple[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request, Response
 from fastapi.responses import RedirectResponse
@@ -22,16 +24,23 @@ if TYPE_CHECKING:
 
 router = APIRouter(tags=["session"])
 log = logging.getLogger("anomaly")
+Shows = Literal["lines", "boxes"]
 Text = Annotated[str, Query(max_length=4000)]
+VIEW = r"^(#[!-~]{0,500})?$"
+View = Annotated[str, Query(pattern=VIEW)]
 
 
 class Me(Answer):
-    """Who looks. `role` is null for a stranger, who may sign in by one of `ways`. `csrf` goes with each action as X-CSRF-Token."""
+    """Who looks. `role` is null for a stranger, who may sign in by one of `ways`. `csrf` goes with each action as X-CSRF-Token.
+
+    `shows`: the lines of one site, or many boxes in one list
+    """
 
     name: str
     role: Role | None
     csrf: str
     ways: list[Way]
+    shows: Shows
 
 
 class SignIn(Asked):
@@ -45,13 +54,15 @@ def me(request: Request) -> Me:
     """Who asks, a stranger included."""
     auth = _auth(request)
     auth.check_host(request)
+    person, csrf = None, ""
     if request.headers.get("authorization") is not None:
         person = auth.person(request)
-        return Me(name=person.name, role=person.role, csrf="", ways=auth.ways)
-    session = auth.session(request)
-    if session is None:
-        return Me(name="", role=None, csrf="", ways=auth.ways)
-    return Me(name=session.person.name, role=session.person.role, csrf=session.csrf, ways=auth.ways)
+    else:
+        session = auth.session(request)
+        if session is not None:
+            person, csrf = session.person, session.csrf
+    shows: Shows = request.app.state.shows
+    return Me(name=person.name if person else "", role=person.role if person else None, csrf=csrf, ways=auth.ways, shows=shows)
 
 
 @router.post("/session", status_code=204)
@@ -87,12 +98,13 @@ def _begin(request: Request, response: Response, person: Person) -> None:
 
 
 @router.get("/oidc/begin", status_code=303, response_class=RedirectResponse)
-def begin_oidc(request: Request) -> RedirectResponse:
-    """Go to the issuer to sign in. A browser is sent here as to a page."""
+def begin_oidc(request: Request, to: View = "") -> RedirectResponse:
+    """Go to the issuer to sign in. A browser is sent here as to a page. `to`: the view to come back to, such as #/alarms."""
     with _issuer(request) as provider:
         place, kept = provider.begin()
     answer = RedirectResponse(place, 303)
     # Lax: the browser comes back from another site, and must have it with it.
+    kept += "." + base64.urlsafe_b64encode(to.encode()).decode().rstrip("=")
     answer.set_cookie(OIDC_COOKIE, kept, OIDC_LASTS_S, httponly=True, samesite="lax", secure=_auth(request).secure(request), path=OIDC_PATH)
     return answer
 
@@ -100,14 +112,24 @@ def begin_oidc(request: Request) -> RedirectResponse:
 @router.get("/oidc/back", status_code=303, response_class=RedirectResponse)
 def end_oidc(request: Request, code: Text = "", state: Text = "", error: Text = "") -> RedirectResponse:
     """Where the issuer sends the browser back to. It goes on to the page, signed in."""
+    kept, _, to = request.cookies.get(OIDC_COOKIE, "").rpartition(".")
     with _issuer(request) as provider:
         if error or not code:
             raise HTTPException(401, f"the issuer did not sign you in: {one_line(error)[:100] or 'no code'}")
-        person = provider.finish(code, state, request.cookies.get(OIDC_COOKIE, ""))
-    answer = RedirectResponse("/", 303)
+        person = provider.finish(code, state, kept)
+    answer = RedirectResponse("/" + _view(to), 303)
     _begin(request, answer, person)
     answer.delete_cookie(OIDC_COOKIE, path=OIDC_PATH)
     return answer
+
+
+def _view(kept: str) -> str:
+    """The view that a cookie names, "" where it names none: only what follows # ever becomes part of an address."""
+    try:
+        found = base64.urlsafe_b64decode(kept + "=" * (-len(kept) % 4)).decode()
+    except ValueError:
+        return ""
+    return found if re.fullmatch(VIEW, found) else ""
 
 
 @contextmanager

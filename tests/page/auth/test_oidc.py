@@ -46,15 +46,15 @@ def settings_of(issuer: Issuer, **more: object) -> AuthSettings:
     return AuthSettings.model_validate({"url": PAGE, "oidc": oidc | more})
 
 
-def come_back(page: TestClient) -> str:
+def come_back(page: TestClient, **query: str) -> str:
     """Sign in at the issuer as a browser does; the address that it sends the browser back to."""
-    begun = page.get("/api/v1/oidc/begin")
+    begun = page.get("/api/v1/oidc/begin", params=query)
     assert begun.status_code == 303, begun.text
     return httpx.get(begun.headers["location"]).headers["location"]
 
 
 def test_who_signs_in_there_has_the_highest_role_of_the_groups(page: TestClient, issuer: Issuer) -> None:
-    assert page.get("/api/v1/me").json() == {"name": "", "role": None, "csrf": "", "ways": ["oidc"]}
+    assert page.get("/api/v1/me").json() == {"name": "", "role": None, "csrf": "", "ways": ["oidc"], "shows": "lines"}
     issuer.claims["groups"] = ["everyone", "shift", "of nothing"]
     back = page.get(come_back(page))
     assert (back.status_code, back.headers["location"]) == (303, "/")
@@ -63,6 +63,13 @@ def test_who_signs_in_there_has_the_highest_role_of_the_groups(page: TestClient,
     me = page.get("/api/v1/me").json()
     assert (me["name"], me["role"]) == ("ada", "operate")
     assert page.get("/api/v1/lines").status_code == 200
+
+
+def test_one_comes_back_to_the_view_that_one_was_at_and_to_no_other_site(page: TestClient) -> None:
+    for to in ("#/alarms?line=a%20b", "#", ""):
+        assert page.get(come_back(page, to=to)).headers["location"] == f"/{to}"
+    for to in ("//evil.example", "/evil.example", "https://evil.example", "#\r\nSet-Cookie: a=b", "#/\u00e9", "@evil.example"):
+        assert page.get("/api/v1/oidc/begin", params={"to": to}).status_code == 422
 
 
 def test_groups_may_lie_deeper_or_be_one_word(issuer: Issuer, open_page: Open, monkeypatch: pytest.MonkeyPatch) -> None:

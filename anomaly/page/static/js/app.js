@@ -7,6 +7,7 @@ import { choose, language, LANGUAGES, t } from "./words.js";
 import { alarm } from "./views/alarm.js";
 import { alarms } from "./views/alarms.js";
 import { audit } from "./views/audit.js";
+import { boxes } from "./views/boxes.js";
 import { delivery } from "./views/delivery.js";
 import { drift } from "./views/drift.js";
 import { line } from "./views/line.js";
@@ -17,6 +18,7 @@ import { wall } from "./views/wall.js";
 
 const VIEWS = { "": lines, line, alarms, alarm, drift, delivery, shadow, audit, wall };
 const MENU = [["", "menu.lines"], ["alarms", "menu.alarms"], ["drift", "menu.drift"], ["delivery", "menu.delivery"], ["shadow", "menu.shadow"], ["audit", "menu.audit"]];
+const BOXES = { "": boxes }; // of a page that shows many boxes
 const main = document.getElementById("main");
 const top = document.getElementById("top");
 let person = null;
@@ -37,7 +39,8 @@ async function show(focus = true) {
   leave = () => {};
   document.body.classList.toggle("is-wall", view === "wall");
   bar(view);
-  const wanted = person?.role ? VIEWS[view] ?? VIEWS[""] : signIn;
+  const views = person?.shows === "boxes" ? BOXES : VIEWS;
+  const wanted = person?.role ? views[view] ?? views[""] : signIn;
   const body = h("div", { class: "view" });
   fill(main, body);
   try {
@@ -58,7 +61,8 @@ async function show(focus = true) {
 
 function bar(view) {
   document.getElementById("skip").textContent = t("skip");
-  const links = MENU.map(([key, words]) => h("a", { href: `#/${key}`, "aria-current": key === view ? "page" : null }, t(words)));
+  const menu = person?.shows === "boxes" ? [["", "menu.boxes"]] : MENU;
+  const links = menu.map(([key, words]) => h("a", { href: `#/${key}`, "aria-current": key === view ? "page" : null }, t(words)));
   fill(top,
     h("a", { class: "brand", href: "#/" }, "anomaly"),
     person?.role ? h("nav", { "aria-label": t("menu.label") }, links) : h("span", { class: "grow" }),
@@ -98,7 +102,7 @@ async function signedIn() {
     setTimeout(signedIn, 2000); // the page's server is away
     return;
   }
-  if (person.role) live.start(signedIn);
+  if (person.role && person.shows !== "boxes") live.start(signedIn);
   else live.stop();
   if (person.role || !main.querySelector("#token")) await show();
 }
