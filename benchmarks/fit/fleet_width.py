@@ -77,10 +77,12 @@ def run(lines: Path, workers: int) -> dict[str, Any]:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
+    if not (out / "summary.csv").exists():
+        raise SystemExit(f"{' '.join(command)}\n{(lines.parent / f'said-{workers}.txt').read_text()[-3000:]}")
     found = pd.read_csv(out / "summary.csv")
     failed = found[found["state"] == "failed"]
     by_kind = found[found["state"] != "failed"].groupby(found["line"].str.split().str[0])["seconds"]
-    return {
+    figures = {
         "workers": workers,
         "seconds": round(time.monotonic() - began, 1),
         "peak_mb": round(peak),
@@ -89,6 +91,8 @@ def run(lines: Path, workers: int) -> dict[str, Any]:
         "line_seconds": {str(kind): round(float(seconds.median()), 2) for kind, seconds in by_kind},
         "exit_code": process.returncode,
     }
+    print(json.dumps(figures), file=sys.stderr, flush=True)  # what was measured stays, whatever becomes of the next run
+    return figures
 
 
 def main() -> None:
