@@ -36,7 +36,14 @@ def read_toml(path: Path, example: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         found = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", str(error))
         line = int(found[1]) if found and found[1] else text.rstrip("\n").count("\n") + 1
-        raise SpecError(f"{path}, line {line}: not valid TOML: {error}") from error
+        raise SpecError(f"{path}, line {line}: not valid TOML: {_decimal_comma(text, line) or error}") from error
+
+
+def _decimal_comma(text: str, line: int) -> str:
+    """What is wrong with a line in which a number has a decimal comma, "" where none has."""
+    lines = text.splitlines()
+    found = re.search(r"^\s*(?P<key>[^=#]+?)\s*=\s*(?P<number>[+-]?\d+,\d+)\s*(#.*)?$", lines[line - 1]) if line <= len(lines) else None
+    return f"a number has a decimal point, so write {found['key']} = {found['number'].replace(',', '.')}" if found else ""
 
 
 def unknown_key(key: str, known: Collection[str]) -> str:

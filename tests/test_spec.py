@@ -79,6 +79,10 @@ def test_shipped_specs_are_valid(path: Path) -> None:
         ("kind = ", r"s\.toml, line 1: not valid TOML"),
         ('kind = "camera"\nseed = 1\nname = "x', r"s\.toml, line 3: not valid TOML"),
         ('kind = "camera"\n[budget]\nfalse_alarm_rate = = 2', r"s\.toml, line 3: not valid TOML"),
+        (
+            'kind = "camera"\n[budget]\nfalse_alarm_rate = 0,02  # a share\n',
+            r"s\.toml, line 3: not valid TOML: a number has a decimal point, so write false_alarm_rate = 0\.02",
+        ),
         ('kind = "camera"\n[budget]\nfalse_alarm_rate = 2', r"budget\.false_alarm_rate"),
     ],
 )

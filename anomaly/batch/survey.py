@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from anomaly.batch.blocks import BLOCK_BYTES, Block, Blocks, read_lines
 from anomaly.data.tables.dialect.cells import read_numbers
 from anomaly.data.tables.dialect.load import RawTable, whole_array
+from anomaly.data.tables.dialect.refused import check_lost, hold_digits
 from anomaly.data.tables.hold import Holder
 from anomaly.data.tables.pattern.take_off import without_pattern
 from anomaly.data.tables.reader import (
     ReadReport,
     SensorTable,
     TableSchema,
-    check_lost,
     check_sensors,
-    hold_digits,
     read_order,
     spacing,
     usable_rows,
@@ -72,7 +71,7 @@ def survey(path: Path, schema: TableSchema, size: int = BLOCK_BYTES) -> Surveyed
         unread.take(raw, sensors, dialect)
         parts.append(RawTable(path, {name: raw.columns[name] for name in dialect.time}, raw.lines, raw.bad))
     whole = _joined(parts)
-    unread.check(len(whole.lines))
+    unread.check(len(whole.lines), schema)
     times, order = read_order(whole, schema, dialect, report)
     rows = np.empty(len(order), ROW)
     rows["line"], rows["time"] = whole.lines[order], times
@@ -102,11 +101,15 @@ class _Unread:
                 example = f"{str(cells[int(digits[0])].as_py())!r} in line {raw.lines[at[digits[0]]]}"
                 self._example.setdefault(name, example)
 
-    def check(self, rows: int) -> None:
+    def check(self, rows: int, schema: TableSchema) -> None:
         """Raise DataError where too many cells of a sensor are lost."""
+
+        def hint() -> str:
+            return schema.to_mend(self._path, "decimal and thousands")
+
         for name, lost in self._lost.items():
             if lost:
-                check_lost(self._path, name, lost, rows, self._example[name])
+                check_lost(self._path, name, lost, rows, self._example[name], hint)
 
     def notes(self) -> list[str]:
         return [f"{self._path}: sensor {name!r}: {count:,} cells are no numbers; taken as missing" for name, count in self._cells.items()]

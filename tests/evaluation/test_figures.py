@@ -54,7 +54,7 @@ def test_every_whole_window_is_scored(table: SensorTable) -> None:
     assert scored["row"].tolist() == [2, 3, 4, *range(7, 20)]  # none spans the hour before row 5
     assert np.concatenate(seen)[..., 0].tolist() == [table.values[row - 2 : row + 1, 0].tolist() for row in scored["row"]]
     assert score_table(run, table, 3, first_row=10)["row"].tolist() == list(range(10, 20))
-    with pytest.raises(DataError, match="no stretch of 16 rows"):
+    with pytest.raises(DataError, match="a window takes 16 rows without a gap, and the longest stretch has 15"):
         score_table(run, table, rows=16)
 
 

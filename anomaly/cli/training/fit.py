@@ -16,7 +16,7 @@ from anomaly.cli.terminal.progress import progress
 from anomaly.cli.training.fitted import NOT_ASKED, leave_report, print_adaptation, print_fit
 from anomaly.cli.training.front import Given, from_data, from_spec
 from anomaly.cli.training.init import Budget, Force
-from anomaly.cli.training.inputs import Faults, copy, local_path, open_steps, read_inputs, with_faults
+from anomaly.cli.training.inputs import Faults, check_clear, copy, local_path, open_steps, read_inputs, with_faults
 from anomaly.errors import DataError
 
 fit_app = typer.Typer()
@@ -78,6 +78,8 @@ def fit(
         raise typer.BadParameter(f"{extractor}: no such file", param_hint="--extractor")
     if extractor is not None and faults is not None:
         raise typer.BadParameter("what is learnt of faults goes into the extractor; leave --extractor out", param_hint="--faults")
+    if not given.new:  # what was proposed now has been read so already
+        check_clear(parsed, given.data, given.left or Path(path))
     with _not_left(given, path), progress("fit", goes_on=True) as say:
         steps = open_steps(parsed, given.data, work, say, extractor, quick, report=not no_report)
         copy(steps.export(), given.out)

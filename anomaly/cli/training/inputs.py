@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anomaly.cli.terminal.options import check_data, check_not_empty
-from anomaly.errors import DataError, SpecError
+from anomaly.errors import DataError, SpecError, UnclearError
 from anomaly.progress import Progress, part, skipped
 
 if TYPE_CHECKING:
     from anomaly.pipeline.steps import Steps
     from anomaly.spec import CameraSpec, SensorSpec
 
+QUICKLY_READ = 50_000_000  # bytes of tables, which are read before PyTorch is loaded, to see whether they are clear
 LOADING = 0.1  # share of a command that loading PyTorch takes, about
 Faults = Annotated[
     Path | None,
@@ -63,6 +64,22 @@ def read_inputs(spec: Path, data: Path) -> CameraSpec | SensorSpec:
     check_paths(spec, parsed)
     check_fits(data, parsed.kind)
     return parsed
+
+
+def check_clear(spec: CameraSpec | SensorSpec, data: Path, file: Path) -> None:
+    """Raise DataError where readings can be read in two ways and the spec, in `file`, does not say which; of large ones the fit says it."""
+    if spec.kind != "sensor":
+        return
+    from anomaly.data.tables.dialect.find import find_dialect
+    from anomaly.data.tables.files import find_tables, table_schema
+
+    tables = find_tables(data)[0]
+    if sum(path.stat().st_size for path in tables) > QUICKLY_READ:
+        return
+    try:
+        find_dialect(tables, table_schema(spec.input).asked)
+    except UnclearError as error:
+        raise DataError(*error.args, f"the spec is {file}: a line in it that begins with # is taken for a comment") from error
 
 
 def with_faults(spec: CameraSpec | SensorSpec, faults: Path | None) -> CameraSpec | SensorSpec:

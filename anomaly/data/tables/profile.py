@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.data.clock import when
+from anomaly.data.tables.dialect.formats import day_order
 from anomaly.data.tables.dialect.times import EPOCHS
 from anomaly.data.tables.normal_range import longest_still
 from anomaly.data.tables.pattern.take_off import wall_clock
@@ -55,18 +56,6 @@ def describe_time(dialect: Dialect, tables: Sequence[SensorTable]) -> str:
     first, last = (_moment(pick(table.times[at] for table in tables), dialect.zone) for pick, at in ((min, 0), (max, -1)))
     written = f"{' + '.join(dialect.time)} as {' or '.join(forms) or 'times'}{order}, {zone}"
     return f"{written}: {first} to {last}, every {tables[0].period_s:g} s"
-
-
-def day_order(dialect: Dialect) -> str:
-    """In which order dates are written where there is more than one, "" where there is not.
-
-    >>> day_order(Dialect(time_format=("%d.%m.%Y %H:%M",))), day_order(Dialect(time_format=("ISO8601",)))
-    ('day first', '')
-    """
-    form = dialect.time_format[0] if dialect.time_format else ""
-    if "%d" not in form or "%m" not in form or form.startswith("%Y"):
-        return ""
-    return "day first" if form.index("%d") < form.index("%m") else "month first"
 
 
 def assumed_of_times(tables: Sequence[SensorTable]) -> list[str]:

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from anomaly.data.tables.dialect.cells import read_numbers
-from anomaly.data.tables.dialect.find import dialect_of, find_dialect
+from anomaly.data.tables.dialect.find import dialect_of
 from anomaly.data.tables.dialect.load import RawTable, load
+from anomaly.data.tables.dialect.refused import LOST, as_written, check_lost, hold_digits, mend, otherwise
 from anomaly.data.tables.dialect.times import name_no_zone, read_times, usual_period
 from anomaly.data.tables.hold import FEWEST, Holder, fit_channels, slow_interval
 from anomaly.data.tables.order import RowOrder
@@ -26,7 +27,6 @@ from anomaly.data.tables.units import unit_in
 from anomaly.errors import DataError
 from anomaly.schema import Channel, Dialect, within_limits
 
-LOST = 0.05  # of a column's cells, or of the times, that may be unreadable; beyond that the dialect is wrong, and reading is refused
 SHUFFLED = 0.2  # of the steps from row to row that go back in time, from which on rows are in no order
 _SHOWN = 3  # examples of each kind of trouble that are quoted in full
 _TRUE = ("true", "yes", "ja", "anomaly", "anomalous", "fault", "faulty", "abnormal", "bad", "ng")
@@ -108,6 +108,15 @@ class TableSchema:
     dialect: Dialect = field(default_factory=Dialect)
 
     @property
+    def learnt(self) -> bool:
+        """Whether this is a bundle's, which tells all: there is no spec to change."""
+        return self.dialect.complete and bool(self.channels)
+
+    def to_mend(self, path: Path, keys: str) -> str:
+        """What to do about a file that cannot be read by this."""
+        return mend(self.learnt, keys) + otherwise(path, self.asked)
+
+    @property
     def asked(self) -> Dialect:
         """The dialect, with the time column that a schema without one names."""
         return self.dialect.model_copy(update={"time": (self.time,)}) if self.time and not self.dialect.time else self.dialect
@@ -168,7 +177,7 @@ def read_order(raw: RawTable, schema: TableSchema, dialect: Dialect, report: Rea
     for line, cells in raw.bad[:_SHOWN]:
         report.note(f"{raw.path}: row {line} has {cells} fields instead of {len(raw.columns)}; left out")
     report.bad_rows += len(raw.bad)
-    times = _times(raw, dialect, schema.period_s, report)
+    times = _times(raw, dialect, schema, report)
     keep = np.flatnonzero(np.isfinite(times))
     order = keep[_time_order(times[keep], raw.lines[keep], schema, dialect, raw.path, report)]
     if not len(order):
@@ -182,21 +191,22 @@ def spacing(times: NDArray[np.float64], schema: TableSchema) -> tuple[float, flo
     return period, schema.max_gap_s or 10 * period
 
 
-def _times(raw: RawTable, dialect: Dialect, period_s: float | None, report: ReadReport) -> NDArray[np.float64]:
+def _times(raw: RawTable, dialect: Dialect, schema: TableSchema, report: ReadReport) -> NDArray[np.float64]:
     """Times (n,) in seconds since 1970 UTC; NaN where unreadable (counted). Raises DataError where that is more than `LOST` of them."""
     gone = [name for name in dialect.time if name not in raw.columns]
     if gone:
         raise DataError(f"{raw.path}: no time column {gone[0]!r}; columns are {raw.names}")
     columns = [raw.columns[name] for name in dialect.time]
-    times = read_times(columns, dialect, period_s)
+    times = read_times(columns, dialect, schema.period_s)
     report.no_zone = name_no_zone(columns, dialect)
     unread = np.flatnonzero(np.isnan(times))
     filled = unread[np.asarray(pc.is_valid(columns[0]))[unread]]
     example = [f"line {raw.lines[at]}: time {str(columns[0][int(at)].as_py())!r}" for at in filled[:_SHOWN]]
     if len(filled) > LOST * len(times) and len(filled) > 1:
+        written = as_written(columns[0], int(filled[0]), dialect)
         raise DataError(
             f"{raw.path}: {len(filled)} of {len(times)} times cannot be read as {' or '.join(dialect.time_format)}"
-            f"{f' in {dialect.zone}' if dialect.zone else ''} ({example[0]}); correct the file, or [input] time_format and zone in the spec"
+            f"{f' in {dialect.zone}' if dialect.zone else ''} ({example[0]}{written}); {mend(schema.learnt, 'time_format and zone')}"
         )
     report.bad_rows += len(unread)
     for text in example:
@@ -222,6 +232,11 @@ def _time_order(
     report.out_of_order += int((np.diff(times[positions]) < 0).sum())
     order = positions[np.argsort(times[positions], kind="stable")]
     ordered = times[order]
+    if len(order) > 1 and ordered[0] == ordered[-1]:
+        raise DataError(
+            f"{path}: all {len(order)} rows have the same time, {np.datetime64(int(ordered[0]), 's')}; is {' + '.join(dialect.time)!r} the "
+            "time column, and its clock fine enough? Export a time for each row"
+        )
     last = np.ones(len(order), dtype=bool)
     last[:-1] = ordered[1:] != ordered[:-1]
     twice = int((~last).sum())
@@ -301,7 +316,7 @@ def _readings(
         if why:
             report.note(f"{raw.path}: column {channel.name!r} is no sensor: {why}")
             continue
-        _tell_unread(raw, channel.name, unread, report)
+        _tell_unread(raw, channel.name, unread, schema, report)
         _tell_words(raw, channel.name, np.isnan(values) & ~unread, report)
         found.append(channel)
         columns.append(values[order])
@@ -315,20 +330,7 @@ def check_sensors(path: Path, names: Sequence[str], schema: TableSchema) -> None
     missing = [channel.name for channel in schema.channels if channel.name not in names]
     if missing:
         what = f"column {missing[0]!r} is" if len(missing) == 1 else f"columns {missing} are"
-        raise DataError(f"{path}: {what} missing; columns are {list(names)}{_looks(path, schema)}")
-
-
-def _looks(path: Path, schema: TableSchema) -> str:
-    """How a file looks that lacks columns when it is read by a bundle's dialect."""
-    if not schema.asked.complete:
-        return ""
-    try:
-        own = find_dialect([path], Dialect())
-    except DataError:
-        return ""
-    differ = [key for key in ("encoding", "delimiter", "decimal", "skip_rows") if getattr(own, key) != getattr(schema.asked, key)]
-    told = ", ".join(f"{key} {getattr(own, key)!r} instead of {getattr(schema.asked, key)!r}" for key in differ)
-    return f". It is written otherwise than the table that was learnt from: {told}; export it in the same way" if told else ""
+        raise DataError(f"{path}: {what} missing; columns are {list(names)}{otherwise(path, schema.asked)}")
 
 
 def _why_no_sensor(values: NDArray[np.float64], unread: NDArray[np.bool_], times: NDArray[np.float64], period: float) -> str:
@@ -344,18 +346,20 @@ def _why_no_sensor(values: NDArray[np.float64], unread: NDArray[np.bool_], times
     return ""
 
 
-def column_numbers(raw: RawTable, name: str, dialect: Dialect, report: ReadReport) -> NDArray[np.float64] | None:
+def column_numbers(
+    raw: RawTable, name: str, dialect: Dialect, report: ReadReport, schema: TableSchema = TableSchema()
+) -> NDArray[np.float64] | None:
     """A column's numbers (n,), None where most of its cells are text. Raises DataError where more than `LOST` of them cannot be read."""
     values, unread = read_numbers(raw.columns[name], dialect)
     if not pa.types.is_string(raw.columns[name].type) and unread.any():
         return None
     if unread.sum() > np.isfinite(values).sum():
         return None
-    _tell_unread(raw, name, unread, report)
+    _tell_unread(raw, name, unread, TableSchema(), report)
     return values
 
 
-def _tell_unread(raw: RawTable, name: str, unread: NDArray[np.bool_], report: ReadReport) -> None:
+def _tell_unread(raw: RawTable, name: str, unread: NDArray[np.bool_], schema: TableSchema, report: ReadReport) -> None:
     """Note the cells (n,) that could not be read. Raises DataError where more than `LOST` of them hold digits: then they are numbers."""
     at = np.flatnonzero(unread)
     if not len(at):
@@ -365,27 +369,13 @@ def _tell_unread(raw: RawTable, name: str, unread: NDArray[np.bool_], report: Re
     digits = hold_digits(cells)
     if digits.any():
         line, cell = raw.lines[at[digits][0]], cells[int(np.flatnonzero(digits)[0])].as_py()
-        check_lost(raw.path, name, int(digits.sum()), len(unread), f"{cell!r} in line {line}")
+        example = f"{cell!r} in line {line}"
+        check_lost(raw.path, name, int(digits.sum()), len(unread), example, lambda: schema.to_mend(raw.path, "decimal and thousands"))
     report.words.update(str(word).strip().lower() for word in cells.filter(pa.array(~digits)).to_pylist())
     for index, cell in zip(at[:_SHOWN], cells[:_SHOWN].to_pylist(), strict=True):
         report.note(f"{raw.path}: line {raw.lines[index]}, column {name!r}: {cell!r} is not a number; taken as missing")
     if len(at) > _SHOWN:
         report.note(f"{raw.path}: sensor {name!r}: {len(at)} cells are no numbers; taken as missing")
-
-
-def hold_digits(cells: pa.Array) -> NDArray[np.bool_]:
-    """Which of some cells (n,) that could not be read are meant as numbers."""
-    found: NDArray[np.bool_] = np.asarray(pc.match_substring_regex(pc.cast(cells, pa.string()), r"^[^A-Za-z]*\d"))
-    return found
-
-
-def check_lost(path: Path, name: str, lost: int, rows: int, example: str) -> None:
-    """Raise DataError where more than `LOST` of a sensor's cells are meant as numbers and cannot be read."""
-    if (lost > LOST * rows and lost > 1) or lost == rows:
-        raise DataError(
-            f"{path}: column {name!r}: {lost} of {rows} cells cannot be read, such as {example}; no more "
-            f"than {LOST:.0%} may be lost: correct the file, or [input] decimal and thousands in the spec"
-        )
 
 
 def _tell_words(raw: RawTable, name: str, missing: NDArray[np.bool_], report: ReadReport) -> None:

@@ -112,6 +112,21 @@ def joined(times: NDArray[np.float64], window_s: float) -> list[NDArray[np.int64
     return np.split(np.arange(len(times)), np.flatnonzero(np.diff(times) > window_s * (1 + 1e-9)) + 1)
 
 
+def _why_no_window(table: SensorTable, rows: int) -> str:
+    """Why no row of a table ends a window of `rows` rows, and what to do."""
+    twice = table.report.duplicate_times
+    if len(table.times) < rows:
+        said = f" ({twice} more have the time of a later row and are left out)" if twice else ""
+        return f"{len(table.times)} rows{said}, and a window takes {rows} in a row; give more rows"
+    if table.usable.sum() < rows:
+        return f"the machine is in a mode to be judged in {table.usable.sum()} rows, and a window takes {rows} in a row; give more rows"
+    most = int(stretch_lengths(table.times, table.usable, table.max_gap_s).max())
+    return (
+        f"a window takes {rows} rows without a gap, and the longest stretch has {most}: rows are {table.period_s:g} s apart, and more than "
+        f"{table.max_gap_s:g} s is a gap; give rows without gaps, or fit with another [input] max_gap_s"
+    )
+
+
 def score_table(run: Run, table: SensorTable, rows: int, first_row: int = 0, progress: Progress = silent) -> pd.DataFrame:
     """Score every window of `rows` rows that ends at or after `first_row`.
 
@@ -128,7 +143,7 @@ def score_table(run: Run, table: SensorTable, rows: int, first_row: int = 0, pro
         if len(chunk)
     ]
     if not parts:
-        raise DataError(f"{table.path}: no stretch of {rows} rows without a gap; check the period and [input] max_gap_s")
+        raise DataError(f"{table.path}: {_why_no_window(table, rows)}")
     score, p_value, share = (np.concatenate(column) for column in zip(*parts, strict=True))
     frame = pd.DataFrame({"row": ends, "time": table.times[ends], "score": score.astype(np.float64), "p_value": p_value.astype(np.float64)})
     names = [f"share:{channel.name}" for channel in table.channels]

@@ -11,7 +11,7 @@ import pytest
 from anomaly.data.tables.dialect.encoding import decoded
 from anomaly.data.tables.reader import TableSchema, read_table
 from anomaly.errors import DataError
-from anomaly.schema import Channel
+from anomaly.schema import Channel, Dialect
 
 HEADER = "time,a,b\n"
 ROWS = "".join(f"2026-01-01T00:00:{i:02d}Z,{i},{i * 2}\n" for i in range(20))
@@ -180,3 +180,25 @@ def test_units_come_from_the_names_that_hold_them(tmp_path: Path) -> None:
         ("Druck (bar)", "bar"),
         ("Ventil (links)", ""),
     ]
+
+
+def test_rows_that_all_have_one_time_are_told_as_that(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"all 3 rows have the same time, 2026-01-13T00:00:00; is 'time' the time column"):
+        table(tmp_path, "time,a\n" + "2026-01-13T00:00:00Z,1.5\n" * 3)
+
+
+def test_what_a_bundle_cannot_read_is_not_to_be_mended_in_a_spec(tmp_path: Path) -> None:
+    text = "Zeit;a\n" + "".join(f"13.01.2026 00:00:{i:02};{i % 7},25\n" for i in range(60))
+    (tmp_path / "learnt.csv").write_text(text)
+    learnt = read_table(tmp_path / "learnt.csv", TableSchema())
+    schema = TableSchema(dialect=learnt.dialect, channels=learnt.channels)
+    (tmp_path / "new.csv").write_text(text.replace(",", "."))
+    with pytest.raises(DataError, match=r"export it as the one that was learnt from\. .* decimal '\.' instead of ','") as error:
+        read_table(tmp_path / "new.csv", schema)
+    assert "spec" not in str(error.value)
+
+
+def test_a_time_that_does_not_fit_is_told_with_the_format_it_is_written_in(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("Zeit;a\n" + "".join(f"05.01.2026 00:00:{i:02};{i % 7},25\n" for i in range(60)))
+    with pytest.raises(DataError, match=r"which is written as %d\.%m\.%Y %H:%M:%S\); correct the file, or \[input\] time_format"):
+        read_table(tmp_path / "t.csv", TableSchema(dialect=Dialect(time_format=("%d.%m.%Y %H:%M",))))

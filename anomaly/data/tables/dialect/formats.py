@@ -67,6 +67,18 @@ def format_of(cell: str, order: str) -> str | None:
     return form + between[1] + clock if between and clock else None
 
 
+def day_order(dialect: Dialect) -> str:
+    """In which order dates are written where there is more than one, "" where there is not.
+
+    >>> day_order(Dialect(time_format=("%d.%m.%Y %H:%M",))), day_order(Dialect(time_format=("ISO8601",)))
+    ('day first', '')
+    """
+    form = dialect.time_format[0] if dialect.time_format else ""
+    if "%d" not in form or "%m" not in form or form.startswith("%Y"):
+        return ""
+    return _DAY_FIRST if form.index("%d") < form.index("%m") else _MONTH_FIRST
+
+
 def clock_format(cell: str) -> str | None:
     """The format of a time of day, None for what is none.
 
