@@ -15,13 +15,14 @@ from fastapi import FastAPI
 from anomaly.alarms.health.address import Address
 from anomaly.errors import SpecError
 from anomaly.page.app import make_app, make_boxes_app
+from anomaly.page.auth.connections import MOST_OF_ONE, connection_class, most_connections
 from anomaly.page.auth.guard import Auth
 from anomaly.page.auth.settings import read_auth
 from anomaly.page.boxes import Boxes
 from anomaly.page.site import Site
 
 ENDS_S = 3.0  # viewers are let go after that
-BACKLOG = 128
+BACKLOG = 64  # so many are taken at once, before one of them is looked at
 
 
 def auth_of(listen: Address, file: Path | None) -> Auth | None:
@@ -52,9 +53,10 @@ def serving_boxes(asked: Boxes, address: Address, auth: Auth) -> Iterator[Addres
 @contextmanager
 def _serving(app: FastAPI, address: Address) -> Iterator[Address]:
     bound = _bind(address)
+    auth: Auth = app.state.auth
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=int(ENDS_S), server_header=False,
-        proxy_headers=False, limit_concurrency=1000,
+        proxy_headers=False, backlog=BACKLOG, http=connection_class(most_connections(), MOST_OF_ONE, auth.shared), ws="none",
     )  # fmt: skip
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([bound],), name="page", daemon=True)

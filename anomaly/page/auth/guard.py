@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import hmac
+import ipaddress
 import os
 import secrets
 import time
@@ -52,6 +53,10 @@ class Auth:
     def proxies(self) -> list[str]:
         """Proxies whose word on where a request came from is believed."""
         return self.settings.proxies if self.settings is not None else []
+
+    def shared(self, address: str) -> bool:
+        """Whether many people come from this address: that of a proxy, or of this machine itself, to which tunnels lead."""
+        return is_own(address) or any(_within(address, network) for network in self.proxies)
 
     def secure(self, request: Request) -> bool:
         """Whether people reach the page by https, so that a cookie may say: never by http."""
@@ -109,6 +114,13 @@ def check_origin(request: Request) -> None:
 def _is_own(host: str) -> bool:
     try:
         return "@" not in host and is_own(urlsplit(f"//{host}").hostname or "")
+    except ValueError:
+        return False
+
+
+def _within(address: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(address) in ipaddress.ip_network(network)
     except ValueError:
         return False
 
