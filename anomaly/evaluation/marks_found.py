@@ -30,7 +30,8 @@ def marks_found(
     found = {size: sum(score >= threshold for score in some) / len(some) for size, some in scores.items()} if threshold is not None else {}
     sizes = sorted(found, key=float)
     smallest = next((float(size) for at, size in enumerate(sizes) if all(found[other] >= HALF for other in sizes[at:])), None)
-    result = {"rate": rate, "lie": lie, "found": {size: round(found[size], 3) for size in sizes}, "smallest": smallest}
+    counts = {size: len(scores[size]) for size in sizes}
+    result = {"rate": rate, "lie": lie, "found": {size: round(found[size], 3) for size in sizes}, "of": counts, "smallest": smallest}
     return result | {"words": _words(result), "warning": _warning(found, named, larger)}
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from anomaly.data.clock import rate_words
+from anomaly.evaluation.marks_found import HALF
 from anomaly.evaluation.metrics import exact_share
 from anomaly.evaluation.report.page import Block, Cell, Listing, Section, Source, Table, Words, anchor_of, table_of
 from anomaly.evaluation.report.tried import tried_words
@@ -182,8 +183,13 @@ def made_up_blocks(manifest: Manifest) -> tuple[Block, ...]:
         blocks.append(Words((f"Single marks (spots, scratches, dents, misplaced pieces) drawn on {where} {counted} {said}",)))
         if marks.get("warning"):
             blocks.append(Words((f"Warning: {marks['warning']}.",), "bad"))
-        rows = tuple((Cell(f"{size} px", "n"), *_share_cells(share)) for size, share in marks["found"].items())
-        blocks.append(Table(rows, ("Size", "Found"), first_is_number=True))
+        of = marks.get("of", {})
+        rows = tuple(
+            (Cell(f"{size} px", "n"), *_share_cells(share), Cell(f"{of[size]}" if size in of else "", "n"))
+            for size, share in marks["found"].items()
+        )
+        blocks.append(Table(rows, ("Size", "Found", "of so many"), first_is_number=True))
+        blocks += [Listing(hints, "What helps to find smaller marks")] if (hints := _mark_hints(manifest)) else []
     found = fit.get("injected_found")
     if found:
         text = (
@@ -208,6 +214,35 @@ def _hints(found: Mapping[str, float]) -> tuple[str, ...]:
     rare = {kind for kind, share in found.items() if share < HARDLY}
     hints = [f"{', '.join(own).replace('_', ' ')}: {words}" for kinds, words in HELP if (own := [kind for kind in kinds if kind in rare])]
     return (*hints, f"all of them: {EXAMPLES}") if hints else ()
+
+
+def _mark_hints(manifest: Manifest) -> tuple[str, ...]:
+    """What can be done where made-up marks of most sizes are missed more often than found.
+
+    >>> marks = {"found": {"2": 0.0, "4": 0.1, "8": 0.9}, "lie": "part"}
+    >>> manifest = {"calibration": {"too_short": "24 normals"}, "provenance": {"fit": {"marks": marks}}}
+    >>> [hint.split(":")[0] for hint in _mark_hints(manifest)]
+    ['more pictures of good parts', 'a larger budget', 'a picture that the part fills']
+    >>> marks["found"]["4"] = 0.6
+    >>> _mark_hints(manifest)
+    ()
+    """
+    fit, calibration = manifest["provenance"]["fit"], manifest["calibration"]
+    marks = fit["marks"]
+    missed = sum(share < HALF for share in marks["found"].values())
+    if 2 * missed < len(marks["found"]):
+        return ()
+    several = (fit.get("plan") or {}).get("sizes", 1)
+    hints = {
+        "more pictures of good parts: the threshold lies above all that were seen, and the fewer they are the higher it must be.": bool(
+            calibration.get("too_short")
+        ),
+        "a larger budget: it lowers the threshold.": True,
+        f"pictures taken the same way round: these come in {several} sizes.": several > 1,
+        "a picture that the part fills: come nearer, or name the part's place (`roi` in the spec); what it lies on then varies "
+        "less.": marks.get("lie") != "roi",
+    }
+    return tuple(hint for hint, fits in hints.items() if fits)
 
 
 def _share_cells(share: float) -> tuple[Cell, ...]:

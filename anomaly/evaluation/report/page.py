@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -181,6 +182,17 @@ def _seen(value: object) -> object:
     return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
+def _breakable(text: str) -> Markup:
+    """A name that may go on in the next line after a point, a slash, an underscore or a hyphen.
+
+    >>> print(_breakable("press_7/force <N>"))
+    press_<wbr>7/<wbr>force &lt;N&gt;
+    """
+    return Markup("").join(
+        part if at % 2 == 0 else Markup("{}<wbr>").format(part) for at, part in enumerate(re.split(r"([._/\-])", one_line(text)))
+    )
+
+
 def render(page: Page) -> str:
     """The page as HTML. Its script runs by its hash alone, so nothing that slipped into the page could."""
     script = _look("page.js")
@@ -188,6 +200,7 @@ def render(page: Page) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, finalize=_seen)
     environment.filters |= {"linked": lambda text: linked(one_line(text)), "trusted": Markup}
     environment.filters["typed"] = lambda text: typed(one_line(text))
+    environment.filters["breakable"] = _breakable
     environment.filters["lines"] = lambda text: Markup("\n").join(one_line(line) for line in text.splitlines())
     return environment.from_string(_look("page.html.j2")).render(
         page=page,

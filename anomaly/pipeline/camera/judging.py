@@ -175,7 +175,8 @@ class Judging:
         the network (`plan.trial`), and what the banks say of it without marks is known from the fit.
         """
         chosen = good.nonzero()[:, 0].tolist()
-        count = max(1, min(fewer_of_large(MARKED, self.pictures.size), int(MARKED_SHARE * len(chosen))))
+        share = 1.0 if self.marks_lie == "part" else MARKED_SHARE  # a part has place for few marks
+        count = max(1, min(fewer_of_large(MARKED, self.pictures.size), int(share * len(chosen))))
         drawn = torch.randperm(len(chosen), generator=torch.Generator().manual_seed(self.spec.seed + 1))[:count].tolist()
         shown, deep = self.pictures.survey.groups, self.pictures.format.deep
         scorer = fitted.scorer

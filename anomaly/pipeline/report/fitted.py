@@ -92,6 +92,7 @@ def fit_page(bundle: Bundle, held_out: NDArray[np.float64], effective: float, sh
     suspects = standing_out(fit.get("suspects", {}), threshold, usual)
     said = [*held_out_words(manifest, held_out, effective)]
     said += [shown.held_out] if shown.held_out else []
+    said += _mark_words(fit.get("marks") or {})
     figures = manifest["metrics"] if evaluation is None else evaluation.figures
     labelled, warn = _labelled_words(figures)
     warnings = _warnings(manifest)
@@ -203,10 +204,24 @@ def _hardly_any(fit: Mapping[str, Any]) -> bool:
     return bool(found) and hardly_any(found)
 
 
+def _mark_words(marks: Mapping[str, Any]) -> list[str]:
+    """Which made-up marks are found, as a sentence; none where a warning says more.
+
+    >>> _mark_words({"found": {"4": 0.2, "8": 0.6}, "smallest": 8.0, "warning": None})
+    ['Of made-up marks on good parts half or more are found from 8 pixels on.']
+    """
+    if not marks.get("found") or marks.get("warning"):
+        return []
+    smallest = marks["smallest"]
+    found = f"half or more are found from {smallest:g} pixels on" if smallest else "less than half are found, whatever their size"
+    return [f"Of made-up marks on good parts {found}."]
+
+
 def _unsafe(manifest: Mapping[str, Any]) -> bool:
     """Whether faults may well be missed: more than a word on how sure the threshold is."""
     fit = manifest["provenance"]["fit"]
-    return bool((fit.get("marks") or {}).get("warning")) or _hardly_any(fit)
+    marks = fit.get("marks") or {}
+    return bool(marks.get("warning")) or bool(marks.get("found") and not marks["smallest"]) or _hardly_any(fit)
 
 
 def _labelled(figures: Mapping[str, Any], shown: FitBlocks) -> tuple[Block, ...]:

@@ -35,7 +35,7 @@ class _Tags(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img", "br", "path", "use", "rect", "link", "image"):
+        if tag not in ("meta", "img", "br", "wbr", "path", "use", "rect", "link", "image"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
