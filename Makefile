@@ -11,8 +11,10 @@ export NO_MKDOCS_2_WARNING = 1
 demo: $(VENV)/ready
 	$(BIN)/python -m flows.demo
 
+# One process more than there are cores, 4 at most: tests of servers mostly wait, and another works meanwhile.
 test: $(VENV)/ready check docs
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder \
+	  --numprocesses $$($(BIN)/python -c 'import os; print(min(4, len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else 2))')
 
 check: $(VENV)/ready
 	$(BIN)/ruff check .

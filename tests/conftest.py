@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from filelock import FileLock
 from hypothesis import settings
 from typer.testing import CliRunner
@@ -62,11 +63,18 @@ def run(*arguments: object) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One core for each process of pytest-xdist: threads that wait for each other in turns would cost more than they bring."""
+    """One core for each process of pytest-xdist: threads that wait for each other in turns would cost more than they bring.
+
+    A process more than there are cores takes whichever is idle, with one thread.
+    """
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker is not None and hasattr(os, "sched_setaffinity"):
-        every = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {every[int(worker.removeprefix("gw")) % len(every)]})
+        every, number = sorted(os.sched_getaffinity(0)), int(worker.removeprefix("gw"))
+        if number < len(every):
+            os.sched_setaffinity(0, {every[number]})
+        else:
+            torch.set_num_threads(1)
+            os.environ["OMP_NUM_THREADS"] = "1"  # for what is started
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
