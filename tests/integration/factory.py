@@ -37,7 +37,7 @@ line = "pump"
 run = "rollback/plant"
 [[automation]]
 on = "run lost"
-minutes = 1
+minutes = 2
 """
 STARTS_S = 240.0  # in which a server answers, on a busy machine
 LONG_S = 400.0  # for anything that a flow does

@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -111,6 +111,23 @@ def killed(pids: list[int]) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+@contextmanager
+def paused() -> Iterator[Callable[[list[int]], None]]:
+    """What is handed over to be paused goes on when the block is left."""
+    held: list[int] = []
+
+    def pause(pids: list[int]) -> None:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+            held.append(pid)
+
+    try:
+        yield pause
+    finally:
+        for pid in held:
+            os.kill(pid, signal.SIGCONT)
+
+
 def whole(folder: ReleaseFolder) -> Path | None:
     """The champion, its hash verified; None where nothing is published. Nothing half written may bear the name of a bundle."""
     for path in folder.where.glob("*.anomaly"):
@@ -164,15 +181,15 @@ def test_a_run_killed_in_fit_and_one_in_the_dark_in_publish_are_told_and_the_nex
 def test_a_run_outlives_a_restart_of_the_server_and_a_while_without_the_database(plant: Factory, database: Postgres) -> None:
     """20 seconds here, for the suite's sake. A minute was tried by hand."""
     folder = ReleaseFolder(plant.root / "release" / "away")
-    with held_in_publish(plant, folder.where) as run:
+    with paused() as pause, held_in_publish(plant, folder.where) as run:
+        pause(in_run(plant))  # it waits for the lock no more than a minute
         lease = plant.run(run)["state"]["state_details"]["deployment_concurrency_lease_id"]
         plant.stop("server")
         plant.start_server()
         assert plant.api.post(f"/v2/concurrency_limits/leases/{lease}/renew", json={"lease_duration": 300}).status_code == 204
         assert plant.ended(plant.ask("pipeline"))["type"] == "CANCELLED"  # one at a time, as before
         database.stop()
-        time.sleep(AWAY_S / 2)
-    time.sleep(AWAY_S / 2)  # publishing goes on meanwhile, and nothing can be told of it
+    time.sleep(AWAY_S)  # publishing goes on meanwhile, and nothing can be told of it
     database.start()
     assert plant.ended(run)["type"] == "COMPLETED", plant.log("factory")
     assert whole(folder) is not None

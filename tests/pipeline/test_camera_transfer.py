@@ -70,7 +70,7 @@ def test_batch_norm_from_a_brighter_camera_and_on_to_a_third_line(camera: Fitted
 
 def test_auto_from_normals_alone_judges_every_way(camera: Fitted, darker: Path, tmp_path: Path) -> None:
     spec = tmp_path / "s.toml"
-    spec.write_text(camera.spec.read_text().replace('method = "none"', 'method = "auto"\nepochs = 1\nmax_minutes = 0.2'))
+    spec.write_text(camera.spec.read_text().replace('method = "none"', 'method = "auto"\nepochs = 1\nmax_minutes = 0.05'))
     said = run("transfer", darker, spec, "--data", camera.data, "--out", tmp_path / "b.anomaly", "--work", tmp_path / "w")
     found = read_bundle(tmp_path / "b.anomaly").manifest.provenance["fit"]["extractor"]["transfer"]
     assert set(found["ways"]) == {"finetune", "coral", "batch-norm", "deep-coral", "dann"}
