@@ -106,6 +106,8 @@ class Detector:
             found = self._score_frame(given)
         elif _are_paths(given):
             found = self._score_files(_paths(given))
+        elif self.sensors and len(given):  # type: ignore[arg-type]
+            raise DataError(f"{self.manifest.name}: a detector of readings; give a table, or a DataFrame with columns {self.sensors[:8]}")
         else:
             found = self._score_arrays(pictures_of(given))  # type: ignore[arg-type]
         self._given = given  # what was scored last: an error above leaves what was before
@@ -114,13 +116,18 @@ class Detector:
     def explain(self, record: Any, given: Given | None = None) -> Figure:
         """A figure of why a record scores as it does.
 
-        `record` is a label of the index that `score` gave, or a picture: a file or an array. It is looked for in what was scored last, or
-        in `given`. For a picture: its heat-map over it. For readings: the sensors with the largest shares around the window, clock times
-        (UTC) on the axis. Raises DataError where there is no such record, ImportError without Matplotlib.
+        `record` is a label of the index that `score` gave, or a row of that; or a picture: a file or an array. It is looked for in what was
+        scored last, or in `given`. For a picture: its heat-map over it. For readings: the sensors with the largest shares around the
+        window, clock times on the axis (of the line's zone, UTC where none is known). Raises DataError where there is no such record,
+        ImportError without Matplotlib.
         """
         from anomaly.api import figures
 
         given = self._given if given is None else taken(given)
+        if isinstance(record, pd.DataFrame):
+            raise DataError("a DataFrame was given: explain takes one record, by its label or its row, such as scores.iloc[0]")
+        if isinstance(record, pd.Series):  # a row of what `score` gave
+            record = record.get("record", record.name)
         record = taken(record) if isinstance(record, Image.Image) else record
         if self.sensors:
             return figures.explain_window(self._bundle.manifest, self._session, *self._window(record, given))
@@ -181,8 +188,6 @@ class Detector:
         return _finished(joined(self._bundle, [scored]), labels, [*table.report.notes, *without], [])
 
     def _score_arrays(self, pictures: list[NDArray[Any]]) -> pd.DataFrame:
-        if self.sensors:
-            raise DataError(f"{self.manifest.name}: a detector of readings; give a table, or a DataFrame with columns {self.sensors[:8]}")
         frames, numbers, rejected = [], [], []
         for number, pixels in enumerate(pictures):
             try:

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from anomaly.data.pictures.reading import PictureFormat, decode_pixels, gray_16_bit
+from anomaly.data.pictures.reading import PictureFormat, decode_pixels, gray_16_bit, refused_mode
 from anomaly.data.tables.dialect.formats import could_be_time
 from anomaly.data.tables.reader import SensorTable, TableSchema, read_table
 from anomaly.errors import DataError, UnclearError
@@ -41,6 +41,8 @@ def taken(given: Any) -> Given:
     >>> taken(Path(name) for name in ("a.png", "b.png"))
     [PosixPath('a.png'), PosixPath('b.png')]
     """
+    if isinstance(given, (pd.Series, np.ndarray)) and given.dtype.kind in "OUT" and len(given) and all(map(is_path, np.ravel(given))):
+        return list(np.ravel(given))  # paths, as a column of a list of files holds them
     if is_path(given) or isinstance(given, (pd.DataFrame, np.ndarray)):
         return given  # type: ignore[no-any-return]
     if isinstance(given, Image.Image):
@@ -56,7 +58,18 @@ def taken(given: Any) -> Given:
 
 def _pixels(image: Image.Image) -> NDArray[Any]:
     """A picture of Pillow as the reader of files would have it, upright."""
+    why = refused_mode(image.mode)
+    if why:
+        way = "scale it to whole numbers of 8 or 16 bits" if image.mode == "F" else "give it as RGB or gray, such as image.convert('RGB')"
+        raise DataError(f"a picture of Pillow in mode {image.mode}: {why}; {way}")
     upright = ImageOps.exif_transpose(image)
+    if upright.mode == "I":  # whole numbers of 32 bits, into which Pillow puts a picture of 8 bits as 0 to 255, of 16 as 0 to 65535
+        values = np.asarray(upright)
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high > 65535:
+            raise DataError(f"a picture of Pillow in mode I with values from {low} to {high}: 0 to 255, or to 65535, are taken")
+        if high <= 255:
+            return values.astype(np.uint8)
     plain = upright if upright.mode.startswith("I") or upright.mode in ("L", "RGB", "RGBA") else upright.convert(_plain_mode(upright.mode))
     return gray_16_bit(plain) if plain.mode.startswith("I") else np.asarray(plain)
 
@@ -89,6 +102,9 @@ def write_frame(frame: pd.DataFrame, path: Path, time: str = "time") -> str | No
         if name in plain.columns:
             raise DataError(f"the DataFrame's index of times and a column are both called {name!r}; rename one of them")
         plain.insert(0, name, index)
+    unreal = [column for column in plain if plain[column].dtype.kind == "c"]
+    if unreal:
+        raise DataError(f"columns {unreal} of the DataFrame hold complex numbers; give what they mean apart: .abs() and np.angle, or .real")
     for column in [column for column in plain if plain[column].dtype == object]:
         plain[column] = _texts(plain[column])
     try:

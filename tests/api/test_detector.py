@@ -141,7 +141,9 @@ def test_what_cannot_be_read_is_told_and_the_rest_scored(part: anomaly.Detector,
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (np.zeros((5, 8)), "readings come as a DataFrame"),
+        (np.zeros((5, 8)), "a detector of readings; give a table, or a DataFrame"),
+        (np.zeros((1, 5, 8)), "a detector of readings; give a table, or a DataFrame"),
+        (pd.DataFrame({"flow": [1j, 2.0]}, index=pd.date_range("2026", periods=2)), "hold complex numbers"),
         (np.zeros((4, 4), np.uint8), "a detector of readings"),
         (pd.DataFrame({"flow": []}), "no rows"),
         (pd.DataFrame({"flow": [1.0, 2.0]}), r"no time column .* pd\.date_range"),
@@ -195,6 +197,12 @@ def test_pictures_of_pillow_and_whatever_can_be_gone_through(part: anomaly.Detec
     palette.save(tmp_path / "palette.png")
     assert part.score(palette)["score"].iloc[0] == part.score(tmp_path / "palette.png")["score"].iloc[0]
     assert part.explain(images[0]).get_suptitle()
+    for paths in (np.array([str(file) for file in files]), pd.Series(files)):
+        np.testing.assert_array_equal(part.score(paths)["score"].to_numpy(), scores)
+    gray = images[0].convert("L")
+    assert part.score(gray.convert("I"))["score"].iloc[0] == part.score(gray)["score"].iloc[0]  # as 0 to 255
+    with pytest.raises(anomaly.AnomalyError, match="mode F: floating-point pixels have no known range"):
+        part.score(gray.convert("F"))
 
 
 def test_an_error_leaves_what_was_scored_before(plant: anomaly.Detector, frame: pd.DataFrame) -> None:
@@ -222,6 +230,9 @@ def test_a_record_is_explained(plant: anomaly.Detector, part: anomaly.Detector, 
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[0].startswith(f"{scores.loc[worst, 'top_sensor']}: ")
     assert str(worst) in figure.get_suptitle()
+    assert plant.explain(scores.loc[worst]).get_suptitle() == figure.get_suptitle()  # a row as well as its label
+    with pytest.raises(anomaly.AnomalyError, match="a DataFrame was given: explain takes one record"):
+        plant.explain(scores)
     with pytest.raises(anomaly.AnomalyError, match="no whole window"):
         plant.explain(frame.index[0])
     with pytest.raises(anomaly.AnomalyError, match="no such record"):

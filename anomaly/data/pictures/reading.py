@@ -164,10 +164,9 @@ def opened(path: Path) -> Iterator[Image.Image]:
             image.load()
             image.info[HALVED] = halved and not is_16_bit(image)
             _turn(image)
-            if image.mode == "F":
-                raise _RefusedError("floating-point pixels have no known range; save it with 8 or 16 bits")
-            if image.mode in ("LAB", "HSV"):
-                raise _RefusedError(f"its colors are stored as {image.mode}; save it as RGB or gray")
+            why = refused_mode(image.mode)
+            if why:
+                raise _RefusedError(f"{why}; save it {'with 8 or 16 bits' if image.mode == 'F' else 'as RGB or gray'}")
             yield image
     except FileNotFoundError as error:
         raise RecordError(f"{path}: the file is not there") from error
@@ -179,6 +178,17 @@ def opened(path: Path) -> Iterator[Image.Image]:
         raise RecordError(f"{path}: {error}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise RecordError(f"{path}: the picture is damaged or cut short ({error}); send it again") from error
+
+
+def refused_mode(mode: str) -> str:
+    """Why a picture of one of Pillow's modes is not taken, "" where it is.
+
+    >>> refused_mode("LAB"), refused_mode("RGB")
+    ('its colors are stored as LAB', '')
+    """
+    if mode == "F":
+        return "floating-point pixels have no known range"
+    return f"its colors are stored as {mode}" if mode in ("LAB", "HSV") else ""
 
 
 def _check_pages(image: Image.Image) -> None:
