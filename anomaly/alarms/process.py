@@ -121,6 +121,11 @@ class ProcessAlarm:
         track = self._track
         return State(track.active, track.since, track.opened, track.worst)
 
+    @property
+    def flagged(self) -> int:
+        """How many flagged records the open alarm has, or the run that may open one."""
+        return self._track.flagged
+
     def use(self, rules: Rules) -> None:
         """Go on by these rules."""
         if rules.detector != self.rules.detector:

@@ -71,11 +71,11 @@ def rules_words(alarm: AlarmSettings) -> str:
 def about(data: Mapping[str, Any]) -> str:
     """What is wrong, in a few words, from what an alarm's events say: of a picture its file, and where in it.
 
-    Of an alarm that is over: what its most unusual record was like, not how it ended.
+    What its most unusual record was like, once it is known: not how it began or ended; and how many records it has flagged.
     """
     worst = data.get("worst", {})
     said = dict(data) | dict(worst) | ({"reason": ""} if worst else {})
-    many = f"{data['flagged']} records flagged" if worst and data.get("flagged", 1) > 1 else ""
+    many = flagged_words(data)
     name = record_words(said.get("record", ""))
     where = f"{said['where']['x']:.0%} from the left, {said['where']['y']:.0%} from the top" if said.get("where") else ""
     if said.get("reason") or where:
@@ -85,8 +85,18 @@ def about(data: Mapping[str, Any]) -> str:
     return str(said.get("cause", ""))
 
 
+def flagged_words(data: Mapping[str, Any]) -> str:
+    """How many records of an alarm were flagged, from what its events say; "" where that is one, or not known.
+
+    >>> flagged_words({"flagged": 6, "where": {"x": 0.5, "y": 0.5}}), flagged_words({"flagged": 302}), flagged_words({"flagged": 1})
+    ('6 pictures flagged', '302 records flagged', '')
+    """
+    many = data.get("flagged", 1)
+    return f"{many:,} {'pictures' if 'where' in data else 'records'} flagged" if isinstance(many, int) and many > 1 else ""
+
+
 def worst_record(data: Mapping[str, Any]) -> str:
-    """The record that an alarm is best known by: its most unusual one once it is over, until then the one that opened it."""
+    """The record that an alarm is best known by: its most unusual one, where that is known, else the one that opened it."""
     return record_words(data.get("worst", {}).get("record") or data.get("record", ""))
 
 
@@ -125,6 +135,8 @@ def describe_message(body: dict[str, Any], link: str = "") -> tuple[str, str]:
         bound, many = rarity(data["p_value"], data.get("least_p", 0.0))
         begin = f"{'At its worst ' if kind == 'closed' else ''}{'rarer than' if bound else 'as unusual as'} 1 normal record in {many}"
         parts.append(f"{begin[0].upper()}{begin[1:]} ({p_words(data['p_value'], data.get('least_p', 0.0))}).")
+    if flagged_words(data):
+        parts.append(f"{flagged_words(data)}{'' if kind == 'closed' else ' so far'}.")
     if data.get("top"):
         parts.append("Most involved: " + ", ".join(f"{t['sensor']} ({t['share']:.0%})" for t in data["top"]))
     if data.get("where"):
@@ -132,6 +144,8 @@ def describe_message(body: dict[str, Any], link: str = "") -> tuple[str, str]:
     parts += _readings(data)
     if data.get("cause"):
         parts.append(f"Cause: {data['cause']}")
+    if data.get("worst", {}).get("record"):
+        parts.append(f"Most unusual record: {worst_record(data)}")
     if data.get("record"):
         parts.append(f"{'Record that ended it' if kind == 'closed' else 'Record'}: {record_words(data['record'])}")
     if data.get("bundle"):
@@ -194,7 +208,7 @@ def _about(data: dict[str, Any], words: bool = False) -> str:
         own = f" ({condition})" if condition and condition != class_ else ""
         return f"{name}{own}. " if class_ else ""
     if class_ in ("", "process"):
-        return record_words(data.get("record", ""))
+        return worst_record(data)
     return class_
 
 
@@ -202,8 +216,7 @@ def _measures(kind: str, data: dict[str, Any]) -> list[str]:
     found = []
     if "p_value" in data:
         found.append(f"{'worst ' if kind == 'closed' else ''}{p_words(data['p_value'], data.get('least_p', 0.0))}")
-    many = f"{data['flagged']} records flagged" if kind == "closed" and data.get("flagged", 1) > 1 else ""
-    return [*found, _cause(dict(data) | data.get("worst", {})), _lasted(data).removeprefix(", "), many]
+    return [*found, _cause(dict(data) | data.get("worst", {})), _lasted(data).removeprefix(", "), flagged_words(data)]
 
 
 def _reasons(data: dict[str, Any]) -> list[str]:

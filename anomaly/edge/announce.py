@@ -88,6 +88,11 @@ class WorstRecord:
             return worst
         return None
 
+    def so_far(self, flagged: int) -> dict[str, Any]:
+        """What the book keeps of an alarm that is on: how many records it has flagged, and its `worst` one without readings."""
+        worst = {key: value for key, value in self.known.items() if key not in ("since", "values")}
+        return {"flagged": flagged} | ({"worst": worst, "p_value": worst["p_value"], "score": worst["score"]} if worst else {})
+
     def ended(self, last: dict[str, Any], sensors: Sequence[str], schema: InputSchema) -> dict[str, Any]:
         """What an event of the end tells: the `worst` and the `last` record, with the readings of the alarm's sensors and their units."""
         found = {"worst": {key: value for key, value in self.known.items() if key != "since"}, "last": last}

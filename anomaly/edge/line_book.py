@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from anomaly.alarms.book import Changes
 from anomaly.alarms.events import Event
@@ -60,6 +61,7 @@ class LineBook:
         worst: Mapping[str, float] | None = None,
         suppressed: str | None = None,
         reached: Mapping[str, float] | None = None,
+        so_far: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> list[Event]:
         """Take in a turn, inside of the transaction that commits it (`Batch.prepare`); returns all of its events, in order.
 
@@ -71,7 +73,7 @@ class LineBook:
         events = [*events, *self._rejections.take(batch.rejected, now, self.last)]
         if self.zone:
             events = [replace(event, data=event.data | {"zone": self.zone}) for event in events]
-        told = self._book.apply(events, now, worst, suppressed, reached)
+        told = self._book.apply(events, now, worst, suppressed, reached, so_far)
         batch.changes = self._book.changes
         batch.changes.alarms = self._pending.alarms | batch.changes.alarms
         batch.changes.began = [*self._pending.began, *batch.changes.began]

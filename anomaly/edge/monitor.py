@@ -182,7 +182,8 @@ class Monitor:
         ]
         keep_aside(poll.rejected, self.aside, self.log)
         batch = self._batch(poll, outcome, events)
-        if events or poll.rejected or self._book.due(self.clock(), self._suppressed):
+        more = batch.state.active and outcome.flagged
+        if events or poll.rejected or more or self._book.due(self.clock(), self._suppressed):
             batch.prepare = self._take_to_book
         self._commit(batch, stop, once)
         self._alarm = outcome.alarm
@@ -194,11 +195,13 @@ class Monitor:
 
     def _take_to_book(self, batch: Batch) -> None:
         """Give the events of a batch their states and priorities, with what else has become due of the line's alarms."""
-        worst = {PROCESS: batch.state.worst} if batch.state.active else {}
+        active = batch.state.active
+        worst = {PROCESS: batch.state.worst} if active else {}
+        so_far = {PROCESS: self._worst.so_far(self._process.flagged)} if active else {}
         lowest = min(batch.scored, key=lambda one: one.p_value, default=None)
         reached = {PROCESS: lowest.time} if lowest is not None and lowest.p_value <= batch.state.worst else {}
         before = batch.events
-        batch.events = self._book.apply(batch, before, self.clock(), worst, self._suppressed, reached)
+        batch.events = self._book.apply(batch, before, self.clock(), worst, self._suppressed, reached, so_far)
         batch.evidence = self._keeper.named(batch.evidence, before, batch.events)
 
     def _score(self, records: Records) -> tuple[Answers, list[Event]]:

@@ -70,12 +70,14 @@ class AlarmBook:
         worst: Mapping[str, float] | None = None,
         suppressed: str | None = None,
         reached: Mapping[str, float] | None = None,
+        so_far: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> list[Event]:
         """Take in one turn of a line; returns its events in order, with states, priorities and what follows from them.
 
         Events that no sink gets (`changes.quiet`) are among them. `worst`: condition -> the lowest p-value of its open alarm; `reached`:
         the time of the record that has it, where that is of this turn. So an alarm that rises by its records, perhaps of long ago, rises at
         their time. `suppressed`: why the mode of the machine holds alarms back, "" when it does not, None when this turn shows no mode.
+        `so_far`: condition -> what has become known of its open alarm without an event.
         """
         out = self._follow_mode(suppressed, now) + self._end_what_is_due(now)
         for event in events:
@@ -87,6 +89,8 @@ class AlarmBook:
                 out += self._go_on(event, now)
             else:
                 out.append(event)
+        for alarm in [one for one in self.alarms.values() if one.closed is None and one.condition in (so_far or {})]:
+            self._update(replace(alarm, data=alarm.data | dict((so_far or {})[alarm.condition])))
         for alarm in list(self.alarms.values()):
             lowest = (worst or {}).get(alarm.condition)
             at = (reached or {}).get(alarm.condition, now)

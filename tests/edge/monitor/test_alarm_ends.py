@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from anomaly.alarms.store import Store
-from anomaly.alarms.wording import describe_message
+from anomaly.alarms.wording import about, describe_message
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.session import open_session
 from anomaly.edge.sources.uri import open_source
@@ -48,4 +48,31 @@ def test_the_end_tells_the_worst_and_the_last_readings(tmp_path: Path, restarts:
     assert last["values"]["flow"] < 101
     assert last["record"] == data["record"]
     assert data["units"] == {"flow": "l/s"}
+    assert "Most unusual record: feed.csv:7" in describe_message(closed)[1]
     assert "At its worst: flow 109 l/s, at the end 100." in describe_message(closed)[1]
+
+
+def test_an_alarm_that_is_on_counts_its_flagged_records_and_is_known_by_its_worst(tmp_path: Path) -> None:
+    """Version 0.8.0: six faulty pictures in a row were one alarm that told of the first alone, until it closed."""
+    bundle = tiny_bundle(tmp_path / "b.anomaly", SCHEMA)
+    feed, store = tmp_path / "feed.csv", tmp_path / "s.db"
+    frame = pd.DataFrame({"time": pd.date_range("2026-01-01", periods=len(FLOW), freq="s"), "flow": FLOW, "heat": 0.5})
+    frame["flow"] += 100.0
+    known = []
+    for stop in (4, 6, 8, len(FLOW)):
+        frame.head(stop).to_csv(feed, index=False)
+        db = Store(store)
+        source = open_source(str(feed), SCHEMA, lambda _: False, db.resume("l")[0])
+        Monitor(bundle, open_session(bundle, "cpu"), source, db, "l").run(threading.Event(), once=True)
+        (alarm,) = Store(store).alarms("l", live=False)
+        assert "values" not in alarm.data.get("worst", {}) or alarm.closed is not None
+        known.append((alarm.data["flagged"], alarm.data["worst"]["record"], about(alarm.data).rpartition(", ")[2]))
+        assert alarm.data["p_value"] == alarm.data["worst"]["p_value"]
+    first, worst = "feed.csv:5", "feed.csv:7"
+    assert known == [
+        (1, first, "heat 9%"),
+        (3, worst, "3 records flagged"),
+        (5, worst, "5 records flagged"),
+        (5, worst, "5 records flagged"),
+    ]
+    assert [event["type"] for event in Store(store).events()] == ["anomaly.alarm.opened", "anomaly.alarm.closed"]
