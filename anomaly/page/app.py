@@ -81,20 +81,15 @@ async def live(request: Request) -> StreamingResponse:
     if feed.full:
         raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, "too many viewers", {"Retry-After": "30"})
 
+    auth: Auth = request.app.state.auth
+
     async def told() -> AsyncIterator[bytes]:
         async for body in feed.watch():
-            if _signed_out(request):  # the session ended while it watched
+            if not auth.still(request):  # the session ended while it watched
                 return
             yield body
 
     return StreamingResponse(told(), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
-
-
-def _signed_out(request: Request) -> bool:
-    auth: Auth = request.app.state.auth
-    if request.headers.get("authorization") is not None:
-        return False
-    return auth.own is None and auth.sessions.find(request.cookies.get("anomaly_session"), touch=False) is None
 
 
 def index() -> Response:

@@ -17,7 +17,7 @@ from anomaly.errors import SpecError
 from anomaly.page.app import make_app, make_boxes_app
 from anomaly.page.auth.connections import MOST_OF_ONE, connection_class, most_connections
 from anomaly.page.auth.guard import Auth
-from anomaly.page.auth.settings import read_auth
+from anomaly.page.auth.settings import AuthFile, read_auth
 from anomaly.page.boxes import Boxes
 from anomaly.page.site import Site
 
@@ -28,7 +28,8 @@ BACKLOG = 64  # so many are taken at once, before one of them is looked at
 def auth_of(listen: Address, file: Path | None) -> Auth | None:
     """Who may look. None: nobody, since the address can be reached by others and no file says who they are. Raises SpecError."""
     if file is not None:
-        return Auth(read_auth(file))
+        watched = AuthFile(file)  # before it is read: what changes meanwhile is seen later
+        return Auth(read_auth(file), file=watched)
     return Auth() if listen.own else None
 
 

@@ -9,33 +9,41 @@ from __future__ import annotations
 import getpass
 import hmac
 import ipaddress
+import logging
 import os
 import secrets
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, HTTPException, Request
 
+from anomaly.errors import SpecError
 from anomaly.page.auth.roles import Person, Role, allows
-from anomaly.page.auth.sessions import COOKIE, Session, Sessions
-from anomaly.page.auth.settings import AuthSettings, digest, is_own
+from anomaly.page.auth.sessions import COOKIE, Session, Sessions, Way
+from anomaly.page.auth.settings import AuthFile, AuthSettings, digest, is_own
 
 if TYPE_CHECKING:
     from anomaly.page.auth.oidc import Provider
 
-Way = Literal["token", "oidc"]
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF = "X-CSRF-Token"
+LOOK_S = 2.0  # at most so often it is looked whether the file has changed
+log = logging.getLogger("anomaly")
 BACKGROUND = "X-Background"  # asked by the page by itself: it does not keep a session alive
 
 
 class Auth:
-    """`settings` None: for this machine alone. `clock`: seconds that only grow."""
+    """`settings` None: for this machine alone. `clock`: seconds that only grow.
 
-    def __init__(self, settings: AuthSettings | None = None, clock: Callable[[], float] = time.monotonic) -> None:
-        self.settings = settings
+    `file`: where the settings are from; what changes in it is taken, so that a token can be taken back
+    """
+
+    def __init__(
+        self, settings: AuthSettings | None = None, clock: Callable[[], float] = time.monotonic, file: AuthFile | None = None
+    ) -> None:
+        self.settings, self._clock, self._file, self._looked = settings, clock, file, clock()
         hours, minutes = (settings.session_h, settings.idle_min) if settings is not None else (12.0, 60.0)
         self.sessions = Sessions(hours * 3600, minutes * 60, clock)
         self.provider = _provider(settings)
@@ -63,8 +71,35 @@ class Auth:
         url = self.settings.url if self.settings is not None else None
         return request.url.scheme == "https" or (url or "").startswith("https:")
 
+    def refresh(self) -> None:
+        """Take what has changed in the file. Who is in it no longer is signed out; a file with a mistake changes nothing."""
+        if self._file is None or self._clock() - self._looked < LOOK_S:
+            return
+        self._looked = self._clock()
+        found = self._file.changed()
+        if found is None or found == self.settings:
+            return
+        try:
+            provider = self.provider if self.settings is not None and _oidc(found) == _oidc(self.settings) else _provider(found)
+        except SpecError as error:
+            log.error("who may open the page stays as it was: %s", error)
+            return
+        same, self.settings, self.provider = provider is self.provider, found, provider
+        people = {Person(each.name, each.role) for each in found.token}
+        self.sessions.change(found.session_h * 3600, found.idle_min * 60, lambda it: same if it.by == "oidc" else it.person in people)
+        log.info("who may open the page is read again")
+
+    def still(self, request: Request) -> bool:
+        """Whether who was let in once, and watches since, may go on."""
+        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and self.settings is not None:
+            return self.token(bearer.strip()) is not None
+        self.refresh()
+        return self.own is not None or self.sessions.find(request.cookies.get(COOKIE), touch=False) is not None
+
     def token(self, given: str) -> Person | None:
         """Whose token that is."""
+        self.refresh()
         found, asked = None, digest(given)
         for each in self.settings.token if self.settings is not None else ():
             if hmac.compare_digest(each.sha256, asked):  # all are compared: how long it takes tells nothing
@@ -75,6 +110,7 @@ class Auth:
         """Of a request that came from the page."""
         if self.own is not None:
             return self.own
+        self.refresh()
         return self.sessions.find(request.cookies.get(COOKIE), touch=BACKGROUND not in request.headers)
 
     def person(self, request: Request) -> Person:
@@ -130,6 +166,10 @@ def _login() -> str:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # a user without a name, as in a container
         return f"user {os.getuid()}"
+
+
+def _oidc(settings: AuthSettings) -> object:
+    return settings.oidc, settings.url
 
 
 def _provider(settings: AuthSettings | None) -> Provider | None:

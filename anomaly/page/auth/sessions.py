@@ -6,9 +6,11 @@ import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from anomaly.page.auth.roles import Person
 
+Way = Literal["token", "oidc"]
 COOKIE = "anomaly_session"
 OIDC_COOKIE, OIDC_PATH, OIDC_LASTS_S = "anomaly_oidc", "/api/v1/oidc", 600  # between going to the issuer and coming back
 MOST = 10_000  # sessions; the one that was used longest ago goes
@@ -22,6 +24,7 @@ class Session:
     csrf: str
     began: float
     seen: float
+    by: Way = "token"
 
 
 class Sessions:
@@ -32,10 +35,16 @@ class Sessions:
         self._known: dict[str, Session] = {}
         self._lock = threading.Lock()
 
-    def begin(self, person: Person) -> tuple[str, Session]:
+    def change(self, longest_s: float, idle_s: float, stays: Callable[[Session], bool]) -> None:
+        """Other times from now on, and only those sessions that stay."""
+        with self._lock:
+            self._longest_s, self._idle_s = longest_s, idle_s
+            self._known = {id_: session for id_, session in self._known.items() if stays(session)}
+
+    def begin(self, person: Person, by: Way = "token") -> tuple[str, Session]:
         """Sign someone in; returns the id for the cookie."""
         id_, now = secrets.token_urlsafe(32), self._clock()
-        session = Session(person, secrets.token_urlsafe(32), now, now)
+        session = Session(person, secrets.token_urlsafe(32), now, now, by)
         with self._lock:
             if len(self._known) >= MOST:
                 del self._known[min(self._known, key=lambda each: self._known[each].seen)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 import secrets
 from pathlib import Path
 from typing import Annotated, Self
@@ -16,6 +17,7 @@ from anomaly.names import masked
 from anomaly.page.auth.roles import Role
 from anomaly.toml_file import explain, read_toml
 
+log = logging.getLogger("anomaly")
 HOW_TO = "docs/how-to/line/the-page.md"
 
 
@@ -120,6 +122,33 @@ def read_auth(path: Path) -> AuthSettings:
                 f"{path}: [[token]] number {number}, key `sha256`: must be the 64 digits 0-9 a-f that `anomaly page token` prints"
             ) from None
         raise SpecError(f"{path}: {masked(explain(AuthSettings, first))}; see {HOW_TO}") from error
+
+
+class AuthFile:
+    """The file, and whether it has changed since it was last looked at."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._stamp = path, _stamp(path)
+
+    def changed(self) -> AuthSettings | None:
+        """What it says now, None where it is as before. One that is not there or has a mistake is told in the log, once."""
+        stamp = _stamp(self.path)
+        if stamp == self._stamp:
+            return None
+        self._stamp = stamp
+        try:
+            return read_auth(self.path)
+        except SpecError as error:
+            log.error("who may open the page stays as it was: %s", error)
+            return None
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def new_token() -> tuple[str, str]:

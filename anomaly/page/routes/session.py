@@ -14,9 +14,9 @@ from fastapi.responses import RedirectResponse
 from pydantic import Field
 
 from anomaly.names import one_line
-from anomaly.page.auth.guard import Auth, Way, check_origin
+from anomaly.page.auth.guard import Auth, check_origin
 from anomaly.page.auth.roles import Person, Role
-from anomaly.page.auth.sessions import COOKIE, OIDC_COOKIE, OIDC_LASTS_S, OIDC_PATH
+from anomaly.page.auth.sessions import COOKIE, OIDC_COOKIE, OIDC_LASTS_S, OIDC_PATH, Way
 from anomaly.page.models import Answer, Asked
 
 if TYPE_CHECKING:
@@ -87,10 +87,10 @@ def sign_out(request: Request, response: Response) -> None:
     response.delete_cookie(COOKIE, path="/")
 
 
-def _begin(request: Request, response: Response, person: Person) -> None:
+def _begin(request: Request, response: Response, person: Person, by: Way = "token") -> None:
     auth = _auth(request)
     auth.sessions.end(request.cookies.get(COOKIE))  # whoever was signed in here before
-    id_, _ = auth.sessions.begin(person)
+    id_, _ = auth.sessions.begin(person, by)
     response.set_cookie(COOKIE, id_, httponly=True, samesite="strict", secure=auth.secure(request), path="/")
 
 
@@ -118,7 +118,7 @@ def end_oidc(request: Request, code: Text = "", state: Text = "", error: Text = 
             raise HTTPException(401, f"the issuer did not sign you in: {one_line(error)[:100] or 'no code'}")
         person = provider.finish(code, state, kept)
     answer = RedirectResponse("/" + _view(to), 303)
-    _begin(request, answer, person)
+    _begin(request, answer, person, "oidc")
     answer.delete_cookie(OIDC_COOKIE, path=OIDC_PATH)
     return answer
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+from fastapi import Request
 from fastapi.testclient import TestClient
 
 from anomaly.alarms.store import Store
@@ -10,8 +13,9 @@ from anomaly.page.app import make_app
 from anomaly.page.auth.guard import Auth
 from anomaly.page.auth.headers import LONGEST_BODY
 from anomaly.page.auth.limits import MOST_ADDRESSES, Limits, Rate
-from anomaly.page.auth.roles import Person
+from anomaly.page.auth.roles import Person, Role
 from anomaly.page.auth.sessions import MOST, Sessions
+from anomaly.page.auth.settings import AuthFile, digest, read_auth
 from anomaly.page.site import Site
 from tests.page.conftest import OWN, TOKENS, Open, limits, settings, signed_in
 
@@ -210,3 +214,59 @@ def test_every_answer_has_the_headers(open_page: Open, path: str) -> None:
     if path.startswith("/api/"):
         assert headers["Cache-Control"] == "no-store"
     assert "server" not in headers
+
+
+# --- the file that changes ---
+
+
+def test_a_token_is_taken_back_without_a_restart_and_a_mistake_changes_nothing(
+    open_page: Open, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, file = [0.0], tmp_path / "page.toml"
+
+    def write(*roles: Role, more: str = "") -> None:
+        tokens = [f'[[token]]\nname = "the {role}"\nrole = "{role}"\nsha256 = "{digest(TOKENS[role])}"\n' for role in roles]
+        file.write_text(more + "".join(tokens))
+        now[0] += 3
+
+    def may(page: TestClient) -> bool:
+        return page.get("/api/v1/lines").status_code == 200
+
+    write("view", "operate")
+    auth = Auth(read_auth(file), lambda: now[0], AuthFile(file))
+    stays, goes, program = signed_in(open_page(auth), "view"), signed_in(open_page(auth), "operate"), open_page(auth)
+    program.headers["Authorization"] = f"Bearer {TOKENS['operate']}"
+    write("view", "operate", more="mistake = 1\n")
+    assert may(stays)
+    assert may(goes)
+    assert may(program)
+    assert caplog.text.count("stays as it was") == 1
+    assert "mistake" in caplog.text
+    file.unlink()
+    now[0] += 3
+    assert may(goes)
+    write("view", "admin")
+    assert may(stays)
+    assert not may(goes)
+    assert not may(program)
+    signed_in(open_page(auth), "admin")
+    write("view", more="idle_min = 1\n")
+    assert may(stays)
+    now[0] += 61
+    assert not may(stays)
+
+
+def test_who_watches_is_let_go_when_the_session_ends() -> None:
+    def asked(**headers: str) -> Request:
+        return Request({"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]})
+
+    now = [0.0]
+    auth = Auth(settings(idle_min=1), lambda: now[0])
+    cookie = f"anomaly_session={auth.sessions.begin(Person('a', 'view'))[0]}"
+    now[0] = 59
+    assert auth.still(asked(cookie=cookie))
+    assert auth.still(asked(authorization=f"Bearer {TOKENS['view']}"))
+    assert not auth.still(asked(authorization="Bearer of nobody", cookie=cookie))
+    now[0] = 61  # to watch is not to do something
+    assert not auth.still(asked(cookie=cookie))
+    assert not auth.still(asked(cookie=cookie, authorization="of no kind"))
