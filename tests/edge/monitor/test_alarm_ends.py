@@ -73,6 +73,6 @@ def test_an_alarm_that_is_on_counts_its_flagged_records_and_is_known_by_its_wors
         (1, first, "heat 9%"),
         (3, worst, "3 records flagged"),
         (5, worst, "5 records flagged"),
-        (5, worst, "5 records flagged"),
+        (6, worst, "6 records flagged"),
     ]
     assert [event["type"] for event in Store(store).events()] == ["anomaly.alarm.opened", "anomaly.alarm.closed"]
