@@ -25,7 +25,6 @@ from anomaly.data.database import write_query
 from anomaly.errors import DataError
 from tests.batch.test_run import wait_for_parts
 from tests.conftest import Fitted
-from tests.integration import servers
 from tests.integration.servers import free_port, listening, serving
 
 BUCKET = "s3://history"
@@ -49,9 +48,8 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     }  # fmt: skip
     for name, value in own.items():
         patch.setenv(name, value)
-    patch.setattr(servers, "START_S", 120.0)
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port]
-    with serving(command, lambda: listening(port), tmp_path_factory.mktemp("s3") / "log", own):
+    with serving(command, lambda: listening(port), tmp_path_factory.mktemp("s3") / "log", own, starts_s=120):
         client = boto3.client("s3")
         client.create_bucket(Bucket="history", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         yield client

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -22,13 +24,14 @@ LOGIN = "admin:secret"
 LOOP = ("watch", "retrain", "compare", "promote", "rollback")
 
 
-@pytest.mark.timeout(900)
-def test_the_server_takes_deployments_and_events_with_the_password_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def prefect_server(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """A server behind a login as long as the block runs: its address, and the environment of a command that is to ask it."""
     port = free_port()
     url = f"http://127.0.0.1:{port}/api"
     own = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     own |= {
-        "PREFECT_HOME": str(tmp_path / "home"),
+        "PREFECT_HOME": str(folder / "home"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "ANOMALY_HOME": str(ROOT),
@@ -41,7 +44,13 @@ def test_the_server_takes_deployments_and_events_with_the_password_alone(tmp_pat
         except httpx.HTTPError:
             return False
 
-    with serving([sys.executable, "-m", "prefect", "server", "start", "--port", port], ready, tmp_path / "server.log", own, starts_s=240):
+    with serving([sys.executable, "-m", "prefect", "server", "start", "--port", port], ready, folder / "server.log", own, starts_s=240):
+        yield url, own
+
+
+@pytest.mark.timeout(900)
+def test_the_server_takes_deployments_and_events_with_the_password_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with prefect_server(tmp_path) as (url, own):
         script = ["sh", str(ROOT / "deploy" / "compose" / "servers" / "deployments.sh")]
         done = subprocess.run(script, env=own | {"PREFECT_API_AUTH_STRING": LOGIN}, cwd=ROOT, capture_output=True, text=True, timeout=400)
         assert done.returncode == 0, done.stdout + done.stderr
