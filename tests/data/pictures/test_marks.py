@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomaly.data.pictures.marks import APART, KINDS, Mark, draw_marks, mark_sizes
+from anomaly.data.pictures.marks import APART, KINDS, Mark, draw_marks, mark_sizes, part_of
+from anomaly.data.samples.synthetic import part_picture
 
 
 def surface(high: int = 200, wide: int = 300, channels: int = 1) -> np.ndarray:
@@ -28,6 +29,22 @@ def test_only_the_marks_change_and_each_is_as_large_as_asked(seed: int, channels
         around |= near
     assert not changed[~around].any()
     assert sorted(mark.size for mark in marks) == sorted(sizes)[len(sizes) - len(marks) :] or len(marks) < len(sizes)
+
+
+def test_a_part_is_told_from_what_it_lies_on_and_only_where_that_is_sure() -> None:
+    picture, _ = part_picture(np.random.default_rng(3))
+    part = part_of(picture)
+    assert part is not None
+    rows, columns = np.mgrid[:160, :160] - 80.0
+    far = np.hypot(rows, columns)
+    assert part[(far > 40) & (far < 55)].mean() > 0.75  # the flange, less its holes
+    assert not part[far > 76].any()  # the bench
+    assert part_of(np.ascontiguousarray(picture[50:130, 40:120])) is None  # nothing of the bench around it
+    assert part_of(surface()) is None  # no part
+    rng = np.random.default_rng(0)
+    cluttered = picture.copy()
+    cluttered[:20] = rng.integers(0, 255, (2, 8, 3)).repeat(10, 0).repeat(20, 1)  # other things along an edge
+    assert part_of(cluttered) is None
 
 
 def test_marks_lie_apart_and_inside_what_is_looked_at() -> None:

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from anomaly.data.pictures.marks import draw_marks
+from anomaly.data.samples.synthetic import part_picture
 from anomaly.evaluation.marks_found import marks_found
 from anomaly.features.preprocess import ImagePreprocess
 from anomaly.pipeline.camera.judging import Judging
@@ -18,7 +19,7 @@ from anomaly.pipeline.camera.pictures import PictureFolder, to_8_bit
 from anomaly.pipeline.steps import Steps
 from anomaly.scorers.build import fit_camera_scorer
 from anomaly.scorers.pictures.memory_bank import leave_one_out
-from anomaly.spec import Bank, Budget, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, Pretrain
+from anomaly.spec import Bank, Budget, CameraExtractor, CameraInput, CameraSpec, MemoryBankSpec, Pretrain, Rectangle
 from tests.pipeline.test_camera_line import extractor
 
 SPEC = CameraSpec(
@@ -90,3 +91,19 @@ def test_a_named_mark_that_is_not_found_is_a_warning() -> None:
     assert marks_found(scores, None, 1.0, 0.01)["warning"] is None
     assert marks_found(scores, None, 1.0, 0.01)["smallest"] == 6.0
     assert marks_found({"3": [2.0], "6": [0.0]}, None, 1.0, 0.01)["smallest"] is None  # by chance, not from that size on
+
+
+def test_marks_lie_on_the_part_where_it_shows_and_in_the_roi_where_one_is_named(tmp_path: Path) -> None:
+    for i in range(20):
+        Image.fromarray(part_picture(np.random.default_rng(i))[0]).save(tmp_path / f"{i:02}.png")
+    judging = Judging(SPEC, PictureFolder(tmp_path, SPEC.input))
+    assert judging.marks_lie == "part"
+    raw = judging.pictures.read(judging.pictures.readable[0])
+    assert raw is not None
+    marks = [mark for position in range(5) for mark in judging.with_marks(raw, 0, position)[1]]
+    assert len(marks) > 5
+    assert all(np.hypot(mark.x - 80, mark.y - 80) < 72 for mark in marks)
+    named = SPEC.model_copy(update={"input": CameraInput(size=(128, 128), roi=(Rectangle(right=0.5, bottom=0.5),))})
+    judging = Judging(named, PictureFolder(tmp_path, named.input))
+    assert judging.marks_lie == "roi"
+    assert all(max(mark.x, mark.y) <= 81 for position in range(5) for mark in judging.with_marks(raw, 0, position)[1])
