@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomaly.alarms.book import Label
+from anomaly.alarms.book import Alarm, Label
 from anomaly.alarms.events import iso
 from anomaly.data.records import Record
 from anomaly.errors import DataError
@@ -67,6 +67,15 @@ class Evidence:
         """All but the picture and the arrays, for JSON."""
         said = {"alarm": self.alarm, "role": self.role, "kind": self.kind, "record": self.record, "time": iso(self.time)}
         return said | {"p_value": self.p_value, "bytes": self.size} | self.meta
+
+
+def check_marks(label: Label, alarm: Alarm, found: Sequence[Evidence]) -> None:
+    """Raises DataError for a box on an alarm of readings, and for a stretch of time on one of pictures. `found`: what is kept of it."""
+    kinds = {each.kind for each in found}
+    if label.boxes and ("window" in kinds or alarm.data.get("top") or alarm.data.get("sensors") or alarm.condition.startswith("sensor")):
+        raise DataError(f"alarm {alarm.id[:8]} is of readings, which have no boxes: say from when to when the fault lasted (--from, --to)")
+    if label.stretches and ("picture" in kinds or "where" in alarm.data):
+        raise DataError(f"alarm {alarm.id[:8]} is of pictures: say where in the picture the fault is (--box), not how long it lasted")
 
 
 def check_boxes(label: Label, found: Sequence[Evidence]) -> None:

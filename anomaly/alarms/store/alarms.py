@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from anomaly.alarms.book import Alarm, AlarmBook, Box, Hold, Label, Stretch, Verdict
 from anomaly.alarms.events import AlarmKind, Event
-from anomaly.alarms.evidence import Evidence, check_boxes
+from anomaly.alarms.evidence import Evidence, check_boxes, check_marks
 from anomaly.alarms.evidence.rows import erase_evidence, evidence_size, read_evidence
 from anomaly.alarms.store.alarm_rows import (
     Action,
@@ -117,7 +117,9 @@ class Alarms(Outbox):
                 raise StoreError(f"{self.path}: no alarm {alarm!r}")
             line = found[0].line
             label = Label(alarm, line, verdict, self.clock(), who, reason, kind, tuple(map(tuple, boxes)), tuple(map(tuple, stretches)))  # type: ignore[arg-type]
-            check_boxes(label, read_evidence(db, alarm))
+            evidence = read_evidence(db, alarm)
+            check_marks(label, found[0], evidence)
+            check_boxes(label, evidence)
             put_label(db, self._line(line), label)
             append_action(db, label.time, who, label.words, line, alarm, reason)
             return label

@@ -138,11 +138,12 @@ def _read(path: Path, found: LabelledBoxes) -> None:
         where = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{path}: not a COCO file at {where}: {first['msg']}; export boxes as COCO, or take the file away") from None
     sides = [side for annotation in coco.annotations for side in annotation.bbox]
-    if sides and max(sides) <= 1 and any(side != int(side) for side in sides if np.isfinite(side)):
+    if sides and max(sides) <= 1:  # in pixels all of them would be the one pixel in the corner
         raise DataError(f"{path}: all boxes lie between 0 and 1: shares of the picture, where COCO has pixels; export them in pixels")
     images = {image.id: image for image in coco.images}
     if len(images) < len(coco.images):
         raise DataError(f"{path}: several of its images have one id, so it cannot be told whose its boxes are; export it again")
+    alike = _alike([image.file_name for image in coco.images])
     boxes: dict[int | str, list[tuple[float, float, float, float]]] = defaultdict(list)
     for annotation in coco.annotations:
         if annotation.image_id not in images:
@@ -155,9 +156,27 @@ def _read(path: Path, found: LabelledBoxes) -> None:
         image = images[id_]
         drawn_on = None if image.width is None or image.height is None else (image.height, image.width)
         name = image.file_name.replace("\\", "/").lower()
+        if name in alike:
+            found.notes.append(
+                f"{path}: {record_name(' and '.join(alike[name]))} differ in capital letters alone, so it cannot be told whose the boxes "
+                f"of {record_name(image.file_name)} are; left out: rename one of them"
+            )
+            continue
         before = found.by_path.get(name)
         if before is not None and before.drawn_on != drawn_on:
             found.notes.append(f"{path}: boxes of {record_name(name)} were drawn on another size than in {before.file}; left out")
             continue
         every = np.array(some) if before is None else np.concatenate([before.boxes, np.array(some)])
         found.by_path[name] = Boxes(path, every, drawn_on)
+
+
+def _alike(names: Sequence[str]) -> dict[str, list[str]]:
+    """Names that differ in capital letters alone, by the name in small ones: pictures are looked for without regard to these.
+
+    >>> _alike(["A.png", "a.png", "b.png", "b.png"])
+    {'a.png': ['A.png', 'a.png']}
+    """
+    spelt: dict[str, list[str]] = defaultdict(list)
+    for name in dict.fromkeys(names):
+        spelt[name.replace("\\", "/").lower()].append(name)
+    return {name: some for name, some in spelt.items() if len({one.replace("\\", "/") for one in some}) > 1}

@@ -53,6 +53,9 @@ def test_pictures_from_alarm_to_faults_of_the_next_fit(camera: Fitted, tmp_path:
     run("alarms", "label", third, "--nuisance", "--reason", "a shadow", "--store", store)
     with pytest.raises(AnomalyError, match="beyond the picture"):
         run("alarms", "label", first, "--real", "--box", "4000,0,5,5", "--store", store)
+    stretch = ("--from", "2026-01-01T00:00:00Z", "--to", "2026-01-01T01:00:00Z")
+    with pytest.raises(AnomalyError, match="is of pictures: say where in the picture the fault is"):
+        run("alarms", "label", first, "--real", *stretch, "--store", store)
     shown = run("alarms", "show", first, "--store", store)
     assert "labelled real" in shown
     assert "picture: opened" in shown
@@ -85,6 +88,8 @@ def test_readings_from_alarm_to_stretches_that_a_fit_reads(sensor: Fitted, tmp_p
     marked = ("--from", over[1]["opened"], "--to", over[1]["closed"])
     run("alarms", "label", over[1]["id"], "--real", *marked, "--store", store)
     run("alarms", "label", over[2]["id"], "--nuisance", "--store", store)
+    with pytest.raises(AnomalyError, match="is of readings, which have no boxes: say from when to when"):
+        run("alarms", "label", over[1]["id"], "--real", "--box", "2,3,10,12", "--store", store)
     out = tmp_path / "labels"
     run("alarms", "labels", "--store", store, "--out", out)
     (line,) = [path for path in out.iterdir() if path.is_dir()]

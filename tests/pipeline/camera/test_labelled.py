@@ -212,7 +212,7 @@ def test_boxes_of_another_size_are_said_and_a_broken_file_is_refused(line: Path,
     found = LabelledFaults(faults, PictureFolder(line / "good", CameraInput()), boxes_of=tmp_path)
     assert "the boxes of 0.png lie outside of it" in found.notes[0]
     for broken, why in (
-        ({"images": [], "annotations": [{"image_id": 7, "bbox": [0, 0, 1, 1]}]}, "picture 7, which is not among its images"),
+        ({"images": [], "annotations": [{"image_id": 7, "bbox": [0, 0, 2, 2]}]}, "picture 7, which is not among its images"),
         ({"images": [], "annotations": [{"image_id": 7, "bbox": [0, 0, 1]}]}, r"not a COCO file at annotations\.0\.bbox"),
     ):
         path.write_text(json.dumps(broken))
@@ -239,6 +239,20 @@ def test_boxes_that_may_be_of_several_pictures_or_are_no_pixels_are_not_used(lin
     (tmp_path / "more.json").unlink()
     with pytest.raises(DataError, match="all boxes lie between 0 and 1: shares of the picture"):
         LabelledFaults(faults, PictureFolder(line / "good", CameraInput()), boxes_of=tmp_path)
+
+
+def test_boxes_that_may_be_of_either_of_two_pictures_are_left_out(tmp_path: Path) -> None:
+    path = write_boxes(tmp_path, ("A.png", (0.0, 0.0, 5.0, 5.0)), ("a.png", (0.0, 0.0, 9.0, 9.0)), ("b.png", (0.0, 0.0, 9.0, 9.0)))
+    found = read_boxes(tmp_path)
+    assert list(found.by_path) == ["b.png"]
+    assert [note.partition(": ")[2].split(",")[0] for note in found.notes] == ["A.png and a.png differ in capital letters alone"] * 2
+    assert str(path) in found.notes[0]
+
+
+def test_a_box_over_the_whole_as_a_share_is_told_too(tmp_path: Path) -> None:
+    write_boxes(tmp_path, ("a.png", (0.0, 0.0, 1.0, 1.0)))
+    with pytest.raises(DataError, match="shares of the picture"):
+        read_boxes(tmp_path)
 
 
 def test_a_fault_with_a_mask_counts_only_where_it_is(line: Path, tmp_path: Path) -> None:
