@@ -35,9 +35,6 @@ run = "retrain/plant"
 on = "rolled back"
 line = "pump"
 run = "rollback/plant"
-[[automation]]
-on = "run lost"
-minutes = 2
 """
 STARTS_S = 240.0  # in which a server answers, on a busy machine
 LONG_S = 400.0  # for anything that a flow does

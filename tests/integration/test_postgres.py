@@ -155,29 +155,6 @@ def held_in_publish(plant: Factory, folder: Path, **parameters: object) -> Itera
 
 
 @pytest.mark.timeout(1200)
-def test_a_run_killed_in_fit_and_one_in_the_dark_in_publish_are_told_and_the_next_one_goes_on_from_there(plant: Factory) -> None:
-    folder, work = ReleaseFolder(plant.root / "release" / "killed"), plant.root / "work-killed"
-    run = plant.ask("pipeline", release=folder.where, work=work)
-    until(lambda: list(work.glob("pretrain-*")))
-    killed(in_run(plant))
-    assert plant.ended(run)["type"] == "CRASHED"  # as the worker tells
-    assert not folder.where.exists()
-
-    with held_in_publish(plant, folder.where, work=work) as run:
-        killed([plant.workers["factory"].pid, *in_run(plant)])  # the machine loses its power
-        assert plant.run(run)["state_type"] == "RUNNING"  # nobody is left to tell
-    assert whole(folder) is None
-    plant.stop("factory")
-    plant.start_worker("factory")
-    state = plant.ended(run)
-    assert (state["type"], state["message"]) == ("CRASHED", "It was not heard of any more: its process or machine is gone.")
-    made = {path: path.stat().st_mtime_ns for path in work.iterdir()}
-    assert plant.ended(plant.ask("pipeline", release=folder.where, work=work))["type"] == "COMPLETED"
-    assert whole(folder) is not None
-    assert made.items() <= {path: path.stat().st_mtime_ns for path in work.iterdir()}.items()  # nothing was made again
-
-
-@pytest.mark.timeout(1200)
 def test_a_run_outlives_a_restart_of_the_server_and_a_while_without_the_database(plant: Factory, database: Postgres) -> None:
     """20 seconds here, for the suite's sake. A minute was tried by hand."""
     folder = ReleaseFolder(plant.root / "release" / "away")
@@ -194,6 +171,31 @@ def test_a_run_outlives_a_restart_of_the_server_and_a_while_without_the_database
     assert plant.ended(run)["type"] == "COMPLETED", plant.log("factory")
     assert whole(folder) is not None
     assert plant.places_taken() == 0
+
+
+@pytest.mark.timeout(1200)
+def test_a_run_killed_in_fit_and_one_in_the_dark_in_publish_are_told_and_the_next_one_goes_on_from_there(plant: Factory) -> None:
+    folder, work = ReleaseFolder(plant.root / "release" / "killed"), plant.root / "work-killed"
+    (plant.root / "lost.toml").write_text('[[automation]]\non = "run lost"\nminutes = 1\n')
+    plant.command("flows.automations", plant.root / "lost.toml")
+    run = plant.ask("pipeline", release=folder.where, work=work)
+    until(lambda: list(work.glob("pretrain-*")))
+    killed(in_run(plant))
+    assert plant.ended(run)["type"] == "CRASHED"  # as the worker tells
+    assert not folder.where.exists()
+
+    with held_in_publish(plant, folder.where, work=work) as run:
+        killed([plant.workers["factory"].pid, *in_run(plant)])  # the machine loses its power
+        assert plant.run(run)["state_type"] == "RUNNING"  # nobody is left to tell
+    assert whole(folder) is None
+    plant.stop("factory")
+    plant.start_worker("factory")
+    state = plant.ended(run)
+    assert (state["type"], state["message"]) == ("CRASHED", "It was not heard of any more: its process or machine is gone.")
+    made = {path: path.stat().st_mtime_ns for path in work.glob("[!.]*")}
+    assert plant.ended(plant.ask("pipeline", release=folder.where, work=work))["type"] == "COMPLETED"
+    assert whole(folder) is not None
+    assert made.items() <= {path: path.stat().st_mtime_ns for path in work.glob("[!.]*")}.items()  # nothing was made again
 
 
 async def count(database: Postgres, table: str) -> int:
