@@ -189,7 +189,7 @@ def made_up_blocks(manifest: Manifest) -> tuple[Block, ...]:
             for size, share in marks["found"].items()
         )
         blocks.append(Table(rows, ("Size", "Found", "of so many"), first_is_number=True))
-        blocks += [Listing(hints, "What helps to find smaller marks")] if (hints := _mark_hints(manifest)) else []
+        blocks += [Listing(hints, "What helps to find smaller marks")] if (hints := mark_hints(manifest)) else []
     found = fit.get("injected_found")
     if found:
         text = (
@@ -216,15 +216,15 @@ def _hints(found: Mapping[str, float]) -> tuple[str, ...]:
     return (*hints, f"all of them: {EXAMPLES}") if hints else ()
 
 
-def _mark_hints(manifest: Manifest) -> tuple[str, ...]:
+def mark_hints(manifest: Manifest) -> tuple[str, ...]:
     """What can be done where made-up marks of most sizes are missed more often than found.
 
     >>> marks = {"found": {"2": 0.0, "4": 0.1, "8": 0.9}, "lie": "part"}
     >>> manifest = {"calibration": {"too_short": "24 normals"}, "provenance": {"fit": {"marks": marks}}}
-    >>> [hint.split(":")[0] for hint in _mark_hints(manifest)]
+    >>> [hint.split(":")[0] for hint in mark_hints(manifest)]
     ['more pictures of good parts', 'a larger budget', 'a picture that the part fills']
     >>> marks["found"]["4"] = 0.6
-    >>> _mark_hints(manifest)
+    >>> mark_hints(manifest)
     ()
     """
     fit, calibration = manifest["provenance"]["fit"], manifest["calibration"]

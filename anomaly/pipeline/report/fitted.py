@@ -20,6 +20,7 @@ from anomaly.evaluation.report.detector import (
     foot,
     looked_at,
     made_up_blocks,
+    mark_hints,
     origin_section,
     percent,
     spec_section,
@@ -221,7 +222,7 @@ def _unsafe(manifest: Mapping[str, Any]) -> bool:
     """Whether faults may well be missed: more than a word on how sure the threshold is."""
     fit = manifest["provenance"]["fit"]
     marks = fit.get("marks") or {}
-    return bool(marks.get("warning")) or bool(marks.get("found") and not marks["smallest"]) or _hardly_any(fit)
+    return bool(marks.get("warning")) or bool(marks.get("found") and mark_hints(manifest)) or _hardly_any(fit)
 
 
 def _labelled(figures: Mapping[str, Any], shown: FitBlocks) -> tuple[Block, ...]:
