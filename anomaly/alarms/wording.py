@@ -17,6 +17,7 @@ from anomaly.schema import AlarmSettings
 
 _STAMP = re.compile(r"@\d{12,20}$")
 MOST_SENSORS = 3  # named as the cause of an alarm
+LEAST_SHARE = 0.01  # of a score, for a sensor to be named beside another
 SHORT = 8  # characters of an alarm's id that people are shown
 
 
@@ -81,7 +82,7 @@ def about(data: Mapping[str, Any]) -> str:
     if said.get("reason") or where:
         return ", ".join(part for part in (str(said.get("reason") or ""), name if where else "", where, many) if part)
     if said.get("top"):
-        return ", ".join([*(f"{each['sensor']} {each['share']:.0%}" for each in said["top"]), *([many] if many else [])])
+        return ", ".join([*shares(said["top"]), *([many] if many else [])])
     return str(said.get("cause", ""))
 
 
@@ -93,6 +94,15 @@ def flagged_words(data: Mapping[str, Any]) -> str:
     """
     many = data.get("flagged", 1)
     return f"{many:,} {'pictures' if 'where' in data else 'records'} flagged" if isinstance(many, int) and many > 1 else ""
+
+
+def shares(top: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Sensors with their shares of the score. After the first, those that add next to nothing are left out.
+
+    >>> shares([{"sensor": "flow", "share": 0.99}, {"sensor": "heat", "share": 0.004}])
+    ['flow 99%']
+    """
+    return [f"{each['sensor']} {each['share']:.0%}" for place, each in enumerate(top) if place == 0 or each["share"] >= LEAST_SHARE]
 
 
 def worst_record(data: Mapping[str, Any]) -> str:
@@ -252,7 +262,7 @@ def _cause(data: dict[str, Any]) -> str:
     if "where" in data:
         return f"at {data['where']['x']:.0%} across, {data['where']['y']:.0%} down"
     if "top" in data:
-        return ", ".join(f"{t['sensor']} {t['share']:.0%}" for t in data["top"])
+        return ", ".join(shares(data["top"]))
     return str(data.get("cause", ""))
 
 

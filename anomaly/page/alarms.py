@@ -41,7 +41,7 @@ def _row(alarm: StoredAlarm, marks: queries.Marks) -> models.Alarm:
     return models.Alarm(
         id=alarm.id, line=alarm.line, alarm_class=alarm.alarm_class, condition=alarm.condition, priority=alarm.priority, state=alarm.state,
         opened=iso(alarm.opened), closed=_time(alarm.closed), acknowledged=_time(alarm.acknowledged),
-        acknowledged_by=alarm.acknowledged_by, about=about(alarm.data), p_value=known,
+        acknowledged_by=alarm.acknowledged_by, about=about(alarm.data), p_value=known, least_p=least or None,
         rarity="" if known is None else rare_words(known, least),
         label=None if label is None else label.verdict, kept=marks.kept.get(alarm.id, 0),
     )  # fmt: skip

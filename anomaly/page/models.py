@@ -139,6 +139,7 @@ class Alarm(Answer):
     acknowledged_by: str
     about: str
     p_value: float | None
+    least_p: float | None = Field(description="the smallest p-value that the detector's normals could tell")
     rarity: str = Field(description="how unusual, in words")
     label: Verdict | None
     kept: int = Field(description="pictures or windows of readings that are kept")

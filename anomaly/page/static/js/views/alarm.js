@@ -20,7 +20,7 @@ export async function alarm(body, { name: id, person }) {
     fill(head, h("h1", {}, t("alarm.title", { line: one.line, what: condition(one.condition) })),
       h("p", { class: "row" }, priority(one.priority), isaState(one.state), h("a", { href: lineLink(one.line) }, one.line)),
       facts([[t("col.since"), when(one.opened)], [t("col.over"), one.closed ? `${when(one.closed)} (${lasted((new Date(one.closed) - new Date(one.opened)) / 1000)})` : t("line.still_on")],
-        [t("col.rarity"), one.rarity], [t("col.about"), one.about], [t("fact.sensors"), (found.facts.top ?? []).map((each) => `${each.sensor} ${percent(each.share)}`).join(", ")],
+        [t("col.rarity"), oneIn(one.p_value, one.least_p)], [t("col.about"), one.about], [t("fact.sensors"), (found.facts.top ?? []).map((each) => `${each.sensor} ${percent(each.share)}`).join(", ")],
         [t("fact.record"), found.facts.record], [t("fact.acknowledged"), one.acknowledged ? t("by_at", { who: one.acknowledged_by, time: when(one.acknowledged) }) : t("no")]]));
     fill(deeds, await actions(found, person, draw));
     const kept = JSON.stringify(found.kept.map((each) => [each.role, each.time]));
