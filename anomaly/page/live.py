@@ -70,9 +70,10 @@ class Feed:
         self._thread: threading.Thread | None = None
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, and let all viewers go: else the end of the server would wait for them."""
         self._stop.set()
         self._awake.set()
+        self._tell(b": the end\n\n")
 
     async def watch(self) -> AsyncIterator[bytes]:
         """What one viewer is sent: first all lines, then what changes, until the viewer goes or reads too slowly."""

@@ -71,6 +71,26 @@ def test_the_page_of_a_store_runs_until_it_is_stopped(tmp_path: Path) -> None:
         assert running.wait(20) == 0
 
 
+def test_the_end_does_not_wait_for_those_who_watch_and_says_nothing_of_them(tmp_path: Path) -> None:
+    Store(tmp_path / "s.db").close()
+    command = [sys.executable, "-m", "anomaly.cli", "page", "--store", str(tmp_path / "s.db"), "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        try:
+            assert running.stderr is not None
+            found = re.search(r"http://\S+", running.stderr.readline())
+            assert found is not None
+            ask(f"{found[0]}/api/v1/lines")
+            with httpx.stream("GET", f"{found[0]}/api/v1/live", timeout=60, trust_env=False) as live:
+                news = live.iter_raw()
+                assert next(news)
+                running.send_signal(signal.SIGTERM)
+                assert b": the end" in b"".join(news)
+        finally:
+            running.send_signal(signal.SIGTERM)
+        assert running.stderr.read() == ""
+        assert running.wait(20) == 0
+
+
 def ask(address: str) -> httpx.Response:
     end = time.monotonic() + 20
     while True:
