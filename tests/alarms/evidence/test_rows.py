@@ -48,15 +48,19 @@ def test_a_label_says_who_and_when_and_the_newest_counts(tmp_path: Path) -> None
     put(store, "a")
     assert store.label_of("a") is None
     store.label("a", "nuisance", HOSTILE, reason=HOSTILE)
-    given = store.label("a", "real", "bob", kind="crack", boxes=[(1, 2, 3.5, 4)], stretches=[(5.0, 6.0)])
+    given = store.label("a", "real", "bob", kind="crack", boxes=[(1, 2, 3.5, 4)])
     (found,) = store.labels("l")
     assert found == given == store.label_of("a")
     assert store.labels("other") == []
     actions = store.actions(alarm="a")
     assert [each.action for each in actions] == [
         "labelled nuisance",
-        "labelled real (crack), boxes 1,2,3.5,4, 1970-01-01T00:00:05Z to 1970-01-01T00:00:06Z",
+        "labelled real (crack), boxes 1,2,3.5,4",
     ]
+    store.add_events([make_event("opened", "readings", "r", 1.0, {"class": "process", "top": [{"sensor": "flow", "share": 1.0}]})])
+    lasted = store.label("r", "real", "bob", stretches=[(5.0, 6.0)])
+    assert (lasted,) == tuple(store.labels("readings"))
+    assert lasted.words == "labelled real, 1970-01-01T00:00:05Z to 1970-01-01T00:00:06Z"
     assert "\x1b" not in actions[0].who + actions[0].why
     assert store.broken_action() == ""
 
