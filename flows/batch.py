@@ -39,16 +39,16 @@ def score(work: partial[Counts], number: int) -> Counts:
 
 
 @flow(name="parts", flow_run_name=named("parts"))
-def parts_flow(
-    bundle: Path, sources: list[str], out: Path, query: str = "", shares: bool = False, rows: int = ROWS, pictures: int = PICTURES
-) -> Outcome:
+def parts_flow(bundle: Path, sources: list[str], out: Path, query: str, one_table: bool, shares: bool, rows: int, pictures: int) -> Outcome:
     """All parts of a plan, mapped over the workers of the task runner. Raises DataError at the end where some failed."""
 
     def scored(work: partial[Counts]) -> Scored:
         return partial(_mapped, work)
 
     say = logged(bundle.stem)
-    return run_batch(bundle, sources, out, progress=say, shares=shares, query=query, rows=rows, pictures=pictures, scored=scored)
+    return run_batch(
+        bundle, sources, out, progress=say, shares=shares, query=query, one_table=one_table, rows=rows, pictures=pictures, scored=scored
+    )
 
 
 def _mapped(work: partial[Counts], numbers: Sequence[int]) -> Iterator[Counts]:
@@ -71,6 +71,7 @@ def batch_flow(
     sources: list[str],
     out: Path,
     query: str = "",
+    one_table: bool = False,
     shares: bool = False,
     workers: int = 2,
     scheduler: str | None = None,
@@ -79,15 +80,16 @@ def batch_flow(
 ) -> Outcome:
     """Score a history into `out`, going on where an earlier run was stopped, as `anomaly batch` does and with the same files.
 
-    `bundle`: a bundle, or a release folder, whose champion is taken. `sources`, `query`: those of `anomaly batch`. `workers`: processes
-    on this machine (0: this one alone), unless the address of a Dask `scheduler` is given. `rows`, `pictures`: of one part.
+    `bundle`: a bundle, or a release folder, whose champion is taken. `sources`, `query`, `one_table`: those of `anomaly batch`.
+    `workers`: processes on this machine (0: this one alone), unless the address of a Dask `scheduler` is given. `rows`, `pictures`: of one
+    part.
     """
     if bundle.is_dir():
         champion = ReleaseFolder(bundle).pointed("champion")
         if champion is None:
             raise BundleError(f"{bundle}: no champion in it; publish one first, or name a bundle")
         bundle = champion
-    done = parts_flow.with_options(task_runner=runner(workers, scheduler))(bundle, sources, out, query, shares, rows, pictures)
+    done = parts_flow.with_options(task_runner=runner(workers, scheduler))(bundle, sources, out, query, one_table, shares, rows, pictures)
     counts = done.counts
     words = f"{counts.flagged:,} of {counts.records:,} records scored are flagged, {counts.rejected:,} set aside; {done.parts} parts"
     get_run_logger().info("%s, %d of them done before, in %s", words, done.done_before, done.scores)
@@ -105,6 +107,7 @@ def main() -> int:
     parser.add_argument("sources", nargs="+", help="pictures, tables, folders of them, s3://BUCKET/FOLDER; with --query a database")
     parser.add_argument("--out", type=Path, required=True, help="the folder for the scores")
     parser.add_argument("--query", default="", help="SQL whose rows are scored")
+    parser.add_argument("--one-table", action="store_true", help="all Parquet files of the source are one table (a data set)")
     parser.add_argument("--shares", action="store_true", help="each sensor's share of the score too")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes on this machine; 0 works in this process")
     parser.add_argument("--scheduler", help="address of a Dask scheduler, in place of processes on this machine")

@@ -21,7 +21,8 @@ from filelock import FileLock, Timeout
 from anomaly.batch.part import Counts, arithmetic_of, counts_of, score_part
 from anomaly.batch.plan import LOCK, PICTURES, ROWS, SCORES, Asked, Plan, plan_in
 from anomaly.batch.store import sweep
-from anomaly.bundle.archive import read_bundle
+from anomaly.bundle.archive import Bundle, read_bundle
+from anomaly.data.tables.files import table_schema
 from anomaly.edge.kinds import EdgeKind, kind_of
 from anomaly.edge.runtime.files import file_scorer
 from anomaly.edge.runtime.session import Provider, open_session
@@ -66,6 +67,7 @@ def run_batch(
     *,
     shares: bool = False,
     query: str = "",
+    one_table: bool = False,
     rows: int = ROWS,
     pictures: int = PICTURES,
     scored: Callable[[partial[Counts]], Scored] | None = None,
@@ -73,6 +75,7 @@ def run_batch(
     """Score files and folders into `out`, going on where an earlier run was stopped. Raises DataError where that was another run.
 
     `sources`: files, folders, and addresses in an object store (`s3://bucket/folder`); with `query` (SQL) the one address of a database.
+    With `one_table` all Parquet files of the one source are one table, a data set; else each file stands for itself.
     `workers`: processes; as many as cores when None, one where a GPU scores. `rows`, `pictures`: of one part. `scored` is given what scores
     a part by its number, and says where that is done (on a cluster, say); on this machine's processes when None.
     """
@@ -82,8 +85,9 @@ def run_batch(
     file_scorer(held, kind)  # one that scores no files is told before any work
     out.mkdir(parents=True, exist_ok=True)
     with _alone(out):
-        asked = Asked(held.hash, [masked(str(source)) for source in (*sources, *filter(None, [query]))], shares, arithmetic_of(session))
-        taken = _query(sources, query, kind) if query else None
+        named = [*sources, *filter(None, [query, "as one table" if one_table else ""])]
+        asked = Asked(held.hash, [masked(str(source)) for source in named], shares, arithmetic_of(session))
+        taken = _taken(sources, query, held, kind) if query or one_table else None
         sweep(out)
         for left_over in (out / SCORES).glob(".*.part"):  # half a part of a run that was killed
             left_over.unlink(missing_ok=True)
@@ -106,15 +110,22 @@ def run_batch(
     return _outcome(out, plan, counts, len(left), kind.by_sensor)
 
 
-def _query(sources: Sequence[Path | str], query: str, kind: EdgeKind) -> Callable[[Path], object]:
-    """What writes the rows of a query into a file. Raises DataError where they cannot be what the detector takes."""
+def _taken(sources: Sequence[Path | str], query: str, held: Bundle, kind: EdgeKind) -> Callable[[Path], object]:
+    """What writes the rows of a query, or of a data set, into one file. Raises DataError where they cannot be what the detector takes."""
+    from anomaly.batch.data_set import write_data_set
     from anomaly.data.database import write_query
 
     if len(sources) != 1:
-        raise DataError("--query: name one database, by its address or env:NAME, and nothing else")
+        what = "--query: name one database, by its address or env:NAME" if query else "--one-table: name one folder or s3://BUCKET/FOLDER"
+        raise DataError(f"{what}, and nothing else")
     if not kind.by_sensor:
-        raise DataError(f"{masked(str(sources[0]))}: a query gives rows of readings, and the detector is for pictures")
-    return partial(write_query, str(sources[0]), query)
+        raise DataError(f"{masked(str(sources[0]))}: this is to give readings, and the detector is for pictures")
+    if query:
+        return partial(write_query, str(sources[0]), query)
+    schema = table_schema(held.manifest.input)
+    sensors = [channel.name for channel in schema.channels]
+    columns = [*schema.asked.time, *sensors, *filter(None, [schema.mode_column])] if schema.asked.time else []
+    return partial(write_data_set, str(sources[0]), columns)
 
 
 def _outcome(out: Path, plan: Plan, counts: Counts, worked: int, by_sensor: bool) -> Outcome:

@@ -113,6 +113,11 @@ def sweep(out: Path) -> None:
     shutil.rmtree(out / FETCHED, ignore_errors=True)
 
 
+def store_of(address: str) -> AbstractFileSystem:
+    """The store of an address. Raises DataError where what reads it is not installed."""
+    return _store(address.partition("://")[0])
+
+
 @lru_cache
 def _store(scheme: str) -> AbstractFileSystem:
     """The store, asked anew each time. Raises DataError where what reads it is not installed."""

@@ -172,6 +172,7 @@ def batch(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores when not given, one where a GPU scores.")] = None,
     shares: Annotated[bool, typer.Option("--shares", help="Each sensor's share of the score too.")] = False,
     query: Annotated[str, typer.Option(help="SQL whose rows are scored; the source is then a database URL or env:NAME.")] = "",
+    one_table: Annotated[bool, typer.Option("--one-table", help="All Parquet files of the source are one table (a data set).")] = False,
     provider: Provider = ProviderName.auto,
     exit_zero: ExitZero = False,
 ) -> None:
@@ -188,7 +189,7 @@ def batch(
         from anomaly.batch.run import run_batch
 
         skipped(part(say, 0.0, 0.0))
-        done = run_batch(bundle, sources, out_, workers, provider.value, say, shares=shares, query=query)
+        done = run_batch(bundle, sources, out_, workers, provider.value, say, shares=shares, query=query, one_table=one_table)
     _tell("set aside", done.refused, always=True)
     _tell("note", done.notes)
     counts = done.counts

@@ -221,3 +221,45 @@ def test_a_column_has_the_type_of_all_its_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a column is text in some rows and numbers in others"):
         write_query(url, "SELECT * FROM mixed", tmp_path / "m.parquet", rows=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.db", "t.parquet"]
+
+
+def by_day(sensor: Fitted, folder: Path) -> pd.DataFrame:
+    """The readings of the sample as a data set, a folder a day; and as one table."""
+    frame = pd.read_csv(sensor.data / "test.csv")
+    for number, part in enumerate(np.array_split(np.arange(len(frame)), 5)):
+        path = folder / f"day={number}" / "part-0.parquet"
+        path.parent.mkdir(parents=True)
+        frame.iloc[part].to_parquet(path, index=False)
+    return frame
+
+
+@pytest.mark.parametrize("where", ["disk", "store"])
+def test_a_data_set_is_one_table_whose_windows_go_on_from_file_to_file(s3: Any, sensor: Fitted, tmp_path: Path, where: str) -> None:
+    frame = by_day(sensor, tmp_path / "set")
+    frame.to_parquet(tmp_path / "whole.parquet", index=False)
+    if where == "store":
+        put(s3, tmp_path / "set", "set")
+    source = f"{BUCKET}/set" if where == "store" else str(tmp_path / "set")
+    command = ["batch", str(sensor.bundle), source, "--one-table", "--workers", "1", "--exit-zero", "--out", str(tmp_path / "set" / "out")]
+    for _ in range(2):  # the second finds all done, and takes no score for data
+        result = CliRunner().invoke(app, command, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+    run_batch(sensor.bundle, [tmp_path / "whole.parquet"], tmp_path / "whole", 1)
+    found, whole = pd.read_parquet(tmp_path / "set" / "out" / "scores"), pd.read_parquet(tmp_path / "whole" / "scores")
+    pd.testing.assert_frame_equal(found.drop(columns="record"), whole.drop(columns="record"))
+    kept = pyarrow.parquet.read_schema(tmp_path / "set" / "out" / "query" / "rows.parquet").names
+    assert "day" not in kept
+    each = run_batch(sensor.bundle, sorted((tmp_path / "set").glob("day=*")), tmp_path / "each", 1)
+    assert each.counts.records < len(whole), "each file for itself has fewer full windows"
+
+
+def test_files_that_are_no_one_table_are_told(sensor: Fitted, tmp_path: Path) -> None:
+    by_day(sensor, tmp_path / "set")
+    pd.read_csv(sensor.data / "test.csv").astype(str).to_parquet(tmp_path / "set" / "day=0" / "part-1.parquet", index=False)
+    for source, said in (
+        ([tmp_path / "set"], "its files cannot be read as one table .*incompatible types"),
+        ([sensor.data], "no Parquet file in it; leave --one-table out"),
+        ([tmp_path, sensor.data], "name one folder"),
+    ):
+        with pytest.raises(DataError, match=said):
+            run_batch(sensor.bundle, source, tmp_path / "out", 1, one_table=True)
