@@ -71,9 +71,11 @@ def hits_words(hits: int, of: int) -> str:
 def number(value: float) -> str:
     """A figure with as many digits as tell something.
 
-    >>> number(0.97874), number(1234.5), number(0.0)
-    ('0.979', '1234', '0')
+    >>> number(0.97874), number(1234.5), number(0.0), number(2.155e-6)
+    ('0.979', '1234', '0', '2.2e-06')
     """
+    if 0 < abs(value) < 0.001:  # of a table in which nothing moves, say: 0.000 would tell nothing
+        return f"{value:.2g}"
     return f"{value:.4g}" if abs(value) >= 10 or value == 0 else f"{value:.3f}"
 
 
