@@ -1,1 +1,1 @@
-"""What sources and sinks of a plant's buses share: an MQTT connection, and the Sparkplug B payload."""
+"""Buses of a plant, for what is read from them and told on them: MQTT, Sparkplug B, and how long a lost connection waits."""

@@ -14,7 +14,7 @@ from anomaly.alarms.health.line import LineHealth
 from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.quality import Quality, Seen
 from anomaly.alarms.store import Batch, Store
-from anomaly.backoff import backoff_s
+from anomaly.buses.backoff import backoff_s
 from anomaly.edge.line_book import LineBook
 from anomaly.edge.monitor import POLL_S, Monitor, Totals
 from anomaly.edge.sources.base import Poll

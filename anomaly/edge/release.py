@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from anomaly.atomic import replacing, write_text
-from anomaly.backoff import backoff_s
 from anomaly.bundle.archive import MAX_BYTES, Bundle, read_bundle
+from anomaly.buses.backoff import backoff_s
 from anomaly.edge.runtime.self_test import self_test
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import AnomalyError, BundleError, UnreachableError, in_words

@@ -16,7 +16,7 @@ from anomaly.alarms.delivery.caller import Caller
 from anomaly.alarms.delivery.plan import MINUTE_S, Message, make_plan
 from anomaly.alarms.sinks.base import Route
 from anomaly.alarms.store import Store, Waiting
-from anomaly.backoff import backoff_s
+from anomaly.buses.backoff import backoff_s
 from anomaly.errors import SinkError, StoreError
 
 LOOK_S = 1.0  # between two looks for events of other processes

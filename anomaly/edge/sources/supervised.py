@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from anomaly.backoff import backoff_s
+from anomaly.buses.backoff import backoff_s
 from anomaly.data.records import Rejected
 from anomaly.edge.sources.base import Poll, Source
 from anomaly.errors import SourceError, in_words

@@ -14,7 +14,7 @@ from typing import TypeVar
 from pydantic import AfterValidator, Field
 
 from anomaly.alarms.sinks.base import SinkSettings, read_secret
-from anomaly.backoff import backoff_s
+from anomaly.buses.backoff import backoff_s
 from anomaly.buses.mqtt import Broker, MqttLink
 from anomaly.errors import SinkError, SpecError
 

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from anomaly.backoff import backoff_s
+from anomaly.buses.backoff import backoff_s
 from anomaly.data.records import Record, Rejected
 from anomaly.edge.sources.base import Poll
 from anomaly.errors import in_words
