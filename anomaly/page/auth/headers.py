@@ -22,6 +22,7 @@ FIXED = {
     "Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }  # fmt: skip
+REPORTS = ("/api/v1/weekly", "/api/v1/labels.zip")
 UNLIMITED = ("/healthz", "/readyz", "/metrics")  # asked by machines that must not be turned away
 
 
@@ -67,6 +68,8 @@ class Shell:
 def _kind(method: str, path: str) -> Kind:
     if path == "/api/v1/oidc/back" or (path == "/api/v1/session" and method == "POST"):
         return "sign in"
+    if path in REPORTS:
+        return "report"
     return "read" if method in SAFE else "act"
 
 

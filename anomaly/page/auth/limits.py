@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["read", "act", "sign in"]
+Kind = Literal["read", "report", "act", "sign in"]
 MOST_ADDRESSES = 10_000
 
 
@@ -22,7 +22,8 @@ class Rate:
     at_once: float
 
 
-RATES: dict[Kind, Rate] = {"read": Rate(100.0, 400.0), "act": Rate(5.0, 30.0), "sign in": Rate(5 / 60, 5.0)}
+# A report or an archive is made of the whole store, in the process that watches the line.
+RATES: dict[Kind, Rate] = {"read": Rate(100.0, 400.0), "report": Rate(0.2, 10.0), "act": Rate(5.0, 30.0), "sign in": Rate(5 / 60, 5.0)}
 
 
 class Limits:

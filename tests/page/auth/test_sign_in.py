@@ -98,7 +98,9 @@ def test_a_session_lives_in_a_cookie_that_no_script_reads_and_no_other_site_send
     before = open_page(app=page.app)
     before.cookies.set("anomaly_session", first)
     assert before.get("/api/v1/lines").status_code == 401  # who signs in anew is no longer who was signed in before
-    assert page.delete("/api/v1/session").status_code == 204
+    gone = page.delete("/api/v1/session")
+    assert gone.status_code == 204
+    assert gone.headers["Clear-Site-Data"] == '"cache"'  # of pictures, which a browser keeps for an hour
     assert page.get("/api/v1/lines").status_code == 401
 
 
@@ -160,6 +162,14 @@ def test_reads_and_actions_have_limits_of_their_own(open_page: Open) -> None:
     assert [page.get("/api/v1/lines").status_code for _ in range(5)] == [200] * 3 + [429] * 2
     assert [page.post(ACK, json={}).status_code for _ in range(4)] == [403] * 2 + [429] * 2
     assert page.get("/healthz").status_code == 404  # no board here; and never 429
+
+
+def test_what_takes_the_whole_store_has_a_limit_of_its_own(open_page: Open) -> None:
+    page = open_page(None, Limits(limits(report=(0.001, 2.0))))
+    for path in ("/api/v1/weekly", "/api/v1/labels.zip", "/api/v1/weekly?line=press"):
+        page.get(path)
+    assert page.get("/api/v1/labels.zip").status_code == 429
+    assert page.get("/api/v1/lines").status_code == 200
 
 
 def test_an_address_of_a_proxy_that_is_not_believed_is_its_own(open_page: Open) -> None:
