@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from anomaly.alarms.events import AlarmKind, Event, iso
 from anomaly.data.clock import in_zone, span_words
+from anomaly.data.tables.windows import shares_of
 from anomaly.names import masked, one_line
 from anomaly.rarity import p_words, rarity
 from anomaly.schema import AlarmSettings
@@ -42,7 +43,7 @@ def explain_contribution(contribution: NDArray[np.float32], sensors: Sequence[st
     >>> explain_contribution(np.array([1, 3], np.float32), ["flow", "pressure"])
     {'top': [{'sensor': 'pressure', 'share': 0.75}, {'sensor': 'flow', 'share': 0.25}]}
     """
-    shares = contribution / max(float(contribution.sum()), 1e-12)
+    shares = shares_of(contribution)
     top = np.argsort(-shares)[:MOST_SENSORS]
     return {"top": [{"sensor": sensors[i], "share": round(float(shares[i]), 4)} for i in top]}
 

@@ -93,10 +93,13 @@ class Detector:
         row a moment, with an index of times or a column of them, and a column for each sensor.
 
         The frame's index names the records: file names, FILE:LINE for rows of a table, the DataFrame's own index, the number of an array.
-        So `frame.join(scores)` puts readings and scores side by side. Columns: `time` (UTC; of a picture file when it was last changed),
-        `score`, `p_value` (one normal record in 1 / p_value would look as odd), `flagged`; then for pictures `map`, an array (h, w); for
-        readings `top_sensor` and `share:SENSOR`, what each sensor adds to the score. A row of readings is judged with the rows before it, a
-        window: the first rows, and those after a gap, end no whole window and have no score.
+        Columns: `time` (UTC; of a picture file when it was last changed), `score`, `p_value` (one normal record in 1 / p_value would look
+        as odd, where the normals can tell so much: `manifest.least_p`), `flagged`; then for pictures `map`, an array (h, w); for readings
+        `top_sensor` and `share:SENSOR`, each sensor's share of the score, together 1.
+
+        A row of readings is judged with the rows before it, a window: the first rows, and those after a gap, end no whole window and have
+        no score. Of a DataFrame every row is there, in its order, so that `frame[scores["flagged"]]` and `frame.join(scores)` just work:
+        a row without a score has NaN there and is not flagged. Of files such rows are left out.
 
         `frame.attrs["notes"]` say what was found wrong in what was read, `frame.attrs["rejected"]` what could not be read at all, which
         is also a warning. Raises DataError when nothing can be scored.
@@ -182,10 +185,13 @@ class Detector:
             raise DataError(f"{self.manifest.name}: a detector of pictures; a DataFrame holds readings. Give files or arrays of pictures")
         table = read_frame(given, table_schema(schema))
         scored = score_readings(self._session.run, schema, table)
-        labels = given.index[[int(name.rpartition(":")[2]) - FIRST_LINE for name in scored["record"]]]
+        places = [int(name.rpartition(":")[2]) - FIRST_LINE for name in scored["record"]]
         left = len(given) - len(scored)
         without = [f"{left} of {len(given)} rows end no window of {schema.window} rows and have no score"] if left else []
-        return _finished(joined(self._bundle, [scored]), labels, [*table.report.notes, *without], [])
+        whole = joined(self._bundle, [scored]).set_index(pd.Index(places)).reindex(range(len(given)))
+        whole["flagged"] = np.isin(np.arange(len(given)), places) & whole["flagged"].eq(True)
+        whole["time"] = pd.Series(table.times, index=table.lines - FIRST_LINE).reindex(whole.index)
+        return _finished(whole, given.index, [*table.report.notes, *without], [])
 
     def _score_arrays(self, pictures: list[NDArray[Any]]) -> pd.DataFrame:
         frames, numbers, rejected = [], [], []

@@ -12,7 +12,7 @@ from PIL import Image
 from anomaly.bundle.manifest import Manifest
 from anomaly.data.pictures.reading import Decoded
 from anomaly.data.tables.reader import SensorTable
-from anomaly.data.tables.windows import window_ends, windows_at
+from anomaly.data.tables.windows import shares_of, window_ends, windows_at
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
 from anomaly.rarity import rare_words
@@ -70,7 +70,7 @@ def explain_window(manifest: Manifest, session: Session, name: str, table: Senso
     if row not in window_ends(table.times, table.usable, rows, table.max_gap_s):
         raise DataError(f"{name}: this row ends no whole window of {rows} rows, so it has no score")
     score, p_value, share = session.run(windows_at(table.values, np.array([row]), rows))
-    part = share[0] / max(float(share[0].sum()), 1e-12)
+    part = shares_of(share[0])
     first = np.argsort(-part, kind="stable")[: min(MOST_SENSORS, len(part))]
     around = slice(max(0, row + 1 - (1 + AROUND) * rows), row + 1 + AROUND * rows)
     times = pd.to_datetime(table.times[around], unit="s").to_numpy()
@@ -78,11 +78,11 @@ def explain_window(manifest: Manifest, session: Session, name: str, table: Senso
     figure = Explained(figsize=(9, 1.2 + 1.5 * len(first)), layout="constrained")
     for axes, index in zip(figure.subplots(len(first), 1, sharex=True, squeeze=False)[:, 0], first, strict=True):
         channel = table.channels[index]
-        axes.plot(times, table.readings[around, index].astype(np.float64) + channel.offset, color=LINE, linewidth=1)
-        axes.axvspan(window[0], window[1], color=FAULT, alpha=0.15, linewidth=0)
+        axes.plot(times, table.readings[around, index].astype(np.float64) + channel.offset, color=LINE, linewidth=1, label="readings")
+        axes.axvspan(window[0], window[1], color=FAULT, alpha=0.15, linewidth=0, label="the window that is scored")
         for end in (channel.normal_low, channel.normal_high):
             if end is not None:
-                axes.axhline(end, color="#888888", linestyle=":", linewidth=0.8)
+                axes.axhline(end, color="#888888", linestyle=":", linewidth=0.8, label="range of the normals")
         axes.set_title(f"{channel.name}: {part[index]:.0%} of the score", fontsize=9, loc="left")
         axes.set_ylabel(channel.unit, fontsize=8)
         axes.tick_params(labelsize=8)
@@ -91,6 +91,8 @@ def explain_window(manifest: Manifest, session: Session, name: str, table: Senso
     axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.set_xlabel("time (UTC)", fontsize=8)
     figure.suptitle(f"{name}\n{_verdict(manifest, float(score[0]), float(p_value[0]))}", fontsize=10)
+    keys = {key.get_label(): key for one in figure.axes for key in one.get_legend_handles_labels()[0]}
+    figure.legend(handles=list(keys.values()), loc="outside lower center", ncols=len(keys), fontsize=8, frameon=False)
     return figure
 
 

@@ -270,18 +270,21 @@ def _is_in(one: _Stretch, wanted: Wanted) -> bool:
 
 
 def _draw(one: _Stretch, threshold: float, path: Path | None) -> str:
-    """Draw a stretch, with as much before and after it; returns the sensors that contribute most, with their shares."""
+    """Draw a stretch, with as much before and after it; returns the sensors that contribute most to its most unusual record, with shares.
+
+    They are those that an alarm's events and `Detector.explain` tell of this record.
+    """
     whole = stretch_of(one.table, one.scored)
-    top = whole.top(SENSORS, one.first, one.last + 1)
-    shares = np.nansum(whole.shares[one.first : one.last + 1], axis=0)
-    shares = shares / max(float(shares.sum()), 1e-12)
+    worst = one.first + int(np.nanargmin(whole.p_values[one.first : one.last + 1]))
+    top, shares = whole.top(SENSORS, worst, worst + 1), whole.shares[worst]
     if path is not None:
         around = max(AROUND, one.last + 1 - one.first)
         ends = float(whole.times[one.first]), float(whole.times[one.last])
         title = f"{record_name(one.table.path.name)}: {moment(ends[0], whole.zone)} to {moment(ends[1], whole.zone)}"
         part = whole.cut(one.first - around, one.last + 1 + around)
         with styled():
-            figure, _ = stretch_figure(part, threshold, top, title, ends)
+            at = float(whole.times[worst])
+            figure, _ = stretch_figure(part, threshold, top, title, (at, at))
             with replacing(path) as written:
                 written.write_bytes(png_of(figure))
     return ", ".join(f"{whole.names[i]} {shares[i]:.0%}" for i in top)
