@@ -19,7 +19,7 @@ from tests.conftest import Fitted
 
 def run(root: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "flows.batch", *map(str, arguments)]
-    own = os.environ | {"PREFECT_HOME": str(root / "prefect")}
+    own = os.environ | {"PREFECT_HOME": str(root / "prefect"), "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "240"}
     return subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=own)
 
 
