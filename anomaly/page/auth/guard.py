@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF = "X-CSRF-Token"
+PROXIED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
 LOOK_S = 2.0  # at most so often it is looked whether the file has changed
 log = logging.getLogger("anomaly")
 BACKGROUND = "X-Background"  # asked by the page by itself: it does not keep a session alive
@@ -132,9 +133,13 @@ class Auth:
         return session.person
 
     def check_host(self, request: Request) -> None:
-        """Raises HTTPException for a request to another host's name, where the page is for this machine alone."""
-        if self.own is not None and not _is_own(request.headers.get("host", "")):
+        """Raises HTTPException for a request to another host's name, or by a proxy, where the page is for this machine alone."""
+        if self.own is None:
+            return
+        if not _is_own(request.headers.get("host", "")):
             raise HTTPException(403, "this page answers to 127.0.0.1, localhost and [::1] alone")
+        if any(name in request.headers for name in PROXIED):  # others reach it so, and would all be its admin
+            raise HTTPException(403, "this request came by a proxy: say who may open the page by --page-auth")
 
 
 def check_origin(request: Request) -> None:

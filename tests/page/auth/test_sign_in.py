@@ -48,6 +48,15 @@ def test_a_name_of_another_host_that_leads_here_is_refused(open_page: Open, host
     assert page.post("/api/v1/session", json={"token": "x"}).status_code == 403
 
 
+@pytest.mark.parametrize("header", ["Forwarded", "Via", "X-Forwarded-For", "X-Real-IP"])
+def test_who_comes_by_a_proxy_is_not_on_this_machine(open_page: Open, header: str) -> None:
+    page = open_page()
+    for path in ("/api/v1/me", "/api/v1/lines"):
+        answer = page.get(path, headers={header: "10.0.0.7"})
+        assert answer.status_code == 403
+        assert "--page-auth" in answer.json()["detail"]
+
+
 # --- what another site may have sent ---
 
 
