@@ -73,9 +73,9 @@ class ReleaseFolder:
     def publish(self, source: Path, *, role: Role = "champion", by: str = "", why: str = "") -> Path:
         """Copy a bundle into the folder and point at it. The champion that is there already stays as it is, with the word it was put by.
 
-        One that has been champion before stays out of use where another was promoted over it: a schedule that fits the same data again
-        must not undo what a person decided. Raises BundleError for one that was rolled back here. Promote either by name to have it all
-        the same.
+        One that has been champion before stays out of use where another was promoted over it, and so does a challenger that was withdrawn:
+        a schedule that fits the same data again must not undo what a person decided. Raises BundleError for one that was rolled back here.
+        Promote any of them by name to have it all the same.
         """
         bundle = read_bundle(source)
         self.where.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,8 @@ class ReleaseFolder:
                 "published" if role == "champion" else "challenger", target.name, bundle.hash, bundle.manifest.name, bundle.manifest.version
             )
             there = bundle.hash in (self._hash(role), self._hash("champion"))
-            if not there and not (role == "champion" and self._passed_over(bundle.hash)):
+            decided = self._passed_over(bundle.hash) if role == "champion" else self._withdrawn(bundle.hash)
+            if not there and not decided:
                 self._point(role, entry, by, why)
         return target
 
@@ -263,6 +264,10 @@ class ReleaseFolder:
         """Whether a bundle has been champion here until another was promoted, which is the champion still."""
         reigns = [entry for entry in self.history() if entry.action in _CHAMPION]
         return bool(reigns) and reigns[-1].action == "promoted" and any(entry.hash == digest for entry in reigns[:-1])
+
+    def _withdrawn(self, digest: str) -> bool:
+        """Whether a bundle was a challenger here and the last that was done with it was to withdraw it."""
+        return next((entry.action == "withdrawn" for entry in reversed(self.history()) if entry.hash == digest), False)
 
     def _taken_back(self) -> dict[str, Entry]:
         """Hash -> the rollback that took it back, of those that no one has put in use since."""

@@ -128,6 +128,19 @@ def test_a_schedule_does_not_undo_a_promotion(folder: ReleaseFolder, bundles: di
     assert champion(folder) == "1"
 
 
+def test_a_schedule_does_not_bring_back_a_challenger_that_was_withdrawn(folder: ReleaseFolder, bundles: dict[str, Path]) -> None:
+    first = folder.publish(bundles["1"])
+    made = folder.publish(bundles["2"], role="challenger")
+    assert folder.pointed("challenger") == made
+    folder.withdraw("A. Meier", "too slow")
+    folder.publish(bundles["2"], role="challenger")
+    assert (folder.pointed("champion"), folder.pointed("challenger")) == (first, None)
+    folder.promote("A. Meier", bundle=made.name)
+    assert folder.pointed("champion") == made
+    folder.publish(bundles["1"], role="challenger")  # it was never withdrawn
+    assert folder.pointed("challenger") == first
+
+
 def test_a_detector_of_other_records_is_not_promoted(folder: ReleaseFolder, bundles: dict[str, Path], camera: Fitted) -> None:
     folder.publish(bundles["1"])
     shutil.copy(camera.bundle, folder.where / "camera.anomaly")
