@@ -61,7 +61,11 @@ def fit(
     budget: Budget = None,
     extractor: Annotated[Path | None, typer.Option(help="An extractor from `anomaly pretrain`; made here when not given.")] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Leave the fp16 and int8 variants for later: `anomaly bundle variants` adds them.")
+        bool,
+        typer.Option(
+            "--quick",
+            help="Small sizes of input, where no spec is given; no fp16 and int8 variants: `anomaly bundle variants` adds them.",
+        ),
     ] = False,
     faults: Faults = None,
     work: Work = Path(".anomaly"),
@@ -72,7 +76,7 @@ def fit(
     force: Force = False,
 ) -> None:
     """Fit a detector on normal data and export it as one bundle. Without a spec one is proposed, told and written beside the bundle."""
-    given = _given(path, data, out_, budget, force)
+    given = _given(path, data, out_, budget, force, quick)
     parsed = with_faults(given.spec, faults)
     if extractor is not None and not extractor.is_file():
         raise typer.BadParameter(f"{extractor}: no such file", param_hint="--extractor")
@@ -111,7 +115,7 @@ def _not_left(given: Given, path: str) -> Iterator[None]:
         raise
 
 
-def _given(path: str, data: Path | None, out_: Path | None, budget: str | None, force: bool) -> Given:
+def _given(path: str, data: Path | None, out_: Path | None, budget: str | None, force: bool, quick: bool) -> Given:
     """The spec, the data and where the bundle goes. Nothing is proposed where a spec, or data beside it, is named."""
     spec = Path(path)
     if out_ is not None and out_.suffix.lower() in (".html", ".htm"):
@@ -120,4 +124,4 @@ def _given(path: str, data: Path | None, out_: Path | None, budget: str | None, 
         return from_spec(spec, data, out_, budget, force)
     if spec.suffix.lower() == ".toml":
         raise typer.BadParameter(f"{path} is a spec: name the data to learn from too", param_hint="--data")
-    return from_data(local_path(path), out_, budget, force)
+    return from_data(local_path(path), out_, budget, force, quick)

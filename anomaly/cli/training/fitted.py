@@ -104,6 +104,18 @@ def _print_suspects(bundle: Bundle, steps: Steps) -> None:
         out.print(f"    {where}: {value:.4g}")
 
 
+def _print_cost(fit_report: dict[str, Any]) -> None:
+    """About what a picture costs at the size that was chosen, and what bounds it; nothing of readings, which cost next to nothing."""
+    size = fit_report["extractor"].get("plan", {}).get("input", {}).get("size")
+    if size is None:
+        return
+    from anomaly.pipeline.camera.plan.sizes import in_words, milliseconds
+
+    chosen = (int(size[0]), int(size[1]))
+    cost = f"a picture is looked at with {in_words(chosen)} pixels: about {milliseconds(chosen):.2g} ms on two usual cores in int8"
+    out.print(f"  {cost}; `[input] max_ms` bounds it, `anomaly bench` measures it", soft_wrap=True)
+
+
 def print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str]) -> None:
     """The bundle that was made, how it judges, what stood out among the normals and what was set aside."""
     from anomaly.pipeline.kinds import KINDS
@@ -116,6 +128,7 @@ def print_fit(bundle: Bundle, steps: Steps, data: Path, unknown: Sequence[str]) 
     for text in fit_report.get("tables", ()):
         out.print(f"  {text}")
     _print_promise(bundle, steps)
+    _print_cost(fit_report)
     for text in fit_report.get("views", {}).get("why", ()):
         out.print(f"  looked at: {text}")
     _print_made_up(fit_report)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Read = TypeVar("Read")
 
 
+QUICK_MS = 10.0  # what a picture may cost by a proposal for --quick: up to about 400 x 400 pixels are looked at
+
+
 @dataclass(frozen=True)
 class Given:
     """What a fit works on. `left` is the spec that stands beside the bundle, None where one was given; `new`: written by this run."""
@@ -54,16 +57,16 @@ def from_spec(spec: Path, data: Path, out: Path | None, budget: str | None, forc
     return Given(parsed, data, target)
 
 
-def from_data(path: Path, out: Path | None, budget: str | None, force: bool) -> Given:
+def from_data(path: Path, out: Path | None, budget: str | None, force: bool, quick: bool = False) -> Given:
     """A fit by the data alone: by the spec that stands beside the bundle where it was made for this data, else by one that is proposed now.
 
-    The proposal is told, and written beside the bundle.
+    The proposal is told, and written beside the bundle. A `quick` one looks at pictures in small sizes only.
     """
     from anomaly.pipeline.propose import Answers, made_for, to_toml
     from anomaly.pipeline.propose.proposal import name_of
 
     name = name_of(path) if out is None else out.stem
-    answers = Answers(name=name, budget=budget)
+    answers = Answers(name=name, budget=budget, most_ms=QUICK_MS if quick else None)
     target = _bundle_path(name) if out is None else out
     left = target.with_suffix(".toml")
     if left == target:

@@ -45,7 +45,7 @@ class Answers:
 
     `budget` is a share of normal records, a text such as "1 in 100" or "2 a day", or a Budget. `smallest_mark` is a number of pixels, or
     "3 mm" with `px_per_mm`. `train_rows` is how many first rows of each table are normal running. `reading` are settings of a sensor spec's
-    [input] that say how tables are written, such as `time_format`.
+    [input] that say how tables are written, such as `time_format`. `most_ms` is what a picture may cost (`max_ms`).
     """
 
     name: str | None = None
@@ -54,6 +54,7 @@ class Answers:
     px_per_mm: float | None = None
     train_rows: int | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
+    most_ms: float | None = None
 
     def __post_init__(self) -> None:
         """Raise SpecError for a name or a budget that cannot be, before anything is read."""
@@ -120,20 +121,27 @@ def name_of(path: Path, kind: str = "line") -> str:
 def _camera(seen: Look, answers: Answers) -> list[Entry]:
     mark = answers.smallest_mark
     return [
-        Entry("input", "size", "auto", f"pixels looked at, or [high, wide]{_tried(seen)}"),
+        Entry("input", "size", "auto", f"pixels looked at, or [high, wide]{_tried(seen, answers.most_ms)}"),
+        Entry(
+            "input",
+            "max_ms",
+            answers.most_ms or CameraInput().max_ms,
+            "what a picture may cost: ms on two usual cores; bounds the size",
+            answers.most_ms is not None,
+        ),
         Entry("input", "smallest_mark", 5 if mark is None else mark, 'to be found: pixels of the picture, or "3 mm"', mark is not None),
         Entry("input", "px_per_mm", answers.px_per_mm or 12.0, "pixels that one millimetre takes", answers.px_per_mm is not None),
         Entry("input", "color", "auto", "gray or rgb", active=False),
     ]
 
 
-def _tried(seen: Look) -> str:
+def _tried(seen: Look, most_ms: float | None = None) -> str:
     """The sizes of input that a fit chooses among, in words."""
     if not seen.sizes:
         return ""
     from anomaly.pipeline.camera.plan.sizes import in_words, sizes_to_try, usual_size  # brings PyTorch
 
-    sizes = [in_words(size) for size in sizes_to_try(usual_size(seen.sizes), STEP, CameraInput().max_ms)]
+    sizes = [in_words(size) for size in sizes_to_try(usual_size(seen.sizes), STEP, most_ms or CameraInput().max_ms)]
     return (
         f"; here {sizes[0]}" if len(sizes) == 1 else f"; here {', '.join(sizes[:-1])} or {sizes[-1]}, as large as finding small marks pays"
     )
@@ -246,7 +254,7 @@ def _validated(kind: str, entries: list[Entry]) -> Any:
 
 def _assumed(spec: CameraSpec | SensorSpec, seen: Look) -> list[str]:
     """What was assumed, in words."""
-    size = f"size of input: auto{_tried(seen)}" if spec.kind == "camera" else "window: auto"
+    size = f"size of input: auto{_tried(seen, spec.input.max_ms)}" if spec.kind == "camera" else "window: auto"
     if spec.kind == "sensor" and seen.tables:
         size = f"window: auto; {_window_words(seen.tables[0].period_s)}"
     return [*_of_times(seen), f"name: {spec.name}", f"budget: {budget_words(spec.budget, spec.kind)}", size]
