@@ -367,6 +367,7 @@ class Both(Answer):
     challenger_only: int
     neither: int
     p_value: float | None = Field(description="exact McNemar test of the two rates, two-sided")
+    clear: bool = Field(description="whether the two flag at clearly different rates")
 
 
 class Shadow(Answer):

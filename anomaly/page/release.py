@@ -46,18 +46,21 @@ def compare(site: Site, line: str) -> models.Shadow:
         both, old, new, neither = queries.shadow_counts(db, line, sides[0], sides[1])
     total = both + old + new + neither
     p_value = queries.mcnemar(old, new)
+    clear = p_value is not None and p_value <= CLEAR
     return models.Shadow(
         line=line, release=True, champion=names[0], challenger=names[1],
-        compared=models.Both(records=total, both=both, champion_only=old, challenger_only=new, neither=neither, p_value=p_value),
-        words=_words(total, both + old, both + new, p_value), history=history,
+        compared=models.Both(
+            records=total, both=both, champion_only=old, challenger_only=new, neither=neither, p_value=p_value, clear=clear
+        ),
+        words=_words(total, both + old, both + new, clear), history=history,
     )  # fmt: skip
 
 
-def _words(total: int, champion: int, challenger: int, p_value: float | None) -> str:
+def _words(total: int, champion: int, challenger: int, clear: bool) -> str:
     if not total:
         return "the challenger has not judged a record yet"
     rates = f"of {total:,} records the champion flagged {champion:,}, the challenger {challenger:,}"
-    if p_value is None or p_value > CLEAR:
+    if not clear:
         return f"{rates}: no clear difference"
     return f"{rates}: the challenger flags clearly {'more' if challenger > champion else 'fewer'}"
 

@@ -55,7 +55,7 @@ export function rarityChart(points, threshold, least, spans, begin, end) {
   const label = worst ? t("chart.rarity", { n: points.length, worst: oneIn(worst.p_value, least), alarms: spans.length }) : t("chart.none");
   return charted(label, 260, (room, wide, high) => new uPlot({
     width: wide, height: high, legend: { show: false }, cursor: { drag: { x: true, y: false } },
-    scales: { x: { range: () => [seconds(begin), seconds(end)] }, y: { range: () => [0, Math.max(3.2, ...heights, (limit ?? 0) + 0.5)] } },
+    scales: { x: { range: () => [seconds(begin), seconds(end)] }, y: { range: () => [0, Math.max(3.2, ...heights.map((each) => each + 0.15), (limit ?? 0) + 0.5)] } },
     axes: [timeAxis({ size: 46 }), axis({ size: 112, splits: () => [0, 1, 2, 3, 4, 5, 6], values: (_, all) => all.map((v) => (v === 0 ? t("rarity.usual") : t("rarity.short", { n: (10 ** v).toLocaleString() }))) })],
     series: [{}, { stroke: css("--line"), width: 1.5, points: { show: times.length < 60, size: 5 } }],
     hooks: {

@@ -13,6 +13,11 @@ export function when(text, short = false) {
   }).format(date);
 }
 
+/** Text of a monitor with its times (UTC) as the rest of the page shows them. */
+export function told(text) {
+  return (text ?? "").replace(/\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:\d\d)/g, (time) => when(time) || time);
+}
+
 /** Seconds in words: 12 s, 3 min, 5 h, 2 d. */
 export function lasted(seconds) {
   if (seconds === null || seconds === undefined) return "";

@@ -18,8 +18,15 @@ export function priority(name) {
 
 /** What an alarm is of: its condition, and the sensor where it is one. */
 export function condition(name) {
+  if (name.startsWith("sink ")) return `${t("col.sink")}: ${name.slice(5)}`;
   const [kind, ...sensor] = name.split(":");
   return sensor.length ? `${t(`condition.${kind}`)}: ${sensor.join(":")}` : t(`condition.${kind}`);
+}
+
+/** What a person did, as the audit log and a release folder write it: "acknowledged", "promoted: press-2". */
+export function deedWords(action) {
+  const [kind] = action.match(/^(labelled (real|nuisance)|shelved(?= until)|[^:]*)/);
+  return t(`event.${kind}`) + action.slice(kind.length);
 }
 
 export function isaState(name) {

@@ -33,7 +33,7 @@ export function choose(name) {
 
 /** A word or sentence; `{name}` in it is replaced. A key of a family that is not known (a state of a newer version) is shown as it is. */
 export function t(key, values = {}) {
-  const text = ALL[chosen][key] ?? en[key] ?? key.slice(key.lastIndexOf(".") + 1);
+  const text = ALL[chosen][key] ?? en[key] ?? key.slice(key.indexOf(".") + 1);
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
 }
 

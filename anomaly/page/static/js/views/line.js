@@ -7,7 +7,7 @@ import * as live from "../live.js";
 import { action, alarmLink, choice, condition, facts, field, priority, stateMark, table } from "../parts.js";
 import { t } from "../words.js";
 
-const SPANS = { "3600": "1 h", "28800": "8 h", "86400": "24 h", "604800": "7 d" };
+const SPANS = { "3600": ["h", 1], "28800": ["h", 8], "86400": ["h", 24], "604800": ["d", 7] }; // seconds: how they are named
 
 export async function line(body, { name, query, person }) {
   const head = h("h1", {}, name);
@@ -32,7 +32,7 @@ export async function line(body, { name, query, person }) {
     const [chart, over] = rarityChart(found.points, found.threshold_p, found.line.least_p, found.alarms, found.begin, found.end);
     ends.push(over);
     fill(plot, h("div", { class: "row" }, h("h2", {}, t("line.rarity")),
-      field(t("line.span"), choice("span", Object.entries(SPANS), hours, (event) => { hours = event.target.value; draw(); }))),
+      field(t("line.span"), choice("span", Object.entries(SPANS).map(([key, [unit, n]]) => [key, t(`unit.${unit}`, { n })]), hours, (event) => { hours = event.target.value; draw(); }))),
       h("p", { class: "small" }, found.threshold_p === null ? t("line.no_threshold") : t("line.threshold", { words: oneIn(found.threshold_p) })),
       found.points.length ? chart : h("p", { class: "none" }, t("line.no_points")));
     fill(below, found.readings ? sensors(found.readings, ends) : pictures(shots, found.line.least_p));

@@ -27,7 +27,7 @@ export async function windowView(room, id, one) {
       charts.append(h("figure", { class: "sensor" }, h("figcaption", {}, h("b", {}, name), readings.units[place] ? ` (${readings.units[place]})` : "", ` – ${t("line.share", { share: percent(readings.shares[place]) })}`), chart));
     });
   };
-  add(room, [field(t("line.span"), choice("span", [["window", t("window.only")], ["3600", "1 h"], ["21600", "6 h"]], "21600", (event) => draw(event.target.value))), h("p", { class: "small" }, t("window.words")), charts,
+  add(room, [field(t("line.span"), choice("span", [["window", t("window.only")], ["3600", t("unit.h", { n: 1 })], ["21600", t("unit.h", { n: 6 })]], "21600", (event) => draw(event.target.value))), h("p", { class: "small" }, t("window.words")), charts,
     readings.sensors.length > SHOWN ? h("p", { class: "small" }, t("window.more", { names: readings.sensors.slice(SHOWN).join(", ") })) : null]);
   draw("21600");
   return [() => ends.forEach((end) => end())];
