@@ -101,19 +101,20 @@ def _shown(board: Board, listen: Address, auth: Path | None) -> Iterator[None]:
     """Health and metrics, and the page where it is installed and someone may look at it."""
     from importlib.util import find_spec
 
-    if find_spec("fastapi") is None or find_spec("uvicorn") is None:
+    if auth is None and not listen.own:  # known without loading the page
+        log.warning("no page on %s, which other machines reach: say who may open it by --page-auth", listen)
+    elif find_spec("fastapi") is None or find_spec("uvicorn") is None:
         log.info("there is no page without its libraries: pip install 'anomaly-pipeline[page]'")
     else:
         from anomaly.page.serve import auth_of, serving_page
         from anomaly.page.site import Site
 
         who = auth_of(listen, auth)
-        if who is not None:
-            with serving_page(Site(board.store, board), listen, who) as address:
-                log.info("the page, health and metrics on http://%s", address)
-                yield
-            return
-        log.warning("no page on %s, which other machines reach: say who may open it by --page-auth", listen)
+        assert who is not None
+        with serving_page(Site(board.store, board), listen, who) as address:
+            log.info("the page, health and metrics on http://%s", address)
+            yield
+        return
     from anomaly.alarms.health.server import serving
 
     with serving(board, listen) as address:
