@@ -27,6 +27,8 @@ COPY deploy/prefect.yaml deploy/fleet.toml deploy/
 USER 10001:10001
 # Results in /app/out, what is kept between runs in /app/.anomaly: two volumes. All else may be read-only, with a tmpfs at /tmp.
 VOLUME ["/app/out", "/app/.anomaly"]
+# While its database is away Prefect's server answers 500: it is asked again, for 4 minutes, where otherwise a run fails and cannot say so.
+ENV PREFECT_CLIENT_RETRY_EXTRA_CODES=500 PREFECT_CLIENT_MAX_RETRIES=7
 ENV PATH=/opt/anomaly/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONPATH=/app HOME=/tmp ANOMALY_HOME=/app ANOMALY_CACHE=/app/.anomaly/cache \
     MPLCONFIGDIR=/tmp/matplotlib PREFECT_HOME=/tmp/prefect PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1 \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility

@@ -185,6 +185,7 @@ def factory(root: Path, more: Mapping[str, str], count: int = 50_000) -> Iterato
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
     environment |= {"PREFECT_HOME": str(root / "home"), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     environment |= {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}  # seconds, the least
+    environment |= {"PREFECT_CLIENT_RETRY_EXTRA_CODES": "500", "PREFECT_CLIENT_MAX_RETRIES": "7"}  # as the image sets them
     environment |= {"ANOMALY_HOME": str(ROOT), "PYTHONPATH": str(ROOT), **more}
     environment["PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE"] = "prefect.server.concurrency.lease_storage.filesystem"
     (root / "spec.toml").write_text(SPEC)
