@@ -1,6 +1,6 @@
 // English. Every language has the same keys.
 export default {
-  "skip": "Skip to the content", "language": "Language", "theme.label": "Colours", "theme.system": "as the system", "theme.light": "light", "theme.dark": "dark",
+  "skip": "Skip to the content", "language": "Language", "theme.label": "Colours", "theme.system": "automatic", "theme.light": "light", "theme.dark": "dark",
   "menu.label": "Pages", "menu.lines": "Lines", "menu.alarms": "Alarms", "menu.drift": "Quality and drift", "menu.delivery": "Delivery", "menu.shadow": "Champion and challenger", "menu.audit": "Audit log", "menu.weekly": "The week",
   "sign_out": "Sign out", "close": "Close", "no": "no", "ago": "{time} ago", "by_at": "by {who}, {time}", "error.title": "That did not work",
   "lost": "Connection lost. Last news {time}. Trying again.", "news.opened": "New alarm: {line}, {what} ({priority})",

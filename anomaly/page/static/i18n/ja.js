@@ -1,6 +1,6 @@
 // 日本語。警報管理の語は ISA-18.2 / IEC 62682 に従う。
 export default {
-  "skip": "本文へ移動", "language": "言語", "theme.label": "配色", "theme.system": "システムに合わせる", "theme.light": "明るい", "theme.dark": "暗い",
+  "skip": "本文へ移動", "language": "言語", "theme.label": "配色", "theme.system": "自動", "theme.light": "明るい", "theme.dark": "暗い",
   "menu.label": "ページ", "menu.lines": "ライン", "menu.alarms": "警報", "menu.drift": "品質とドリフト", "menu.delivery": "通知", "menu.shadow": "現用と候補", "menu.audit": "監査ログ", "menu.weekly": "週報",
   "sign_out": "サインアウト", "close": "閉じる", "no": "なし", "ago": "{time}前", "by_at": "{who}、{time}", "error.title": "実行できませんでした",
   "lost": "接続が切れました。最後の受信 {time}。再接続しています。", "news.opened": "新しい警報：{line}、{what}（{priority}）",

@@ -75,6 +75,8 @@ function bar(view) {
           ["system", "light", "dark"].map((key) => h("option", { value: key, selected: key === (document.documentElement.dataset.theme ?? "system") }, t(`theme.${key}`))))),
       person?.role ? h("span", { class: "who" }, `${person.name} (${t(`role.${person.role}`)})`) : null,
       person?.role && person.ways.length ? h("button", { type: "button", onclick: signOut }, t("sign_out")) : null));
+  const menuBar = top.querySelector("nav"), here = menuBar?.querySelector("[aria-current]");
+  if (here) menuBar.scrollLeft = here.offsetLeft - menuBar.offsetLeft - (menuBar.clientWidth - here.clientWidth) / 2; // on a phone it is one row
 }
 
 function theme(name) {
