@@ -26,6 +26,10 @@ def test_axe_finds_nothing(browser: Browser, watched: Watched, theme: str, langu
     (alarm,) = wait_for(watched.alarms)
     context = browser.new_context(viewport={"width": wide, "height": 900}, color_scheme=theme, locale=language)  # type: ignore[arg-type]
     page = context.new_page()
+    show(page, watched.url, "line/press%201")
+    page.locator("details summary").last.click()
+    page.locator("details form button").click()  # a table with a button in each row
+    expect(page.locator("td form button")).to_have_count(1)
     for view in VIEWS:
         show(page, watched.url, f"alarm/{alarm.id}" if view == "alarm" else view)
         page.wait_for_load_state("networkidle") if view == "" else page.wait_for_timeout(300)

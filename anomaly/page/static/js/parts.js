@@ -82,12 +82,12 @@ export function choice(name, options, value, onchange) {
   return h("select", { name, onchange }, options.map(([key, words]) => h("option", { value: key, selected: key === value }, words)));
 }
 
-/** A table that can be scrolled sideways by keyboard where it does not fit. */
+/** A table that can be scrolled sideways by keyboard where it does not fit. A column of buttons has no head. */
 export function table(caption, heads, rows, none) {
   if (!rows.length) return h("p", { class: "none" }, none);
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     h("table", {}, h("caption", { class: "hidden" }, caption),
-      h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
+      h("thead", {}, h("tr", {}, heads.map((head) => (head ? h("th", { scope: "col" }, head) : h("td", {}))))),
       h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell)))))));
 }
 
