@@ -13,7 +13,7 @@ export async function signIn(body, { person, signedIn }) {
       await me();
       token.id = "";
       await signedIn();
-    })];
+    }, "main")];
   fill(body, h("h1", {}, t("sign_in.title")), ways.includes("token") ? byToken : null,
     ways.includes("oidc") ? h("p", {}, h("a", { class: "button", href: `${url("/oidc/begin")}?to=${encodeURIComponent(location.hash)}` }, t("sign_in.oidc"))) : null);
 }
