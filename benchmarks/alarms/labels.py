@@ -179,9 +179,8 @@ def _copied(folder: Path, good: list[Path], bad: list[Path]) -> dict[str, bool]:
 
 def _vote(work: Path) -> dict[str, Any]:
     """What the fit itself said of the labels."""
-    metrics = read_bundle(work / "after.anomaly").manifest.metrics
-    found = [value for key, value in metrics.items() if key == "few_labels"] if isinstance(metrics, dict) else []
-    return {"few_labels": found[0] if found else metrics.get("transfer", {})}
+    fit = read_bundle(work / "after.anomaly").manifest.provenance["fit"]
+    return {"few_labels": fit.get("transfer", {}).get("few_labels", {})}
 
 
 def main() -> None:
