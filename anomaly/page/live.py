@@ -47,12 +47,12 @@ class Viewer:
         self.queue: asyncio.Queue[bytes | None] = asyncio.Queue(MOST_WAITING)
         self.slow = False
 
-    def put(self, body: bytes) -> None:
+    def put(self, body: bytes | None) -> None:
         """From any thread."""
         with suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(self._put, body)
 
-    def _put(self, body: bytes) -> None:
+    def _put(self, body: bytes | None) -> None:
         try:
             self.queue.put_nowait(body)
         except asyncio.QueueFull:
@@ -73,7 +73,7 @@ class Feed:
         """End the thread, and let all viewers go: else the end of the server would wait for them."""
         self._stop.set()
         self._awake.set()
-        self._tell(b": the end\n\n")
+        self._tell(None)
 
     async def watch(self) -> AsyncIterator[bytes]:
         """What one viewer is sent: first all lines, then what changes, until the viewer goes or reads too slowly."""
@@ -91,6 +91,8 @@ class Feed:
                     body = message("beat", {})
                 if body is not None:
                     yield body
+            if self._stop.is_set():  # told here, not in the queue: one who has just come may not have looked there yet
+                yield b": the end\n\n"
         finally:
             with self._lock:
                 self._viewers.discard(viewer)
@@ -113,7 +115,7 @@ class Feed:
             return message("lines", look_at_lines(self.site).model_dump(mode="json"))
         return b""
 
-    def _tell(self, body: bytes) -> None:
+    def _tell(self, body: bytes | None) -> None:
         with self._lock:
             viewers = list(self._viewers)
         for viewer in viewers:

@@ -57,30 +57,37 @@ def test_examples_parse(tmp_path: Path) -> None:
         group.make_context("page", example.split()[2:])
 
 
+def page_of_a_store(folder: Path) -> subprocess.Popen[str]:
+    """`anomaly page` of an empty store, on a port that it chooses."""
+    Store(folder / "s.db").close()
+    command = [sys.executable, "-m", "anomaly.cli", "page", "--store", str(folder / "s.db"), "--listen", "127.0.0.1:0"]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def address_of(running: subprocess.Popen[str]) -> str:
+    """Where it says that it answers, as soon as it does."""
+    assert running.stderr is not None
+    found = re.search(r"http://\S+", running.stderr.readline())
+    assert found is not None
+    return found[0]
+
+
 def test_the_page_of_a_store_runs_until_it_is_stopped(tmp_path: Path) -> None:
-    Store(tmp_path / "s.db").close()
-    command = [sys.executable, "-m", "anomaly.cli", "page", "--store", str(tmp_path / "s.db"), "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+    with page_of_a_store(tmp_path) as running:
         try:
-            assert running.stderr is not None
-            found = re.search(r"http://\S+", running.stderr.readline())
-            assert found is not None
-            assert ask(f"{found[0]}/api/v1/lines").json()["lines"] == []
+            address = address_of(running)
+            assert ask(f"{address}/api/v1/lines").json()["lines"] == []
         finally:
             running.send_signal(signal.SIGTERM)
         assert running.wait(20) == 0
 
 
 def test_the_end_does_not_wait_for_those_who_watch_and_says_nothing_of_them(tmp_path: Path) -> None:
-    Store(tmp_path / "s.db").close()
-    command = [sys.executable, "-m", "anomaly.cli", "page", "--store", str(tmp_path / "s.db"), "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+    with page_of_a_store(tmp_path) as running:
         try:
-            assert running.stderr is not None
-            found = re.search(r"http://\S+", running.stderr.readline())
-            assert found is not None
-            ask(f"{found[0]}/api/v1/lines")
-            with httpx.stream("GET", f"{found[0]}/api/v1/live", timeout=60, trust_env=False) as live:
+            address = address_of(running)
+            ask(f"{address}/api/v1/lines")
+            with httpx.stream("GET", f"{address}/api/v1/live", timeout=60, trust_env=False) as live:
                 news = live.iter_raw()
                 assert next(news)
                 running.send_signal(signal.SIGTERM)
