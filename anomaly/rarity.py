@@ -1,10 +1,17 @@
-"""How unusual a record is, in words, and no more than the normals can tell. The one place for it, beside the line and in reports.
+"""How unusual a record is, in words and no more than the normals can tell, and which sensor has what share in it.
+
+The one place for it, beside the line and in reports.
 
 A p-value below what the normals were counted to rests on a curve fitted to the highest of them. Ten times as far out as they reach it is
 still worth a figure; beyond, it says nothing. From 24 unrelated normals, "1 in 10,000,000" is not known.
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 FURTHER = 10  # times as rare as the rarest of the normals
 AT_LEAST = 100.0  # normal records in one of which something may always be said to look as odd
@@ -58,3 +65,14 @@ def one_in(p_value: float, least: float = 0.0) -> str:
     bound, many = rarity(p_value, least)
     words = f"rarer than 1 normal in {many}" if bound else f"about 1 normal in {many}" if p_value < USUAL else "as most normals"
     return f"{p_words(p_value, least)} ({words})"
+
+
+def shares_of(contribution: NDArray[Any]) -> NDArray[np.float64]:
+    """What each sensor adds to the score (..., C) as its share of what all add: 0 to 1, together 1.
+
+    >>> shares_of(np.array([1, 3], np.float32))
+    array([0.25, 0.75])
+    """
+    plain = np.asarray(contribution, dtype=np.float64)
+    found: NDArray[np.float64] = plain / np.maximum(plain.sum(axis=-1, keepdims=True), 1e-12)
+    return found

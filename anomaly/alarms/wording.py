@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from anomaly.alarms.events import AlarmKind, Event, iso
 from anomaly.data.clock import in_zone, span_words
-from anomaly.data.tables.windows import shares_of
 from anomaly.names import masked, one_line
-from anomaly.rarity import p_words, rarity
+from anomaly.rarity import p_words, rarity, shares_of
 from anomaly.schema import AlarmSettings
 
 _STAMP = re.compile(r"@\d{12,20}$")

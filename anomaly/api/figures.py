@@ -12,10 +12,10 @@ from PIL import Image
 from anomaly.bundle.manifest import Manifest
 from anomaly.data.pictures.reading import Decoded
 from anomaly.data.tables.reader import SensorTable
-from anomaly.data.tables.windows import shares_of, window_ends, windows_at
+from anomaly.data.tables.windows import window_ends, windows_at
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
-from anomaly.rarity import rare_words
+from anomaly.rarity import rare_words, shares_of
 
 try:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter

@@ -127,17 +127,6 @@ def _why_no_window(table: SensorTable, rows: int) -> str:
     )
 
 
-def shares_of(contribution: NDArray[Any]) -> NDArray[np.float64]:
-    """What each sensor adds to the score (..., C) as its share of what all add: 0 to 1, together 1. The one place for it.
-
-    >>> shares_of(np.array([1, 3], np.float32))
-    array([0.25, 0.75])
-    """
-    plain = np.asarray(contribution, dtype=np.float64)
-    found: NDArray[np.float64] = plain / np.maximum(plain.sum(axis=-1, keepdims=True), 1e-12)
-    return found
-
-
 def score_table(run: Run, table: SensorTable, rows: int, first_row: int = 0, progress: Progress = silent) -> pd.DataFrame:
     """Score every window of `rows` rows that ends at or after `first_row`.
 

@@ -9,8 +9,9 @@ import pandas as pd
 
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
-from anomaly.data.tables.windows import Run, score_table, shares_of
+from anomaly.data.tables.windows import Run, score_table
 from anomaly.names import record_name
+from anomaly.rarity import shares_of
 from anomaly.schema import InputSchema
 
 

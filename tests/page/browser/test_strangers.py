@@ -113,7 +113,7 @@ def test_many_boxes_in_one_list(page: Page, site: Site) -> None:
         asked = Boxes([Box(name="<b>north</b>", url=f"http://{here}"), Box(name="hall 3", url=f"http://127.0.0.1:{free_port()}")])
         with serving_boxes(asked, FREE, Auth()) as list_:
             show(page, f"http://{list_}")
-            expect(page.locator(".summary")).to_contain_text("1 of 2 boxes are away. 1 of 1 lines need a look")
+            expect(page.locator(".summary")).to_contain_text("1 of 2 boxes are away. Need a look: 1 of 1")
             expect(page.locator("tbody tr").first).to_contain_text("hall 3")
             expect(page.locator(".card")).to_contain_text("<b>north</b>: press")
             page.locator("tbody tr", has_text="unusual records").get_by_role("link").click()
