@@ -128,6 +128,26 @@ def test_large_frames_are_in_memory_a_few_at_a_time(pictures: PictureFolder, mon
         assert pictures.at_hand(200) == expected
 
 
+def test_smaller_pictures_are_read_once_for_a_size_and_kept_within_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(4):
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (300, 400)).astype(np.uint8)).save(tmp_path / f"{i}.png")
+    pictures = PictureFolder(tmp_path, CameraInput(size=(64, 64)))
+    some = pictures.survey.readable
+    first = pictures.smaller(some[0])
+    assert first is not None
+    assert (first.pixels.shape, first.size, first.scale) == ((128, 171, 1), (300, 400), 300 / 128)
+    monkeypatch.setattr("anomaly.pipeline.camera.pictures.KEPT_BYTES", 2 * first.pixels.nbytes)
+    again = [[pictures.smaller(picture) for picture in some] for _ in range(2)]
+    assert [one is two for one, two in zip(*again, strict=True)] == [True, True, False, False]
+    other = pictures.at_size((128, 128)).smaller(some[0])
+    assert other is not None
+    assert other.whole  # 300 is hardly more than twice 128
+    assert pictures.smaller(some[0]) is not first
+    (tmp_path / "3.png").unlink()
+    assert pictures.smaller(some[3]) is None
+    assert "not there" in pictures.rejected["3.png"]
+
+
 def test_crops_are_cut_from_the_whole_pictures(pictures: PictureFolder, preprocess: ImagePreprocess) -> None:
     some = list(pictures.train[:3])
     crops = pictures.crops(some, preprocess, torch.Generator().manual_seed(0))

@@ -17,10 +17,13 @@ Mask = NDArray[np.float32]  # (H, W) in 0..1
 TRIES = 200  # draws of a defect, until one is inside the region of interest
 
 
-def inject(image: NDArray[np.uint8], rng: np.random.Generator, kind: str | None = None) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def inject(
+    image: NDArray[np.uint8], rng: np.random.Generator, kind: str | None = None, scale: float = 1.0
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Put one defect on a picture (H, W, C) uint8. Returns the picture and the mask (H, W) of what it changed.
 
-    `kind` is one of KINDS, or None for a random one. The picture given is not modified.
+    `kind` is one of KINDS, or None for a random one. The picture given is not modified. `scale`: how many of the camera's pixels the side
+    of a pixel stands for, where the picture was made smaller: a thin line is then as faint as if it had been drawn before that.
 
     >>> marked, mask = inject(np.full((64, 64, 1), 128, np.uint8), np.random.default_rng(0), "scratch")
     >>> marked.shape, bool(0 < mask.mean() < 0.2)
@@ -28,13 +31,13 @@ def inject(image: NDArray[np.uint8], rng: np.random.Generator, kind: str | None 
     """
     name = kind or KINDS[int(rng.integers(len(KINDS)))]
     clean = image.astype(np.float32)
-    marked = np.clip(_MAKERS[name](clean, rng), 0, 255).astype(np.uint8)
+    marked = np.clip(_MAKERS[name](clean, rng, scale), 0, 255).astype(np.uint8)
     mask = np.abs(marked.astype(np.int16) - image.astype(np.int16)).max(axis=2) > 6
     return marked, mask
 
 
 def inject_inside(
-    image: NDArray[np.uint8], rng: np.random.Generator, roi: Sequence[tuple[float, float, float, float]]
+    image: NDArray[np.uint8], rng: np.random.Generator, roi: Sequence[tuple[float, float, float, float]], scale: float = 1.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """`inject` a random defect of which some is inside a rectangle (left, top, right, bottom) in shares; no rectangle is everywhere.
 
@@ -44,11 +47,11 @@ def inject_inside(
     looked_at = np.zeros((high, wide), bool)
     for left, top, right, bottom in roi:
         looked_at[round(top * high) : round(bottom * high), round(left * wide) : round(right * wide)] = True
-    marked, mask = inject(image, rng)
+    marked, mask = inject(image, rng, scale=scale)
     for _ in range(TRIES if looked_at.any() else 0):
         if mask[looked_at].any():
             break
-        marked, mask = inject(image, rng)
+        marked, mask = inject(image, rng, scale=scale)
     return marked, mask
 
 
@@ -76,8 +79,8 @@ def _drawn(shape: tuple[int, ...], draw: Callable[[ImageDraw.ImageDraw], None], 
     return np.asarray(canvas.filter(ImageFilter.GaussianBlur(blur)), dtype=np.float32) / 255.0
 
 
-def _stroke(image: Gray, rng: np.random.Generator, jitter: float, width: int) -> Mask:
-    """A thin path: straight for a scratch, wandering for a crack."""
+def _stroke(image: Gray, rng: np.random.Generator, jitter: float, width: int, scale: float) -> Mask:
+    """A thin path: straight for a scratch, wandering for a crack. Its `width` is in pixels of the camera."""
     height, breadth = image.shape[:2]
     span = min(height, breadth)
     heading = rng.uniform(0, 2 * np.pi)
@@ -87,20 +90,22 @@ def _stroke(image: Gray, rng: np.random.Generator, jitter: float, width: int) ->
         heading += rng.normal(0, jitter)
         point = point + step * np.array([np.cos(heading), np.sin(heading)])
         points.append(tuple(point))
-    return _drawn(image.shape, lambda d: d.line(points, fill=255, width=width, joint="curve"), 0.5)
+    thin = max(1, round(width / scale))
+    fill = round(255 * min(1.0, width / scale / thin))
+    return _drawn(image.shape, lambda d: d.line(points, fill=fill, width=thin, joint="curve"), 0.5)
 
 
-def _scratch(image: Gray, rng: np.random.Generator) -> Gray:
-    mask = _stroke(image, rng, 0.03, int(rng.integers(1, 4)))
+def _scratch(image: Gray, rng: np.random.Generator, scale: float) -> Gray:
+    mask = _stroke(image, rng, 0.03, int(rng.integers(1, 4)), scale)
     return image + mask[:, :, None] * _contrast(image, rng)
 
 
-def _crack(image: Gray, rng: np.random.Generator) -> Gray:
-    mask = _stroke(image, rng, 0.55, int(rng.integers(1, 3)))
+def _crack(image: Gray, rng: np.random.Generator, scale: float) -> Gray:
+    mask = _stroke(image, rng, 0.55, int(rng.integers(1, 3)), scale)
     return image - mask[:, :, None] * abs(_contrast(image, rng))
 
 
-def _blob(image: Gray, rng: np.random.Generator) -> Gray:
+def _blob(image: Gray, rng: np.random.Generator, scale: float) -> Gray:
     height, width = image.shape[:2]
     radius = min(height, width) * rng.uniform(0.015, 0.08)
     x, y = rng.uniform(radius, width - radius), rng.uniform(radius, height - radius)
@@ -115,7 +120,7 @@ def _patch_size(image: Gray, rng: np.random.Generator) -> tuple[int, int]:
     return min(span, max(4, int(span * rng.uniform(0.04, 0.25)))), min(span, max(4, int(span * rng.uniform(0.04, 0.25))))
 
 
-def _cut_paste(image: Gray, rng: np.random.Generator) -> Gray:
+def _cut_paste(image: Gray, rng: np.random.Generator, scale: float) -> Gray:
     height, width = image.shape[:2]
     tall, wide = _patch_size(image, rng)
     y0, x0 = int(rng.integers(height - tall + 1)), int(rng.integers(width - wide + 1))
@@ -126,7 +131,7 @@ def _cut_paste(image: Gray, rng: np.random.Generator) -> Gray:
     return pasted
 
 
-def _texture(image: Gray, rng: np.random.Generator) -> Gray:
+def _texture(image: Gray, rng: np.random.Generator, scale: float) -> Gray:
     height, width = image.shape[:2]
     mask = np.clip(perlin((height, width), int(rng.integers(3, 9)), rng) - rng.uniform(1.2, 1.9), 0, 0.3) / 0.3
     grain = perlin((height, width), int(rng.integers(16, 64)), rng)
@@ -134,7 +139,7 @@ def _texture(image: Gray, rng: np.random.Generator) -> Gray:
     return textured
 
 
-def _step(image: Gray, rng: np.random.Generator) -> Gray:
+def _step(image: Gray, rng: np.random.Generator, scale: float) -> Gray:
     tall, wide = _patch_size(image, rng)
     height, width = image.shape[:2]
     y, x = int(rng.integers(height - tall + 1)), int(rng.integers(width - wide + 1))
@@ -142,12 +147,12 @@ def _step(image: Gray, rng: np.random.Generator) -> Gray:
     return image + mask[:, :, None] * _contrast(image, rng) * 0.6
 
 
-_MAKERS: dict[str, Callable[[Gray, np.random.Generator], Gray]] = {
+_MAKERS: dict[str, Callable[[Gray, np.random.Generator, float], Gray]] = {
     "scratch": _scratch,
     "crack": _crack,
     "blob": _blob,
     "cut_paste": _cut_paste,
     "texture": _texture,
     "step": _step,
-}
+}  # all but the first two change a share of the picture, whatever its scale
 KINDS = tuple(_MAKERS)

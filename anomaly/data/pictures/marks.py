@@ -7,6 +7,7 @@ larger and more varied faults, whose size is not asked for.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,7 +35,7 @@ WHOLE, TOUCHES = 0.9, 0.05  # share of the other places that are in one piece, a
 
 @dataclass(frozen=True)
 class Mark:
-    """One mark: its size in pixels, its kind, and the middle of where it is (x, y)."""
+    """One mark: its size in pixels of the camera's picture, its kind, and the middle of where it is (x, y)."""
 
     size: float
     kind: str
@@ -55,28 +56,35 @@ def mark_sizes(smallest: float, largest: float) -> list[float]:
 
 
 def draw_marks(
-    image: NDArray[np.uint8], sizes: Sequence[float], rng: np.random.Generator, looked_at: NDArray[np.bool_] | None = None
+    image: NDArray[np.uint8],
+    sizes: Sequence[float],
+    rng: np.random.Generator,
+    looked_at: NDArray[np.bool_] | None = None,
+    whole: tuple[int, int] | None = None,
 ) -> tuple[NDArray[np.uint8], list[Mark]]:
     """Draw a mark of each of `sizes` on a picture (H, W, C) uint8, apart from each other. Returns the picture and the marks drawn.
 
     Marks for which no place is found are left out. Only places are taken whose middle is `looked_at` (H, W) bool, all when None. The
-    picture given is not modified.
+    picture given is not modified. `whole` is the size (high, wide) of the camera's picture where `image` is that picture made smaller: in
+    its pixels sizes and places are given, and a mark covers as great a part of a pixel as it does of those that the pixel stands for.
 
     >>> marked, marks = draw_marks(np.full((128, 128, 1), 128, np.uint8), [16, 4], np.random.default_rng(0))
     >>> [mark.size for mark in marks], bool((marked != 128).any())
     ([16, 4], True)
     """
-    high, wide = image.shape[:2]
+    rows, columns = image.shape[:2]
+    high, wide = whole or (rows, columns)
+    scale = (high / rows, wide / columns)
     marked = image.astype(np.float32)
-    deviation = float(image[:: max(1, high // 512), :: max(1, wide // 512)].std())
+    deviation = float(image[:: max(1, rows // 512), :: max(1, columns // 512)].std())
     drawn: list[Mark] = []
     for size in sorted(sizes, reverse=True):  # large ones first: they find a place least easily
         kind = KINDS[int(rng.integers(len(KINDS)))]
         for _ in range(TRIES):
             x, y = rng.uniform(size / 2, max(size / 2 + 1, wide - size / 2)), rng.uniform(size / 2, max(size / 2 + 1, high - size / 2))
             clear = all(max(abs(x - m.x), abs(y - m.y)) > max(APART * (size + m.size), FAR * min(high, wide)) for m in drawn)
-            if clear and (looked_at is None or looked_at[min(high - 1, int(y)), min(wide - 1, int(x))]):
-                _draw(marked, image, Mark(size, kind, x, y), deviation, rng)
+            if clear and (looked_at is None or looked_at[min(rows - 1, int(y / scale[0])), min(columns - 1, int(x / scale[1]))]):
+                _draw(marked, image, Mark(size, kind, x, y), deviation, rng, scale)
                 drawn.append(Mark(size, kind, x, y))
                 break
     return np.clip(np.rint(marked), 0, 255).astype(np.uint8), drawn
@@ -125,26 +133,24 @@ def _small(image: NDArray[np.uint8]) -> Pixels:
     return np.stack(planes, axis=2).astype(np.float32)
 
 
-def _draw(marked: Pixels, image: NDArray[np.uint8], mark: Mark, deviation: float, rng: np.random.Generator) -> None:
-    """Draw one mark on `marked`, in place, with antialiasing."""
+def _draw(
+    marked: Pixels, image: NDArray[np.uint8], mark: Mark, deviation: float, rng: np.random.Generator, scale: tuple[float, float]
+) -> None:
+    """Draw one mark on `marked`, in place, with antialiasing. `scale`: how many of the camera's pixels a pixel is (high, wide)."""
     reach = mark.size / 2 + 1.5
-    top, left = max(0, int(mark.y - reach)), max(0, int(mark.x - reach))
-    part = marked[top : int(mark.y + reach) + 1, left : int(mark.x + reach) + 1]
-    rows = np.arange(part.shape[0], dtype=np.float32)[:, None] + top + 0.5 - mark.y
-    columns = np.arange(part.shape[1], dtype=np.float32)[None, :] + left + 0.5 - mark.x
-    distance: Pixels = np.sqrt(rows**2 + columns**2)
+    (top, bottom), (left, right) = (
+        (max(0, int((middle - reach) / pixels)), int((middle + reach) / pixels) + 1)
+        for middle, pixels in zip((mark.y, mark.x), scale, strict=True)
+    )
+    part = marked[top:bottom, left:right]
+    down, across = (math.ceil(round(pixels, 6)) for pixels in scale)  # looked at, of the camera's pixels in one
+    rows = _apart(part.shape[0] * down, down, top, scale[0], mark.y)[:, None]
+    columns = _apart(part.shape[1] * across, across, left, scale[1], mark.x)[None, :]
     change = contrast(deviation, rng)
     if not 0 <= float(part.mean()) + change <= 255:
         change = -change  # nothing is darker than black
     other = part + change
-    if mark.kind == "scratch":  # a straight line as long as the mark, and an eighth as wide
-        angle, width = np.float32(rng.uniform(0, np.pi)), max(1.0, mark.size / 8)
-        along, across = columns * np.cos(angle) + rows * np.sin(angle), rows * np.cos(angle) - columns * np.sin(angle)
-        coverage = _inside(mark.size / 2 - np.abs(along)) * _inside(width / 2 - np.abs(across))
-    elif mark.kind == "dent":  # a soft change of brightness, strongest in the middle
-        coverage = np.exp(-(distance**2) / (2 * (mark.size / 4) ** 2))
-    else:
-        coverage = _inside(mark.size / 2 - distance)
+    coverage = _coverage(mark, rows, columns, rng).reshape(part.shape[0], down, part.shape[1], across).mean(axis=(1, 3))
     if mark.kind == "misplaced":
         high, wide = part.shape[:2]
         y, x = int(rng.integers(image.shape[0] - high + 1)), int(rng.integers(image.shape[1] - wide + 1))
@@ -152,6 +158,25 @@ def _draw(marked: Pixels, image: NDArray[np.uint8], mark: Mark, deviation: float
         if float((np.abs(piece - part).mean(axis=2) * coverage).sum() / coverage.sum()) >= SEEN:
             other = piece  # else it can hardly be seen, and a spot takes its place
     part += coverage[:, :, None] * (other - part)
+
+
+def _apart(count: int, inside: int, first: int, scale: float, middle: float) -> Pixels:
+    """How far (count,) places are from a mark's `middle`, in the camera's pixels: `inside` of them a pixel, from the `first` one on."""
+    places: Pixels = (np.arange(count, dtype=np.float32) + np.float32(0.5)) / np.float32(inside) + np.float32(first)
+    return places * np.float32(scale) - np.float32(middle)
+
+
+def _coverage(mark: Mark, rows: Pixels, columns: Pixels, rng: np.random.Generator) -> Pixels:
+    """How much of each place a mark covers, from the places' distances to its middle: (h, 1) down and (1, w) across, in pixels."""
+    if mark.kind == "scratch":  # a straight line as long as the mark, and an eighth as wide
+        angle, width = np.float32(rng.uniform(0, np.pi)), max(1.0, mark.size / 8)
+        along, across = columns * np.cos(angle) + rows * np.sin(angle), rows * np.cos(angle) - columns * np.sin(angle)
+        return _inside(mark.size / 2 - np.abs(along)) * _inside(width / 2 - np.abs(across))
+    distance: Pixels = np.sqrt(rows**2 + columns**2)
+    if mark.kind == "dent":  # a soft change of brightness, strongest in the middle
+        soft: Pixels = np.exp(-(distance**2) / (2 * (mark.size / 4) ** 2))
+        return soft
+    return _inside(mark.size / 2 - distance)
 
 
 def _inside(distance: Pixels) -> Pixels:

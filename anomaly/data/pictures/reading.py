@@ -27,6 +27,8 @@ TAIL = 4096  # bytes at the end of a file that are all 0: a zero tail
 JPEG_END_WITHIN = 65_536  # bytes at the end of a JPEG, its maker's own data included, within which its end marker is
 HALVED = "16 bits read as 8"  # key of `Image.info`: of a color picture, of which Pillow keeps the upper half of each value
 TURNED = "turned by EXIF"  # and of one that was
+SIZE = "size before it was shrunk"  # and of one that was decoded smaller: (high, wide), upright
+SHRINKS = 1.5  # times a picture's sides must be those that are enough, before it is worth the work to make it smaller
 SHADES = 16  # values in a mask; those of more are not classes, but soft edges
 
 Color = Literal["gray", "rgb"]
@@ -77,6 +79,23 @@ class Decoded(NamedTuple):
     note: str
 
 
+class Smaller(NamedTuple):
+    """A picture (h, w, C) with no more pixels than are needed, and the size (high, wide) of the picture itself, upright."""
+
+    pixels: NDArray[Any]
+    size: tuple[int, int]
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is the picture itself, with all its pixels."""
+        return self.pixels.shape[:2] == self.size
+
+    @property
+    def scale(self) -> float:
+        """How many pixels of the picture itself the side of one of these stands for."""
+        return self.size[0] / int(self.pixels.shape[0])
+
+
 class _RefusedError(ValueError):
     """A picture that is whole, but not to be read as anything sure; the words say what to do."""
 
@@ -95,6 +114,26 @@ def read_picture(path: Path, form: PictureFormat) -> Decoded:
     """
     with opened(path) as image:
         return _in_form(image, form, record_name(path))
+
+
+def read_smaller(path: Path, form: PictureFormat, enough: tuple[int, int]) -> Smaller:
+    """`read_picture`, shrunk to about the sides (high, wide) that are `enough`, and never below; its proportions stay.
+
+    A picture with sides less than 1.5 times as long comes as it is. Each pixel is the mean of those that it stands for. A JPEG is decoded
+    at a half, a quarter or an eighth where twice the sides that are enough are left.
+    """
+    with opened(path, enough) as image:
+        size = image.info.get(SIZE, image.size[::-1])
+        factor = min(own / side for own, side in zip(size, enough, strict=True))
+        if factor < SHRINKS:
+            return Smaller(_in_form(image, form, record_name(path)).pixels, size)
+        high, wide = (round(side / factor) for side in size)
+        if is_16_bit(image):
+            pixels = _in_form(image, form, record_name(path)).pixels
+            plane = Image.fromarray(pixels[:, :, 0].astype(np.float32)).resize((wide, high), Image.Resampling.BOX)
+            return Smaller(np.repeat(np.rint(np.asarray(plane)).astype(pixels.dtype)[:, :, None], pixels.shape[2], axis=2), size)
+        plain = image.convert("L" if form.color == "gray" else "RGB")
+        return Smaller(_in_form(plain.resize((wide, high), Image.Resampling.BOX), form, record_name(path)).pixels, size)
 
 
 def decode_pixels(pixels: NDArray[Any], form: PictureFormat, name: str) -> Decoded:
@@ -154,16 +193,26 @@ def _marked(values: NDArray[np.uint8], inexact: bool = False) -> NDArray[np.bool
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """A decoded picture file, turned upright. Raises RecordError, also for what fails while it is in use."""
+def opened(path: Path, enough: tuple[int, int] | None = None) -> Iterator[Image.Image]:
+    """A decoded picture file, turned upright. Raises RecordError, also for what fails while it is in use.
+
+    A JPEG of far more pixels than are `enough` (high, wide) is decoded at a half, a quarter or an eighth; `info` then says its size.
+    """
     try:
         with Image.open(path) as image:
             _check_pages(image)
             _check_end(image, path)
             halved = any(";16" in str(tile[3]) for tile in image.tile)  # told by what it is decoded from; no longer once it is
+            whole = image.size
+            if enough is not None and isinstance(image, JpegImagePlugin.JpegImageFile):
+                image.draft(None, (2 * max(enough), 2 * max(enough)))  # however it lies in the file; box filters do the rest
             image.load()
+            shrunk = image.size != whole
             image.info[HALVED] = halved and not is_16_bit(image)
+            lies = image.size
             _turn(image)
+            if shrunk:
+                image.info[SIZE] = whole if image.size != lies else whole[::-1]
             why = refused_mode(image.mode)
             if why:
                 raise _RefusedError(f"{why}; save it {'with 8 or 16 bits' if image.mode == 'F' else 'as RGB or gray'}")

@@ -173,10 +173,15 @@ def look_at(path: Path) -> Facts:
             return Facts(True, top, 0.0, 0.0, False, top, _digest(wide), small, image.size[::-1], TURNED in image.info)
         colored, tint = (0.0, 0.0) if image.mode in ("L", "1", "LA") else _color_of(image)
         gray = image.convert("L")
-        values = np.asarray(gray)
-        brightest = int(np.quantile(values, 1 - 1e-4, method="lower")) if colored == 0 else 255
+        brightest = _brightest(gray) if colored == 0 else 255
         turned = TURNED in image.info
         return Facts(False, 0, colored, tint, cut, brightest, _digest(np.asarray(image)), _small(gray), image.size[::-1], turned)
+
+
+def _brightest(gray: Image.Image) -> int:
+    """The smallest value that no more than one in 10,000 of a picture's values is above."""
+    counts = np.cumsum(gray.histogram())
+    return int(np.searchsorted(counts, (1 - 1e-4) * (counts[-1] - 1), side="right"))
 
 
 def _small(image: Image.Image) -> NDArray[np.float32]:
@@ -184,7 +189,9 @@ def _small(image: Image.Image) -> NDArray[np.float32]:
 
 
 def _digest(pixels: NDArray[np.generic]) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(pixels).tobytes() + str(pixels.shape).encode(), digest_size=16).digest()
+    digest = hashlib.blake2b(str(pixels.shape).encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(pixels).data)
+    return digest.digest()
 
 
 def _color_of(image: Image.Image) -> tuple[float, float]:

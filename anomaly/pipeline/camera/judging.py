@@ -18,7 +18,7 @@ from torch import Tensor
 
 from anomaly.data.pictures.defects import inject_inside
 from anomaly.data.pictures.marks import Mark, draw_marks, part_of
-from anomaly.data.pictures.reading import Picture
+from anomaly.data.pictures.reading import Picture, Smaller
 from anomaly.evaluation.injected import Ranking
 from anomaly.export.onnx_stages import onnx_stages
 from anomaly.features.maps import fewer_of_large
@@ -103,7 +103,7 @@ class Judging:
         `borrowed`, one (m, C_s, h_s, w_s) a stage, are another line's features that join the banks.
         """
         extractor = onnx_stages(extractor)
-        features = self.pictures.features_of(extractor, preprocess, fit, part(progress, 0.0, 0.25))
+        features = self.pictures.features_of(extractor, preprocess, fit, part(progress, 0.0, 0.25), on_trial=True)
         generator = torch.Generator().manual_seed(seed)
         scorer = fit_camera_scorer(self.spec, features, generator, largest=JUDGE_BANK, borrowed=borrowed).scorer
         return self.rank_scorer(scorer, extractor, preprocess, judged, seed, part(progress, 0.25, 1.0))
@@ -119,7 +119,8 @@ class Judging:
     ) -> Ranking:
         """Scores of pictures as they are (n,), and with two synthetic defects each (n, 2). A folded extractor is quicker."""
         rng = np.random.default_rng([self.spec.seed, seed])
-        prepared = (self._marked(picture, rng) for picture in counted(judged, progress, "pictures judged"))
+        told = counted(judged, progress, "pictures judged")
+        prepared = (self._with_defects(self.pictures.smaller(picture), rng) for picture in told)
         with one_thread():
             found = list(on_all_cores(lambda batch: _scores(scorer, extractor, preprocess, batch), prepared))
         return _ranking([scores for scores in found if scores is not None])
@@ -152,8 +153,10 @@ class Judging:
             same = [j for j, other in enumerate(chosen) if shown[other] == shown[at]]
             with torch.inference_mode():
                 less = leave_one_out(scorer, same, [maps[[chosen[j] for j in same]] for maps in features])
-            known = None if self.pictures.format.deep else own  # defects are drawn at 8 bits, so deeper pictures have other features
-            return _scores(less, extractor, preprocess, self._marked(self.pictures.readable[at], rng), known)
+            small = self.pictures.smaller(self.pictures.readable[at])
+            # Defects are drawn at 8 bits and on smaller pictures: where that changes a picture, it has other features.
+            known = own if small is not None and small.whole and not self.pictures.format.deep else None
+            return _scores(less, extractor, preprocess, self._with_defects(small, rng), known)
 
         told = counted(judged, progress, "made-up defects on normals, each left out of the banks")
         with one_thread():
@@ -184,20 +187,20 @@ class Judging:
 
         def scores_of(i: int) -> tuple[list[Mark], Tensor, Tensor] | None:
             at = chosen[i]
-            raw = self.pictures.read(self.pictures.readable[at])
-            if raw is None:
+            small = self.pictures.smaller(self.pictures.readable[at])
+            if small is None:
                 return None
-            image, marks = self.with_marks(raw, i, drawn.index(i))
+            image, marks = self.with_marks(small, i, drawn.index(i))
             same = [j for j, other in enumerate(chosen) if shown[other] == shown[at]]
             with torch.inference_mode():
                 less = maps_left_out(scorer, same, [maps[[chosen[j] for j in same]] for maps in features])
                 marked = scorer.views(less(extractor(preprocess(torch.from_numpy(from_8_bit(image, deep)[None])))))
-                if deep:  # marks are drawn at 8 bits: else the rounding would be taken for one
-                    plain = from_8_bit(to_8_bit(raw, deep), deep)
+                if deep or not small.whole:  # else what 8 bits, or fewer pixels, change would be taken for a mark
+                    plain = from_8_bit(to_8_bit(small.pixels, deep), deep)
                     clean = scorer.views(less(extractor(preprocess(torch.from_numpy(plain[None])))))
                 else:
                     clean = scorer.views([standardise(d[i : i + 1], u) for d, u in zip(fitted.distances, usual, strict=True)])  # type: ignore[arg-type]
-                return marks, *_each_mark(scorer, clean, marked, marks, (raw.shape[0], raw.shape[1]))
+                return marks, *_each_mark(scorer, clean, marked, marks, small.size)
 
         told = counted(drawn, progress, "made-up marks on normals, each left out of the banks")
         with one_thread():
@@ -211,16 +214,16 @@ class Judging:
             torch.cat([speaks for _, (*_, speaks) in found]).numpy() if found else np.empty(0, np.int64),
         )
 
-    def with_marks(self, raw: NDArray[Any], number: int, position: int) -> tuple[NDArray[np.uint8], list[Mark]]:
-        """A picture (H, W, C) at 8 bits with its made-up marks: those of the `number`-th good picture, drawn as the `position`-th."""
+    def with_marks(self, picture: Smaller, number: int, position: int) -> tuple[NDArray[np.uint8], list[Mark]]:
+        """A picture (h, w, C) at 8 bits with its made-up marks: those of the `number`-th good picture, drawn as the `position`-th."""
         sizes = marks_to_try(usual_size(self.pictures.survey.sizes), self.spec.input.mark_px)
         rng = np.random.default_rng([self.spec.seed, 9, number])
-        own = to_8_bit(raw, self.pictures.format.deep)
+        own = to_8_bit(picture.pixels, self.pictures.format.deep)
         roi = region(self.spec)
         looked_at = part_of(own) if self.marks_lie == "part" else None
         if roi:
-            looked_at = inside_roi(roi, raw.shape[0], raw.shape[1]).numpy()
-        return draw_marks(own, sizes_of(sizes, MARKS, position), rng, looked_at)
+            looked_at = inside_roi(roi, own.shape[0], own.shape[1]).numpy()
+        return draw_marks(own, sizes_of(sizes, MARKS, position), rng, looked_at, picture.size)
 
     @cached_property
     def marks_lie(self) -> str:
@@ -231,18 +234,17 @@ class Judging:
         readable = self.pictures.parts
         some = [readable[i] for i in np.unique(np.linspace(0, len(readable) - 1, min(LOOKED, len(readable))).astype(int))]
         deep = self.pictures.format.deep
-        parts = [part_of(to_8_bit(raw, deep)) for raw in self.pictures.decoded(some) if raw is not None]
+        parts = [part_of(to_8_bit(small.pixels, deep)) for small in map(self.pictures.smaller, some) if small is not None]
         shares = [float(part.mean()) for part in parts if part is not None]
         return "part" if shares and len(shares) == len(parts) and max(shares) <= ALIKE * min(shares) else "anywhere"
 
-    def _marked(self, picture: Picture, rng: np.random.Generator) -> NDArray[Any] | None:
-        """A picture as it is and with two synthetic defects (3, H, W, C), at its own depth; None when it cannot be read any more."""
-        raw = self.pictures.read(picture)
-        if raw is None:
+    def _with_defects(self, picture: Smaller | None, rng: np.random.Generator) -> NDArray[Any] | None:
+        """A picture as it is and with two synthetic defects (3, h, w, C), at its own depth; None when it cannot be read any more."""
+        if picture is None:
             return None
-        deep = self.pictures.format.deep
-        own = to_8_bit(raw, deep)
-        return from_8_bit(np.stack([own, *(inject_inside(own, rng, region(self.spec))[0] for _ in range(DEFECTS))]), deep)
+        deep, roi = self.pictures.format.deep, region(self.spec)
+        own = to_8_bit(picture.pixels, deep)
+        return from_8_bit(np.stack([own, *(inject_inside(own, rng, roi, picture.scale)[0] for _ in range(DEFECTS))]), deep)
 
     def marked_places(
         self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture]
@@ -253,10 +255,10 @@ class Judging:
         deep = self.pictures.format.deep
         rows, labels = [], []
         for picture in pictures:
-            raw = self.pictures.read(picture)
-            if raw is None:
+            small = self.pictures.smaller(picture)
+            if small is None:
                 continue
-            marked, mask = inject_inside(to_8_bit(raw, deep), rng, region(self.spec))
+            marked, mask = inject_inside(to_8_bit(small.pixels, deep), rng, region(self.spec), small.scale)
             wide = from_8_bit(marked, deep)
             with torch.inference_mode():
                 maps = extractor(preprocess(torch.from_numpy(wide[None])))[0]
@@ -292,7 +294,7 @@ def _ranking(scores: Sequence[NDArray[np.float64]]) -> Ranking:
 def _scores(
     scorer: Scorer, extractor: Stages, preprocess: ImagePreprocess, batch: NDArray[Any] | None, known: Sequence[Tensor] | None = None
 ) -> NDArray[np.float64] | None:
-    """Scores (3,) of what `_marked` gives. `known` are the features of the first, where they were computed already."""
+    """Scores (3,) of what `_with_defects` gives. `known` are the features of the first, where they were computed already."""
     if batch is None:
         return None
     with torch.inference_mode():

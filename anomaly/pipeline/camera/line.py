@@ -50,6 +50,7 @@ from anomaly.spec import CameraSpec
 USUAL_STEP = 32  # pixels by which a size of input grows, with most backbones
 SHOWN = 12  # normals with the highest scores that the fit's report shows, with the maps of when they were left out
 FEWEST_EXAMPLES = 32  # pictures, and as many of noise, that graph and PyTorch are compared on where they are large
+WHOLE = 4  # of these pictures that are compared with all their pixels, where they have far more than are looked at
 PARITY_BATCH = 8  # pictures at once, at most, when graph and PyTorch are compared
 
 
@@ -249,9 +250,11 @@ class CameraLine:
         count = self.pictures.at_hand(count)
         drawn = rng.choice(len(readable), size=min(count, len(readable)), replace=False)
         chosen = [readable[i] for i in sorted(drawn.tolist())]
-        real = self.pictures.read_all(chosen)
-        drawn = rng.integers(len(real), size=max(0, count - len(real)))
-        marked = [from_8_bit(inject(to_8_bit(real[int(i)], deep), rng)[0], deep) for i in drawn]
+        whole = self.pictures.read_all(chosen[:WHOLE])  # a few as the camera takes them, and the others with no more pixels than matter
+        small = [one for one in map(self.pictures.smaller, chosen) if one is not None]
+        real = [*whole, *(one.pixels for one in small[WHOLE:])]
+        drawn = rng.integers(len(small), size=max(0, count - len(real)))
+        marked = [from_8_bit(inject(to_8_bit(small[int(i)].pixels, deep), rng, scale=small[int(i)].scale)[0], deep) for i in drawn]
         names = [picture.id for picture in chosen] + [f"{chosen[int(i)].id} with a synthetic defect" for i in drawn]
         return Examples(noise, batches([*real, *marked], pictures_at_once(PARITY_BATCH, self.pictures.size)), names)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from functools import cached_property
@@ -16,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from anomaly.data.pictures.layouts import find_pictures
-from anomaly.data.pictures.reading import Picture, PictureFormat, read_picture
+from anomaly.data.pictures.reading import Picture, PictureFormat, Smaller, read_picture, read_smaller
 from anomaly.data.pictures.survey import Survey, check_enough, survey_pictures
 from anomaly.errors import RecordError
 from anomaly.export.onnx_stages import onnx_stages
@@ -32,6 +33,8 @@ from anomaly.spec import CameraInput
 
 PEEKED, UNKNOWN = 8, (512, 512)  # pictures whose headers tell the size of all, about; and a size where none can be read
 AT_HAND_BYTES, AT_HAND_LEAST = 1 << 30, 16  # of raw pictures that are in memory together
+ENOUGH = 2  # times the sides of the input are those of a picture that is looked at on trial: no more is to be seen
+KEPT_BYTES = 1 << 29  # of such pictures that stay in memory
 BATCH = 4  # pictures through the extractor at a time; more are no quicker
 
 
@@ -40,6 +43,31 @@ def _left_out(asked: Sequence[str], found: Collection[str]) -> list[str]:
     unknown = sorted(set(asked) - set(found))
     more = f"; not there: {', '.join(map(record_name, unknown[:3]))}{' and others' if len(unknown) > 3 else ''}" if unknown else ""
     return [f"{len(found)} good parts are left out by [input] leave_out{more}"] if asked else []
+
+
+class _Kept:
+    """Smaller pictures for one size of input at a time, in memory up to a bound; many threads may ask."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._size: tuple[int, int] | None = None
+        self._found: dict[Path, Smaller] = {}
+        self._bytes = 0
+
+    def get(self, path: Path, size: tuple[int, int], make: Callable[[], Smaller]) -> Smaller:
+        """A picture for a size of input: as it was kept, or made now and kept where there is room. The first stay, since all come again."""
+        with self._lock:
+            if size != self._size:
+                self._size, self._found, self._bytes = size, {}, 0
+            found = self._found.get(path)
+        if found is not None:
+            return found
+        found = make()
+        with self._lock:
+            if size == self._size and path not in self._found and self._bytes + found.pixels.nbytes <= KEPT_BYTES:
+                self._found[path] = found
+                self._bytes += found.pixels.nbytes
+        return found
 
 
 class PictureFolder:
@@ -59,6 +87,7 @@ class PictureFolder:
         self.test, self.notes = found.test, [*found.notes, *_left_out(settings.leave_out, left_out)]
         self.rejected: dict[str, str] = {}
         self._survey: Survey | None = None
+        self._smaller = _Kept()
 
     @property
     def survey(self) -> Survey:
@@ -120,6 +149,21 @@ class PictureFolder:
         """One picture (H, W, C) as uint8, or uint16 where the format is deep. None, and an entry in `rejected`, when it cannot be read."""
         return self._kept(picture, self._attempt(picture))
 
+    def smaller(self, picture: Picture) -> Smaller | None:
+        """One picture as `read` gives it, with no more pixels than matter at the size of input; None as there.
+
+        For trials, which look at the same pictures many times. What a detector learns from, and what it is calibrated by, is read whole.
+        """
+        enough = (ENOUGH * self.size[0], ENOUGH * self.size[1])
+        try:
+            return self._smaller.get(picture.path, self.size, lambda: read_smaller(picture.path, self.format, enough))
+        except RecordError as error:
+            self.rejected[picture.id] = str(error)
+            return None
+
+    def _all_smaller(self, pictures: Sequence[Picture]) -> list[NDArray[Any]]:
+        return [small.pixels for small in map(self.smaller, pictures) if small is not None]
+
     def decoded(self, pictures: Sequence[Picture]) -> Iterator[NDArray[Any] | None]:
         """Pictures as `read` gives them, in their order, a few at a time and each by a thread of its own."""
         for picture, found in zip(pictures, on_all_cores(self._attempt, pictures), strict=True):
@@ -152,9 +196,10 @@ class PictureFolder:
         roi = [(r.left, r.top, r.right, r.bottom) for r in self.settings.roi]
         return ImagePreprocess(self.size, source.mean, source.std, deep=self.format.deep, roi=roi)
 
-    def whole(self, pictures: Sequence[Picture], preprocess: ImagePreprocess) -> Tensor:
-        """Preprocessed pictures (n, 3, h, w) float32; those that cannot be read are left out."""
-        seen = [preprocess(torch.from_numpy(raw.copy()).unsqueeze(0)) for raw in self.read_all(pictures)]
+    def whole(self, pictures: Sequence[Picture], preprocess: ImagePreprocess, *, on_trial: bool = False) -> Tensor:
+        """Preprocessed pictures (n, 3, h, w) float32, `on_trial` from smaller ones; those that cannot be read are left out."""
+        found = self._all_smaller(pictures) if on_trial else self.read_all(pictures)
+        seen = [preprocess(torch.from_numpy(raw.copy()).unsqueeze(0)) for raw in found]
         return torch.cat(seen) if seen else torch.empty(0, 3, *self.size)
 
     def crops(self, pictures: Sequence[Picture], preprocess: ImagePreprocess, generator: torch.Generator) -> Tensor:
@@ -165,22 +210,31 @@ class PictureFolder:
         half = [side // 2 for side in self.size]
         crops = []
         for picture in pictures:
-            raw = self.read(picture)
-            assert raw is not None, picture.path
-            x = preprocess(torch.from_numpy(raw.copy()).unsqueeze(0))
+            small = self.smaller(picture)
+            assert small is not None, picture.path
+            x = preprocess(torch.from_numpy(small.pixels.copy()).unsqueeze(0))
             y0, x0 = (int(torch.randint(side, (), generator=generator)) for side in half)
             crops.append(x[:, :, y0 : y0 + half[0], x0 : x0 + half[1]])
         return torch.cat(crops)
 
     def features_of(
-        self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress = silent
+        self,
+        extractor: Stages,
+        preprocess: ImagePreprocess,
+        pictures: Sequence[Picture],
+        progress: Progress = silent,
+        *,
+        on_trial: bool = False,
     ) -> list[Tensor]:
-        """Feature maps of the pictures that can be read, one (n, C_s, h_s, w_s) float32 a stage; on disk where they are large."""
+        """Feature maps of the pictures that can be read, one (n, C_s, h_s, w_s) float32 a stage; on disk where they are large.
+
+        `on_trial` takes them from smaller pictures, see `smaller`.
+        """
         extractor = onnx_stages(extractor)
         few = pictures_at_once(BATCH, self.size)
 
         def features(start: int) -> list[Tensor]:
-            x = self.whole(pictures[start : start + few], preprocess)
+            x = self.whole(pictures[start : start + few], preprocess, on_trial=on_trial)
             return extractor(x) if len(x) else []
 
         starts = range(0, len(pictures), few)

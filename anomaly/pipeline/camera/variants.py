@@ -262,7 +262,7 @@ def _pictures(spec: CameraSpec, pictures: PictureFolder) -> tuple[Sequence[NDArr
     """Normal pictures, and synthetic defects on them, as raw batches of one (1, H, W, C)."""
     rng = np.random.default_rng([spec.seed, 5])
     order = rng.permutation(len(pictures.readable))[: pictures.at_hand(2 * JUDGED) // 2]
-    normals = pictures.read_all([pictures.readable[i] for i in sorted(order.tolist())])
-    deep = pictures.format.deep
-    marked = [inject_inside(to_8_bit(raw, deep), rng, region(spec))[0] for raw in normals]
-    return [raw[None] for raw in normals], [from_8_bit(one, deep)[None] for one in marked]
+    found = (pictures.smaller(pictures.readable[i]) for i in sorted(order.tolist()))
+    normals, deep = [one for one in found if one is not None], pictures.format.deep
+    marked = [inject_inside(to_8_bit(one.pixels, deep), rng, region(spec), one.scale)[0] for one in normals]
+    return [one.pixels[None] for one in normals], [from_8_bit(one, deep)[None] for one in marked]

@@ -73,14 +73,14 @@ def _highest(line: CameraLine, fitted: Fitted, bundle: Bundle, shades: Shades, p
     cards = []
     for i, heat, score, p in zip(at, maps, scores, p_of(scores), strict=True):
         picture = line.pictures.readable[i]
-        raw = line.pictures.read(picture)
-        if raw is None:
+        small = line.pictures.smaller(picture)
+        if small is None:
             continue
         threshold = bundle.manifest.threshold.score
         flagged = threshold is not None and score >= threshold
         state = ("flagged" if flagged else "not flagged") + (", a suspect" if picture.id in suspects else "")
         lines = (picture.id, state, f"score {score:.3g}, {one_in(float(p), least_p(fitted.effective))}")
-        one = card(to_8_bit(raw, line.pictures.format.deep), lines, heat, shades, tone="bad" if flagged else "")
+        one = card(to_8_bit(small.pixels, line.pictures.format.deep), lines, heat, shades, tone="bad" if flagged else "")
         cards.append(replace(one, anchor=anchor_of(picture.id)))
     words = "Each was judged by a detector that had not learnt from it. Is one of them no good part? Take it out of the data and fit again."
     return (Gallery("The most unusual first", tuple(cards), words),) if cards else ()
@@ -118,23 +118,25 @@ def _spread(some: Sequence[int], pictures: NDArray[np.int64]) -> list[int]:
 
 def _mark_card(line: CameraLine, shown: Mapping[str, Any], i: int, session: Session, shades: Shades, missed: bool) -> Card | None:
     picture = line.pictures.readable[int(shown["mark_at"][i])]
-    raw, deep = line.pictures.read(picture), line.pictures.format.deep
-    if raw is None:
+    small, deep = line.pictures.smaller(picture), line.pictures.format.deep
+    if small is None:
         return None
-    image, marks = line.judging.with_marks(raw, *(int(v) for v in shown["mark_draws"][i]))
+    image, marks = line.judging.with_marks(small, *(int(v) for v in shown["mark_draws"][i]))
     size, (x, y) = float(shown["mark_sizes"][i]), shown["mark_middles"][i].tolist()
-    high, wide = image.shape[:2]
-    (clean,), (marked,) = (session.run(some[None])[2] for some in (from_8_bit(to_8_bit(raw, deep), deep), from_8_bit(image, deep)))
+    plain = from_8_bit(to_8_bit(small.pixels, deep), deep)
+    (clean,), (marked,) = (session.run(some[None])[2] for some in (plain, from_8_bit(image, deep)))
     own = [mark for mark in marks if (mark.x, mark.y) == (x, y)]  # of all the marks on the picture
     if not own:  # another version drew them elsewhere
         return None
-    (alone,) = with_each_mark(torch.from_numpy(clean), torch.from_numpy(marked), own[:1], (high, wide))
+    (alone,) = with_each_mark(torch.from_numpy(clean), torch.from_numpy(marked), own[:1], small.size)
+    high, wide = image.shape[:2]
     heat = np.asarray(Image.fromarray(alone.numpy()).resize((wide, high), Image.Resampling.BILINEAR))
-    half = max(LEAST_CROP, CROP * size) / 2
+    x, y, radius = x / small.scale, y / small.scale, size / small.scale / 2 + 5  # in the pixels that are shown
+    half = max(LEAST_CROP, CROP * size / small.scale) / 2
     top, left = (int(np.clip(middle - half, 0, max(0, side - 2 * half))) for middle, side in ((y, high), (x, wide)))
     part = (slice(top, top + int(2 * half)), slice(left, left + int(2 * half)))
     rows, columns = np.mgrid[: image[part].shape[0], : image[part].shape[1]]
-    circle = np.hypot(rows - (y - top), columns - (x - left)) <= size / 2 + 5
+    circle = np.hypot(rows - (y - top), columns - (x - left)) <= radius
     seen = np.where(circle, min(shades[0], float(heat.min())), heat[part])  # bare inside the circle: a small mark would lie under the color
     lines = (picture.id, f"a mark of {size:g} pixels: {'missed' if missed else 'found'}", f"score {float(shown['mark_scores'][i]):.3g}")
     return card(np.ascontiguousarray(image[part]), lines, seen, shades, circle, "bad" if missed else "")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from anomaly.data.pictures.marks import APART, KINDS, Mark, draw_marks, mark_sizes, part_of
 from anomaly.data.samples.synthetic import part_picture
@@ -85,3 +86,22 @@ def test_sizes_double() -> None:
     assert mark_sizes(2, 64) == [2, 4, 8, 16, 32, 64]
     assert mark_sizes(80, 64) == [80]
     assert Mark(2.0, "spot", 1.0, 1.0).size == 2.0
+
+
+@pytest.mark.parametrize("scale", [2, 5, 6.25])
+def test_a_mark_on_a_smaller_picture_is_the_mark_made_smaller(scale: float) -> None:
+    """Sizes and places stay in pixels of the camera: a mark of 3 pixels covers a small part of a pixel that stands for 25, and no more."""
+    high, wide = 600, 900
+    for seed in range(20):
+        whole = np.full((high, wide, 1), 128, np.uint8)
+        small = np.full((round(high / scale), round(wide / scale), 1), 128, np.uint8)
+        marked, marks = draw_marks(whole, [3.0, 40.0], np.random.default_rng(seed))
+        drawn, same = draw_marks(small, [3.0, 40.0], np.random.default_rng(seed), whole=(high, wide))
+        first = max(marks, key=lambda mark: mark.size)
+        assert same[0] == first  # what is drawn after a misplaced piece has other chances
+        shrunk = Image.fromarray(marked[:, :, 0]).resize(small.shape[1::-1], Image.Resampling.BOX)
+        near = tuple(
+            slice(max(0, int((middle - 30) / scale)), int((middle + 30) / scale)) for middle in (first.y, first.x)
+        )  # the first mark alone
+        assert abs(np.asarray(shrunk).astype(int) - drawn[:, :, 0])[near].max() <= 3, (seed, first)
+        assert (drawn[near] != 128).any()

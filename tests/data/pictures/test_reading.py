@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter, TiffImagePlugin
 
-from anomaly.data.pictures.reading import PictureFormat, read_image, read_mask, read_picture
+from anomaly.data.pictures.reading import PictureFormat, read_image, read_mask, read_picture, read_smaller
 from anomaly.errors import RecordError
 
 
@@ -107,6 +107,37 @@ def test_a_picture_is_turned_as_viewers_turn_it(tmp_path: Path, suffix: str, ori
     found = read_image(oriented(tmp_path / f"a.{suffix}", upright, orientation, **options), "rgb")
     assert found.shape == upright.shape
     assert np.abs(found.astype(int) - upright).max() < 12
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mode", "deep"), [("jpg", "RGB", False), ("jpg", "L", True), ("png", "RGB", False), ("png", "I;16", True)]
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_picture_made_smaller_is_the_mean_of_what_it_stands_for(
+    tmp_path: Path, suffix: str, mode: str, deep: bool, orientation: int
+) -> None:
+    """No side is shorter than is enough, the proportions stay, and its own size is known, also of a JPEG decoded smaller."""
+    rows, columns = np.mgrid[:1200, :1600]
+    plain = 128 + 60 * np.sin(rows / 90) + 50 * np.cos(columns / 70)
+    values = (plain * 257).astype(np.uint16) if mode == "I;16" else plain.astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(values) if mode != "RGB" else Image.fromarray(values).convert("RGB")
+    stored.save(tmp_path / f"a.{suffix}", exif=exif, **({"quality": 95} if suffix == "jpg" else {}))
+    form = PictureFormat("rgb" if mode == "RGB" else "gray", deep)
+    whole = read_picture(tmp_path / f"a.{suffix}", form).pixels
+    size = (1600, 1200) if orientation == 6 else (1200, 1600)
+    assert whole.shape[:2] == size
+    small = read_smaller(tmp_path / f"a.{suffix}", form, (100, 160))
+    factor = min(size[0] / 100, size[1] / 160)
+    assert small.pixels.shape == (round(size[0] / factor), round(size[1] / factor), whole.shape[2])
+    assert (small.size, small.whole, small.pixels.dtype) == (size, False, whole.dtype)
+    plane = Image.fromarray(whole[:, :, 0].astype(np.float32)).resize(small.pixels.shape[1::-1], Image.Resampling.BOX)
+    assert abs(np.asarray(plane) - small.pixels[:, :, 0]).max() <= (2 * 257 if deep else 2)
+    for enough in ((1000, 1000), (5000, 20)):  # hardly smaller, and already so
+        near = read_smaller(tmp_path / f"a.{suffix}", form, enough)
+        assert near.whole
+        assert np.array_equal(near.pixels, whole)
 
 
 def test_exif_that_cannot_be_read_turns_nothing(tmp_path: Path, picture: np.ndarray) -> None:

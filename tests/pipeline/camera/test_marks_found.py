@@ -98,12 +98,12 @@ def test_marks_lie_on_the_part_where_it_shows_and_in_the_roi_where_one_is_named(
         Image.fromarray(part_picture(np.random.default_rng(i))[0]).save(tmp_path / f"{i:02}.png")
     judging = Judging(SPEC, PictureFolder(tmp_path, SPEC.input))
     assert judging.marks_lie == "part"
-    raw = judging.pictures.read(judging.pictures.readable[0])
-    assert raw is not None
-    marks = [mark for position in range(5) for mark in judging.with_marks(raw, 0, position)[1]]
+    picture = judging.pictures.smaller(judging.pictures.readable[0])
+    assert picture is not None
+    marks = [mark for position in range(5) for mark in judging.with_marks(picture, 0, position)[1]]
     assert len(marks) > 5
     assert all(np.hypot(mark.x - 80, mark.y - 80) < 72 for mark in marks)
     named = SPEC.model_copy(update={"input": CameraInput(size=(128, 128), roi=(Rectangle(right=0.5, bottom=0.5),))})
     judging = Judging(named, PictureFolder(tmp_path, named.input))
     assert judging.marks_lie == "roi"
-    assert all(max(mark.x, mark.y) <= 81 for position in range(5) for mark in judging.with_marks(raw, 0, position)[1])
+    assert all(max(mark.x, mark.y) <= 81 for position in range(5) for mark in judging.with_marks(picture, 0, position)[1])

@@ -219,7 +219,7 @@ class _Search:
         looked = looking / (looking + judging)
         folder = self.pictures.at_size(size)
         preprocess, extractor = folder.preprocess(self.source), onnx_stages(self.network)
-        seen = self._seen(extractor, preprocess, self.order[: 2 * count], part(progress, 0.0, looked))
+        seen = self._seen(folder, extractor, preprocess, self.order[: 2 * count], part(progress, 0.0, looked))
         faults = self.labelled.features(folder, extractor, preprocess) if self.labelled else None
         half = len(seen.sides) // 2
         ways = [(slice(half, None), slice(half)), (slice(half), slice(half, None))]  # judged, learnt
@@ -256,22 +256,25 @@ class _Search:
                 scores |= {Pool(view, share): some for share, some in own.items()}
         return Half(found[0], found[1], np.array([mark.size for some in seen.marks[judged] for mark in some])), found[2]
 
-    def _seen(self, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress) -> _Seen:
+    def _seen(
+        self, folder: PictureFolder, extractor: Stages, preprocess: ImagePreprocess, pictures: Sequence[Picture], progress: Progress
+    ) -> _Seen:
         """Pictures as the network sees them, as they are and with marks."""
-        deep, roi = self.pictures.format.deep, region(self.spec)
+        deep, roi = folder.format.deep, region(self.spec)
 
         def look(at: int) -> tuple[list[Tensor], list[Tensor], list[Mark], Size] | None:
-            raw = self.pictures.read(pictures[at])
-            if raw is None:
+            small = folder.smaller(pictures[at])
+            if small is None:
                 return None
-            looked_at = inside_roi(roi, raw.shape[0], raw.shape[1]).numpy() if roi else None
+            own = to_8_bit(small.pixels, deep)
+            looked_at = inside_roi(roi, own.shape[0], own.shape[1]).numpy() if roi else None
             rng = np.random.default_rng([self.spec.seed, 7, at])
-            drawn, marks = draw_marks(to_8_bit(raw, deep), sizes_of(self.marks, TWICE, at), rng, looked_at)
+            drawn, marks = draw_marks(own, sizes_of(self.marks, TWICE, at), rng, looked_at, small.size)
             # At the depth at which marks are drawn: else the rounding of deeper pictures would be taken for one.
-            plain = from_8_bit(to_8_bit(raw, deep), deep)
+            plain = from_8_bit(own, deep)
             with torch.inference_mode():
-                own, other = (extractor(preprocess(torch.from_numpy(x[None].copy()))) for x in (plain, from_8_bit(drawn, deep)))
-            return own, other, marks, (raw.shape[0], raw.shape[1])
+                clean, marked = (extractor(preprocess(torch.from_numpy(x[None].copy()))) for x in (plain, from_8_bit(drawn, deep)))
+            return clean, marked, marks, small.size
 
         places = range(len(pictures))
         told = counted(places, progress, "made-up marks on pictures of good parts")

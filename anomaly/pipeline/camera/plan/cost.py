@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anomaly.features.maps import fewer_of_large
+from anomaly.pipeline.camera.pictures import ENOUGH
 from anomaly.pipeline.camera.plan.sizes import Size, megapixels
 from anomaly.pipeline.camera.plan.trial import judged_at
 from anomaly.spec import CameraSpec
 
 READ = 0.02  # to decode a picture, for each million of its own pixels; the same to bring it to the size of input
 SEEN = 0.5  # to see a picture and to search the banks, for each million pixels of input
-LOOKED, DRAWN = 0.5, 0.2  # in a trial, a picture: for each million pixels of input, and of its own for the marks on it
+LOOKED, DRAWN = 0.5, 0.2  # in a trial, a picture: for each million pixels of input, and of those on which marks are drawn
 COMPARED = 2.35  # the same for its comparison with banks that grow with the pixels of input, until they are full
 FULL = 0.5  # million pixels from which on banks have as many patches as they may
 TRAINED, RANKED = 0.54, 0.78  # a picture in a step of training, and in a trial of what was gained, for each million pixels of input
@@ -30,10 +31,11 @@ def trial_s(size: Size, pictures: int, own: tuple[float, float]) -> tuple[float,
     """Seconds to look at the pictures of a trial, and to judge them by banks of each half. `own` is the pictures' usual size.
 
     >>> [round(s, 1) for s in trial_s((256, 256), 40, (704, 704))], [round(s, 1) for s in trial_s((704, 704), 40, (704, 704))]
-    ([5.8, 0.4], [14.0, 21.0])
+    ([3.6, 0.4], [13.6, 21.0])
     """
     count, pixels = 2 * judged_at(size, pictures), megapixels(size)
-    looking = READ + DRAWN * megapixels(own) + LOOKED * pixels
+    drawn = min(megapixels(own), ENOUGH**2 * pixels)
+    looking = READ * megapixels(own) + DRAWN * drawn + LOOKED * pixels
     return count * looking, count * pixels * COMPARED * min(pixels, FULL)
 
 
@@ -100,7 +102,7 @@ def pretrain_s(spec: CameraSpec, sizes: Sequence[Size], pictures: int, own: tupl
 
     >>> spec = CameraSpec(kind="camera")
     >>> {part: round(seconds) for part, seconds in pretrain_s(spec, [(256, 256), (704, 704)], 40, (704, 704)).items()}
-    {'pictures': 0, 'plan': 41, 'adaptation': 80}
+    {'pictures': 0, 'plan': 39, 'adaptation': 80}
     """
     return {
         "pictures": 0.1 + pictures * READ * megapixels(own),

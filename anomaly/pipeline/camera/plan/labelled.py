@@ -204,7 +204,7 @@ class LabelledFaults:
 
     def features(self, folder: PictureFolder, extractor: Stages, preprocess: ImagePreprocess) -> list[Tensor]:
         """Feature maps of the faults, one (f, C_s, h_s, w_s) a stage."""
-        return folder.features_of(extractor, preprocess, self.pictures)
+        return folder.features_of(extractor, preprocess, self.pictures, on_trial=True)
 
     def scores(self, clean: Tensor, faults: Tensor, shares: Sequence[float]) -> dict[float, Scores]:
         """Scores (f,) by share of places pooled, of the faults' maps (f, h, w) beside those of held-out normals (n, h, w).
