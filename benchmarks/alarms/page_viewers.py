@@ -1,0 +1,272 @@
+"""What the page costs the line: time a record with and without viewers, memory and start with and without the page.
+
+    python -m benchmarks.alarms.page_viewers [--viewers 100] [--events 50] [--seconds 30] [--rounds 3] [--json FILE]
+
+A monitor reads the sample plant from a file that grows by 50 rows a second, and shows its page. Another process writes alarm events to its
+store. Viewers hold the live view open, from two addresses of this machine. Phases without and with viewers take turns in one run. Time is
+that of a turn of the loop (polled, scored, stored), as the monitor counts it for /metrics, counted once a record. Memory is the resident
+size after 200 rows; start is until `/readyz` answers, without the page until its first row is stored.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomaly.alarms.events import make_event
+from anomaly.alarms.store import Store
+from anomaly.atomic import write_text
+
+ROWS_A_SECOND, STEP_S = 50, 0.1
+SOURCES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")  # the page lets one address hold 50 connections
+SETTLE_S = 2.0
+PLANT = Path("data_samples/plant")
+# The monitor as it is, each turn of its loop kept exactly: the histogram of /metrics has steps of a factor of 2.5.
+KEEPING = """
+import json, sys, time
+from anomaly.alarms.health.line import Durations
+counted, kept = Durations.add, open(sys.argv.pop(1), "w", buffering=1)
+def add(self, seconds, times=1):
+    counted(self, seconds, times)
+    kept.write(f"{time.time()} {seconds} {times}\\n")
+Durations.add = add
+from anomaly.cli.main import main
+sys.exit(main())
+"""
+# Viewers in a process of their own: what they cost is not the line's.
+VIEWING = """
+import asyncio, sys
+from benchmarks.alarms.page_viewers import watch
+asyncio.run(watch(int(sys.argv[1]), int(sys.argv[2])))
+"""
+
+
+async def watch(port: int, viewers: int) -> None:
+    """Hold so many live views open until the process is ended; print how many messages came, each second."""
+    count = 0
+
+    async def view(number: int) -> None:
+        nonlocal count
+        source = SOURCES[number % len(SOURCES)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0), limit=1 << 20)
+        writer.write(f"GET /api/v1/live HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAccept: text/event-stream\r\n\r\n".encode())
+        status = await reader.readline()
+        if b"200" not in status:
+            raise SystemExit(f"a viewer was refused: {status!r}")
+        while line := await reader.readline():
+            count += line.startswith(b"event:")
+        raise SystemExit("a viewer was let go")
+
+    async def tell() -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            print(count, flush=True)
+
+    await asyncio.gather(tell(), *(view(number) for number in range(viewers)))
+
+
+@contextmanager
+def growing(path: Path) -> Iterator[None]:
+    """Rows of the plant's test table are added, so many a second, while the block runs."""
+    head, *rows = (PLANT / "test.csv").read_text().splitlines()
+    columns = head.split(",")
+    place = columns.index("time") if "time" in columns else 0
+    path.write_text(head + "\n")
+    stop = threading.Event()
+
+    def grow() -> None:
+        began, written = time.time(), 0
+        while not stop.wait(STEP_S):
+            due = int((time.time() - began) * ROWS_A_SECOND)
+            with path.open("a") as file:
+                for number in range(written, due):
+                    cells = rows[number % len(rows)].split(",")
+                    cells[place] = str(np.datetime64(int(1000 * (1.9e9 + 5.0 * number)), "ms")) + "Z"
+                    file.write(",".join(cells) + "\n")
+            written = due
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def events(store: Path, a_second: int) -> Iterator[None]:
+    """Alarms of another line open and close in the store, so many events a second."""
+    stop = threading.Event()
+
+    def write() -> None:
+        with closing(Store(store)) as db:
+            began, written = time.monotonic(), 0
+            while not stop.wait(2 / a_second):
+                while written < (time.monotonic() - began) * a_second:
+                    data = {"class": "process", "condition": "process", "p_value": 0.001, "threshold_p": 0.01, "reason": "made up"}
+                    pair = [make_event(kind, "press", f"b{written}", time.time(), data) for kind in ("opened", "closed")]
+                    db.add_events(pair, [])
+                    written += 2
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def monitoring(folder: Path, bundle: Path, *more: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A monitor of the growing table, in a process of its own."""
+    command = [sys.executable, "-c", KEEPING, str(folder / "turns"), "monitor", str(bundle), "--source", str(folder / "line.csv")]
+    command += ["--store", str(folder / "s.db"), "--log-level", "warning", *more]
+    with (folder / "log").open("wb") as log:
+        running = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield running
+    finally:
+        running.send_signal(signal.SIGTERM)
+        running.wait(30)
+
+
+def turns(folder: Path) -> list[tuple[float, float, int]]:
+    """(when, seconds, records) of each turn so far."""
+    path = folder / "turns"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return [(float(a), float(b), int(c)) for a, b, c in (line.split() for line in lines[:-1])]
+
+
+def until(said: str, true: Any, running: subprocess.Popen[bytes], for_s: float = 60.0) -> None:
+    """Wait until it is so."""
+    end = time.monotonic() + for_s
+    while not true():
+        if running.poll() is not None or time.monotonic() > end:
+            raise SystemExit(f"{said}: it did not come; the monitor ended with {running.poll()}")
+        time.sleep(0.01)
+
+
+def ready(port: int) -> bool:
+    """Whether the monitor says so."""
+    with contextlib.suppress(OSError):
+        return bool(urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1).status == 200)
+    return False
+
+
+def free_port() -> int:
+    """A port that nobody uses now."""
+    with socket.socket() as asked:
+        asked.bind(("127.0.0.1", 0))
+        return int(asked.getsockname()[1])
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory of a process."""
+    return round(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+
+
+def edge_alone(work: Path, bundle: Path, page: bool) -> dict[str, float]:
+    """Start and memory of a monitor, with or without its page."""
+    folder = work / f"alone {page} {time.monotonic_ns()}"
+    folder.mkdir()
+    port = free_port()
+    with growing(folder / "line.csv"):
+        time.sleep(SETTLE_S)  # there are rows when it starts
+        began = time.monotonic()
+        with monitoring(folder, bundle, *(("--listen", f"127.0.0.1:{port}") if page else ())) as running:
+            until("the first rows", lambda: len(turns(folder)) > 0, running)
+            first = time.monotonic() - began
+            if page:
+                until("/readyz", lambda: ready(port), running)
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/lines", timeout=10).read()
+            until("200 rows", lambda: sum(n for *_, n in turns(folder)) >= 200, running)
+            return {"first_row_stored_s": round(first, 2), "memory_mb": memory_mb(running.pid)}
+
+
+def figures(rows: list[tuple[float, float, int]]) -> dict[str, float]:
+    """Of turns that count once a record."""
+    ms = np.repeat([1000 * seconds for _, seconds, _ in rows], [n for *_, n in rows])
+    return {"records": len(ms), "p50_ms": round(float(np.median(ms)), 3), "p99_ms": round(float(np.quantile(ms, 0.99)), 3)}
+
+
+def with_viewers(work: Path, bundle: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """Phases without and with viewers in turn, events all the while."""
+    folder, port = work / "viewers", free_port()
+    folder.mkdir()
+    spans: dict[str, list[tuple[float, float]]] = {"without": [], "with": []}
+    told: list[float] = []
+    with growing(folder / "line.csv"), monitoring(folder, bundle, "--listen", f"127.0.0.1:{port}") as running:
+        until("/readyz", lambda: ready(port) and len(turns(folder)) > 20, running)
+        with events(folder / "s.db", asked.events):
+            for _ in range(asked.rounds):
+                spans["without"].append(_phase(asked.seconds))
+                command = [sys.executable, "-c", VIEWING, str(port), str(asked.viewers)]
+                with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as viewing:
+                    spans["with"].append(_phase(asked.seconds))
+                    if viewing.poll() is not None:
+                        raise SystemExit("the viewers ended before their time")
+                    viewing.terminate()
+                    counts = [int(line) for line in viewing.communicate()[0].split()]
+                told.append((counts[-1] - counts[0]) / max(len(counts) - 1, 1) / asked.viewers)
+        rows = turns(folder)
+    found = {name: [figures([t for t in rows if a <= t[0] < b]) for a, b in parts] for name, parts in spans.items()}
+    ratios = [w["p99_ms"] / o["p99_ms"] for o, w in zip(found["without"], found["with"], strict=True)]
+    return found | {
+        "p99_ratio": [round(ratio, 2) for ratio in ratios], "p99_ratio_median": round(float(np.median(ratios)), 2),
+        "messages_a_second_and_viewer": round(float(np.mean(told)), 1),
+    }  # fmt: skip
+
+
+def _phase(seconds: float) -> tuple[float, float]:
+    """A phase begins when what was changed has settled."""
+    time.sleep(SETTLE_S)
+    began = time.time()
+    time.sleep(seconds)
+    return began, time.time()
+
+
+def main() -> None:
+    """Measure, print, and write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.alarms.page_viewers", description=__doc__)
+    parser.add_argument("--viewers", type=int, default=100)
+    parser.add_argument("--events", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        fit = [sys.executable, "-m", "anomaly.cli", "fit", str(PLANT / "train.csv"), "--out", str(work / "b.anomaly"), "-q"]
+        subprocess.run([*fit, "--work", str(work / "w")], check=True, stdout=subprocess.DEVNULL)
+        found: dict[str, Any] = {"viewers": asked.viewers, "events_a_second": asked.events, "rows_a_second": ROWS_A_SECOND}
+        found |= with_viewers(work, work / "b.anomaly", asked)
+        for page in (False, True):
+            alone = [edge_alone(work, work / "b.anomaly", page) for _ in range(asked.rounds)]
+            found["with the page" if page else "without the page"] = {k: float(np.median([r[k] for r in alone])) for k in alone[0]}
+    text = json.dumps(found, indent=1)
+    print(text)
+    if asked.json is not None:
+        write_text(asked.json, text + "\n")
+
+
+if __name__ == "__main__":
+    main()
