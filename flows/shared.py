@@ -67,8 +67,12 @@ def runner(workers: int, scheduler: str | None) -> TaskRunner[Any]:
     """Where tasks run: a Dask cluster that is there, one of `workers` processes that ends with the run, or this process for none."""
     if workers == 0 and scheduler is None:
         return ThreadPoolTaskRunner(max_workers=1)
+    import dask
     from prefect_dask.task_runners import DaskTaskRunner
 
+    # Dask samples the stacks of its workers' threads. Where a thread ends at that moment, Pythons up to some of 3.11 wait for themselves
+    # for ever (https://github.com/python/cpython/issues/106883): a fleet stood still at its last line.
+    dask.config.set({"distributed.worker.profile.enabled": False})
     if scheduler is not None:
         return DaskTaskRunner(address=scheduler)
     cluster = {"n_workers": workers, "threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"}

@@ -73,3 +73,13 @@ def test_lines_that_fail_are_told_and_the_others_are_published_once(site: Path, 
     again = pd.read_csv(site / "out" / "summary.csv").set_index("line")
     assert set(again["state"]) == {"failed", "unchanged"}
     assert again["bundle"].dropna().to_dict() == found["bundle"].dropna().to_dict()
+
+
+def test_workers_are_not_profiled_which_can_make_them_stand_still() -> None:
+    import dask
+    from distributed import Client, LocalCluster
+
+    from flows.shared import runner
+
+    with LocalCluster(**runner(1, None).cluster_kwargs) as cluster, Client(cluster) as client:  # type: ignore[attr-defined]
+        assert client.submit(dask.config.get, "distributed.worker.profile.enabled").result(timeout=60) is False
