@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from anomaly.alarms.book import PROCESS
 from anomaly.alarms.events import Event, EventKind, alarm_id
-from anomaly.alarms.evidence import EVIDENCE_BYTES, Keeper
+from anomaly.alarms.evidence import EVIDENCE_BYTES, Keeper, going_on
 from anomaly.alarms.health.line import LineHealth
 from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.process import ProcessAlarm
@@ -186,7 +186,7 @@ class Monitor:
         if events or poll.rejected or more or self._book.due(self.clock(), self._suppressed):
             batch.prepare = self._take_to_book
         self._commit(batch, stop, once)
-        self._alarm = outcome.alarm
+        self._alarm = batch.alarm
         self._count(poll, outcome)
         self.wake()
         for event in batch.events:
@@ -200,9 +200,10 @@ class Monitor:
         so_far = {PROCESS: self._worst.so_far(self._process.flagged)} if active else {}
         lowest = min(batch.scored, key=lambda one: one.p_value, default=None)
         reached = {PROCESS: lowest.time} if lowest is not None and lowest.p_value <= batch.state.worst else {}
-        before = batch.events
-        batch.events = self._book.apply(batch, before, self.clock(), worst, self._suppressed, reached, so_far)
-        batch.evidence = self._keeper.named(batch.evidence, before, batch.events)
+        batch.events = self._book.apply(batch, batch.events, self.clock(), worst, self._suppressed, reached, so_far)
+        renamed = batch.changes.renamed
+        batch.evidence = going_on(batch.evidence, renamed)
+        batch.alarm = None if batch.alarm is None else renamed.get(batch.alarm, batch.alarm)
 
     def _score(self, records: Records) -> tuple[Answers, list[Event]]:
         """The answers to use; where a champion fails its probation, those of the one before, with the event of the rollback."""

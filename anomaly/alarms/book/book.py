@@ -26,6 +26,7 @@ from anomaly.alarms.book.isa import (
     raised,
     state_of,
 )
+from anomaly.alarms.book.trips import come_again, with_more
 from anomaly.alarms.events import AlarmKind, Event, iso, make_event
 from anomaly.alarms.routing import PRIORITIES
 from anomaly.schema import AlarmSettings
@@ -35,12 +36,16 @@ BY_MODE = "mode column"  # who holds back the alarms of a stopped machine
 
 @dataclass
 class Changes:
-    """What is to be stored of the book: alarms as they are now, holds that began and ended, and ids of events that no sink gets."""
+    """What is to be stored of the book: alarms as they are now, holds that began and ended, and ids of events that no sink gets.
+
+    renamed: id of an alarm by its opening -> id of the alarm that it goes on with
+    """
 
     alarms: dict[str, Alarm] = field(default_factory=dict)
     began: list[Hold] = field(default_factory=list)
     ended: list[Hold] = field(default_factory=list)
     quiet: set[str] = field(default_factory=set)
+    renamed: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.alarms or self.began or self.ended)
@@ -90,7 +95,7 @@ class AlarmBook:
             else:
                 out.append(event)
         for alarm in [one for one in self.alarms.values() if one.closed is None and one.condition in (so_far or {})]:
-            self._update(replace(alarm, data=alarm.data | dict((so_far or {})[alarm.condition])))
+            self._update(replace(alarm, data=with_more(alarm.data, (so_far or {})[alarm.condition])))
         for alarm in list(self.alarms.values()):
             lowest = (worst or {}).get(alarm.condition)
             at = (reached or {}).get(alarm.condition, now)
@@ -108,7 +113,8 @@ class AlarmBook:
         condition = condition_of(event)
         current = self.current(condition)
         if current is not None and (current.closed is None or current.waits_for_people):
-            again = replace(current, closed=None, data=current.data | event.data)
+            again = replace(current, closed=None, data=come_again(current.data, event.data))
+            self.changes.renamed[event.alarm] = again.id
             again = self._update(replace(again, state=state_of(again, self.held(*again.conditions))))
             return [self._quiet(replace(event, alarm=again.id, data=self._said(again)))]  # it is the same alarm to people
         level = first_priority(event.data.get("class", PROCESS), condition, event.data)
@@ -128,7 +134,7 @@ class AlarmBook:
             return [event]  # of an alarm from before the book was kept
         told = current.told == "opened" and not self.held(*current.conditions)
         current, risen = self._rise(current, event) if told else (current, [])
-        closed = replace(current, closed=event.time, data=current.data | event.data)
+        closed = replace(current, closed=event.time, data=with_more(current.data, event.data))
         return [*risen, *self._settle(closed, event.time, event)]
 
     def _go_on(self, event: Event, now: float) -> list[Event]:
@@ -172,7 +178,7 @@ class AlarmBook:
         """Raise an alarm to a level (0 to 3), where it is not there yet. `worst`: its lowest p-value."""
         if level <= PRIORITIES.index(alarm.priority):
             return alarm, []
-        was, data = alarm.priority, alarm.data if worst is None else alarm.data | {"p_value": worst}
+        was, data = alarm.priority, alarm.data if worst is None else with_more(alarm.data, {"p_value": worst})
         alarm = self._update(replace(alarm, priority=PRIORITIES[level], data=data))
         return alarm, [self._event("escalated", alarm, now, {"was": was})]
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.alarms.events import Event
 from anomaly.alarms.evidence.made import HISTORY_ROWS, Evidence, Recent, Role, make_evidence
 from anomaly.data.records import Record
 from anomaly.schema import InputSchema
@@ -31,7 +30,6 @@ class Keeper:
         self._worst: Found | None = None
         self._asked: dict[tuple[str, Role], Found] = {}
         self.shares: NDArray[np.float64] | None = None  # of the newest score, by sensor
-        self._names: dict[str, str] = {}  # alarms that the book knows by the id of an earlier one
 
     def use(self, schema: InputSchema) -> None:
         """Go on with the records of another bundle, whose sensors may be others."""
@@ -98,16 +96,13 @@ class Keeper:
             rows = np.array([row for _, row in self._history], np.float32).reshape(len(times), len(self._schema.sensors))
             order = np.argsort(times, kind="stable")
             for (alarm, role), (record, p_value, detail) in asked.items():
-                one = make_evidence(self._names.get(alarm, alarm), role, record, p_value, detail, self._schema, (times[order], rows[order]))
+                one = make_evidence(alarm, role, record, p_value, detail, self._schema, (times[order], rows[order]))
                 found += [one] if one is not None else []
         except Exception as error:  # the alarm itself is what counts
             self._log.warning("no picture or readings are kept of an alarm: %s", str(error)[:200])
         return found
 
-    def named(self, found: Iterable[Evidence], before: Sequence[Event], after: Sequence[Event]) -> list[Evidence]:
-        """Evidence by the ids of alarms as the book has them `after` it took in the events `before`: it may go on with an earlier alarm."""
-        was = {event.id: event.alarm for event in before if event.kind == "opened"}
-        renamed = {was[event.id]: event.alarm for event in after if event.id in was and event.alarm != was[event.id]}
-        if renamed:
-            self._names = renamed
-        return [replace(each, alarm=self._names.get(each.alarm, each.alarm)) for each in found]
+
+def going_on(found: Iterable[Evidence], renamed: Mapping[str, str]) -> list[Evidence]:
+    """Evidence by the ids of alarms as the book has them. What opened a trip of an alarm that was there before may be its worst record."""
+    return [replace(each, alarm=renamed[each.alarm], role="worst") if each.alarm in renamed else each for each in found]

@@ -22,9 +22,13 @@ _COLUMNS = "alarm, role, kind, record, time, p_value, meta, picture, packed"
 def put_evidence(db: sqlite3.Connection, line: int, found: Iterable[Evidence], limit_bytes: int) -> None:
     """Store what is kept of alarms, in place of what was kept of them in the same role. Over the limit the oldest goes.
 
-    That of alarms which someone has labelled goes last: the next fit learns from it.
+    A record is an alarm's worst only where none that is kept of it is as unusual. Evidence of alarms which someone has labelled goes
+    last: the next fit learns from it.
     """
+    as_unusual = "SELECT 1 FROM evidence WHERE alarm = ? AND p_value <= ?"
     for one in found:
+        if one.role == "worst" and db.execute(as_unusual, (one.alarm, one.p_value)).fetchone():
+            continue
         name = one_line(one.record)
         row = (line, one.alarm, one.role, one.kind, name, one.time, one.p_value, one.size, json.dumps(one.meta), one.picture, one.packed)
         db.execute(

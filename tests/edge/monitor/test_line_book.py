@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from pathlib import Path
 
@@ -127,6 +128,29 @@ def test_latched_waits_for_someone_though_the_monitor_is_gone(tmp_path: Path) ->
     assert [alarm.state for alarm in plant.people.alarms("press")] == ["latched unacknowledged"]
     plant.acknowledge()
     assert plant.sent == [("opened", "unacknowledged"), ("acknowledged", "normal"), ("closed", "normal")]
+
+
+@pytest.mark.parametrize("first", [8, 20])
+def test_a_latched_alarm_that_comes_again_keeps_its_worst_record_and_all_evidence(tmp_path: Path, first: int) -> None:
+    plant = Plant(tmp_path, latched=True)
+    plant.turn(first, first)
+    (alarm,) = plant.people.alarms("press")
+    plant.turn(0, 0, 0)
+    plant.turn(9, 10)
+    plant.start()
+    plant.turn(9, 0, 0, 0)
+    plant.turn(6, 7, 0, 0)
+    (after,) = plant.people.alarms("press", live=False)
+    assert (after.id, after.state) == (alarm.id, "latched unacknowledged")
+    assert after.data["p_value"] == after.data["worst"]["p_value"] == pytest.approx(math.exp(-max(first, 10)), rel=1e-4)
+    assert after.data["earlier"]["trips"] == 2
+    assert after.data["flagged"] == sum(
+        event["data"]["flagged"] - event["data"].get("earlier", {}).get("flagged", 0)
+        for event in plant.people.events_of(alarm.id)
+        if event["type"].endswith("closed")
+    )
+    assert plant.people.evidence_size()[0] == len(plant.people.evidence(alarm.id))
+    assert min(each.p_value for each in plant.people.evidence(alarm.id)) == after.data["p_value"]
 
 
 def test_a_store_that_is_lost_gets_the_open_alarms_again(plant: Plant) -> None:
