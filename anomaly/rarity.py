@@ -1,4 +1,4 @@
-"""How unusual a record is, in words and no more than the normals can tell, and which sensor has what share in it.
+"""How unusual a record is, in words and no more than the normals can tell; which sensor has what share in it, and which shades a heat-map.
 
 The one place for it, beside the line and in reports.
 
@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Shades = tuple[float, float]  # the values of a map that are not shown at all, and shown brightest
 FURTHER = 10  # times as rare as the rarest of the normals
 AT_LEAST = 100.0  # normal records in one of which something may always be said to look as odd
+BRIGHTEST = 1.5  # times as far above a usual score as the threshold is, is where a heat-map is brightest
 USUAL = 0.4  # of normals, so many look as odd or odder, and more: nothing worth a number
 
 
@@ -65,6 +67,20 @@ def one_in(p_value: float, least: float = 0.0) -> str:
     bound, many = rarity(p_value, least)
     words = f"rarer than 1 normal in {many}" if bound else f"about 1 normal in {many}" if p_value < USUAL else "as most normals"
     return f"{p_words(p_value, least)} ({words})"
+
+
+def shades_of(usual: float, threshold: float | None, highest: float) -> Shades:
+    """From where on a heat-map shows anything, and where it is brightest: `usual` is a usual normal score, `highest` the highest of all.
+
+    The same for all pictures of a detector that has a threshold, so that a normal picture looks calm. A score may be of either sign, and so
+    may the threshold.
+
+    >>> shades_of(2.0, 6.0, 9.0), shades_of(2.0, None, 9.0)
+    ((2.0, 8.0), (2.0, 9.0))
+    """
+    if threshold is not None and threshold > usual:
+        return usual, usual + BRIGHTEST * (threshold - usual)
+    return usual, max(highest, usual + 1e-6)
 
 
 def shares_of(contribution: NDArray[Any]) -> NDArray[np.float64]:

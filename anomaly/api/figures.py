@@ -6,7 +6,6 @@ from io import BytesIO
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from PIL import Image
 
 from anomaly.bundle.manifest import Manifest
@@ -15,7 +14,7 @@ from anomaly.data.tables.reader import SensorTable
 from anomaly.data.tables.windows import window_ends, windows_at
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import DataError
-from anomaly.rarity import rare_words, shares_of
+from anomaly.rarity import rare_words, shades_of, shares_of
 
 try:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
@@ -50,18 +49,12 @@ def explain_picture(manifest: Manifest, session: Session, name: str, picture: De
     for axes in (plain, hot):
         axes.imshow(seen, cmap="gray", vmin=0, vmax=255)
         axes.axis("off")
-    low, full = _shades(manifest, heat)
+    usual = manifest.usual_score
+    low, full = shades_of(float(np.median(heat)) if usual is None else usual, manifest.threshold.score, float(heat.max()))
     shown = hot.imshow(heat, cmap="inferno", alpha=0.5, vmin=low, vmax=full)
     figure.colorbar(shown, ax=hot, shrink=0.8, label="departure from the normals")
     figure.suptitle(f"{name}\n{_verdict(manifest, float(score[0]), float(p_value[0]))}", fontsize=10)
     return figure
-
-
-def _shades(manifest: Manifest, heat: NDArray[np.float32]) -> tuple[float, float]:
-    """The map's values that are darkest and brightest: the same for all pictures as far as the threshold allows."""
-    low, threshold = float(np.median(heat)), manifest.threshold.score
-    full = low + 1.5 * (threshold - low) if threshold is not None and threshold > low else float(heat.max())
-    return low, max(full, low + 1e-6)
 
 
 def explain_window(manifest: Manifest, session: Session, name: str, table: SensorTable, row: int) -> Figure:

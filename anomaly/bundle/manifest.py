@@ -46,6 +46,18 @@ class Manifest(Part):
         """The smallest p-value that the normals can tell, 0 where it is not known how many there were."""
         return least_p(float(self.calibration["independent_scores"])) if "independent_scores" in self.calibration else 0.0
 
+    @property
+    def usual_score(self) -> float | None:
+        """The median of the scores that it is calibrated by; None in a bundle of an older version."""
+        usual = self.calibration.get("usual_score")
+        return None if usual is None else float(usual)
+
+    @property
+    def scale(self) -> tuple[float, float] | None:
+        """(a usual score, that from which on a record is flagged): what heat-maps are drawn by. None where one of them is not known."""
+        usual, threshold = self.usual_score, self.threshold.score
+        return None if usual is None or threshold is None else (usual, threshold)
+
     def to_bytes(self) -> bytes:
         """Canonical JSON: the bytes that are hashed and signed."""
         return (self.model_dump_json(indent=1) + "\n").encode()

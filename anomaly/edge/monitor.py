@@ -315,7 +315,7 @@ class Monitor:
         self.bundle, self.session = loaded.bundle, loaded.session
         manifest = loaded.bundle.manifest
         self._drift.use(loaded.bundle)
-        self._keeper.use(manifest.input)
+        self._keeper.use(manifest.input, manifest.scale)
         self._kind = kind_of(manifest.input.name)
         self._process.use(rules_of(manifest, loaded.bundle.hash))
         self._book.use(manifest.alarm, manifest.input.zone)

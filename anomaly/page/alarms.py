@@ -22,7 +22,7 @@ from anomaly.alarms.wording import about, record_words
 from anomaly.page import models, queries
 from anomaly.page.lines import held_model, number
 from anomaly.page.site import NotThereError, Site
-from anomaly.rarity import rare_words
+from anomaly.rarity import rare_words, shades_of
 
 MOST_SIMILAR = 5
 FACTS = ("top", "where", "reason", "cause", "threshold_p", "least_p", "began", "record", "bundle", "sensors", "worst", "last")
@@ -147,13 +147,16 @@ def scaled(jpeg: bytes, side: int | None) -> bytes:
 
 
 def levels(one: Evidence) -> models.Levels:
-    """The map of a picture in 256 steps."""
+    """The map of a picture in 256 steps, on the scale of the threshold (`rarity.shades_of`); on its own, where that is not kept with it."""
     cells = np.asarray(one.arrays["map"], np.float64)
-    lowest, highest = float(cells.min()), float(cells.max())
-    steps = np.rint((cells - lowest) / max(highest - lowest, 1e-12) * 255).astype(np.uint8)
+    lowest, highest, threshold = float(cells.min()), float(cells.max()), one.meta.get("threshold")
+    if threshold is not None:
+        lowest, highest = shades_of(float(one.meta["usual"]), float(threshold), highest)
+    steps = np.rint(np.clip((cells - lowest) / max(highest - lowest, 1e-12), 0, 1) * 255).astype(np.uint8)
     return models.Levels(
-        wide=cells.shape[1], high=cells.shape[0], lowest=lowest, highest=highest, levels=base64.b64encode(steps.tobytes()).decode()
-    )
+        wide=cells.shape[1], high=cells.shape[0], lowest=lowest, highest=highest, threshold=threshold,
+        levels=base64.b64encode(steps.tobytes()).decode(),
+    )  # fmt: skip
 
 
 def window(site: Site, id_: str, one: Evidence) -> models.Window:

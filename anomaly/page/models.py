@@ -225,12 +225,13 @@ class AlarmDetail(Answer):
 
 
 class Levels(Answer):
-    """A map of cells as whole numbers 0 to 255, row by row, in base64. 0 is `lowest`, 255 `highest`, evenly between."""
+    """A map of cells as whole numbers 0 to 255, row by row, in base64. 0 is `lowest` and all below, 255 `highest` and all above."""
 
     wide: int
     high: int
     lowest: float
     highest: float
+    threshold: float | None = Field(description="the score from which on a record is flagged; null where it was not kept")
     levels: str
 
 

@@ -374,6 +374,7 @@ class Steps:
             "method": "cross-conformal",
             "held_out_by": report["held_out_by"],
             "scores": len(calibrator.scores),
+            "usual_score": float(f"{np.median(self.fitted.held_out):.6g}"),
             "independent_scores": round(effective, 3),
             **{key: report[key] for key in ("block",) if key in report},
             "tail": {

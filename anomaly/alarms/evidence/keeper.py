@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anomaly.alarms.evidence.made import HISTORY_ROWS, Evidence, Recent, Role, make_evidence
+from anomaly.alarms.evidence.made import HISTORY_ROWS, Evidence, Recent, Role, Scale, make_evidence
 from anomaly.data.records import Record
 from anomaly.schema import InputSchema
 
@@ -31,9 +31,9 @@ class Keeper:
         self._asked: dict[tuple[str, Role], Found] = {}
         self.shares: NDArray[np.float64] | None = None  # of the newest score, by sensor
 
-    def use(self, schema: InputSchema) -> None:
-        """Go on with the records of another bundle, whose sensors may be others."""
-        self._schema, self.shares = schema, None
+    def use(self, schema: InputSchema, scale: Scale | None = None) -> None:
+        """Go on with the records of another bundle, whose sensors may be others. `scale`: of its heat-maps, None where it is not known."""
+        self._schema, self._scale, self.shares = schema, scale, None
         rows = min(HISTORY_ROWS, max(1, MOST_VALUES // max(len(schema.sensors), 1)))
         self._step_s = max(HISTORY_S / rows, schema.period_s or 0.0) * 0.999
         self._history, self._next = deque(maxlen=rows if schema.sensors else 0), -np.inf
@@ -96,7 +96,8 @@ class Keeper:
             rows = np.array([row for _, row in self._history], np.float32).reshape(len(times), len(self._schema.sensors))
             order = np.argsort(times, kind="stable")
             for (alarm, role), (record, p_value, detail) in asked.items():
-                one = make_evidence(alarm, role, record, p_value, detail, self._schema, (times[order], rows[order]))
+                history = times[order], rows[order]
+                one = make_evidence(alarm, role, record, p_value, detail, self._schema, history, self._scale)
                 found += [one] if one is not None else []
         except Exception as error:  # the alarm itself is what counts
             self._log.warning("no picture or readings are kept of an alarm: %s", str(error)[:200])

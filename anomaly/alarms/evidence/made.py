@@ -28,6 +28,7 @@ Role = Literal["opened", "worst"]
 Kind = Literal["picture", "window"]
 # What sensors have read of late: times (n,), values (n, C), names, units, and each one's share of the newest score (C,), None before one.
 Recent = tuple[NDArray[np.float64], NDArray[np.float64], list[str], list[str], NDArray[np.float64] | None]
+Scale = tuple[float, float]  # a usual normal score, and that from which on a record is flagged: what a heat-map is drawn by
 Rows = tuple[NDArray[np.float64], NDArray[np.float32]]  # times (n,), readings (n, C)
 
 
@@ -36,7 +37,8 @@ class Evidence:
     """One record of an alarm: that which opened it, or the most unusual one since.
 
     time: seconds since 1970
-    meta: of a picture `size` (wide, high) of the original and `kept` (wide, high) of what is kept; of a window `sensors`, `units` and
+    meta: of a picture `size` (wide, high) of the original, `kept` (wide, high) of what is kept, and where the detector says it the scores
+    `usual` and `threshold`, by which its map is drawn; of a window `sensors`, `units` and
     `shares`, the largest share first, and `window_rows`, how many of the last rows are the window
     picture: a JPEG, empty for a window
     packed: `arrays` as an .npz
@@ -87,11 +89,20 @@ def check_boxes(label: Label, found: Sequence[Evidence]) -> None:
 
 
 def make_evidence(
-    alarm: str, role: Role, record: Record[NDArray[Any]], p_value: float, detail: NDArray[np.float32], schema: InputSchema, history: Rows
+    alarm: str,
+    role: Role,
+    record: Record[NDArray[Any]],
+    p_value: float,
+    detail: NDArray[np.float32],
+    schema: InputSchema,
+    history: Rows,
+    scale: Scale | None = None,
 ) -> Evidence | None:
     """What is kept of a record; None of a kind of input that this does not know. `detail`: map (h, w) or contribution (C,)."""
     if schema.name == "image":
         meta, picture, arrays = _of_picture(record.payload, detail)
+        if scale is not None:
+            meta |= {"usual": scale[0], "threshold": scale[1]}
         kind: Kind = "picture"
     elif schema.name == "window":
         meta, picture, arrays = _of_window(record, detail, schema, history)

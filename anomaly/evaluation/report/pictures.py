@@ -21,7 +21,7 @@ from anomaly.evaluation.figures import SHOWN, Evaluation
 from anomaly.evaluation.report.drawing import INK
 from anomaly.evaluation.report.page import Card, Gallery, Tone
 from anomaly.names import one_line
-from anomaly.rarity import least_p, one_in
+from anomaly.rarity import Shades, least_p, one_in, shades_of
 
 SIDE = 360  # pixels of a picture's longer side in a page
 LEAST_WIDE = 480  # pixels, of a picture with text under it
@@ -29,17 +29,6 @@ STRONGEST = 0.6  # how much of the picture the brightest places of a heat-map co
 _OUTLINE_SIDE = 256  # pixels to which a mask is reduced before its outline is drawn
 
 Map = NDArray[np.float32]
-Shades = tuple[float, float]  # the values of a map that are not shown at all, and shown brightest
-
-
-def shades_of(usual: float, threshold: float | None, highest: float) -> Shades:
-    """From where on a heat-map shows anything, and where it is brightest: `usual` is a usual normal score, `highest` the highest of all.
-
-    A score may be of either sign, and so may the threshold.
-    """
-    if threshold is not None and threshold > usual:
-        return usual, usual + 1.5 * (threshold - usual)
-    return usual, max(highest, usual + 1e-6)
 
 
 def colored(heat: Map, shades: Shades) -> NDArray[np.uint8]:

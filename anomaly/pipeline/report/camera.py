@@ -19,7 +19,7 @@ from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.report.detector import number, percent
 from anomaly.evaluation.report.evaluated import speed_words
 from anomaly.evaluation.report.page import Block, Card, Cell, Gallery, Table, Words, anchor_of
-from anomaly.evaluation.report.pictures import Shades, card, shades_of
+from anomaly.evaluation.report.pictures import card
 from anomaly.pipeline.camera.bundle import labelled_galleries, speed, with_budget
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.pictures import from_8_bit, to_8_bit
@@ -27,7 +27,7 @@ from anomaly.pipeline.camera.plan.trial import with_each_mark
 from anomaly.pipeline.camera.plan.wording import pool_words
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.report.fitted import FitBlocks
-from anomaly.rarity import least_p, one_in
+from anomaly.rarity import Shades, least_p, one_in, shades_of
 
 MARKS = 6  # made-up marks found, and as many missed, that are shown
 TIMED = 8  # pictures that the cost of one is taken from

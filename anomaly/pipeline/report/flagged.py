@@ -24,12 +24,12 @@ from anomaly.edge.runtime.files import check_kind, files_in
 from anomaly.edge.runtime.session import Session
 from anomaly.errors import BundleError, DataError, RecordError
 from anomaly.evaluation.report.drawing import png_of, styled
-from anomaly.evaluation.report.pictures import captioned, overlaid, shades_of
+from anomaly.evaluation.report.pictures import captioned, overlaid
 from anomaly.evaluation.report.series import AROUND, stretch_figure, stretch_of
 from anomaly.names import record_name
 from anomaly.pipeline.camera.pictures import to_8_bit
 from anomaly.progress import Progress, counted
-from anomaly.rarity import p_words
+from anomaly.rarity import p_words, shades_of
 
 LIST = "flagged.csv"
 TOLD = 5  # of the worst on the terminal
@@ -169,9 +169,10 @@ def _pictures(bundle: Bundle, session: Session, path: Path, out: Path, most: int
     _begin(out, done, path)
     found.sort(key=lambda one: (-one.score, str(one.path)))
     done.flagged = done.places = len(found)
-    shades = shades_of(float(np.median(scores)) if scores else 0.0, threshold.score, max(scores, default=1.0))
-    if len(scores) == len(found) and threshold.score is not None:  # all are flagged, so none of them is usual
-        shades = (threshold.score, max(scores, default=threshold.score) + 1e-6)
+    usual = bundle.manifest.usual_score
+    if usual is None:  # of an older version: of what is given, the half that is least unusual counts as usual
+        usual = float(np.median(scores)) if scores else 0.0
+    shades = shades_of(usual, threshold.score, max(scores, default=1.0))
     rows = []
     for rank, one in enumerate(found, 1):
         name = f"{rank:04}-{_plain(one.path.stem)}.png" if rank <= most else ""

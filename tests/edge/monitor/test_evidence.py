@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import threading
 from dataclasses import replace
@@ -20,6 +21,9 @@ from anomaly.data.records import Record
 from anomaly.edge.monitor import Monitor
 from anomaly.edge.runtime.session import open_session
 from anomaly.edge.sources.uri import open_source
+from anomaly.page.alarms import levels as map_levels
+from anomaly.page.models import Levels
+from anomaly.rarity import shades_of
 from anomaly.schema import Channel, InputSchema
 from tests.edge.tiny import tiny_bundle
 
@@ -115,6 +119,28 @@ def test_without_room_for_evidence_the_alarm_is_stored(
 
 def test_with_no_room_asked_for_nothing_is_kept(tmp_path: Path) -> None:
     assert watch(tmp_path, evidence_bytes=0).evidence_size() == (0, 0)
+
+
+def test_a_map_is_shown_on_the_scale_of_the_threshold_as_in_reports() -> None:
+    """A picture hardly above a usual score looks calm, whatever its own highest place; where no scale is kept it has its own."""
+    schema = InputSchema(name="image", dtype="uint8", channels=1)
+    calm, odd = np.linspace(0.0, 2.2, 64, dtype=np.float32).reshape(8, 8), np.full((8, 8), 9.0, np.float32)
+    pixels, nothing = np.full((40, 40, 1), 99, np.uint8), (np.empty(0), np.empty((0, 0), np.float32))
+
+    def shown(detail: np.ndarray, scale: tuple[float, float] | None) -> tuple[Levels, np.ndarray]:
+        found = made.make_evidence("a", "opened", Record("p", 1.0, pixels), 0.01, detail, schema, nothing, scale)
+        assert found is not None
+        levels = map_levels(found)
+        return levels, np.frombuffer(base64.b64decode(levels.levels), np.uint8)
+
+    levels, cells = shown(calm, (2.0, 4.0))
+    assert (levels.lowest, levels.highest) == shades_of(2.0, 4.0, 2.2) == (2.0, 5.0)
+    assert levels.threshold == 4.0
+    assert cells.max() < 255 / 10
+    assert shown(odd, (2.0, 4.0))[1].min() == 255
+    levels, cells = shown(calm, None)
+    assert levels.threshold is None
+    assert (cells.min(), cells.max()) == (0, 255)
 
 
 @pytest.mark.parametrize(("shape", "dtype"), [((1500, 3000, 3), np.uint8), ((70, 50, 1), np.uint8), ((70, 50, 1), np.uint16)])

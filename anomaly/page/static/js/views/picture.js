@@ -4,7 +4,7 @@ import { add, h } from "../dom.js";
 import { field } from "../parts.js";
 import { t } from "../words.js";
 
-const OUTLINE_SHARE = 0.6; // of the way from the lowest to the highest cell
+const OUTLINE_SHARE = 0.6; // of the way from the lowest to the highest cell, where no threshold was kept
 
 export async function pictureView(room, id, one, hasNormal) {
   const [wide, high] = one.kept;
@@ -38,9 +38,9 @@ function paint(canvas, { wide, high }, cells) {
   context.putImageData(image, 0, 0);
 }
 
-/** A line around what is most unusual. */
-function drawOutline(canvas, { wide, high }, cells) {
-  const context = canvas.getContext("2d"), x = canvas.width / wide, y = canvas.height / high, limit = 255 * OUTLINE_SHARE;
+/** A line around what is above the threshold. */
+function drawOutline(canvas, { wide, high, lowest, highest, threshold }, cells) {
+  const context = canvas.getContext("2d"), x = canvas.width / wide, y = canvas.height / high, limit = 255 * (threshold === null ? OUTLINE_SHARE : Math.min(1, (threshold - lowest) / (highest - lowest)));
   const inside = (column, row) => column >= 0 && row >= 0 && column < wide && row < high && cells[row * wide + column] >= limit;
   for (const [width, colour] of [[4, "#000"], [2, "#fff"]]) {
     context.lineWidth = width;
