@@ -14,6 +14,7 @@ from anomaly.alarms.store import Store
 from anomaly.alarms.wording import explain_map, record_words
 from anomaly.atomic import replacing
 from anomaly.bundle.archive import Bundle, read_bundle
+from anomaly.bundle.manifest import Manifest
 from anomaly.data.clock import moment
 from anomaly.data.files import PICTURES, TABLES
 from anomaly.data.pictures.reading import format_of, read_picture
@@ -179,22 +180,33 @@ def _pictures(bundle: Bundle, session: Session, path: Path, out: Path, most: int
         if name:
             picture = to_8_bit(read_picture(one.path, form).pixels, form.deep)
             with replacing(out / name) as part:
-                captioned(overlaid(picture, one.heat, shades), _caption(rank, one, threshold.score), shades, threshold.score).save(
+                captioned(overlaid(picture, one.heat, shades), _caption(rank, one, bundle.manifest), shades, threshold.score).save(
                     part, "PNG"
                 )
             done.drawn += 1
         done.tell(f"{record_name(str(one.path))}  score {one.score:.4g}, {p_words(one.p_value, bundle.manifest.least_p)}  {name}")
         where = explain_map(one.heat)["where"]
         place = [f"{where[axis]:.3f}" for axis in ("x", "y")]
-        rows.append([rank, record_name(str(one.path)), f"{one.score:.6g}", f"{one.p_value:.6g}", *place, name])
-    _write(out, ["rank", "record", "score", "p_value", "where_x", "where_y", "picture"], rows)
+        rows.append([rank, record_name(str(one.path)), f"{one.score:.6g}", *_p_cells(one.p_value, bundle.manifest.least_p), *place, name])
+    _write(out, ["rank", "record", "score", "p_value", "p_is_below", "where_x", "where_y", "picture"], rows)
     return done
 
 
-def _caption(rank: int, one: _Picture, threshold: float | None) -> tuple[str, str]:
+def _caption(rank: int, one: _Picture, manifest: Manifest) -> tuple[str, str]:
     """What stands under a picture."""
+    threshold = manifest.threshold.score
     at = "" if threshold is None else f" (flagged from {threshold:.4g} on)"
-    return f"{rank}. {record_name(f'{one.path.parent.name}/{one.path.name}')}", f"score {one.score:.4g}{at}, p {one.p_value:.2g}"
+    words = f"score {one.score:.4g}{at}, {p_words(one.p_value, manifest.least_p)}"
+    return f"{rank}. {record_name(f'{one.path.parent.name}/{one.path.name}')}", words
+
+
+def _p_cells(p_value: float, least: float) -> tuple[str, str]:
+    """A p-value for the list, no smaller than the normals can tell, and whether it is below that.
+
+    >>> _p_cells(0.00412, 0.0005), _p_cells(8e-8, 0.0025)
+    (('0.00412', 'False'), ('0.0025', 'True'))
+    """
+    return f"{max(p_value, least):.6g}", str(p_value < least)
 
 
 def _wanted_files(folder: Path, wanted: Wanted, done: Flagged) -> list[Path]:
@@ -248,8 +260,19 @@ def _tables(bundle: Bundle, session: Session, path: Path, out: Path, most: int, 
         ends = [moment(float(one.table.times[row]), zone) for row in (one.first, one.last)]
         done.tell(f"{ends[0]} to {ends[1]}  {p_words(one.worst, bundle.manifest.least_p)}  {top}  {name}")
         lines = [str(one.table.lines[row]) for row in (one.first, one.last)]
-        rows.append([rank, record_name(str(one.table.path)), *ends, *lines, f"{one.score:.6g}", f"{one.worst:.6g}", top, name])
-    _write(out, ["rank", "table", "from", "to", "from_line", "to_line", "score", "p_value", "sensors", "plot"], rows)
+        rows.append(
+            [
+                rank,
+                record_name(str(one.table.path)),
+                *ends,
+                *lines,
+                f"{one.score:.6g}",
+                *_p_cells(one.worst, bundle.manifest.least_p),
+                top,
+                name,
+            ]
+        )
+    _write(out, ["rank", "table", "from", "to", "from_line", "to_line", "score", "p_value", "p_is_below", "sensors", "plot"], rows)
     return done
 
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from anomaly.bundle.archive import read_bundle
 from anomaly.cli.main import app
 from anomaly.errors import BundleError, DataError
 from tests.conftest import Fitted, run
@@ -31,6 +32,10 @@ def test_flagged_pictures_are_drawn_worst_first(camera: Fitted, drawn: Path, tmp
     assert len(wanted) > 3
     assert found["record"].tolist() == wanted["record"].tolist()
     assert found["score"].is_monotonic_decreasing
+    least = read_bundle(camera.bundle).manifest.least_p
+    assert found["p_value"].min() >= least * 0.9999
+    assert found["p_is_below"].tolist() == (wanted["p_value"] < least).tolist()
+    assert found["p_is_below"].any()
     assert found["picture"].notna().sum() == 3  # the list holds all
     assert {path.name for path in drawn.glob("*.png")} == set(found["picture"].dropna())
 
