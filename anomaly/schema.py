@@ -58,8 +58,8 @@ class Channel(Part):
 
     `offset` is taken off every reading in double precision before it becomes float32, so that a large level does not hide a small change.
     `hold_s`: for so many seconds a reading stands for the empty cells after it, for a sensor that reports less often than there are rows.
-    `still_rows`: the longest run of equal readings in the normals. `normal_low`, `normal_high`: the range of the normals. By these the edge
-    tells a sensor that fails; None where they are not known, and nothing is told by them. `pattern` is taken off what is scored; limits and
+    `still_rows`: the longest run of equal readings in the normals. `normal_low`, `normal_high`: the range of the normals. `gaps`: the share
+    of the normals' rows without a reading. By these the edge tells a sensor that fails; None where they are not known. `pattern` is taken off what is scored; limits and
     the range of the normals are of readings as they came.
     """
 
@@ -72,6 +72,7 @@ class Channel(Part):
     still_rows: int | None = Field(None, ge=1)
     normal_low: float | None = None
     normal_high: float | None = None
+    gaps: float | None = Field(None, ge=0, le=1)
     pattern: Pattern | None = None
 
     @model_validator(mode="after")

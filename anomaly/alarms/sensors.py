@@ -16,6 +16,9 @@ from anomaly.alarms.life import Settings
 from anomaly.schema import Channel, InputSchema
 
 LEAST_ROWS, BACK_ROWS = 30, 3  # wrong for so many rows is an alarm; right for so many again and it is over
+# A sensor that gives a reading only now and then is never without one for LEAST_ROWS: of so many rows it lacks close to half, in several places.
+OFTEN_ROWS, OFTEN, OFTEN_RUNS = 60, 0.4, 4
+USUAL_GAPS = 0.2  # a sensor that lacks more of its readings in the normals is left to its scores
 STILL_FACTOR = 3  # times the longest run of equal readings in the normals
 BEYOND_SPANS = 1.5  # widths of the normal range by which readings lie outside it
 MISSING, FROZEN, BEYOND = "sensor:", "sensor_frozen:", "sensor_range:"  # conditions of one sensor, followed by its name
@@ -41,18 +44,29 @@ class Finding:
 
 
 def find_in_sensors(
-    rows: NDArray[np.float32], before: NDArray[np.float32], schema: InputSchema, words: Mapping[str, str], *, alone: bool = False
+    rows: NDArray[np.float32],
+    before: NDArray[np.float32],
+    schema: InputSchema,
+    words: Mapping[str, str],
+    *,
+    alone: bool = False,
+    missed: NDArray[np.bool_] | None = None,
 ) -> list[Finding]:
     """Findings of all sensors in rows (n, C), each with the row `before` it (n, C), NaN where there was none.
+
+    `missed`: where the rows up to these had no reading (m, C), as `last_missed` gives them.
 
     `words`: what stood in a sensor's cells in place of a reading. A check whose limits the schema does not know is left out.
     `alone`: rows in which every sensor stands still are no standstill of each, for the whole source is told to be frozen.
     """
     period_s, found = schema.period_s or 0.0, []
     moves = ~(rows == before).all(axis=1) if alone and rows.shape[1] > 1 else np.ones(len(rows), bool)
+    if missed is None or missed.shape[1] != rows.shape[1]:
+        missed = np.zeros((0, rows.shape[1]), bool)
     for index, channel in enumerate(schema.sensors):
         column, last = rows[:, index], before[:, index]
-        found.append(_missing(channel, column, period_s, words.get(channel.name, "")))
+        often = _often(np.append(missed[:, index], np.isnan(column)), len(column))
+        found.append(_missing(channel, column, often, period_s, words.get(channel.name, "")))
         if channel.still_rows is not None:
             found.append(_frozen(channel, column, last, moves, period_s))
         if channel.normal_low is not None and channel.normal_high is not None:
@@ -65,12 +79,34 @@ def _settings(rows: int, back: int, period_s: float) -> Settings:
     return Settings(threshold=0.5, on_delay_s=(rows - 1.5) * period_s, off_delay_s=max(0.0, back - 1.5) * period_s)
 
 
-def _missing(channel: Channel, column: NDArray[np.float32], period_s: float, word: str) -> Finding:
-    said = f" ({word!r})" if word else ""
+def last_missed(missed: NDArray[np.bool_] | None, rows: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where the last rows had no reading (m, C), after further rows (n, C). `missed`: the same before them, None at first."""
+    now = np.isnan(rows)
+    return now[-OFTEN_ROWS:] if missed is None or missed.shape[1] != now.shape[1] else np.concatenate([missed, now])[-OFTEN_ROWS:]
+
+
+def _often(missing: NDArray[np.bool_], rows: int) -> NDArray[np.int64]:
+    """How many of the OFTEN_ROWS up to each of the last `rows` of (n,) had no reading; 0 where those are few, or are few stretches."""
+    begins = missing & ~np.append(False, missing[:-1])
+    counts, runs = (np.append(np.zeros(OFTEN_ROWS, np.int64), np.cumsum(each)) for each in (missing, begins))
+    lately, stretches = counts[OFTEN_ROWS:] - counts[:-OFTEN_ROWS], runs[OFTEN_ROWS:] - runs[:-OFTEN_ROWS]
+    return np.where((lately >= OFTEN * OFTEN_ROWS) & (stretches >= OFTEN_RUNS), lately, 0)[len(missing) - rows :]
+
+
+def _missing(channel: Channel, column: NDArray[np.float32], often: NDArray[np.int64], period_s: float, word: str) -> Finding:
+    """Rows without a reading, and those before which readings came and went (`often`), unless the normals are like that, too."""
+    said, missing = f" ({word!r})" if word else "", np.isnan(column)
+    usual = channel.gaps is not None and channel.gaps > USUAL_GAPS
+
+    def reason(began: float, at: int) -> str:
+        if often[at] and not usual:
+            return f"sensor {channel.name!r} gives no reading in {often[at]} of {OFTEN_ROWS} rows, since {iso(began)} or before{said}"
+        return f"sensor {channel.name!r} gives no reading since {iso(began)}{said}"
+
+    wrong = missing if usual else missing | (often > 0)
     return Finding(
-        MISSING + channel.name, channel.name, np.isnan(column), np.ones(len(column), bool), _settings(LEAST_ROWS, BACK_ROWS, period_s),
-        lambda began, _: f"sensor {channel.name!r} gives no reading since {iso(began)}{said}",
-    )  # fmt: skip
+        MISSING + channel.name, channel.name, wrong, np.ones(len(column), bool), _settings(LEAST_ROWS, BACK_ROWS, period_s), reason
+    )
 
 
 def _frozen(channel: Channel, column: NDArray[np.float32], last: NDArray[np.float32], moves: NDArray[np.bool_], period_s: float) -> Finding:

@@ -181,10 +181,11 @@ def monitor(
 ) -> None:
     """Watch a source, open and close alarms, and deliver them. Runs until stopped.
 
-    With --once exit code 3 says that a record was flagged.
+    With --once exit code 3 says that a record was flagged, 1 that none was and that half of the records or more could not be read.
     """
     from anomaly.alarms.health.board import Board
     from anomaly.alarms.health.systemd import watched
+    from anomaly.alarms.quality import mostly_unread
     from anomaly.edge.line import Line
     from anomaly.edge.monitor import open_monitor
 
@@ -219,6 +220,9 @@ def monitor(
         _print_totals(totals, store)
         if once and totals.flagged and Path(source).exists():
             log.info("to look at what was flagged: anomaly flagged %s %s --out flagged", store, source)
+        if once and not totals.flagged and mostly_unread(totals.scored, totals.rejected):
+            log.error("most of what is in %s could not be read: what was judged is not the whole of it", source)
+            raise typer.Exit(1)
     if once and totals.flagged and not exit_zero:
         raise typer.Exit(FOUND)
 

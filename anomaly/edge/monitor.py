@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.alarms.book import PROCESS
@@ -18,7 +19,7 @@ from anomaly.alarms.health.line import LineHealth
 from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.process import ProcessAlarm
 from anomaly.alarms.quality import FROZEN_ROWS, Quality, Repeats, Seen, lost_provider
-from anomaly.alarms.sensors import find_in_sensors
+from anomaly.alarms.sensors import find_in_sensors, last_missed
 from anomaly.alarms.store import LIMIT_BYTES, Batch, Scored, Store
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record
@@ -100,6 +101,7 @@ class Monitor:
         self._process = ProcessAlarm(rules_of(self.bundle.manifest, self.bundle.hash), self.store.kept(self.line, "process"), state)
         self._quality = Quality(self.line, self.store.quality(self.line), self.silent_after_s, self.clock())
         self._repeats = Repeats()
+        self._missed: NDArray[np.bool_] | None = None  # of the last rows, where sensors had no reading
         self._challenger: Loaded | None = self.release.challenger if self.release is not None else None
         self._probation: Probation | None = None
         self._book = LineBook(self.store, self.line)
@@ -140,14 +142,9 @@ class Monitor:
         self.totals.dropped += poll.dropped
         for note in poll.notes:
             self.log.info("%s", note)
-        if not once:
-            events += self._quality.look(self._seen(poll), self.clock())
-        elif poll.records or poll.rejected:
-            events += self._quality.look_at_source("", self.clock())  # over, if an earlier run ended by it
-        if once and poll.beyond:
-            self.log.warning("%s", poll.beyond)
-        self._suppressed = suppressed_by(poll.mode, self.bundle.manifest.input, self._process.rules.settings)
         self._book.last = once and not (poll.records or poll.rejected or poll.waiting)
+        events += self._look_once(poll) if once else self._quality.look(self._seen(poll), self.clock())
+        self._suppressed = suppressed_by(poll.mode, self.bundle.manifest.input, self._process.rules.settings)
         if poll.records or poll.rejected or events or self._book.due(self.clock(), self._suppressed):
             self._handle(poll, events, stop, once)
         self.store.tidy()
@@ -370,6 +367,18 @@ class Monitor:
         release = self.release.trouble if self.release is not None else ""
         return Seen(len(poll.records), len(poll.rejected), poll.trouble, frozen, provider, beyond, store, poll.mode is not None, release)
 
+    def _look_once(self, poll: Poll) -> list[Event]:
+        """Of a source that is read to its end: what its clock or its age would tell is left out."""
+        now, events = self.clock(), []
+        if poll.beyond:
+            self.log.warning("%s", poll.beyond)
+        if poll.records or poll.rejected:
+            events = self._quality.look_at_source("", now)  # over, if an earlier run ended by it
+            events += self._quality.look_at_records(Seen(len(poll.records), len(poll.rejected)), now)
+        if self._book.last:
+            events += self._quality.look_at_all(self.totals.scored, self.totals.rejected, now)
+        return events
+
     def _look_at_sensors(self, poll: Poll, once: bool) -> list[Event]:
         """Sensors that give no reading, stand still or are far beyond the normals, each by itself: all are scored meanwhile."""
         schema = self.bundle.manifest.input
@@ -377,7 +386,9 @@ class Monitor:
             return []
         words = {sensor: word for sensor, (_, word, _) in poll.unread.items()}
         alone = not once and len(poll.records[0].payload) >= FROZEN_ROWS  # else no condition tells that the whole source is frozen
-        findings = find_in_sensors(*self._kind.last_rows(poll.records), schema, words, alone=alone)
+        rows, before = self._kind.last_rows(poll.records)
+        findings = find_in_sensors(rows, before, schema, words, alone=alone, missed=self._missed)
+        self._missed = last_missed(self._missed, rows)
         return self._quality.look_at_sensors([record.time for record in poll.records], findings, schema.max_gap_s)
 
     def _look_for_drift(self, records: Records, answers: Answers, outcome: Outcome) -> list[Event]:

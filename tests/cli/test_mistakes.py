@@ -116,6 +116,17 @@ def test_a_source_that_cannot_be_read_is_an_alarm_until_a_run_reads_it(here: Pat
     assert {alarm["state"] for alarm in json.loads(found)["alarms"] if alarm["condition"] == "source"} == {"returned unacknowledged"}
 
 
+def test_a_run_in_which_next_to_nothing_could_be_read_is_an_alarm_and_not_well(here: Path, sensor: Fitted) -> None:
+    header = (sensor.data / "test.csv").read_text().partition("\n")[0]
+    Path("bad.csv").write_text(header + "\n" + "x,y\n" * 7)
+    monitor = ["monitor", str(sensor.bundle), "--source", "bad.csv", "--store", "s.db", "--line", "pump", "--once", "--exit-zero"]
+    result = CliRunner().invoke(app, monitor, env={"COLUMNS": "1000"})
+    assert result.exit_code == 1
+    assert "could not be read: what was judged is not the whole of it" in result.output
+    found = json.loads(CliRunner().invoke(app, ["alarms", "list", "--store", "s.db", "--json"]).output)
+    assert [alarm["condition"] for alarm in found["alarms"]] == ["rubbish"]
+
+
 def test_a_line_that_has_read_nothing_is_not_called_well(here: Path, sensor: Fitted) -> None:
     Path("empty").mkdir()
     result = CliRunner().invoke(app, ["monitor", str(sensor.bundle), "--source", "empty", "--store", "s.db", "--line", "pump", "--once"])

@@ -10,10 +10,11 @@ from anomaly.alarms.quality.quality import (
     Seen,
     constant_rows,
     lost_provider,
+    mostly_unread,
     repeated_pictures,
 )
 
 __all__ = [
     "CONDITIONS", "FROZEN_PICTURES", "FROZEN_ROWS", "KEPT_BESIDE", "Quality", "Repeats", "Seen", "constant_rows", "lost_provider",
-    "repeated_pictures",
+    "mostly_unread", "repeated_pictures",
 ]  # fmt: skip

@@ -93,19 +93,29 @@ class Quality:
         at_once = CONDITIONS["source"].model_copy(update={"on_delay_s": 0.0})
         return self._take(Seen(trouble=trouble), now, {"source": at_once})
 
+    def look_at_records(self, seen: Seen, now: float) -> list[Event]:
+        """The same of how many records could be read, for a run over what there is: how old that is matters not."""
+        return self._take(seen, now, {"rubbish": CONDITIONS["rubbish"]})
+
+    def look_at_all(self, records: int, rejected: int, now: float) -> list[Event]:
+        """At the end of such a run, how many of all its records could be read: they may have been few."""
+        reason = f"{rejected} of {records + rejected} records could not be read" if mostly_unread(records, rejected) else ""
+        return self._step("rubbish", reason, now, CONDITIONS["rubbish"]) if records or rejected else []
+
     def _take(self, seen: Seen, now: float, conditions: Mapping[str, Settings]) -> list[Event]:
         now_reasons = self._wrong(seen, now)
         events = []
         for name, settings in conditions.items():
             reason = now_reasons.get(name)
-            if reason is None:
-                continue
-            if reason:
-                self._reasons[name] = reason
-            self._states[name], change = step(self._states[name], now, 0.0 if reason else 1.0, settings)
-            if change is not None:
-                events.append(self._event(name, change))
+            if reason is not None:
+                events += self._step(name, reason, now, settings)
         return events
+
+    def _step(self, name: str, reason: str, now: float, settings: Settings) -> list[Event]:
+        if reason:
+            self._reasons[name] = reason
+        self._states[name], change = step(self._states[name], now, 0.0 if reason else 1.0, settings)
+        return [] if change is None else [self._event(name, change)]
 
     def look_at_sensors(self, times: Sequence[float], findings: Sequence[Finding], max_gap_s: float | None = None) -> list[Event]:
         """Take in what was found in rows at `times` (n,): each condition of a sensor is an alarm, with the others that have it since then.
@@ -155,10 +165,11 @@ class Quality:
         if seen.beyond is not None:
             found["range"] = seen.beyond
         if seen.records or seen.rejected:
-            self._recent.extend([False] * min(seen.records, BAD_DATA_OF) + [True] * min(seen.rejected, BAD_DATA_OF))
+            self._recent.extend(_in_proportion(seen.records, seen.rejected))
             bad = sum(self._recent)
-            full = len(self._recent) == BAD_DATA_OF and bad >= BAD_DATA_SHARE * BAD_DATA_OF
-            found["rubbish"] = f"{bad} of the last {BAD_DATA_OF} records could not be read" if full else ""
+            if len(self._recent) == BAD_DATA_OF:  # fewer tell nothing, nor that an alarm from before a restart is over
+                full = bad >= BAD_DATA_SHARE * BAD_DATA_OF
+                found["rubbish"] = f"{bad} of the last {BAD_DATA_OF} records could not be read" if full else ""
         return found
 
     def _event(self, condition: str, change: Transition) -> Event:
@@ -173,6 +184,23 @@ class Quality:
         }
         extra = {} if opened else {"lasted_s": change.time - change.began}
         return make_event(change.kind, self._line, alarm or condition, change.time, data | extra)
+
+
+def mostly_unread(records: int, rejected: int) -> bool:
+    """Whether so many records were set aside that what was judged is not the whole picture."""
+    return rejected > 0 and rejected >= BAD_DATA_SHARE * (records + rejected)
+
+
+def _in_proportion(records: int, rejected: int) -> list[bool]:
+    """One entry a record, True for one that was set aside: of more than BAD_DATA_OF at once as many, in the same proportion.
+
+    In which order they came is not known: thirty bad rows among a thousand are not the last thirty.
+    """
+    total = records + rejected
+    if total > BAD_DATA_OF:
+        rejected = int(rejected * BAD_DATA_OF / total + 0.5)
+        records = BAD_DATA_OF - rejected
+    return [False] * records + [True] * rejected
 
 
 def _begun(wrong: NDArray[np.bool_], finding: Finding, state: State) -> NDArray[np.bool_]:

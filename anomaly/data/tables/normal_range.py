@@ -15,22 +15,21 @@ FEWEST_RUNS = 10  # the longest standstill is at most one part in so many of the
 
 
 def with_normal_range(channels: Sequence[Channel], tables: Sequence[SensorTable]) -> tuple[Channel, ...]:
-    """Channels with `normal_low`, `normal_high` and `still_rows` as the usable rows of the tables show them. What is given stays.
+    """Channels with `normal_low`, `normal_high`, `still_rows` and `gaps` as the usable rows of the tables show them. What is given stays.
 
     The range is that of the medians of three readings in a row, so that a single wild one does not widen it. It stays unknown for a sensor
     that is constant, the standstill for one that seldom moves, and both where there are too few readings.
     """
-    return tuple(
-        _learn(channel, [_known(table.readings[table.usable, index]) for table in tables]) for index, channel in enumerate(channels)
-    )
+    return tuple(_learn(channel, [table.readings[table.usable, index] for table in tables]) for index, channel in enumerate(channels))
 
 
-def _learn(channel: Channel, parts: Sequence[NDArray[np.float32]]) -> Channel:
-    count = sum(map(len, parts))
-    changes: dict[str, float] = {}
+def _learn(channel: Channel, columns: Sequence[NDArray[np.float32]]) -> Channel:
+    parts = [_known(column) for column in columns]
+    rows, count = sum(map(len, columns)), sum(map(len, parts))
+    changes: dict[str, float] = {} if channel.gaps is not None or rows < FEWEST_ROWS else {"gaps": round(1 - count / rows, 4)}
     parts = [part for part in parts if len(part) >= 3]
     if count < FEWEST_ROWS or not parts:
-        return channel
+        return channel.model_copy(update=changes)
     calm = np.concatenate([np.median(np.lib.stride_tricks.sliding_window_view(part, 3), axis=1) for part in parts]).astype(np.float64)
     low, high = float(calm.min()) + channel.offset, float(calm.max()) + channel.offset
     if low < high and channel.normal_low is None and channel.normal_high is None:
@@ -38,7 +37,7 @@ def _learn(channel: Channel, parts: Sequence[NDArray[np.float32]]) -> Channel:
     still = max(longest_still(part)[0] for part in parts)
     if channel.still_rows is None and still * FEWEST_RUNS <= count:
         changes["still_rows"] = still
-    return channel.model_copy(update=changes) if changes else channel
+    return channel.model_copy(update=changes)
 
 
 def _known(column: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -36,6 +36,23 @@ def test_quality_alarms_open_and_close() -> None:
     assert look(71) == [("opened", "silent")]
 
 
+def test_bad_rows_among_many_good_ones_of_the_same_turn_are_no_alarm() -> None:
+    quality = Quality("l", {}, None, 0.0)
+    assert quality.look(Seen(records=900, rejected=100), 1.0) == []
+    assert [event.kind for event in quality.look(Seen(records=400, rejected=600), 2.0)] == ["opened"]
+    again = Quality("l", quality.kept, None, 3.0)
+    assert again.look(Seen(rejected=1), 3.0) == []  # one record after a restart does not tell that it is over
+    assert [event.kind for event in again.look(Seen(records=30), 4.0)] == ["closed"]
+
+
+@pytest.mark.parametrize(("records", "rejected", "kinds"), [(0, 2, ["opened"]), (3, 2, []), (0, 0, [])])
+def test_a_run_that_ends_is_judged_by_all_of_its_records_however_few(records: int, rejected: int, kinds: list[str]) -> None:
+    quality = Quality("l", {}, None, 0.0)
+    found = quality.look_at_records(Seen(records=records, rejected=rejected), 1.0) + quality.look_at_all(records, rejected, 2.0)
+    assert [event.kind for event in found] == kinds
+    assert all(event.data["reason"] == "2 of 2 records could not be read" for event in found)
+
+
 def test_a_picture_that_comes_five_times_is_frozen_also_over_several_polls() -> None:
     still, other = np.zeros((4, 4, 3), np.uint8), np.ones((4, 4, 3), np.uint8)
     repeats, why = repeated_pictures(Repeats(), [other, still, still])

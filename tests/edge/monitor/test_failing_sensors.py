@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 
@@ -123,6 +124,32 @@ def test_all_sensors_that_stand_still_are_one_alarm(tmp_path: Path, bundle: Bund
     found = alarms(tmp_path, bundle, frame, once)
     assert [entry[:3] for entry in found] == [("opened", "sensor_frozen", "heat"), ("reminded", "sensor_frozen", "heat")]
     assert found[1][4].startswith("flow, level too: sensor 'flow' stands still at ")
+
+
+@pytest.mark.parametrize("once", [True, False])
+@pytest.mark.parametrize("way", ["every second", "at random", "with words"])
+def test_a_sensor_whose_readings_come_and_go_is_one_alarm(tmp_path: Path, bundle: Bundle, way: str, once: bool) -> None:
+    frame = readings()
+    gone = np.zeros(ROWS, bool)
+    gone[FAILS] = np.random.default_rng(2).random(200) < 0.5 if way == "at random" else np.arange(200) % 2 == 0
+    frame["flow"] = frame["flow"].astype(object).where(~gone, "off" if way == "with words" else None)
+    opened, closed = alarms(tmp_path, bundle, frame, once)
+    assert opened[:3] == ("opened", "sensor", "flow")
+    assert opened[3] < FAILS.start + 110
+    assert re.match(r"sensor 'flow' gives no reading in \d\d of 60 rows, since 2026-03-01T00:05:[345]", opened[4])
+    assert ("('off')" in opened[4]) == (way == "with words")
+    assert closed[0] == "closed"
+    assert FAILS.stop < closed[3] < FAILS.stop + 60
+
+
+def test_a_sensor_that_gave_few_readings_in_the_normals_is_left_to_its_scores(tmp_path: Path, bundle: Bundle) -> None:
+    frame = readings()
+    frame.loc[::2, "flow"] = np.nan
+    schema = bundle.manifest.input
+    sensors = (schema.sensors[0].model_copy(update={"gaps": 0.5}), *schema.sensors[1:])
+    usual = tiny_bundle(tmp_path / "usual.anomaly", schema.model_copy(update={"sensors": sensors}))
+    assert alarms(tmp_path, usual, frame, True) == []
+    assert [sensor.gaps for sensor in schema.sensors] == [0.0, 0.0, 0.0]
 
 
 def test_normal_readings_are_told_nothing(tmp_path: Path, bundle: Bundle) -> None:
