@@ -59,8 +59,8 @@ class Channel(Part):
     `offset` is taken off every reading in double precision before it becomes float32, so that a large level does not hide a small change.
     `hold_s`: for so many seconds a reading stands for the empty cells after it, for a sensor that reports less often than there are rows.
     `still_rows`: the longest run of equal readings in the normals. `normal_low`, `normal_high`: the range of the normals. `gaps`: the share
-    of the normals' rows without a reading. By these the edge tells a sensor that fails; None where they are not known. `pattern` is taken off what is scored; limits and
-    the range of the normals are of readings as they came.
+    of the normals' rows without a reading. By these the edge tells a sensor that fails; None where they are not known. `pattern` is taken
+    off what is scored; limits and the range of the normals are of readings as they came.
     """
 
     name: str

@@ -16,7 +16,7 @@ from anomaly.alarms.life import Settings
 from anomaly.schema import Channel, InputSchema
 
 LEAST_ROWS, BACK_ROWS = 30, 3  # wrong for so many rows is an alarm; right for so many again and it is over
-# A sensor that gives a reading only now and then is never without one for LEAST_ROWS: of so many rows it lacks close to half, in several places.
+# A sensor that reads now and then is never without a reading for LEAST_ROWS: it lacks close to half of OFTEN_ROWS, in several places.
 OFTEN_ROWS, OFTEN, OFTEN_RUNS = 60, 0.4, 4
 USUAL_GAPS = 0.2  # a sensor that lacks more of its readings in the normals is left to its scores
 STILL_FACTOR = 3  # times the longest run of equal readings in the normals
