@@ -18,22 +18,30 @@ from anomaly.errors import DataError
 ROWS = 100_000  # of a row group, at most
 
 
-def write_data_set(source: str, columns: Sequence[str], path: Path, rows: int = ROWS) -> int:
+def data_set_files(source: str, out: Path) -> list[tuple[str, int, int]]:
+    """(path or address, bytes, when it was changed in ns since 1970) of all Parquet files under a folder or address, in name order.
+
+    What lies in `out` is no part of the data set. Raises DataError where there is no Parquet file.
+    """
+    if is_stored(source):
+        return listed(source, PARQUET)
+    ours = out.resolve()
+    files = [file for file in find_files(Path(source), PARQUET, deep=True) if ours not in file.resolve().parents]
+    if not files:
+        raise DataError(f"{source}: no Parquet file in it; leave --one-table out for CSV and Excel, which are a table each")
+    return [(str(file), (state := file.stat()).st_size, state.st_mtime_ns) for file in files]
+
+
+def write_data_set(source: str, columns: Sequence[str], out: Path, path: Path, rows: int = ROWS) -> int:
     """Write the rows of all Parquet files under a folder or address as one file, in name order; returns how many there are.
 
     `columns` are those that are kept, where the data set has them (all for none given); what stands in the names of folders (`machine=3/`)
-    is a column too. A column's type is that of all files. What lies beside `path` or in the folder above is no part of the data set.
+    is a column too. A column's type is that of all files. What lies in `out` is no part of the data set.
     Raises DataError where there is no Parquet file, or the files cannot be one table.
     """
-    if is_stored(source):
-        files = [found[0] for found in listed(source, PARQUET)]
-    else:
-        ours = path.parent.parent.resolve()
-        files = [str(file) for file in find_files(Path(source), PARQUET, deep=True) if ours not in file.resolve().parents]
-    if not files:
-        raise DataError(f"{source}: no Parquet file in it; leave --one-table out for CSV and Excel, which are a table each")
+    files = data_set_files(source, out)
     try:
-        parts = [_opened(file) for file in files]
+        parts = [_opened(file) for file, _, _ in files]
         schema = pa.unify_schemas([part.schema.remove_metadata() for part in parts], promote_options="permissive")
         kept = pa.schema([field for field in schema if field.name in columns or not columns])
         with replacing(path) as beside, pyarrow.parquet.ParquetWriter(beside, kept) as writer:

@@ -39,9 +39,10 @@ from anomaly.schema import Dialect
 PLAN, KEPT, SCORES, REJECTED, LOCK = "plan.json", "plan", "scores", "rejected", ".lock"
 QUERY = "query"
 ROWS, PICTURES = 200_000, 200  # of one part
-FORMAT = 1
+FORMAT = 2
 SET_ASIDE = pa.schema([("record", pa.string()), ("reason", pa.string())])
 Segment = tuple[int, int, int]  # file, first row, row after the last
+Stamp = tuple[str, int, int]  # path or address, bytes, when it was changed in ns since 1970: by which a change is known
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class File:
     blocks: list[Block] = field(default_factory=list)
 
     @property
-    def stamp(self) -> tuple[str, int, int]:
+    def stamp(self) -> Stamp:
         """By which it is known whether it has changed."""
         return self.path, self.size, self.changed_ns
 
@@ -106,12 +107,16 @@ class Asked:
 
 @dataclass(frozen=True)
 class Plan:
-    """Files and parts. A part is some segments; one of pictures counts a picture as one row."""
+    """Files and parts. A part is some segments; one of pictures counts a picture as one row.
+
+    `made_of`: the files of a data set, whose rows were written into the one file that is scored.
+    """
 
     asked: Asked
     files: list[File]
     parts: list[list[Segment]]
     notes: list[str]
+    made_of: list[Stamp] = field(default_factory=list)
 
     @cached_property
     def id(self) -> str:
@@ -130,6 +135,14 @@ class Plan:
         return Surveyed(rows, file.blocks, Dialect(**file.dialect), file.period_s, file.max_gap_s, [], [])
 
 
+@dataclass(frozen=True)
+class Taken:
+    """The rows of a database or a data set: what writes them into a file, and the files they are in, where there are any."""
+
+    write: Callable[[Path], object]
+    files: Callable[[], list[Stamp]] = list
+
+
 def plan_in(
     out: Path,
     bundle: Bundle,
@@ -137,25 +150,29 @@ def plan_in(
     kind: str,
     sizes: tuple[int, int],
     progress: Progress = silent,
-    taken: Callable[[Path], object] | None = None,
+    taken: Taken | None = None,
 ) -> Plan:
     """The plan that is kept in a folder, or a new one. Raises DataError where the run in the folder is another than the one asked for.
 
-    `sizes`: rows, and pictures, of one part of a new plan. `taken` writes the rows of a database into a file, which is then all there is to
-    score; it is written once, so that a run that goes on scores what it began with.
+    `sizes`: rows, and pictures, of one part of a new plan. `taken` writes the rows of a database or a data set into a file, which is then
+    all there is to score; it is written once, so that a run that goes on scores what it began with. Files of a data set must stay as they
+    were, as others must.
     """
+    made_of = taken.files() if taken is not None else []
     if taken is not None:
         rows = out / QUERY / "rows.parquet"
         if not (out / PLAN).is_file():
             _check_ours(out)
             shutil.rmtree(out / QUERY, ignore_errors=True)
-            taken(rows)
+            taken.write(rows)
+            _check_files(out, made_of, taken.files())
         files = _on_disk([rows], kind, None)
     else:
         files = _listed(asked.sources, kind, out)
     if (out / PLAN).is_file():
         plan = read_plan(out)
-        _check_same(out, plan, asked, files)
+        _check_same(out, plan, asked)
+        _check_files(out, [*(file.stamp for file in plan.files), *plan.made_of], [*(file.stamp for file in files), *made_of])
         return plan
     _check_ours(out)
     for folder in (KEPT, REJECTED):
@@ -167,7 +184,7 @@ def plan_in(
         ]
     if all(file.refused for file in files):
         raise DataError("nothing can be scored:", *(file.refused for file in files[:5]))
-    plan = Plan(asked, files, _cut(files, sizes[0] if kind_of(kind).by_sensor else sizes[1]), notes[:100])
+    plan = Plan(asked, files, _cut(files, sizes[0] if kind_of(kind).by_sensor else sizes[1]), notes[:100], made_of)
     write_text(out / PLAN, plan.text)
     return plan
 
@@ -181,7 +198,8 @@ def read_plan(out: Path) -> Plan:
             raise DataError(f"{path}: written by another version; score into another folder, or delete {out}")
         files = [File(**{**file, "blocks": [Block(*block) for block in file["blocks"]]}) for file in kept["files"]]
         parts: list[list[Segment]] = [[(file, begin, end) for file, begin, end in part] for part in kept["parts"]]
-        return Plan(Asked(**kept["asked"]), files, parts, kept["notes"])
+        made_of: list[Stamp] = [(path, size, changed_ns) for path, size, changed_ns in kept["made_of"]]
+        return Plan(Asked(**kept["asked"]), files, parts, kept["notes"], made_of)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as a plan ({error}); score into another folder, or delete {out}") from error
 
@@ -214,10 +232,9 @@ def _check_ours(out: Path) -> None:
         raise DataError(f"{out}: holds other files ({', '.join(sorted(others)[:3])}) and no {PLAN}; name a folder that is new or empty")
 
 
-def _check_same(out: Path, plan: Plan, asked: Asked, files: Sequence[File]) -> None:
-    """Raise DataError where the folder's run was asked for something else, or its files have changed since."""
-    other = f"{out}: was begun "
-    then = f"; score into another folder, or delete {out} to begin anew"
+def _check_same(out: Path, plan: Plan, asked: Asked) -> None:
+    """Raise DataError where the folder's run was asked for something else."""
+    other, then = _begun(out)
     if plan.asked.bundle != asked.bundle:
         raise DataError(f"{other}with another bundle (hash {plan.asked.bundle[:12]}, now {asked.bundle[:12]}){then}")
     if plan.asked.sources != asked.sources:
@@ -226,7 +243,11 @@ def _check_same(out: Path, plan: Plan, asked: Asked, files: Sequence[File]) -> N
         raise DataError(f"{other}{'with' if plan.asked.shares else 'without'} --shares{then}")
     if plan.asked.arithmetic != asked.arithmetic:
         raise DataError(f"{other}in other arithmetic ({plan.asked.arithmetic}, now {asked.arithmetic}), which would round otherwise{then}")
-    before, now = {file.path: file.stamp for file in plan.files}, {file.path: file.stamp for file in files}
+
+
+def _check_files(out: Path, begun_with: Sequence[Stamp], found_now: Sequence[Stamp]) -> None:
+    """Raise DataError where files are new, gone or changed since the folder's run began."""
+    before, now = {stamp[0]: stamp for stamp in begun_with}, {stamp[0]: stamp for stamp in found_now}
     words = {
         "new": sorted(now.keys() - before.keys()),
         "gone": sorted(before.keys() - now.keys()),
@@ -234,7 +255,13 @@ def _check_same(out: Path, plan: Plan, asked: Asked, files: Sequence[File]) -> N
     }
     found = [f"{len(paths)} {word} ({paths[0]})" for word, paths in words.items() if paths]
     if found:
+        other, then = _begun(out)
         raise DataError(f"{other}on other files: {', '.join(found)} since{then}")
+
+
+def _begun(out: Path) -> tuple[str, str]:
+    """How a refusal to go on begins, and how it ends."""
+    return f"{out}: was begun ", f"; score into another folder, or delete {out} to begin anew"
 
 
 def _surveyed(out: Path, number: int, file: File, bundle: Bundle, notes: list[str]) -> File:

@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from anomaly.batch.part import Counts, arithmetic_of, counts_of, score_part
-from anomaly.batch.plan import LOCK, PICTURES, ROWS, SCORES, Asked, Plan, plan_in
+from anomaly.batch.plan import LOCK, PICTURES, ROWS, SCORES, Asked, Plan, Taken, plan_in
 from anomaly.batch.store import sweep
 from anomaly.bundle.archive import Bundle, read_bundle
 from anomaly.data.tables.files import table_schema
@@ -87,7 +87,7 @@ def run_batch(
     with _alone(out):
         named = [*sources, *filter(None, [query, "as one table" if one_table else ""])]
         asked = Asked(held.hash, [masked(str(source)) for source in named], shares, arithmetic_of(session))
-        taken = _taken(sources, query, held, kind) if query or one_table else None
+        taken = _taken(sources, query, out, held, kind) if query or one_table else None
         sweep(out)
         for left_over in (out / SCORES).glob(".*.part"):  # half a part of a run that was killed
             left_over.unlink(missing_ok=True)
@@ -110,9 +110,9 @@ def run_batch(
     return _outcome(out, plan, counts, len(left), kind.by_sensor)
 
 
-def _taken(sources: Sequence[Path | str], query: str, held: Bundle, kind: EdgeKind) -> Callable[[Path], object]:
+def _taken(sources: Sequence[Path | str], query: str, out: Path, held: Bundle, kind: EdgeKind) -> Taken:
     """What writes the rows of a query, or of a data set, into one file. Raises DataError where they cannot be what the detector takes."""
-    from anomaly.batch.data_set import write_data_set
+    from anomaly.batch.data_set import data_set_files, write_data_set
     from anomaly.data.database import write_query
 
     if len(sources) != 1:
@@ -121,11 +121,12 @@ def _taken(sources: Sequence[Path | str], query: str, held: Bundle, kind: EdgeKi
     if not kind.by_sensor:
         raise DataError(f"{masked(str(sources[0]))}: this is to give readings, and the detector is for pictures")
     if query:
-        return partial(write_query, str(sources[0]), query)
+        return Taken(partial(write_query, str(sources[0]), query))
     schema = table_schema(held.manifest.input)
     sensors = [channel.name for channel in schema.channels]
     columns = [*schema.asked.time, *sensors, *filter(None, [schema.mode_column])] if schema.asked.time else []
-    return partial(write_data_set, str(sources[0]), columns)
+    source = str(sources[0])
+    return Taken(partial(write_data_set, source, columns, out), partial(data_set_files, source, out))
 
 
 def _outcome(out: Path, plan: Plan, counts: Counts, worked: int, by_sensor: bool) -> Outcome:

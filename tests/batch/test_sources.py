@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -251,6 +252,22 @@ def test_a_data_set_is_one_table_whose_windows_go_on_from_file_to_file(s3: Any, 
     assert "day" not in kept
     each = run_batch(sensor.bundle, sorted((tmp_path / "set").glob("day=*")), tmp_path / "each", 1)
     assert each.counts.records < len(whole), "each file for itself has fewer full windows"
+
+
+@pytest.mark.parametrize("change", ["new", "gone", "changed"])
+def test_a_data_set_that_changed_since_is_another_run(sensor: Fitted, tmp_path: Path, change: str) -> None:
+    frame = by_day(sensor, tmp_path / "set")
+    run_batch(sensor.bundle, [tmp_path / "set"], tmp_path / "out", 1, one_table=True)
+    last, added = tmp_path / "set" / "day=4" / "part-0.parquet", tmp_path / "set" / "day=5.parquet"
+    if change == "new":
+        frame.to_parquet(added, index=False)
+    elif change == "gone":
+        last.unlink()
+    else:
+        frame.iloc[-3:].to_parquet(last, index=False)
+    named = added if change == "new" else last
+    with pytest.raises(DataError, match=f"on other files: 1 {change} \\({re.escape(str(named))}\\) since; score into another folder"):
+        run_batch(sensor.bundle, [tmp_path / "set"], tmp_path / "out", 1, one_table=True)
 
 
 def test_files_that_are_no_one_table_are_told(sensor: Fitted, tmp_path: Path) -> None:
