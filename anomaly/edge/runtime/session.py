@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -96,7 +97,7 @@ class Session:
         self._device = device or Device()
         self._chosen = chosen or {}
         wanted = list(ORDER) if provider == "auto" else [provider]
-        if wanted != ["cpu"]:
+        if wanted != ["cpu"] and has_driver():
             preload()
         self.sensors: Sequence[Channel] = ()
         self.refused = ""
@@ -234,6 +235,9 @@ def _open(
         if NAMES[name] not in ort.get_available_providers():
             refused = f"{name}: this onnxruntime is built without it"
             continue
+        if name != "cpu" and not has_driver():
+            refused = f"{name}: there is no NVIDIA driver"
+            continue
         variant = next(v for v in (chosen.get(name), *PREFERRED[name], *graphs) if v in graphs)
         assert variant is not None
         try:
@@ -305,6 +309,15 @@ def provider_options(name: str, device: Device, variant: str = "float") -> dict[
         where = {"trt_engine_cache_path": str(device.cache), "trt_timing_cache_path": str(device.cache)}
         found |= {"trt_engine_cache_enable": "1", "trt_timing_cache_enable": "1"} | where
     return found | ({"trt_max_workspace_size": str(device.memory)} if device.memory else {})
+
+
+def has_driver(load: Callable[[str], object] = ctypes.CDLL) -> bool:
+    """Whether NVIDIA's driver is on this machine. Without it CUDA's libraries are not loaded: they take 100 MB of memory and a second."""
+    try:
+        load("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def preload(load: Callable[..., None] | None = None) -> str:

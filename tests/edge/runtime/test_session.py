@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from anomaly.bundle.archive import read_bundle
-from anomaly.edge.runtime.session import Answer, Session, out_of_memory
+from anomaly.edge.runtime.session import Answer, Session, has_driver, out_of_memory
 from anomaly.errors import BundleError, ProviderError
 from tests.conftest import Fitted
 
@@ -58,3 +61,18 @@ def test_out_of_gpu_memory_halves_the_batch_then_goes_to_the_cpu_and_says_so(sen
         session.run(raw)  # on the CPU there is nowhere left to go
     assert not out_of_memory(ValueError("shape"))
     assert out_of_memory(RuntimeError("BFCArena: Available memory of 65138688 is smaller than requested bytes of 134217728"))
+
+
+def test_without_a_driver_no_library_of_cuda_is_loaded(sensor: Fitted) -> None:
+    if has_driver():
+        pytest.skip("this machine has an NVIDIA driver")
+    code = """import sys
+from pathlib import Path
+from anomaly.bundle.archive import read_bundle
+from anomaly.edge.runtime.session import open_session
+print(open_session(read_bundle(Path(sys.argv[1])), "auto").line())
+print([line.split("/")[-1] for line in open("/proc/self/maps") if "libcu" in line or "libnv" in line] if sys.platform == "linux" else [])"""
+    done = subprocess.run([sys.executable, "-c", code, str(sensor.bundle)], capture_output=True, text=True, timeout=60, check=True)
+    line, loaded = done.stdout.splitlines()
+    assert "there is no NVIDIA driver" in line
+    assert loaded == "[]"
