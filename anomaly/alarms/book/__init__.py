@@ -2,9 +2,9 @@
 
 from anomaly.alarms.book.book import BY_MODE, AlarmBook, Changes
 from anomaly.alarms.book.isa import PROCESS, WHOLE_LINE, Alarm, Hold, HoldKind, State, condition_of
-from anomaly.alarms.book.label import Box, Label, Stretch, Verdict
+from anomaly.alarms.book.label import Box, Label, PictureLabel, Stretch, Verdict
 
 __all__ = [
-    "BY_MODE", "PROCESS", "WHOLE_LINE", "Alarm", "AlarmBook", "Box", "Changes", "Hold", "HoldKind", "Label", "State", "Stretch", "Verdict",
-    "condition_of",
+    "BY_MODE", "PROCESS", "WHOLE_LINE", "Alarm", "AlarmBook", "Box", "Changes", "Hold", "HoldKind", "Label", "PictureLabel", "State",
+    "Stretch", "Verdict", "condition_of",
 ]  # fmt: skip

@@ -80,12 +80,24 @@ def check_marks(label: Label, alarm: Alarm, found: Sequence[Evidence]) -> None:
         raise DataError(f"alarm {alarm.id[:8]} is of pictures: say where in the picture the fault is (--box), not how long it lasted")
 
 
+def meant(label: Label, found: Sequence[Evidence]) -> list[str]:
+    """The pictures that a label is of which names none: the one that is kept, or with boxes the one that opened the alarm."""
+    pictures = [each for each in found if each.kind == "picture"]
+    if len(pictures) > 1:
+        pictures = [each for each in pictures if each.role == "opened" and label.boxes]
+    return [each.record for each in pictures]
+
+
 def check_boxes(label: Label, found: Sequence[Evidence]) -> None:
-    """Raises DataError for a box that lies beyond the picture that opened the alarm, where that is kept."""
-    sizes = [each.meta["size"] for each in found if each.kind == "picture" and each.role == "opened"]
-    for x, y, wide, high in label.boxes if sizes else ():
-        if x >= sizes[0][0] or y >= sizes[0][1] or x + wide > sizes[0][0] + 1 or y + high > sizes[0][1] + 1:
-            raise DataError(f"box {x:g},{y:g},{wide:g},{high:g} lies beyond the picture, which is {sizes[0][0]} by {sizes[0][1]} pixels")
+    """Raises DataError for a box that lies beyond its picture, where that is kept."""
+    sizes = {each.record: each.meta["size"] for each in found if each.kind == "picture"}
+    for picture in label.pictures:
+        if picture.record not in sizes:
+            continue
+        across, down = sizes[picture.record]
+        for x, y, wide, high in picture.boxes:
+            if x >= across or y >= down or x + wide > across + 1 or y + high > down + 1:
+                raise DataError(f"box {x:g},{y:g},{wide:g},{high:g} lies beyond the picture, which is {across} by {down} pixels")
 
 
 def make_evidence(

@@ -1,10 +1,12 @@
 """Labels as files that `anomaly fit` reads: a folder a line, with faults to give as --faults and good records to add to the normals.
 
 OUT/labels.csv                     every label, also of alarms that nothing else is kept of
-OUT/LINE/faults/KIND/ID.jpg        pictures of real alarms, and faults/labels.json with their boxes (COCO)
+OUT/LINE/faults/KIND/ID.jpg        pictures that were called real, and faults/labels.json with their boxes (COCO)
 OUT/LINE/faults/stretches.csv      when faults of a machine lasted: from, to, kind
-OUT/LINE/good/ID.jpg               pictures of alarms that were a nuisance
+OUT/LINE/good/ID.jpg               pictures that were called a nuisance
 OUT/LINE/nuisances.csv             when a machine was well although an alarm was on: from, to
+
+A picture goes out under what was said of it, and one of which nothing was said does not: an alarm may cover good parts and bad ones.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from anomaly.alarms.book import Alarm, Label
+from anomaly.alarms.book import Alarm, Label, PictureLabel
 from anomaly.alarms.events import iso
 from anomaly.alarms.evidence import Evidence
 from anomaly.alarms.store import Store
+from anomaly.alarms.wording import record_words
 from anomaly.atomic import replacing, write_text
 from anomaly.data.pictures.labels import is_good
 from anomaly.data.pictures.layouts import TEST, TRAIN, TRUTH, VALIDATION
@@ -48,7 +51,7 @@ class Exported:
 class _Line:
     """What is gathered of one line."""
 
-    pictures: list[tuple[str, Evidence, Label]] = field(default_factory=list)  # path below the line's folder
+    pictures: list[tuple[str, Evidence, PictureLabel]] = field(default_factory=list)  # path below the line's folder
     faults: list[tuple[str, str, str, str]] = field(default_factory=list)  # from, to, kind, alarm
     well: list[tuple[str, str, str]] = field(default_factory=list)  # from, to, alarm
 
@@ -65,7 +68,7 @@ def export_labels(store: Store, out: Path, line: str | None = None) -> Exported:
         if alarm is not None:
             _take(label, alarm, store.evidence(alarm.id), lines.setdefault(label.line, _Line()), found)
     out.mkdir(parents=True, exist_ok=True)
-    _write_csv(out / "labels.csv", COLUMNS, [_row(label, alarms.get(label.alarm)) for label in labels])
+    _write_csv(out / "labels.csv", COLUMNS, [row for label in labels for row in _rows(label, alarms.get(label.alarm))])
     for name, one in sorted(lines.items()):
         folder = out / slug(name)
         if one.pictures or one.faults or one.well:
@@ -80,29 +83,41 @@ def _take(label: Label, alarm: Alarm, evidence: Sequence[Evidence], one: _Line, 
         found.notes.append(f"alarm {alarm.id[:8]} of line {alarm.line}: is of {alarm.condition}, which no fit learns from")
         return
     pictures = [each for each in evidence if each.kind == "picture"]
-    before = found.faults, found.good
     if pictures:
-        worst = [each for each in pictures if each.role == "worst"]
-        if label.verdict == "real" and worst and not label.boxes:
-            pictures = worst  # the part that opened a long alarm may have been a good one
-        for each in pictures:
-            folder = f"faults/{folder_of(label.kind)}" if label.verdict == "real" else "good"
-            one.pictures.append((f"{folder}/{alarm.id[:16]}-{each.role}.jpg", each, label))
-    elif "where" in alarm.data or not (alarm.data.get("top") or alarm.data.get("sensors")):
+        said = _said(label, pictures)
+        for each, of_it in said:
+            folder = f"faults/{folder_of(of_it.kind)}" if of_it.verdict == "real" else "good"
+            one.pictures.append((f"{folder}/{alarm.id[:16]}-{each.role}.jpg", each, of_it))
+        if len(said) < max(1, len(label.pictures)):
+            why = "a picture that was labelled is not kept any more" if label.pictures else f"{len(pictures)} pictures are kept of it"
+            ask = "" if label.pictures else ", and the label does not say of which; look at them and say it again, with --picture"
+            found.notes.append(f"alarm {alarm.id[:8]} of line {alarm.line}: {why}{ask}")
+        found.faults += any(of_it.verdict == "real" for _, of_it in said)
+        found.good += any(of_it.verdict == "nuisance" for _, of_it in said)
+        return
+    if "where" in alarm.data or not (alarm.data.get("top") or alarm.data.get("sensors")):
         found.notes.append(f"alarm {alarm.id[:8]} of line {alarm.line}: its picture is not kept any more")
         return
-    else:
-        spans = label.stretches or _lasted(alarm)
-        if not spans:
-            found.notes.append(f"alarm {alarm.id[:8]} of line {alarm.line}: is still on, and no stretch of time is given (--from, --to)")
-            return
-        kind = label.kind or NO_KIND
-        for begin, end in spans:
-            if label.verdict == "real":
-                one.faults.append((iso(begin), iso(end), kind, alarm.id))
-            else:
-                one.well.append((iso(begin), iso(end), alarm.id))
-    found.faults, found.good = before[0] + (label.verdict == "real"), before[1] + (label.verdict == "nuisance")
+    spans = label.stretches or _lasted(alarm)
+    if not spans:
+        found.notes.append(f"alarm {alarm.id[:8]} of line {alarm.line}: is still on, and no stretch of time is given (--from, --to)")
+        return
+    kind = label.kind or NO_KIND
+    for begin, end in spans:
+        if label.verdict == "real":
+            one.faults.append((iso(begin), iso(end), kind, alarm.id))
+        else:
+            one.well.append((iso(begin), iso(end), alarm.id))
+    found.faults, found.good = found.faults + (label.verdict == "real"), found.good + (label.verdict == "nuisance")
+
+
+def _said(label: Label, pictures: Sequence[Evidence]) -> list[tuple[Evidence, PictureLabel]]:
+    """The pictures that are kept of which somebody said something, and what. Older labels name none."""
+    known = {one.record: one for one in label.pictures}
+    if not known:
+        seen = pictures if len(pictures) == 1 else [each for each in pictures if each.role == "opened" and label.boxes]
+        known = {each.record: PictureLabel(each.record, label.verdict, label.kind, label.boxes) for each in seen}
+    return [(each, known[each.record]) for each in pictures if each.record in known]
 
 
 def _lasted(alarm: Alarm) -> list[tuple[float, float]]:
@@ -130,14 +145,20 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def _row(label: Label, alarm: Alarm | None) -> list[Any]:
+def _rows(label: Label, alarm: Alarm | None) -> list[list[Any]]:
+    """A row for each picture of which something was said, else one for the alarm."""
     said = label.as_dict()
     of_alarm: list[Any] = ["", "", "", "", ""]
     if alarm is not None:
         over = iso(alarm.closed) if alarm.closed is not None else ""
         of_alarm = [iso(alarm.opened), over, alarm.condition, alarm.data.get("record", ""), alarm.data.get("p_value", "")]
-    first = [said[name] for name in COLUMNS[:7]]
-    return [*first, *of_alarm, json.dumps(said["boxes"]), json.dumps(said["stretches"])]
+    found = []
+    for one in said["pictures"] or [{"record": record_words(of_alarm[3])}]:
+        row, known = {**said, **one}, one["record"] == record_words(of_alarm[3])
+        of_record = [one["record"], of_alarm[4] if known else ""]
+        marks = [json.dumps(row["boxes"]), json.dumps(said["stretches"])]
+        found.append([*(row[name] for name in COLUMNS[:7]), *of_alarm[:3], *of_record, *marks])
+    return found
 
 
 def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -179,7 +200,7 @@ def _coco(one: _Line) -> dict[str, Any]:
         wide, high = evidence.meta["kept"]
         images.append({"id": number, "file_name": name, "width": wide, "height": high})
         scale = wide / evidence.meta["size"][0]
-        for box in label.boxes if evidence.role == "opened" else ():
+        for box in label.boxes:
             sides = [round(side * scale, 2) for side in box]
             annotations.append(
                 {

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from anomaly.alarms.book import Alarm, AlarmBook, Changes, Hold, Label
+from anomaly.alarms.book import Alarm, AlarmBook, Changes, Hold, Label, PictureLabel
 from anomaly.alarms.events import Event
 from anomaly.names import masked, one_line
 
@@ -75,7 +75,10 @@ CREATE TABLE IF NOT EXISTS labels (alarm TEXT PRIMARY KEY, line INTEGER NOT NULL
 def put_label(db: sqlite3.Connection, line: int, label: Label) -> None:
     """Store what someone said of an alarm, in place of what was said before."""
     who, kind, reason = (one_line(masked(text)) for text in (label.who, label.kind, label.reason))
-    row = (label.alarm, line, label.time, who, label.verdict, kind, reason, json.dumps([label.boxes, label.stretches]))
+    marks: list[Any] = [label.boxes, label.stretches]
+    if label.pictures:  # else as older versions read it
+        marks.append([(one.record, one.verdict, one_line(masked(one.kind)), one.boxes) for one in label.pictures])
+    row = (label.alarm, line, label.time, who, label.verdict, kind, reason, json.dumps(marks))
     db.execute("INSERT OR REPLACE INTO labels (alarm, line, time, who, verdict, kind, reason, marks) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
 
@@ -87,8 +90,10 @@ def read_labels(db: sqlite3.Connection, where: str = "", values: Iterable[Any] =
     )
     found = []
     for alarm, line, verdict, time, who, reason, kind, marks in db.execute(query, tuple(values)):
-        boxes, stretches = (tuple(map(tuple, each)) for each in json.loads(marks))
-        found.append(Label(alarm, line, verdict, time, who, reason, kind, boxes, stretches))
+        boxes, stretches, *more = json.loads(marks)
+        pictures = tuple(PictureLabel(record, said, of, tuple(map(tuple, drawn))) for record, said, of, drawn in (more[0] if more else ()))
+        spans = tuple(map(tuple, stretches))
+        found.append(Label(alarm, line, verdict, time, who, reason, kind, tuple(map(tuple, boxes)), spans, pictures))
     return found
 
 

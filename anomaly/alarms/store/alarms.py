@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from anomaly.alarms.book import Alarm, AlarmBook, Box, Hold, Label, Stretch, Verdict
 from anomaly.alarms.events import AlarmKind, Event
-from anomaly.alarms.evidence import Evidence, check_boxes, check_marks
+from anomaly.alarms.evidence import Evidence, check_boxes, check_marks, meant
 from anomaly.alarms.evidence.rows import erase_evidence, evidence_size, read_evidence
 from anomaly.alarms.store.alarm_rows import (
     Action,
@@ -105,10 +105,12 @@ class Alarms(Outbox):
 
     def label(
         self, alarm: str, verdict: Verdict, who: str, reason: str = "", kind: str = "", boxes: Sequence[Box] = (),
-        stretches: Sequence[Stretch] = (),
+        stretches: Sequence[Stretch] = (), records: Sequence[str] = (),
     ) -> Label:  # fmt: skip
         """Someone says whether an alarm was real or a nuisance. The newest word counts; all of them are in the audit log.
 
+        records: the pictures, as `evidence` names them, of which it is said; none for the alarm as a whole, which is its picture where one
+        alone is kept, and with boxes the one that opened it
         Raises DataError for marks that cannot be (`Label`), StoreError for an alarm that the store does not have.
         """
         with self._transaction("the label was not stored") as db:
@@ -119,9 +121,13 @@ class Alarms(Outbox):
             label = Label(alarm, line, verdict, self.clock(), who, reason, kind, tuple(map(tuple, boxes)), tuple(map(tuple, stretches)))  # type: ignore[arg-type]
             evidence = read_evidence(db, alarm)
             check_marks(label, found[0], evidence)
+            said, records = label, records or meant(label, evidence)
+            if records:
+                said = label.of_pictures(records, None)
+                label = label.of_pictures(records, next(iter(read_labels(db, "WHERE b.alarm = ?", (alarm,))), None))
             check_boxes(label, evidence)
             put_label(db, self._line(line), label)
-            append_action(db, label.time, who, label.words, line, alarm, reason)
+            append_action(db, label.time, who, said.words, line, alarm, reason)
             return label
 
     def label_of(self, alarm: str) -> Label | None:

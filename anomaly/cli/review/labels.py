@@ -6,6 +6,7 @@ import json
 import re
 import time
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,13 +17,23 @@ from anomaly.cli.alarms import AsJson, Line, StorePath, Who, find_alarm, name_of
 from anomaly.cli.terminal.alarm_table import print_table
 from anomaly.cli.terminal.console import err, out
 from anomaly.data.clock import when
+from anomaly.errors import DataError
 from anomaly.names import masked, one_line
 
 if TYPE_CHECKING:
-    from anomaly.alarms.book import Box, Label, Verdict
+    from anomaly.alarms.book import Alarm, Box, Label, Verdict
+    from anomaly.alarms.store import Store
 
 StoreFile = Annotated[Path | None, typer.Argument(metavar="[STORE]", help="The event store; --store says the same.")]
 DAY_S = 86_400.0
+
+
+class Picture(StrEnum):
+    """Pictures that are kept of an alarm."""
+
+    OPENED = "opened"
+    WORST = "worst"
+    ALL = "all"
 
 
 def label(
@@ -31,8 +42,12 @@ def label(
     nuisance: Annotated[bool, typer.Option("--nuisance", help="All is well: the alarm should not have been.")] = False,
     kind: Annotated[str, typer.Option("--kind", help="Kind of fault, in your own words: scratch, bearing.")] = "",
     reason: Annotated[str, typer.Option("--reason", help="Why; kept in the audit log.")] = "",
+    picture: Annotated[
+        Picture | None, typer.Option("--picture", help="Of which of the pictures that are kept of it, where there are two.")
+    ] = None,
     box: Annotated[
-        list[str] | None, typer.Option("--box", help="x,y,width,height in pixels of the picture that opened it; again for more.")
+        list[str] | None,
+        typer.Option("--box", help="x,y,width,height in pixels of that picture, else of the one that opened it; again for more."),
     ] = None,
     from_: Annotated[str | None, typer.Option("--from", help="When the fault began, such as 2026-11-27T08:00:00Z.")] = None,
     to: Annotated[str | None, typer.Option("--to", help="When it was over.")] = None,
@@ -51,8 +66,18 @@ def label(
     db = open_store(store)
     verdict: Verdict = "real" if real else "nuisance"
     for alarm in [find_alarm(db, each) for each in ids]:
-        given = db.label(alarm.id, verdict, name_of(who), one_line(reason), one_line(kind.strip()), boxes, stretches)
+        records = [] if picture is None else _records(db, alarm, picture)
+        given = db.label(alarm.id, verdict, name_of(who), one_line(reason), one_line(kind.strip()), boxes, stretches, records)
         out.print(one_line(masked(f"{alarm.id[:SHORT]}: {given.words}; {alarm.line}, {alarm.condition}")))
+
+
+def _records(db: Store, alarm: Alarm, picture: Picture) -> list[str]:
+    kept = [each for each in db.evidence(alarm.id) if each.kind == "picture"]
+    found = [each.record for each in kept if picture is Picture.ALL or each.role == picture.value]
+    if not found:
+        named = ", ".join(each.role for each in kept) or "none"
+        raise DataError(f"alarm {alarm.id[:SHORT]}: no such picture is kept of it, for --picture {picture.value}; what is kept: {named}")
+    return found
 
 
 def _box(text: str) -> Box:

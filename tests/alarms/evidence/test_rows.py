@@ -12,6 +12,7 @@ from anomaly.alarms.evidence import Evidence
 from anomaly.alarms.life import State
 from anomaly.alarms.store import Batch, Store
 from anomaly.errors import DataError, StoreError
+from anomaly.names import one_line
 
 HOSTILE = "a\x1b[2J\n<script>alert(1)</script>'; DROP TABLE alarms; --"
 
@@ -54,8 +55,8 @@ def test_a_label_says_who_and_when_and_the_newest_counts(tmp_path: Path) -> None
     assert store.labels("other") == []
     actions = store.actions(alarm="a")
     assert [each.action for each in actions] == [
-        "labelled nuisance",
-        "labelled real (crack), boxes 1,2,3.5,4",
+        f"labelled nuisance, picture {one_line(HOSTILE)}",
+        f"labelled real (crack), boxes 1,2,3.5,4, picture {one_line(HOSTILE)}",
     ]
     store.add_events([make_event("opened", "readings", "r", 1.0, {"class": "process", "top": [{"sensor": "flow", "share": 1.0}]})])
     lasted = store.label("r", "real", "bob", stretches=[(5.0, 6.0)])
