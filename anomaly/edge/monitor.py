@@ -427,8 +427,9 @@ def open_monitor(
     """A line from a detector and the URI of its source: both are opened, and the line goes on where the store says it ended.
 
     `name`: the line's, that of the bundle when it is None. `silent_after_s`: for readings with a period it is set by that when it is
-    None. A source that is not there yet is waited for, unless not `patient`. The rest are fields of Monitor. Raises SpecError or DataError
-    when the source can never do, SourceError when it is not there and is not waited for, StoreError when the store cannot be opened.
+    None. What is not there yet, a source or the end of a file's last line, is waited for, unless not `patient`. The rest are fields of
+    Monitor. Raises SpecError or DataError when the source can never do, SourceError when it is not there and is not waited for, StoreError
+    when the store cannot be opened.
     """
     line = name or detector.bundle.manifest.name
     db = Store(store, limit_bytes=store_bytes, evidence_bytes=evidence_bytes)
@@ -437,7 +438,7 @@ def open_monitor(
     check_source(source, schema)
 
     def open_() -> Source:
-        return open_source(source, schema, lambda record: db.known(line, record), db.resume(line)[0])
+        return open_source(source, schema, lambda record: db.known(line, record), db.resume(line)[0], finished=not patient)
 
     records = SupervisedSource(open_, patient=patient)
     if silent_after_s is None and schema.period_s:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from anomaly.data.records import Record, Rejected
 
+SETTLED_S = 2.0  # a file that was not changed for this long is complete
 EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0  # the years 1 to 9999: a record of another time cannot be told of
 
 

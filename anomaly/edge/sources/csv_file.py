@@ -22,7 +22,7 @@ from anomaly.data.tables.dialect.times import read_times
 from anomaly.data.tables.hold import Holder
 from anomaly.data.tables.order import LateRows, RowOrder
 from anomaly.edge.sources.base import EARLIEST, LATEST, Poll, check_plain, open_plain
-from anomaly.edge.sources.line_ends import encoded_as
+from anomaly.edge.sources.line_ends import LastLine, encoded_as
 from anomaly.edge.sources.window_buffer import WindowBuffer
 from anomaly.errors import DataError, SourceError
 from anomaly.schema import Dialect, InputSchema, within_limits
@@ -41,15 +41,16 @@ class Row(NamedTuple):
 
 
 class CsvSource:
-    """A row is read once its line is complete. A file that was replaced, or has shrunk, is read from its beginning.
+    """A row is read once its line is complete; of a file that is `finished` the last one also without a line end.
 
-    While it is away, or has no header that fits, the poll says so as `trouble`; it is looked at again when it changes.
+    A file that was replaced, or has shrunk, is read from its beginning. While it is away, or has no header that fits, the poll says so as
+    `trouble`; it is looked at again when it changes.
 
     Lines are read by the bundle's dialect, as `read_table` reads a whole file. Each record is the window that ends at a row. The position
     holds the byte to go on from, and the byte at which the oldest row that is kept begins.
     """
 
-    def __init__(self, path: Path, schema: InputSchema, position: dict[str, Any]) -> None:
+    def __init__(self, path: Path, schema: InputSchema, position: dict[str, Any], *, finished: bool = False) -> None:
         """Raises SourceError when the file or its header is not there yet, DataError when the header lacks a sensor of the bundle."""
         if is_typed(path):
             raise DataError(
@@ -62,6 +63,8 @@ class CsvSource:
         self._line_bytes = 256  # estimated length of a line: a quarter more than the mean of the last block
         self._other = ""  # the words for an encoding other than the bundle's, until they are told
         self._unfit: tuple[int, int, int] | None = None  # inode, size and time of change of the file that could not be begun
+        self._last_line = LastLine(finished)
+        self._open_end = False  # the line before the offset was taken without an end, which may still come
         self._why, self._told = "", 0  # why not, and the inode of the one that was set aside for it
         self._begin(position)
 
@@ -70,6 +73,7 @@ class CsvSource:
 
     def _begin(self, position: dict[str, Any]) -> None:
         self._follow()
+        self._open_end = False
         self._offset, self._row = self._read_header()
         found = self._stat()
         self._inode = found.st_ino
@@ -192,19 +196,42 @@ class CsvSource:
             while len(raw) == size and size < LONGEST and not len(self._encoded.line_ends(raw)):  # a line longer than all of it
                 size *= 2
                 raw += stream.read(size - len(raw))
+        full = len(raw) == size  # there may be more
+        raw = self._after_open_end(raw)
         ends = self._encoded.line_ends(raw)
         if len(ends):
             self._line_bytes = 1 + max(64, 5 * len(raw) // (4 * len(ends)))
         elif len(raw) >= LONGEST:
             self._skip(len(raw), found)
             return
-        found.waiting = len(ends) > limit or len(raw) == size
+        found.waiting = len(ends) >= limit or full
+        if until is not None or not found.waiting:
+            ends = self._with_last_line(raw, ends, found, until is not None)
         ends = ends[:limit]
         if not len(ends):
             return
         self._read(raw[: ends[-1]], np.concatenate([[0], ends[:-1]]).astype(np.int64) + self._offset, found)
         self._row += len(ends)
         self._offset += int(ends[-1])
+
+    def _after_open_end(self, raw: bytes) -> bytes:
+        """Bytes without the end of the line before them, where that was taken before its end had come."""
+        ends = self._encoded.line_ends(raw[:64])
+        if self._open_end and len(ends) and not self._encoded.decode(raw[: ends[0]], "", lenient=True).strip():
+            self._offset += int(ends[0])
+            raw = raw[ends[0] :]
+        self._open_end &= not raw
+        return raw
+
+    def _with_last_line(self, raw: bytes, ends: NDArray[np.int64], found: Poll, taken_before: bool) -> NDArray[np.int64]:
+        """Ends of lines (n,) with that of a last line which nothing ends, where it counts."""
+        begin = int(ends[-1]) if len(ends) else 0
+        if not self._encoded.decode(raw[begin:], "", lenient=True).strip():
+            return ends
+        counts = taken_before or self._last_line.look(self._stat())
+        found.waiting |= counts is None
+        self._open_end = bool(counts)
+        return np.append(ends, len(raw)) if counts else ends
 
     def _skip(self, size: int, found: Poll) -> None:
         """Go past bytes in which no line ends."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import codecs
-from dataclasses import dataclass
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomaly.data.tables.dialect.encoding import decoded
+from anomaly.edge.sources.base import SETTLED_S
 from anomaly.errors import DataError
 
 
@@ -39,6 +43,29 @@ class Encoded:
                 raise
             text = raw.decode(self.name, errors="replace").encode()
         return text.replace(b"\r", b"\n") if self.end == "\r" else text
+
+
+@dataclass
+class LastLine:
+    """Whether a file's last line counts though nothing ends it: in one that is finished, not in one that someone is writing to.
+
+    finished: no more of the file is waited for than it has
+    steady: seconds that only go forward
+    """
+
+    finished: bool
+    steady: Callable[[], float] = time.monotonic
+    _seen: tuple[int, float] | None = field(default=None, init=False)  # the file's size, and since when
+
+    def look(self, found: os.stat_result) -> bool | None:
+        """Whether it counts; None where that is to be seen: the file changed within the last two seconds."""
+        if not self.finished or time.time() - found.st_mtime >= SETTLED_S:
+            return self.finished
+        now = self.steady()
+        if self._seen is None:
+            self._seen = found.st_size, now
+        size, since = self._seen
+        return False if size != found.st_size else True if now - since >= SETTLED_S else None
 
 
 def encoded_as(encoding: str, head: bytes) -> Encoded:

@@ -20,8 +20,6 @@ from anomaly.names import record_name
 from anomaly.parallel import cores
 from anomaly.schema import InputSchema
 
-SETTLED_S = 2.0  # a table that was not changed for this long is complete
-
 
 @cache
 def _decoders() -> ThreadPoolExecutor:

@@ -14,8 +14,7 @@ from anomaly.data.records import Rejected
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.edge.sources.arrival import stamp_of
-from anomaly.edge.sources.base import EARLIEST, LATEST, Poll, check_plain, is_folder
-from anomaly.edge.sources.picture_folder import SETTLED_S
+from anomaly.edge.sources.base import EARLIEST, LATEST, SETTLED_S, Poll, check_plain, is_folder
 from anomaly.edge.sources.window_buffer import WindowBuffer
 from anomaly.errors import DataError, SourceError, in_words
 from anomaly.names import record_name

@@ -21,13 +21,17 @@ from anomaly.schema import InputSchema
 
 @dataclass(frozen=True)
 class Request:
-    """What a source is opened for. `path` is the URI without its scheme; `known(id)` tells records handled before a restart."""
+    """What a source is opened for. `path` is the URI without its scheme; `known(id)` tells records handled before a restart.
+
+    `finished`: what is there is all that is waited for.
+    """
 
     uri: str
     path: str
     schema: InputSchema
     known: Callable[[str], bool]
     position: dict[str, Any]
+    finished: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ def _folder(request: Request) -> Source:
 def _csv(request: Request) -> Source:
     from anomaly.edge.sources.csv_file import CsvSource
 
-    return CsvSource(Path(request.path), request.schema, request.position)
+    return CsvSource(Path(request.path), request.schema, request.position, finished=request.finished)
 
 
 def _tables(request: Request) -> Source:
@@ -100,19 +104,20 @@ SCHEMES: dict[str, Scheme] = {
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9.+-]+:")  # of two letters or more: one is a drive of Windows
 
 
-def open_source(uri: str, schema: InputSchema, known: Callable[[str], bool], position: dict[str, Any]) -> Source:
+def open_source(uri: str, schema: InputSchema, known: Callable[[str], bool], position: dict[str, Any], *, finished: bool = False) -> Source:
     """A source by URI. Pictures: `folder:PATH`, `rtsp://…`, `http(s)://…`, `camera:NUMBER`, `gst:PIPELINE`. Readings: `csv:PATH`,
     `tables:FOLDER`, `mqtt(s)://HOST/TOPIC`, `kafka(s)://HOST/TOPIC`, `opc.tcp://HOST:PORT/?under=NODE`. For a plain path the kind of
     input decides by what lies there.
 
     `known(id)` tells records handled before a restart; `position` is where the last poll that was stored ended, {} at first.
+    `finished`: what is there is all that is waited for, so that the last row of a file counts also where nothing ends its line.
 
     Raises SpecError when the source can never do for the bundle, DataError when what is there does not fit it, SourceError when nothing is
     there yet.
     """
     row, path = check_source(uri, schema)
     try:
-        return row.open(Request(uri, path, schema, known, position))
+        return row.open(Request(uri, path, schema, known, position, finished))
     except ValueError as error:  # a port that is no number, say
         raise SpecError(f"--source {uri}: {error}") from error
 

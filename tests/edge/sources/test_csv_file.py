@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,6 +45,60 @@ def test_growing_csv(feed: Path) -> None:
         poll = source.poll(100)
     assert [r.id for r in poll.records] == ["feed.csv:7"]
     assert np.isnan(poll.records[0].payload[2, 1])  # beyond its limit
+
+
+def finished(feed: Path, position: dict[str, Any], age_s: float = 60.0) -> CsvSource:
+    then = time.time() - age_s
+    os.utime(feed, (then, then))
+    return CsvSource(feed, SCHEMA, position, finished=True)
+
+
+@pytest.mark.parametrize("more", ["\n5,5,50,x\n", "\r\n5,5,50,x", "\n\n5,5,50,x"])
+def test_the_last_row_of_a_finished_file_counts_once_though_no_line_end_follows(feed: Path, more: str) -> None:
+    with feed.open("a") as stream:
+        stream.write("4,4,40,x")
+    assert [r.id for r in CsvSource(feed, SCHEMA, {}).poll(100).records] == ["feed.csv:4", "feed.csv:5"]
+    first = finished(feed, {}).poll(100)
+    assert ([r.id for r in first.records], first.waiting) == (["feed.csv:4", "feed.csv:5", "feed.csv:6"], False)
+    assert finished(feed, first.position).poll(100).records == []
+    with feed.open("a", newline="") as stream:
+        stream.write(more)
+    then = finished(feed, first.position).poll(100)
+    assert [(r.id, r.time) for r in then.records] == [(f"feed.csv:{7 + more.count(chr(10) * 2)}", 5.0)]
+    np.testing.assert_array_equal(then.records[0].payload, [[3, 30], [4, 40], [5, 50]])
+    assert then.rejected == []
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_the_last_row_counts_also_where_rows_come_in_small_parts(feed: Path, limit: int) -> None:
+    with feed.open("a") as stream:
+        stream.write("4,4,40,x")
+    source, found = finished(feed, {}), []
+    while (poll := source.poll(limit)).waiting or poll.records:
+        found += [r.id for r in poll.records]
+    assert found == ["feed.csv:4", "feed.csv:5", "feed.csv:6"]
+
+
+def test_a_last_row_that_may_still_be_written_is_waited_for(feed: Path) -> None:
+    with feed.open("a") as stream:
+        stream.write("4,4,40,x")
+    now = [100.0]
+    source = finished(feed, {}, age_s=0.0)
+    source._last_line.steady = lambda: now[0]
+    first = source.poll(100)
+    assert (len(first.records), first.waiting) == (2, True)
+    with feed.open("a") as stream:
+        stream.write("x\n5,5,5")
+    now[0] += 1.0
+    os.utime(feed)
+    second = source.poll(100)
+    assert ([r.id for r in second.records], second.waiting) == (["feed.csv:6"], False)  # someone is writing to it: the rest is left
+    other = finished(feed, {}, age_s=0.0)
+    other._last_line.steady = lambda: now[0]
+    assert other.poll(100).waiting
+    now[0] += 2.0
+    os.utime(feed)
+    assert "3 fields instead of 4" in other.poll(100).rejected[0].reason
 
 
 def test_bad_rows_are_set_aside_and_the_rest_goes_on(feed: Path) -> None:
