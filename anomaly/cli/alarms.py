@@ -324,12 +324,12 @@ def _told_of(events: Sequence[Event]) -> int:
 
 
 def open_store(store: Path, line: str | None = None) -> Store:
-    """The store, which must be there. Raises StoreError, also for a line that it does not know."""
+    """The store, which must be there; one that cannot be written is opened to be read. Raises StoreError, also for an unknown line."""
     from anomaly.alarms.store import Store
 
     if not store.is_file():
         raise StoreError(f"{store}: no such store; give --store, the file that the monitor or box writes")
-    db = Store(store)
+    db = Store(store, read_only=not (os.access(store, os.W_OK) and os.access(store.parent, os.W_OK)))
     if line is not None and line not in db.lines():
         raise StoreError(f"{store}: no line {line!r}; its lines are {', '.join(db.lines()) or 'none yet'}")
     return db

@@ -16,6 +16,7 @@ import numpy as np
 from anomaly.alarms.book import Alarm, Hold, Label
 from anomaly.alarms.routing import PRIORITIES
 from anomaly.alarms.store.alarm_rows import Action, acted, read_alarms, read_holds, read_labels
+from anomaly.alarms.store.connection import connect_to_read
 from anomaly.errors import StoreError
 
 WAIT_S = 2.0
@@ -34,14 +35,11 @@ ORDERS = {
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection to a store. Raises StoreError for one that cannot be read."""
-    try:
-        db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=WAIT_S, check_same_thread=False)
-    except sqlite3.Error as error:
-        raise StoreError(f"{path}: cannot be read ({error})") from error
+    db = connect_to_read(path, WAIT_S)
     try:
         yield db
     except sqlite3.Error as error:
-        raise StoreError(f"{path}: cannot be read ({error}); is it a store of this version?") from error
+        raise StoreError(f"{path}: cannot be read ({error}); check the disk") from error
     finally:
         db.close()
 

@@ -11,7 +11,8 @@ from typing import Any
 from anomaly.alarms.health.board import Board
 from anomaly.alarms.health.line import LineHealth
 from anomaly.alarms.store import Store
-from anomaly.errors import DataError, StoreError
+from anomaly.alarms.store.connection import connect_to_read
+from anomaly.errors import DataError
 
 
 class NotThereError(DataError):
@@ -31,10 +32,13 @@ class Site:
         """What the running line shows of itself."""
         return None if self.board is None else self.board.lines.get(line)
 
+    def reading(self) -> Store:
+        """The store as reports ask it; nothing of it is changed. The caller closes it. Raises StoreError for what is no store."""
+        return Store(self.store, self.clock, read_only=True)
+
     def writing(self) -> Store:
-        """A store to act on. The caller closes it. Raises StoreError where there is none: none is made."""
-        if not self.store.is_file():
-            raise StoreError(f"{self.store} is not there; is the monitor stopped, and its store moved?")
+        """The store to act on. The caller closes it. Raises StoreError for what is no store: none is made, and no old one rewritten."""
+        connect_to_read(self.store).close()
         return Store(self.store, self.clock)
 
     def bundle(self, line: str) -> Any:

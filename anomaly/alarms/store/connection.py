@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakValueDictionary
 
-from anomaly.alarms.store.schema import prepare, read_rescued, write_rescued
+from anomaly.alarms.store.schema import check, prepare, read_rescued, write_rescued
 from anomaly.errors import StoreError
 
 BUSY_S = 30.0  # another process may keep the file this long
@@ -61,6 +61,41 @@ class _Database(sqlite3.Connection):
     file: _File | None = None
 
 
+def connect_to_read(path: Path, wait_s: float = BUSY_S) -> _Database:
+    """A connection that changes nothing. Raises StoreError for what is no store of this version, or cannot be read.
+
+    A copy that lies where nobody may write is read as it is, when all of it is in the one file.
+    """
+    try:
+        if not path.is_file():
+            raise StoreError(f"{path}: no such store; is the monitor stopped, and its store moved?")
+        try:
+            return _to_read(path, wait_s)
+        except sqlite3.Error as error:  # SQLite keeps an index of the write-ahead log beside it, also to read
+            if not getattr(error, "sqlite_errorname", "").startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")):
+                raise
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise StoreError(
+                f"{path}: its newest rows are in {log.name} beside it, and nobody may write there, which reading them needs; "
+                "copy both files to a folder of your own, and open the copy"
+            )
+        return _to_read(path, wait_s, "&immutable=1")
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{path}: cannot be read ({error}); is it an event store, and may you read it?") from error
+
+
+def _to_read(path: Path, wait_s: float, how: str = "") -> _Database:
+    uri = f"{path.absolute().as_uri()}?mode=ro{how}"
+    db = sqlite3.connect(uri, uri=True, timeout=wait_s, isolation_level=None, check_same_thread=False, factory=_Database)
+    try:
+        check(db, path)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
 class Connection:
     """One connection, for one thread at a time. Writers of one process take turns by a lock, others by SQLite's own.
 
@@ -69,10 +104,14 @@ class Connection:
 
     _turn = threading.RLock()
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        """Open or create. Raises StoreError when the file is not a store, is from a newer version, or cannot be written."""
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time, read_only: bool = False) -> None:
+        """Open or create. Raises StoreError when the file is not a store, is from a newer version, or cannot be written.
+
+        `read_only`: nothing is changed or created, and a store of an older version is refused, too.
+        """
         self.path = path
         self.clock = clock
+        self.read_only = read_only
         self._lines: dict[str, int] = {}
         self._bundles: dict[str, int] = {}
         self._damage = ""  # what SQLite last said of a damaged file
@@ -80,20 +119,24 @@ class Connection:
         self._open()
 
     def _open(self) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._turn:
-                self._db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=_Database)
-                try:
-                    prepare(self._db, self.path)
-                except BaseException:
-                    self._db.close()
-                    raise
-        except (sqlite3.Error, OSError) as error:
-            raise StoreError(f"{self.path}: cannot be used as the event store ({error}); check the path, rights and free space") from error
+        self._db = connect_to_read(self.path) if self.read_only else self._connect()
         self._db.file = _File.of(self.path)
         self._identity = self._look()
         self._forget()
+
+    def _connect(self) -> _Database:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._turn:
+                db = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None, check_same_thread=False, factory=_Database)
+                try:
+                    prepare(db, self.path)
+                except BaseException:
+                    db.close()
+                    raise
+                return db
+        except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{self.path}: cannot be used as the event store ({error}); check the path, rights and free space") from error
 
     def _forget(self) -> None:
         """What is remembered of the file's contents holds no longer."""
@@ -115,6 +158,8 @@ class Connection:
     @contextmanager
     def _transaction(self, what: str = "not stored", full: bool = True) -> Iterator[sqlite3.Connection]:
         """All that is done inside is committed, or none. With `full` it has reached the disk when this ends."""
+        if self.read_only:
+            raise StoreError(f"{self.path}: {what}: the store is open to be read alone, as nobody may write to the file or its folder")
         with self._errors(what), self._turn:
             self._db.execute(f"PRAGMA synchronous = {'FULL' if full else 'NORMAL'}")
             self._db.execute("BEGIN IMMEDIATE")

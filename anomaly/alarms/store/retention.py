@@ -44,11 +44,12 @@ class Retention(Connection):
         clock: Callable[[], float] = time.time,
         limit_bytes: int = LIMIT_BYTES,
         evidence_bytes: int = EVIDENCE_BYTES,
+        read_only: bool = False,
     ) -> None:
         self.limit_bytes = limit_bytes
         self.evidence_bytes = min(evidence_bytes, limit_bytes // 2)
         self._chores: list[Callable[[], bool]] = []
-        super().__init__(path, clock)
+        super().__init__(path, clock, read_only)
 
     def size_bytes(self) -> int:
         """What the store's contents take of its file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 import sqlite3
 from contextlib import suppress
@@ -15,6 +16,7 @@ from anomaly.errors import StoreError
 from anomaly.names import one_line
 
 SCHEMA_VERSION = 3
+AGAIN = "put a copy of the store in its place, or move the file away: the monitor then begins a new one"
 PROCESS = "process"  # the condition whose alarm is that of the scores
 _SCORED = """(seq INTEGER PRIMARY KEY AUTOINCREMENT, line INTEGER NOT NULL, record TEXT NOT NULL, time REAL, score REAL, p_value REAL,
   bundle INTEGER NOT NULL)"""
@@ -62,7 +64,11 @@ def digest(record: str) -> int:
 
 
 def prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Make a connection ready for use, and what it is connected to a store of this version. Raises StoreError for a newer one."""
+    """Make a connection ready for use, and what it is connected to a store of this version.
+
+    Raises StoreError for a newer one, and for a file of another program, which stays as it is.
+    """
+    _version(db, path)  # before anything is changed
     db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a file that is still empty
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA journal_size_limit = 67108864")
@@ -70,9 +76,7 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA foreign_keys = OFF")  # while tables are moved
     db.execute("BEGIN IMMEDIATE")
     try:
-        version = _version(db)
-        if version not in {0, 1, 2, SCHEMA_VERSION}:
-            raise StoreError(f"{path}: store of schema {version}, this version reads 1 to {SCHEMA_VERSION}; use the matching version")
+        version = _version(db, path)
         if version == 0:
             create_tables(db)
         elif version < SCHEMA_VERSION:
@@ -93,10 +97,36 @@ def prepare(db: sqlite3.Connection, path: Path) -> None:
     db.execute("PRAGMA foreign_keys = ON")
 
 
-def _version(db: sqlite3.Connection) -> int:
-    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+def check(db: sqlite3.Connection, path: Path) -> None:
+    """Raise StoreError for what cannot be read as it is: no store, or one of another version. Changes nothing."""
+    version = _version(db, path)
+    if version == 0:
+        raise StoreError(f"{path}: is empty; give the event store that the monitor or box writes")
+    if version < SCHEMA_VERSION or not {"evidence", "labels"} <= _tables(db):
+        raise StoreError(
+            f"{path}: a store of an older version (schema {version}); start its monitor once, or: anomaly alarms list --store {path.name}"
+        )
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """The schema of a store, 0 for an empty file. Raises StoreError for one that this version cannot read, and for what is no store."""
+    names = _tables(db)
+    if not names:
         return 0
-    return int(db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()[0])
+    if not {"meta", "lines", "events"} <= names:
+        raise StoreError(f"{path}: a database of another program; give the event store that the monitor or box writes")
+    columns = {name for _, name, *_ in db.execute("PRAGMA table_info(meta)")}
+    row = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone() if {"key", "value"} <= columns else None
+    schema = "none" if row is None else str(row[0])
+    if not re.fullmatch("[0-9]{1,9}", schema):
+        raise StoreError(f"{path}: its table meta is damaged (schema: {schema[:20]}); {AGAIN}")
+    if int(schema) not in {1, 2, SCHEMA_VERSION}:
+        raise StoreError(f"{path}: store of schema {int(schema)}, this version reads 1 to {SCHEMA_VERSION}; use the matching version")
+    return int(schema)
+
+
+def _tables(db: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")}
 
 
 def create_tables(db: sqlite3.Connection) -> None:
