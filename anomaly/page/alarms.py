@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from anomaly.alarms.book import PROCESS, PictureLabel
 from anomaly.alarms.book import Alarm as StoredAlarm
 from anomaly.alarms.book import Label as StoredLabel
 from anomaly.alarms.events import iso
@@ -25,6 +28,7 @@ from anomaly.page.site import NotThereError, Site
 from anomaly.rarity import rare_words, shades_of
 
 MOST_SIMILAR = 5
+MOST_FLAGGED = 200  # pictures of an alarm that are listed
 FACTS = ("top", "where", "reason", "cause", "threshold_p", "least_p", "began", "record", "bundle", "sensors", "worst", "last")
 
 
@@ -67,11 +71,13 @@ def detail(site: Site, id_: str) -> models.AlarmDetail:
         deeds = queries.actions(db, alarms=[id_])
         label = queries.marks_of(db, [id_]).labels.get(id_)
         similar = _similar(db, alarm)
+        total, flagged = _flagged(db, alarm, evidence, label)
         held = [held_model(*each) for each in queries.holds(db, alarm.line) if any(each[1].covers(name) for name in alarm.conditions)]
         return models.AlarmDetail(
             alarm=rows(db, [alarm])[0], facts=_facts(alarm.data),
             conditions=list(alarm.conditions), history=[happened(body) for body in queries.events_of(db, id_)],
             deeds=[deed(each) for each in deeds], kept=[_kept(each) for each in evidence], label=None if label is None else _label(label),
+            flagged=flagged, flagged_total=total,
             similar=similar, held=held, normal=normal_picture(site, alarm.line) is not None,
         )  # fmt: skip
 
@@ -79,6 +85,36 @@ def detail(site: Site, id_: str) -> models.AlarmDetail:
 def _facts(data: dict[str, Any]) -> dict[str, Any]:
     found = {name: data[name] for name in FACTS if name in data}
     return found | {"record": record_words(found.get("record", ""))}
+
+
+def _flagged(
+    db: sqlite3.Connection, alarm: StoredAlarm, evidence: Sequence[Evidence], label: StoredLabel | None
+) -> tuple[int, list[models.Flagged]]:
+    """(how many pictures an alarm covers, those that are shown). What is kept is among them, also where its score is not in the store."""
+    kept = {each.record: each for each in evidence if each.kind == "picture"}
+    threshold = alarm.data.get("threshold_p")
+    if alarm.condition != PROCESS or not (kept or "where" in alarm.data) or threshold is None:
+        return 0, []
+    began = alarm.data.get("began")
+    begin = min(alarm.opened, alarm.opened if began is None else datetime.fromisoformat(str(began)).timestamp())
+    end = math.inf if alarm.closed is None else alarm.closed
+    total, rows = queries.flagged_of(db, alarm.line, begin, end, float(threshold), MOST_FLAGGED)
+    known = {record for record, *_ in rows}
+    rows += [(each.record, each.time, None, each.p_value) for each in kept.values() if each.record not in known]
+    said = {} if label is None else {one.record: one for one in label.pictures}
+    found = [
+        models.Flagged(
+            time=iso(time), record=record_words(record), score=score, p_value=p_value,
+            role=kept[record].role if record in kept else None,
+            label=_picture_label(said[record]) if record in said else None,
+        )
+        for record, time, score, p_value in sorted(rows, key=lambda row: row[1])
+    ]  # fmt: skip
+    return max(total, len(found)), found
+
+
+def _picture_label(one: PictureLabel) -> models.PictureLabel:
+    return models.PictureLabel(record=record_words(one.record), verdict=one.verdict, kind=one.kind, boxes=list(one.boxes))
 
 
 def _similar(db: sqlite3.Connection, alarm: StoredAlarm) -> list[models.Similar]:

@@ -168,6 +168,26 @@ class Kept(Answer):
     shares: list[float] = []
 
 
+class PictureLabel(Answer):
+    """What was last said of one picture of an alarm."""
+
+    record: str
+    verdict: Verdict
+    kind: str
+    boxes: list[tuple[float, float, float, float]]
+
+
+class Flagged(Answer):
+    """A flagged picture of an alarm. `role`: as which it is kept; null where its name and score are all that is left."""
+
+    time: str
+    record: str
+    score: float | None
+    p_value: float
+    role: Literal["opened", "worst"] | None
+    label: PictureLabel | None
+
+
 class Deed(Answer):
     """A row of the audit log."""
 
@@ -189,6 +209,7 @@ class Label(Answer):
     kind: str
     boxes: list[tuple[float, float, float, float]]
     stretches: list[tuple[str, str]]
+    pictures: list[PictureLabel] = Field(description="what was said of single pictures; the alarm is real when one of them is")
 
 
 class Similar(Answer):
@@ -218,6 +239,8 @@ class AlarmDetail(Answer):
     history: list[Happened]
     deeds: list[Deed]
     kept: list[Kept]
+    flagged: list[Flagged] = Field(description="of pictures: those that the alarm covers, by time; the most unusual where there are many")
+    flagged_total: int
     label: Label | None
     similar: list[Similar]
     held: list[Held]
@@ -286,13 +309,17 @@ class ReleaseLine(Reason):
 
 
 class GiveLabel(Asked):
-    """Whether an alarm was real. Boxes are x, y, width, height in pixels of the original picture; stretches are from, to."""
+    """Whether an alarm was real. Boxes are x, y, width, height in pixels of the original picture; stretches are from, to.
+
+    pictures: the times of the pictures, of those in `kept`, of which it is said; none for the alarm as a whole
+    """
 
     verdict: Verdict
     reason: str = Field(default="", max_length=LONGEST_REASON)
     kind: str = Field(default="", max_length=LONGEST_KIND)
     boxes: list[tuple[float, float, float, float]] = Field(default=[], max_length=1000)
     stretches: list[tuple[str, str]] = Field(default=[], max_length=1000)
+    pictures: list[str] = Field(default=[], max_length=10)
 
 
 class Done(Answer):

@@ -155,6 +155,18 @@ def find_alarms(
     return total, [found[id_] for id_ in ids]
 
 
+def flagged_of(
+    db: sqlite3.Connection, line: str, begin: float, end: float, threshold: float, most: int
+) -> tuple[int, list[tuple[str, float, float | None, float]]]:
+    """(how many records were flagged in a stretch of time, the most unusual of them: (record, time, score, p-value), by time)."""
+    query = (
+        "SELECT record, time, score, p_value FROM (SELECT * FROM scores WHERE line = (SELECT id FROM lines WHERE name = ?) "
+        "ORDER BY seq DESC LIMIT ?) WHERE time BETWEEN ? AND ? AND p_value <= ? ORDER BY p_value, time"
+    )
+    rows = db.execute(query, (line, MOST_ROWS, begin, end, threshold * (1 + 1e-6))).fetchall()  # compared in float32 at the line
+    return len(rows), sorted(rows[:most], key=lambda row: row[1])
+
+
 def one_alarm(db: sqlite3.Connection, id_: str) -> Alarm | None:
     """An alarm by its whole id."""
     found = read_alarms(db, "WHERE a.id = ?", (id_,))

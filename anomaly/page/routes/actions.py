@@ -9,6 +9,7 @@ from fastapi import APIRouter
 
 from anomaly.alarms import deeds
 from anomaly.alarms.book import Alarm, HoldKind
+from anomaly.alarms.events import iso
 from anomaly.alarms.store import Store
 from anomaly.alarms.wording import condition_words
 from anomaly.errors import StoreError
@@ -144,8 +145,17 @@ def label(site: OfSite, id: Id, asked: models.GiveLabel, person: Operator) -> mo
     stretches = [_stretch(begin, end) for begin, end in asked.stretches]
     with acting(site) as store:
         _found(store, id)
-        given = store.label(id, asked.verdict, person.name, said(asked.reason), said(asked.kind), asked.boxes, stretches)
+        records = _pictures(store, id, asked.pictures)
+        given = store.label(id, asked.verdict, person.name, said(asked.reason), said(asked.kind), asked.boxes, stretches, records)
     return models.Done(done=given.words)
+
+
+def _pictures(store: Store, id_: str, times: list[str]) -> list[str]:
+    """The pictures that somebody saw, by their times. Raises NotPossibleError where one is not kept any more."""
+    kept = {iso(each.time): each.record for each in store.evidence(id_) if each.kind == "picture"}
+    if any(time not in kept for time in times):
+        raise NotPossibleError("that picture is not kept any more: another one was more unusual; look again")
+    return [kept[time] for time in times]
 
 
 def _stretch(begin: str, end: str) -> tuple[float, float]:

@@ -29,19 +29,24 @@ def picture(role: Role, shade: int) -> Evidence:
     return Evidence("a1", role, "picture", NAMES[role], 100.0 + worst, 0.002 if worst else 0.004, meta, buffer.getvalue(), b"")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
+def made_store(path: Path) -> Store:
     """An alarm that a good part opened, and whose worst picture shows a fault."""
-    made = Store(tmp_path / "s.db", clock=lambda: 200.0)
+    made = Store(path, clock=lambda: 200.0)
     data = {"class": "process", "condition": "process", "where": {"x": 0.5, "y": 0.5}, "record": NAMES["opened"], "p_value": 0.004}
     event = make_event("opened", "press", "a1", 100.0, data | {"began": "1970-01-01T00:01:40Z", "threshold_p": 0.01})
     scored = [Scored(name, 100.0 + i, 2.0 + i, 0.004 / (1 + i)) for i, name in enumerate([*NAMES.values(), "3.png@1700000002000"])]
+    scored.append(Scored("calm.png@1700000003000", 104.0, 1.0, 0.6))
     batch = Batch("press", "b", {}, State(), None, scored, events=[event], evidence=[picture("opened", 200), picture("worst", 50)])
     book = made.book("press")
     book.apply([event], 100.0)
     batch.prepare = lambda batch: setattr(batch, "changes", book.changes)
     made.commit(batch)
     return made
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return made_store(tmp_path / "s.db")
 
 
 def test_each_picture_goes_out_under_what_was_said_of_it(store: Store, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import { lasted, oneIn, told, when } from "../format.js";
 import * as live from "../live.js";
 import { action, alarmLink, choice, condition, deedWords, facts, field, isaState, lineLink, priority, table } from "../parts.js";
 import { t } from "../words.js";
+import { flaggedList } from "./flagged.js";
 import { labelling } from "./labelling.js";
 import { pictureView } from "./picture.js";
 import { windowView } from "./window.js";
@@ -12,6 +13,7 @@ import { windowView } from "./window.js";
 export async function alarm(body, { name: id, person }) {
   const head = h("div", {}), deeds = h("section", { class: "deeds" }), seen = h("section", {}), rest = h("div", {});
   fill(body, head, h("div", { class: "columns" }, seen, deeds), rest);
+  const looked = { role: null, again: () => {} }; // the picture that is shown: what is said is said of it
   let ends = [], shown = "";
 
   const draw = async (background = false) => {
@@ -22,12 +24,12 @@ export async function alarm(body, { name: id, person }) {
       facts([[t("col.since"), when(one.opened)], [t("col.over"), one.closed ? `${when(one.closed)} (${lasted((new Date(one.closed) - new Date(one.opened)) / 1000)})` : t("line.still_on")],
         [t("col.rarity"), oneIn(one.p_value, one.least_p)], [t("col.about"), told(one.about)],
         [t("fact.acknowledged"), one.acknowledged ? t("by_at", { who: one.acknowledged_by, time: when(one.acknowledged) }) : t("no")]]));
-    fill(deeds, await actions(found, person, draw));
-    const kept = JSON.stringify(found.kept.map((each) => [each.role, each.time]));
+    fill(deeds, await actions(found, person, draw, looked));
+    const kept = JSON.stringify([found.kept.map((each) => [each.role, each.time]), found.flagged]);
     if (kept !== shown) {
       shown = kept;
       ends.forEach((end) => end());
-      ends = await evidence(seen, id, found);
+      ends = await evidence(seen, id, found, looked);
     }
     fill(rest, h("h2", {}, t("alarm.history")), table(t("alarm.history"), ["time", "what", "priority", "state", "who", "why"].map((key) => t(`col.${key}`)), history(found), t("alarm.no_history")),
       h("h2", {}, t("alarm.similar")), similar(found.similar));
@@ -54,14 +56,16 @@ function similar(all) {
     deeds.length ? h("ul", {}, [...deeds].reverse().map((deed) => h("li", {}, `${when(deed.time)} ${deed.who}: ${deedWords(deed.action)}${deed.why ? ` – ${deed.why}` : ""}`))) : h("p", { class: "small" }, t("alarm.nothing_done")))));
 }
 
-async function actions(found, person, again) {
+async function actions(found, person, again, looked) {
   const one = found.alarm;
   if (person.role === "view") return h("p", { class: "small" }, t("alarm.view_only"));
   const do_ = (path, body) => async (form) => { await post(alarmPath(one.id, path), body(form)); await again(); };
   const why = () => field(t("alarm.why"), h("input", { name: "why", maxlength: 500, autocomplete: "off" }));
   const reason = (form) => ({ why: form.get("why") ?? "" });
   const shelved = found.held.some((each) => each.kind === "shelved"), out = found.held.some((each) => each.kind === "out of service");
-  const more = [];
+  const more = [], labels = h("div", {});
+  looked.again = () => { fill(labels, labelling(found, again, shownOf(found, looked))); };
+  looked.again();
   if (!shelved) {
     more.push(part("alarm.shelve", action(t("alarm.shelve"), [field(t("hold.for"), choice("seconds", [["1800", t("unit.min", { n: 30 })], ["3600", t("unit.h", { n: 1 })], ["28800", t("unit.h", { n: 8 })], ["86400", t("unit.d", { n: 1 })], ["604800", t("unit.d", { n: 7 })]], "28800")), why()],
       do_("/shelve", (form) => ({ seconds: Number(form.get("seconds")), ...reason(form) })))));
@@ -71,7 +75,7 @@ async function actions(found, person, again) {
   return [h("h2", {}, t("alarm.do")), found.held.map((each) => h("p", { class: "held" }, t("alarm.held", { kind: t(`hold.${each.kind}`), until: each.until ? when(each.until) : t("hold.open"), who: each.who, why: each.why }))),
     one.acknowledged || one.state === "normal" ? null : action(t("alarm.acknowledge"), [why()], do_("/acknowledge", reason), "main"),
     shelved ? action(t("alarm.unshelve"), [], do_("/unshelve", reason)) : null, more,
-    h("h2", {}, t("label.title")), await labelling(found, again),
+    h("h2", {}, t("label.title")), labels,
     person.role === "admin" && found.kept.length ? part("alarm.erase", [h("p", { class: "small" }, t("alarm.erase_words")), action(t("alarm.erase"), [why()], do_("/erase", reason))]) : null];
 }
 
@@ -79,20 +83,26 @@ function part(words, inside) {
   return h("details", { class: "deed" }, h("summary", {}, t(words)), inside);
 }
 
-async function evidence(seen, id, found) {
+/** The picture or readings that are looked at: the one that was chosen, else the most unusual. */
+const shownOf = (found, looked) => found.kept.find((each) => each.role === looked.role) ?? found.kept[found.kept.length - 1];
+
+async function evidence(seen, id, found, looked) {
   if (!found.kept.length) {
     fill(seen, h("h2", {}, t("evidence.title")), h("p", { class: "none" }, t("evidence.none")));
     return [];
   }
-  const room = h("div", {}), ends = [];
+  const room = h("div", {}), list = h("div", {}), ends = [];
   const show = async (role) => {
     ends.splice(0).forEach((end) => end());
-    const one = found.kept.find((each) => each.role === role);
+    looked.role = role;
+    looked.again();
+    const one = shownOf(found, looked);
+    fill(list, found.flagged.length ? flaggedList(id, found, one, show) : null);
     fill(room, h("p", { class: "small" }, t("evidence.record", { record: one.record, time: when(one.time), rarity: oneIn(one.p_value, found.facts.least_p) })));
     ends.push(...(one.kind === "picture" ? await pictureView(room, id, one, found.normal) : await windowView(room, id, one)));
   };
-  const pick = found.kept.length > 1 ? field(t("evidence.which"), choice("role", found.kept.map((each) => [each.role, t(`evidence.${each.role}`)]), "worst", (event) => show(event.target.value))) : null;
-  fill(seen, h("h2", {}, t("evidence.title")), pick, room);
-  await show(found.kept[found.kept.length - 1].role);
+  const pick = found.kept.length > 1 && !found.flagged.length ? field(t("evidence.which"), choice("role", found.kept.map((each) => [each.role, t(`evidence.${each.role}`)]), shownOf(found, looked).role, (event) => show(event.target.value))) : null;
+  fill(seen, h("h2", {}, t("evidence.title")), pick, room, list);
+  await show(shownOf(found, looked).role);
   return [() => ends.splice(0).forEach((end) => end())];
 }

@@ -5,22 +5,35 @@ import { when } from "../format.js";
 import { action, choice, field } from "../parts.js";
 import { t } from "../words.js";
 
-export async function labelling(found, again) {
+/** `one`: what is shown, a picture or readings; undefined where nothing is kept. */
+export function labelling(found, again, one) {
   const { alarm, label, kept } = found;
-  const opened = kept.find((each) => each.kind === "picture" && each.role === "opened");
-  const boxes = label?.verdict === "real" ? label.boxes.map((box) => [...box]) : [];
+  const picture = one?.kind === "picture" ? one : null;
+  const pictures = kept.filter((each) => each.kind === "picture");
+  const known = picture ? ofPicture(found, picture) : label;
+  const boxes = known?.verdict === "real" ? known.boxes.map((box) => [...box]) : [];
   const spans = label?.verdict === "real" ? label.stretches.map((span) => [...span]) : [];
-  const marks = h("div", {});
-  const verdict = choice("verdict", [["real", t("label.real")], ["nuisance", t("label.nuisance")]], label?.verdict ?? "real", () => { marks.hidden = verdict.value !== "real"; });
+  const marks = h("div", {}), drawn = picture ? boxEditor(alarm.id, picture, boxes) : null;
+  const verdict = choice("verdict", [["real", t("label.real")], ["nuisance", t("label.nuisance")]], known?.verdict ?? "real", () => { marks.hidden = verdict.value !== "real"; });
+  const of = pictures.length > 1 ? choice("of", [["one", t("label.of_one", { record: picture.record })], ["all", t("label.of_all", { n: pictures.length })]], "one", () => { drawn.hidden = of.value === "all"; }) : null;
   marks.hidden = verdict.value !== "real";
-  fill(marks, field(t("label.kind"), h("input", { name: "kind", maxlength: 63, value: label?.kind ?? "", autocomplete: "off" })),
-    opened ? boxEditor(alarm.id, opened, boxes) : null, kept.some((each) => each.kind === "window") ? spanEditor(alarm, spans) : null);
+  fill(marks, field(t("label.kind"), h("input", { name: "kind", maxlength: 63, value: known?.kind ?? "", autocomplete: "off" })),
+    drawn, kept.some((each) => each.kind === "window") ? spanEditor(alarm, spans) : null);
   return [h("p", {}, label ? t("label.said", { verdict: t(`label.${label.verdict}`), who: label.who, time: when(label.time), reason: label.reason }) : t("label.nothing")),
-    action(t("label.give"), [field(t("label.verdict"), verdict), marks, field(t("label.reason"), h("input", { name: "reason", maxlength: 500, value: label?.reason ?? "", autocomplete: "off" }))], async (form) => {
-      const real = form.get("verdict") === "real";
-      await post(alarmPath(alarm.id, "/label"), { verdict: form.get("verdict"), reason: form.get("reason"), kind: real ? form.get("kind") : "", boxes: real ? boxes : [], stretches: real ? spans : [] });
+    pictures.length > 1 ? h("p", { class: "small" }, t("label.several", { n: pictures.length })) : null,
+    action(t("label.give"), [of ? field(t("label.of"), of) : null, field(t("label.verdict"), verdict), marks, field(t("label.reason"), h("input", { name: "reason", maxlength: 500, value: label?.reason ?? "", autocomplete: "off" }))], async (form) => {
+      const real = form.get("verdict") === "real", all = form.get("of") === "all";
+      await post(alarmPath(alarm.id, "/label"), { verdict: form.get("verdict"), reason: form.get("reason"), kind: real ? form.get("kind") : "", boxes: real && !all ? boxes : [], stretches: real ? spans : [],
+        pictures: all ? pictures.map((each) => each.time) : picture ? [picture.time] : [] });
       await again();
     }), h("p", { class: "small" }, h("a", { href: url("/labels.zip"), download: "" }, t("label.export")))];
+}
+
+/** What was said of a picture. A label that names none is of the one that is kept, and its boxes were drawn on the one that opened the alarm. */
+function ofPicture({ label, kept, flagged }, picture) {
+  const own = flagged.find((each) => each.role === picture.role)?.label;
+  if (own || !label || label.pictures.length) return own ?? null;
+  return kept.length === 1 || (label.boxes.length && picture.role === "opened") ? label : null;
 }
 
 /** Boxes are drawn by a mouse or a finger, or written as numbers. They are pixels of the original picture. */
@@ -61,7 +74,7 @@ function boxEditor(id, one, boxes) {
     draw();
   });
   picture.onload = draw;
-  picture.src = url(alarmPath(id, "/opened/picture"));
+  picture.src = url(alarmPath(id, `/${one.role}/picture`));
   draw();
   return h("details", { class: "deed" }, h("summary", {}, t("label.boxes")), h("p", { class: "small" }, t("label.boxes_words")), canvas, list,
     h("button", { type: "button", onclick: () => { boxes.push([Math.round(wide / 4), Math.round(high / 4), Math.round(wide / 2), Math.round(high / 2)]); draw(); } }, t("label.add_box")));
