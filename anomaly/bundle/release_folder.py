@@ -153,8 +153,13 @@ class ReleaseFolder:
 
     def pointed(self, role: Role) -> Path | None:
         """The bundle that a role's pointer names, None without one."""
+        standing = self.standing(role)
+        return None if standing is None else standing[0]
+
+    def standing(self, role: Role) -> tuple[Path, str] | None:
+        """(the bundle that a role's pointer names, its hash), None without one."""
         pointer = self._pointer(role)
-        return None if pointer is None else self.where / Path(str(pointer["bundle"])).name
+        return None if pointer is None else (self.where / pointer["bundle"], pointer["hash"])
 
     def history(self) -> list[Entry]:
         """What was done, the oldest first. A pointer that no log tells of (an older version's, or a run that was killed) is the last."""

@@ -287,6 +287,12 @@ class Reason(Asked):
     why: str = Field(default="", max_length=500)
 
 
+class Release(Reason):
+    """`hash`: of the challenger that is to be promoted, of the champion that is to be taken back. With another by now nothing is done."""
+
+    hash: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
 class Shelve(Reason):
     """For how long alarms are put aside: a minute to seven days."""
 
@@ -399,12 +405,17 @@ class Both(Answer):
 
 
 class Shadow(Answer):
-    """Champion and challenger of a line. `release` is false where the line runs one file and follows no release folder on this machine."""
+    """Champion and challenger of a line. `release` is false where the line runs one file and follows no release folder on this machine.
+
+    `champion_hash`, `challenger_hash`: what promote and rollback are asked with, "" for none
+    """
 
     line: str
     release: bool
     champion: str
     challenger: str
+    champion_hash: str
+    challenger_hash: str
     compared: Both | None
     words: str
     history: list[Deed]

@@ -66,15 +66,15 @@ def shadow(site: OfSite, name: LineName) -> models.Shadow:
 
 
 @router.post("/shadow/promote")
-def promote(site: OfSite, name: LineName, asked: models.Reason, person: Admin) -> models.Done:
-    """Make the challenger the champion. The line swaps to it between two records."""
-    return models.Done(done=release.promote(site, _known(site, name), person.name, said(asked.why)))
+def promote(site: OfSite, name: LineName, asked: models.Release, person: Admin) -> models.Done:
+    """Make the challenger the champion. The line swaps to it between two records. 409 when it is another by now."""
+    return models.Done(done=release.promote(site, _known(site, name), asked.hash, person.name, said(asked.why)))
 
 
 @router.post("/shadow/rollback")
-def rollback(site: OfSite, name: LineName, asked: models.Reason, person: Admin) -> models.Done:
-    """Make the champion before the champion again."""
-    return models.Done(done=release.rollback(site, _known(site, name), person.name, said(asked.why)))
+def rollback(site: OfSite, name: LineName, asked: models.Release, person: Admin) -> models.Done:
+    """Make the champion before the champion again. 409 when the champion is another by now."""
+    return models.Done(done=release.rollback(site, _known(site, name), asked.hash, person.name, said(asked.why)))
 
 
 @router.get("/audit")

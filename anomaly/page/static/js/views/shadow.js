@@ -12,19 +12,27 @@ export async function shadow(body, { name, person }) {
   const below = h("div", {});
   fill(body, h("h1", {}, t("shadow.title")), lines.length ? field(t("col.line"), choice("line", lines.map((each) => [each, each]), shown, (event) => { location.hash = `#/shadow/${encodeURIComponent(event.target.value)}`; })) : h("p", { class: "none" }, t("lines.none")), below);
   if (!shown) return;
+  const said = h("p", { class: "said", role: "alert" });
   const draw = async () => {
+    said.textContent = "";
     const [found, { events }] = await Promise.all([get("/shadow", { name: shown }), get("/line/drift", { name: shown })]);
     const both = found.compared;
-    fill(below, h("p", { class: "verdict" }, verdict(found)), found.release ? facts([[t("shadow.champion"), found.champion], [t("shadow.challenger"), found.challenger || "–"]]) : null,
+    fill(below, said, h("p", { class: "verdict" }, verdict(found)), found.release ? facts([[t("shadow.champion"), found.champion], [t("shadow.challenger"), found.challenger || "–"]]) : null,
       both && both.records ? table(t("shadow.table"), ["", t("shadow.new_flagged"), t("shadow.new_not")], [[h("b", {}, t("shadow.old_flagged")), count(both.both), count(both.champion_only)], [h("b", {}, t("shadow.old_not")), count(both.challenger_only), count(both.neither)]], "") : null,
       person.role === "admin" && found.release ? h("div", { class: "row" },
-        found.challenger ? deed("shadow.promote", "/shadow/promote") : null, deed("shadow.rollback", "/shadow/rollback")) : null,
+        found.challenger ? deed("shadow.promote", "/shadow/promote", found.challenger_hash) : null, found.champion ? deed("shadow.rollback", "/shadow/rollback", found.champion_hash) : null) : null,
       happened(found, events).length ? [h("h2", {}, t("shadow.history")), table(t("shadow.history"), ["time", "what", "who", "why"].map((key) => t(`col.${key}`)), happened(found, events), "")] : null);
   };
-  const deed = (words, path) => h("details", { class: "deed" }, h("summary", {}, t(words)), h("p", {}, t(`${words}_words`)),
+  const deed = (words, path, hash) => h("details", { class: "deed" }, h("summary", {}, t(words)), h("p", {}, t(`${words}_words`)),
     action(t("shadow.sure"), [field(t("col.why"), h("input", { name: "why", maxlength: 500, required: true }))], async (form) => {
-      await post(`${path}?name=${encodeURIComponent(shown)}`, { why: form.get("why") });
-      await draw();
+      try {
+        await post(`${path}?name=${encodeURIComponent(shown)}`, { hash, why: form.get("why") });
+        await draw();
+      } catch (error) {
+        if (error.status !== 409) throw error;
+        await draw(); // somebody else was quicker: what is there now is shown before anything is done to it
+        said.textContent = error.message;
+      }
     }, "main"));
   await draw();
 }
