@@ -24,14 +24,18 @@ from anomaly.pipeline.camera.bundle import labelled_galleries, speed, with_budge
 from anomaly.pipeline.camera.line import CameraLine
 from anomaly.pipeline.camera.pictures import from_8_bit, to_8_bit
 from anomaly.pipeline.camera.plan.trial import with_each_mark
-from anomaly.pipeline.camera.plan.wording import pool_words
+from anomaly.pipeline.camera.plan.wording import layer_words, pool_words, view_words
 from anomaly.pipeline.fitted import Fitted
 from anomaly.pipeline.report.fitted import FitBlocks
 from anomaly.rarity import Shades, least_p, one_in, shades_of
 
 MARKS = 6  # made-up marks found, and as many missed, that are shown
 TIMED = 8  # pictures that the cost of one is taken from
-COMPARED = {"patches": "the most alike patch of a good part", "gaussian": "what is usual at that place"}
+COMPARED = {
+    "patches": "the most alike patch of a good part",
+    "gaussian": "what is usual at that place",
+    "place": "the most alike patch of good parts at that place",
+}
 MEASURED = {"unit": "by direction alone", "raw": "by direction and strength"}  # of features
 MISSED = " A place may be bright and the picture still lie below the threshold: a score counts the worst places together."
 CROP, LEAST_CROP = 8.0, 96  # times a mark's size, and pixels at least, of the part of the picture that is shown of it
@@ -192,9 +196,16 @@ def _bank_table(banks: Sequence[Mapping[str, Any]]) -> Table:
     rows = []
     for b in banks:
         how = Cell(f"{COMPARED.get(b['model'], b['model'])}, {MEASURED.get(b['metric'], b['metric'])}")
-        stage = Cell(b["stage"].removeprefix("blocks.").removeprefix("layer"))
-        rows.append((*((Cell(b["view"]),) if several else ()), how, stage, Cell("" if b["model"] == "gaussian" else f"{b['size']:,}", "n")))
-    return Table(tuple(rows), (*(("View",) if several else ()), "Compared by", "Stage of the network", "Patches kept at most"), "Banks")
+        stage = Cell(layer_words(b["stage"]))
+        rows.append(
+            (
+                *((Cell(view_words(b["view"])),) if several else ()),
+                how,
+                stage,
+                Cell("" if b["model"] == "gaussian" else f"{b['size']:,}", "n"),
+            )
+        )
+    return Table(tuple(rows), (*(("View",) if several else ()), "Compared by", "Layer of the network", "Patches kept at most"), "Banks")
 
 
 def _labelled(line: CameraLine, bundle: Bundle, evaluation: Evaluation | None) -> tuple[Block, ...]:

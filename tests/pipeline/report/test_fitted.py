@@ -38,7 +38,7 @@ def test_by_which_way_of_looking_marks_are_found() -> None:
     _, table = _speaks({"extractor": {"plan": {"scorer": {"pools": pools}}}}, fitted, 1.0)
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["the worst 2 % of places", "33 %", "16 px"],
-        ["the worst place of blocks.2", "67 %", "6 px"],
+        ["the worst place, in fine detail (layer 2 of the network)", "67 %", "6 px"],
     ]
     assert _speaks({"extractor": {"plan": {"scorer": {"pools": pools[:1]}}}}, fitted, 1.0) == ()
 

@@ -11,6 +11,7 @@ SHARES = (TOP_SHARE, 0.002, 0.0)  # of the worst places, for marks of falling si
 ADDS = 0.06  # share of made-up marks, mean over their sizes, that a further pool must find more
 WIDEST = 256  # channels of a stage from which covariances of each place are too large
 PLACE_PATCHES = 48  # that are kept for a place
+BY_PLACE = " by place"  # the end of the name of a view whose patches are compared with those of their place
 
 
 def offered_banks(stages: Sequence[str], widths: Sequence[int]) -> dict[str, tuple[Bank, ...]]:
@@ -30,7 +31,7 @@ def offered_banks(stages: Sequence[str], widths: Sequence[int]) -> dict[str, tup
     main += [Bank(stage=last[0], metric="unit", model="gaussian")] if len(deep) > 1 and last[1] <= WIDEST else []
     offered = {"main": tuple(main)}
     for stage in stages[:-2]:
-        place = f"{stage} by place"
+        place = f"{stage}{BY_PLACE}"
         offered[stage] = (Bank(stage=stage, metric="unit", size=4000, view=stage), Bank(stage=stage, metric="raw", size=4000, view=stage))
         offered[place] = tuple(
             Bank(stage=stage, metric=metric, size=PLACE_PATCHES, model="place", view=place) for metric in ("unit", "raw")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+from anomaly.pipeline.camera.plan.views import BY_PLACE
 
 
 def plan_words(report: Mapping[str, Any]) -> list[str]:
@@ -44,10 +47,34 @@ def pool_words(view: str, share: float) -> str:
     """What a pool looks at.
 
     >>> pool_words("main", 0.02), pool_words("blocks.2", 0.0)
-    ('the worst 2 % of places', 'the worst place of blocks.2')
+    ('the worst 2 % of places', 'the worst place, in fine detail (layer 2 of the network)')
     """
     what = "the worst place" if share == 0 else f"the worst {100 * share:g} % of places"
-    return what if view == "main" else f"{what} of {view}"
+    return what if view == "main" else f"{what}, {view_words(view)}"
+
+
+def view_words(view: str) -> str:
+    """What a view sees: those that are offered (`views.offered_banks`) are named by their layer, others by who wrote the spec.
+
+    >>> view_words("layer1 by place"), view_words("edges")
+    ('in fine detail, against the same place of other parts (layer 1 of the network)', 'view edges')
+    """
+    stage = view.removesuffix(BY_PLACE)
+    number = layer_words(stage)
+    if number == stage:
+        return f"view {view}" if view != "main" else "main"
+    against = ", against the same place of other parts" if view.endswith(BY_PLACE) else ""
+    return f"in fine detail{against} (layer {number} of the network)"
+
+
+def layer_words(stage: str) -> str:
+    """A layer of a network without what its authors call it: the number, where that is all that it says.
+
+    >>> layer_words("blocks.2"), layer_words("layer3"), layer_words("bank 12")
+    ('2', '3', 'bank 12')
+    """
+    named = re.fullmatch(r"(?:blocks|stages|layers?|features)[._]?(\d+)", stage)
+    return named[1] if named else stage
 
 
 def _fault_words(report: Mapping[str, Any], taken: Mapping[str, Any]) -> list[str]:
