@@ -20,7 +20,7 @@ from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.process import ProcessAlarm
 from anomaly.alarms.quality import FROZEN_ROWS, Quality, Repeats, Seen, lost_provider
 from anomaly.alarms.sensors import find_in_sensors, last_missed
-from anomaly.alarms.store import LIMIT_BYTES, Batch, Scored, Store
+from anomaly.alarms.store import LIMIT_BYTES, THRESHOLD, Batch, Scored, Store
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record
 from anomaly.edge.announce import Judged, WorstRecord, bundle_event, keep_aside, process_event
@@ -262,7 +262,8 @@ class Monitor:
             shadow=self._shadow(poll.records, challenger) if challenger else (),
             shadow_bundle=challenger.bundle.hash if challenger else "",
             quality=self._quality.kept,
-            kept={"process": self._process.kept, "worst": self._worst.kept, "drift": self._drift.kept} | self._book.kept,
+            kept={THRESHOLD: repr(self._process.rules.settings.threshold)}
+            | {"process": self._process.kept, "worst": self._worst.kept, "drift": self._drift.kept} | self._book.kept,
             evidence=self._keeper.made() if self.store.evidence_bytes else (),
         )  # fmt: skip
 

@@ -11,6 +11,8 @@ from anomaly.alarms.events import Event
 from anomaly.alarms.evidence import Evidence
 from anomaly.alarms.life import State
 
+THRESHOLD = "threshold"  # what is kept of a line under this name: the p-value at which its detector flags a record
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:

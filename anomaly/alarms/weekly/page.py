@@ -14,6 +14,7 @@ from anomaly.alarms.weekly.figures import Week
 from anomaly.atomic import replacing
 from anomaly.errors import DataError
 from anomaly.names import masked, one_line
+from anomaly.schema import DAY_S
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PDF_WITHIN_S = 120
@@ -36,13 +37,37 @@ def _day(seconds: float) -> str:
     return iso(seconds)[:10]
 
 
+def _minute(seconds: float) -> str:
+    return iso(seconds)[:16].replace("T", " ")
+
+
+def _part_of_day(week: Week, place: int) -> str:
+    """The name of a day of the week; of one that does not lie in it as a whole also from or until when it does."""
+    day = week.begin // DAY_S * DAY_S + place * DAY_S
+    since, until = max(day, week.begin), min(day + DAY_S, week.end)
+    part = (f" from {_minute(since)[-5:]}" if since > day else "") + (f" until {_minute(until)[-5:]}" if until < day + DAY_S else "")
+    return _day(day) + part
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def span_of(seconds: float) -> str:
     """A time in words.
 
     >>> span_of(90), span_of(7200), span_of(30)
     ('2 min', '2.0 h', '30 s')
     """
-    return f"{seconds:.0f} s" if seconds < 60 else f"{seconds / 60:.0f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+    return (
+        "less than 1 s"
+        if seconds < 1
+        else f"{seconds:.0f} s"
+        if seconds < 60
+        else f"{seconds / 60:.0f} min"
+        if seconds < 3600
+        else f"{seconds / 3600:.1f} h"
+    )
 
 
 def _share(share: float) -> str:
@@ -57,8 +82,13 @@ def _share(share: float) -> str:
 def verdict(week: Week) -> str:
     """One sentence on a line's week: what a person should do first."""
     count = week.opened + week.other
-    alarms = f"{count} alarm{'' if count == 1 else 's'}"
+    alarms = _count(count, "alarm")
     if not week.records and not count:
+        if week.kept is not None:
+            first, last = map(_day, week.kept)
+            span = first if first == last else f"{first} to {last}"
+            kept = f"the records that are kept are of {span}. Give the time up to which: --until."
+            return f"No record and no alarm is known of this week; {kept}"
         return "No record and no alarm is known of this week: see whether the line was watched."
     looked_at = week.precision is not None and week.nuisance > 1 and week.precision < 0.5
     cares = [
@@ -66,11 +96,30 @@ def verdict(week: Week) -> str:
         (looked_at, "most of those that were looked at were a nuisance. Label them and fit again"),
         (week.chattering > 0, "some came again and again within a minute. A longer delay cures that"),
         (bool(week.drifts), "the normal data has drifted. Fit again with newer normals"),
-        (bool(week.over_budget) and not week.real, "more records were flagged than the budget allows: faults, or normals that changed"),
+        (bool(week.over_budget), _too_many(week)),
         (week.stale > 0, f"{week.stale} stood for more than a day. Someone should look, or put them aside"),
         (count == 0, "nothing that needs anyone"),
     ]
     return f"{alarms}: {next((words for is_so, words in cares if is_so), 'nothing out of the ordinary')}."
+
+
+def _too_many(week: Week) -> str:
+    flagged = f"{week.flagged:,} of {_count(week.records, 'record')} flagged, more than the budget allows"
+    real = "was a real fault" if week.real == 1 else f"were real faults ({week.real})"
+    return f"{flagged}. What was labelled {real}; look at the others" if week.real else f"{flagged}: faults, or normals that changed"
+
+
+def _acknowledged(week: Week) -> str:
+    if not week.opened + week.other:
+        return "no alarm"
+    if not week.acknowledged:
+        return "nobody acknowledged one"
+    took = ""
+    if week.acknowledge_s is not None:
+        took = (
+            f", after {span_of(week.acknowledge_s)}" if week.acknowledged == 1 else f", half of them within {span_of(week.acknowledge_s)}"
+        )
+    return f"{week.acknowledged} acknowledged{took}; {week.unacknowledged} not acknowledged"
 
 
 def _rows(week: Week) -> list[tuple[str, str]]:
@@ -89,13 +138,12 @@ def _rows(week: Week) -> list[tuple[str, str]]:
         )
     elif week.records:
         rows.append(("Records", f"{week.records:,}"))
-    answered = "nobody acknowledged one" if week.acknowledge_s is None else f"{span_of(week.acknowledge_s)} (half of them sooner)"
     rows += [
         ("Records set aside, since they could not be read", f"{week.rejected:,}"),
-        ("Time to acknowledge", f"{answered}; {week.unacknowledged} not acknowledged" if week.opened + week.other else "no alarm"),
+        ("Time to acknowledge", _acknowledged(week)),
         ("On at the end of the week", f"{week.still_on:,}"),
         ("On for more than a day", f"{week.stale:,}"),
-        ("Chattering (3 of a kind in a minute)", f"{week.chattering:,} times"),
+        ("Chattering (3 of a kind in a minute)", _count(week.chattering, "time")),
         ("In a flood (more than 10 in 10 minutes)", f"{_share(week.flood_share)} of the time; the most in 10 minutes: {week.peak}"),
         ("Watched", "not known: no record is kept" if week.watched is None else f"{week.watched:.1%} of the time"),
         ("Drift", "; ".join(f"{_day(time)}: {why}" for time, why in week.drifts) or "none told"),
@@ -109,7 +157,7 @@ def _rows(week: Week) -> list[tuple[str, str]]:
 def _section(week: Week) -> str:
     most = max(week.days, default=0) or 1
     days = "".join(
-        f"<tr><td class=day>{_day(week.begin + 86_400 * place)}</td><td class=n>{count}</td>"
+        f"<tr><td class=day>{_part_of_day(week, place)}</td><td class=n>{count}</td>"
         '<td><svg viewBox="0 0 200 12" preserveAspectRatio="none" width="200" height="12" aria-hidden="true">'
         f'<rect width="{200 * count / most:.0f}" height="12" fill="#2f6fab"/></svg></td></tr>'
         for place, count in enumerate(week.days)
@@ -128,10 +176,11 @@ def render(weeks: Sequence[Week]) -> str:
     if not weeks:
         raise DataError("the store has no line yet: nothing to report")
     begin, end = weeks[0].begin, weeks[0].end
-    title = f"Alarms from {_day(begin)} to {_day(end - 1)}"
+    whole = begin % DAY_S == end % DAY_S == 0
+    title = f"Alarms from {_day(begin)} to {_day(end - 1)}" if whole else f"Alarms from {_minute(begin)} to {_minute(end)} UTC"
     count = sum(week.opened + week.other for week in weeks)
-    head = f"{len(weeks)} line{'' if len(weeks) == 1 else 's'}, {count} alarms."
-    rate = count / len(weeks) / max((end - begin) / 86_400, 1e-9)
+    head = f"{_count(len(weeks), 'line')}, {_count(count, 'alarm')}."
+    rate = count / len(weeks) / max((end - begin) / DAY_S, 1e-9)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"

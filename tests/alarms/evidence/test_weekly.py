@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from anomaly.alarms.events import make_event
 from anomaly.alarms.life import State
-from anomaly.alarms.store import Batch, Scored, Store
-from anomaly.alarms.weekly import figures_of, render, week_of
+from anomaly.alarms.store import THRESHOLD, Batch, Scored, Store
+from anomaly.alarms.weekly import Week, figures_of, render, week_of
+from anomaly.alarms.weekly.page import verdict
+from anomaly.alarms.weekly.report import write_report
 from anomaly.errors import DataError
 from tests.conftest import run
 
@@ -43,8 +46,8 @@ def store(tmp_path: Path) -> Store:
     alarm("after", 8 * 86_400.0, 60.0)
     moment[0] = MONDAY + 3600.0 + 120.0
     store.act(HOSTILE, "acknowledged", "ada", "", lambda book: [], "a")
-    for name, verdict in (("a", "real"), ("c0", "nuisance"), ("c1", "nuisance"), ("before", "real")):
-        store.label(name, verdict, "ada")  # type: ignore[arg-type]
+    for name, word in (("a", "real"), ("c0", "nuisance"), ("c1", "nuisance"), ("before", "real")):
+        store.label(name, word, "ada")  # type: ignore[arg-type]
     return store
 
 
@@ -61,6 +64,56 @@ def test_figures_of_a_known_week(store: Store) -> None:
     assert week.watched == pytest.approx(0.5, abs=0.01)
     assert week.frequent[0] == ("process", 5)
     assert week.still_on == 0
+
+
+def test_a_week_up_to_any_time_counts_alarms_under_their_own_day(store: Store) -> None:
+    (week,) = figures_of(store, MONDAY + 2 * 3600, MONDAY + 7 * 86_400 + 2 * 3600)
+    assert week.days == (0, 4, 1, 0, 0, 0, 0, 0)
+    page = render([week])
+    assert "<td class=day>2026-01-05 from 02:00</td>" in page
+    assert "<td class=day>2026-01-06</td><td class=n>4</td>" in page
+    assert "<td class=day>2026-01-12 until 02:00</td>" in page
+    assert "Alarms from 2026-01-05 02:00 to 2026-01-12 02:00 UTC" in page
+
+
+def test_more_flagged_than_allowed_is_said_whatever_was_labelled() -> None:
+    week = Week("l", MONDAY, MONDAY + 7 * 86_400, opened=1, days=(1,) * 7, records=20, flagged=7, threshold=0.01)
+    assert verdict(week).startswith("1 alarm: 7 of 20 records flagged, more than the budget allows: faults, or")
+    labelled = verdict(replace(week, real=1))
+    assert (
+        labelled == "1 alarm: 7 of 20 records flagged, more than the budget allows. What was labelled was a real fault; look at the others."
+    )
+    assert "1 line, 1 alarm." in render([week])
+
+
+def test_the_threshold_is_known_before_the_first_alarm(tmp_path: Path) -> None:
+    with_one = Store(tmp_path / "t.db")
+    scored = [Scored(f"r{i}", MONDAY + i, 1.0, 0.005 if i < 7 else 0.5) for i in range(20)]
+    with_one.commit(Batch("l", "b", {"offset": 1}, State(), None, scored, kept={THRESHOLD: "0.01"}))
+    (week,) = figures_of(with_one, MONDAY, MONDAY + 7 * 86_400)
+    assert (week.flagged, week.over_budget) == (7, True)
+
+
+def test_time_to_acknowledge_is_told_of_those_who_did() -> None:
+    week = Week("l", MONDAY, MONDAY + 7 * 86_400, opened=3, days=(3, 0, 0, 0, 0, 0, 0), unacknowledged=3)
+    told = lambda week: re.search(r"Time to acknowledge</th><td>([^<]*)", render([week])).group(1)  # type: ignore[union-attr]  # noqa: E731
+    assert told(week) == "nobody acknowledged one"
+    assert (
+        told(replace(week, acknowledged=1, unacknowledged=2, acknowledge_s=0.3))
+        == "1 acknowledged, after less than 1 s; 2 not acknowledged"
+    )
+    assert told(replace(week, acknowledged=1, unacknowledged=2)) == "1 acknowledged; 2 not acknowledged"  # when it was told is not known
+    assert told(replace(week, opened=0)) == "no alarm"
+
+
+def test_on_the_first_day_the_report_is_of_what_there_is(tmp_path: Path) -> None:
+    store = Store(tmp_path / "t.db", clock=lambda: MONDAY + 9 * 3600)
+    store.commit(Batch("l", "b", {"offset": 1}, State(), None, [Scored(f"r{i}", MONDAY + 60 * i, 1.0, 0.5) for i in range(300)]))
+    said = write_report(store, tmp_path / "w.html", MONDAY + 9 * 3600)
+    assert said[0] == "l: 0 alarms: nothing that needs anyone."
+    assert "Alarms from 2025-12-30 00:00 to 2026-01-05 09:00 UTC" in (tmp_path / "w.html").read_text()
+    said = write_report(store, tmp_path / "w.html", MONDAY + 30 * 86_400)
+    assert "the records that are kept are of 2026-01-05. Give the time up to which: --until." in said[0]
 
 
 def test_the_page_shows_names_as_text_and_asks_nothing_of_the_network(store: Store) -> None:
