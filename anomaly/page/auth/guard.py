@@ -29,7 +29,11 @@ if TYPE_CHECKING:
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 CSRF = "X-CSRF-Token"
-PROXIED = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+# What proxies, balancers and tunnels add to the requests that they pass on; names begin so.
+PROXIED = (
+    "forwarded", "x-forwarded", "x-original", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-", "x-envoy-",
+    "x-amzn-", "x-azure-", "x-appengine-", "fastly-", "ngrok-",
+)  # fmt: skip
 LOOK_S = 2.0  # at most so often it is looked whether the file has changed
 log = logging.getLogger("anomaly")
 BACKGROUND = "X-Background"  # asked by the page by itself: it does not keep a session alive
@@ -138,8 +142,8 @@ class Auth:
             return
         if not _is_own(request.headers.get("host", "")):
             raise HTTPException(403, "this page answers to 127.0.0.1, localhost and [::1] alone")
-        if any(name in request.headers for name in PROXIED):  # others reach it so, and would all be its admin
-            raise HTTPException(403, "this request came by a proxy: say who may open the page by --page-auth")
+        if _proxied(request):  # others reach it so, and would all be its admin
+            raise HTTPException(401, "a proxy stands before this page, and lets others in: say who may open it by --page-auth")
 
 
 def check_origin(request: Request) -> None:
@@ -150,6 +154,11 @@ def check_origin(request: Request) -> None:
     own = {request.headers.get("host", "").lower(), urlsplit(url).netloc.lower()} - {""}
     if origin is not None and urlsplit(origin).netloc.lower() not in own:
         raise HTTPException(403, "the request comes from another site")
+
+
+def _proxied(request: Request) -> bool:
+    """Whether a proxy passed the request on: it says so, or speaks HTTP/1.0, as nginx does by itself and no browser does."""
+    return request.scope.get("http_version") in ("0.9", "1.0") or any(name.startswith(PROXIED) for name in request.headers)
 
 
 def _is_own(host: str) -> bool:

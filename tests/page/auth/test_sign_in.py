@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 from fastapi import Request
 from fastapi.testclient import TestClient
 
+from anomaly.alarms.health.address import Address
 from anomaly.alarms.store import Store
 from anomaly.page.app import make_app
 from anomaly.page.auth.guard import Auth
@@ -16,6 +18,7 @@ from anomaly.page.auth.limits import MOST_ADDRESSES, Limits, Rate
 from anomaly.page.auth.roles import Person, Role
 from anomaly.page.auth.sessions import MOST, Sessions
 from anomaly.page.auth.settings import AuthFile, digest, read_auth
+from anomaly.page.serve import serving_page
 from anomaly.page.site import Site
 from tests.page.conftest import OWN, TOKENS, Open, limits, settings, signed_in
 
@@ -48,13 +51,24 @@ def test_a_name_of_another_host_that_leads_here_is_refused(open_page: Open, host
     assert page.post("/api/v1/session", json={"token": "x"}).status_code == 403
 
 
-@pytest.mark.parametrize("header", ["Forwarded", "Via", "X-Forwarded-For", "X-Real-IP"])
+@pytest.mark.parametrize(
+    "header", ["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Proto", "X-Real-IP", "True-Client-IP", "CF-Connecting-IP", "CF-Ray"]
+)
 def test_who_comes_by_a_proxy_is_not_on_this_machine(open_page: Open, header: str) -> None:
     page = open_page()
     for path in ("/api/v1/me", "/api/v1/lines"):
         answer = page.get(path, headers={header: "10.0.0.7"})
-        assert answer.status_code == 403
-        assert "--page-auth" in answer.json()["detail"]
+        assert answer.status_code == 401
+        assert answer.json()["detail"] == "a proxy stands before this page, and lets others in: say who may open it by --page-auth"
+    assert page.post(ACK, json={}, headers={header: "10.0.0.7", "X-CSRF-Token": page.get("/api/v1/me").json()["csrf"]}).status_code == 401
+
+
+@pytest.mark.parametrize(("version", "status"), [("1.0", b"401"), ("1.1", b"200")])
+def test_a_proxy_that_says_nothing_of_itself_is_known_by_its_old_protocol(site: Site, version: str, status: bytes) -> None:
+    """As nginx with no more than `proxy_pass`: HTTP/1.0, the Host of the page itself, no header of its own."""
+    with serving_page(site, Address("127.0.0.1", 0), Auth()) as address, socket.create_connection(("127.0.0.1", address.port), 10) as asked:
+        asked.sendall(f"GET /api/v1/lines HTTP/{version}\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+        assert asked.recv(4096).split(b" ")[1] == status
 
 
 # --- what another site may have sent ---

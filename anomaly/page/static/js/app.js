@@ -100,7 +100,8 @@ async function signOut() {
 async function signedIn() {
   try {
     person = await me();
-  } catch {
+  } catch (error) {
+    if (error.status === 401 || error.status === 403) fill(main, h("p", { class: "said", role: "alert" }, error.message)); // not for this address, or by a proxy
     setTimeout(signedIn, 2000); // the page's server is away
     return;
   }
