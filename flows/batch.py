@@ -26,7 +26,7 @@ from anomaly.batch.run import Outcome, Scored, run_batch
 from anomaly.bundle.release_folder import ReleaseFolder
 from anomaly.errors import AnomalyError, BundleError, DataError, in_words
 from anomaly.names import slug
-from flows.shared import RETRIED, logged, named, runner
+from flows.shared import RETRIED, logged, named, one_server, runner
 
 NAMED = 5  # of the parts that failed
 
@@ -113,8 +113,10 @@ def main() -> int:
     parser.add_argument("--scheduler", help="address of a Dask scheduler, in place of processes on this machine")
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of one part (default: %(default)s)")
     parser.add_argument("--pictures", type=int, default=PICTURES, help="pictures of one part (default: %(default)s)")
+    asked = parser.parse_args()
     try:
-        batch_flow(**vars(parser.parse_args()))
+        with one_server():
+            batch_flow(**vars(asked))
     except AnomalyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -26,7 +26,7 @@ from anomaly.atomic import write_text
 from anomaly.errors import AnomalyError, in_words
 from anomaly.pipeline.fleet import Fleet, FleetLine, Outcome, fit_line, read_fleet, report_on_line, summary
 from anomaly.registry.follow import Fresh, note_release
-from flows.shared import runner
+from flows.shared import one_server, runner
 
 SHOWN = ("line", "state", "normals", "auroc", "flagged", "seconds", "reason")
 
@@ -85,7 +85,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("out/fleet"), help="folder for summary.csv")
     asked = parser.parse_args()
     try:
-        found = fleet_flow.with_options(task_runner=runner(asked.workers, asked.scheduler))(asked.lines, asked.out)
+        with one_server():
+            found = fleet_flow.with_options(task_runner=runner(asked.workers, asked.scheduler))(asked.lines, asked.out)
     except AnomalyError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

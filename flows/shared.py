@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ from prefect import get_run_logger
 from prefect.cache_policies import NO_CACHE
 from prefect.events import emit_event
 from prefect.runtime import flow_run
+from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE, temporary_settings
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from anomaly.cli.terminal.progress import Lines
 from anomaly.errors import AnomalyError
 from anomaly.names import one_line
 from anomaly.progress import Course, Progress
+
+
+STARTS_S = 180  # a server makes its database first; on a busy machine Prefect's own 20 s are too short
 
 
 def emit(what: str, line: str, says: str, more: dict[str, Any]) -> None:
@@ -61,6 +66,23 @@ def logged(name: str) -> Progress:
     course = Course()
     Lines(name, course, get_run_logger().info)
     return lambda text, done=None, total=None: course.tell(text, done, total, share=0.0)
+
+
+@contextmanager
+def one_server() -> Iterator[None]:
+    """One server of Prefect for a command and its workers, where no address is set: else each worker would start its own beside it."""
+    if PREFECT_API_URL.value() or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+        yield
+        return
+    from prefect.server.api.server import SubprocessASGIServer  # takes two seconds
+
+    server = SubprocessASGIServer()
+    try:
+        server.start(STARTS_S)
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield
+    finally:
+        server.stop()
 
 
 def runner(workers: int, scheduler: str | None) -> TaskRunner[Any]:

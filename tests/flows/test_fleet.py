@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
@@ -75,11 +76,35 @@ def test_lines_that_fail_are_told_and_the_others_are_published_once(site: Path, 
     assert again["bundle"].dropna().to_dict() == found["bundle"].dropna().to_dict()
 
 
-def test_workers_are_not_profiled_which_can_make_them_stand_still() -> None:
-    import dask
-    from distributed import Client, LocalCluster
+WIDE = """
+import dask
+from prefect import flow, task
+from prefect.settings import PREFECT_API_URL
+from flows.shared import one_server, runner
 
-    from flows.shared import runner
+@task
+def seen():
+    return PREFECT_API_URL.value(), dask.config.get("distributed.worker.profile.enabled")
 
-    with LocalCluster(**runner(1, None).cluster_kwargs) as cluster, Client(cluster) as client:  # type: ignore[attr-defined]
-        assert client.submit(dask.config.get, "distributed.worker.profile.enabled").result(timeout=60) is False
+@flow
+def wide():
+    print("\\n", [PREFECT_API_URL.value(), *seen.submit().result()])
+
+if __name__ == "__main__":
+    with one_server():
+        wide.with_options(task_runner=runner(1, None))()
+"""
+
+
+@pytest.mark.timeout(300)
+def test_workers_share_one_server_and_are_not_profiled_which_can_make_them_stand_still(tmp_path: Path) -> None:
+    (tmp_path / "wide.py").write_text(WIDE)
+    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+    environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "wide.py"], capture_output=True, text=True, timeout=200, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+    (told,) = (line for line in done.stdout.splitlines() if line.startswith(" ["))
+    ours, theirs, profiled = ast.literal_eval(told.strip())
+    assert ours is not None
+    assert ours == theirs
+    assert profiled is False
