@@ -19,7 +19,6 @@ from anomaly.errors import AnomalyError
 from anomaly.names import one_line
 from anomaly.progress import Course, Progress
 
-
 STARTS_S = 180  # a server makes its database first; on a busy machine Prefect's own 20 s are too short
 
 
