@@ -77,7 +77,7 @@ class Auth:
         return request.url.scheme == "https" or (url or "").startswith("https:")
 
     def refresh(self) -> None:
-        """Take what has changed in the file. Who is in it no longer is signed out; a file with a mistake changes nothing."""
+        """Take what has changed in the file. Who is in it no longer, or by another token, is signed out. A mistake changes nothing."""
         if self._file is None or self._clock() - self._looked < LOOK_S:
             return
         self._looked = self._clock()
@@ -90,8 +90,10 @@ class Auth:
             log.error("who may open the page stays as it was: %s", error)
             return
         same, self.settings, self.provider = provider is self.provider, found, provider
-        people = {Person(each.name, each.role) for each in found.token}
-        self.sessions.change(found.session_h * 3600, found.idle_min * 60, lambda it: same if it.by == "oidc" else it.person in people)
+        known = {(each.sha256, Person(each.name, each.role)) for each in found.token}
+        self.sessions.change(
+            found.session_h * 3600, found.idle_min * 60, lambda it: same if it.by == "oidc" else (it.sha256, it.person) in known
+        )
         log.info("who may open the page is read again")
 
     def still(self, request: Request) -> bool:

@@ -18,13 +18,17 @@ MOST = 10_000  # sessions; the one that was used longest ago goes
 
 @dataclass
 class Session:
-    """One sign-in. `csrf` goes with each action, in a header that another site's page cannot set."""
+    """One sign-in. `csrf` goes with each action, in a header that another site's page cannot set.
+
+    sha256: of the token that it was made from, "" without one
+    """
 
     person: Person
     csrf: str
     began: float
     seen: float
     by: Way = "token"
+    sha256: str = ""
 
 
 class Sessions:
@@ -41,10 +45,10 @@ class Sessions:
             self._longest_s, self._idle_s = longest_s, idle_s
             self._known = {id_: session for id_, session in self._known.items() if stays(session)}
 
-    def begin(self, person: Person, by: Way = "token") -> tuple[str, Session]:
+    def begin(self, person: Person, by: Way = "token", sha256: str = "") -> tuple[str, Session]:
         """Sign someone in; returns the id for the cookie."""
         id_, now = secrets.token_urlsafe(32), self._clock()
-        session = Session(person, secrets.token_urlsafe(32), now, now, by)
+        session = Session(person, secrets.token_urlsafe(32), now, now, by, sha256)
         with self._lock:
             if len(self._known) >= MOST:
                 del self._known[min(self._known, key=lambda each: self._known[each].seen)]

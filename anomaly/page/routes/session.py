@@ -17,6 +17,7 @@ from anomaly.names import one_line
 from anomaly.page.auth.guard import Auth, check_origin
 from anomaly.page.auth.roles import Person, Role
 from anomaly.page.auth.sessions import COOKIE, OIDC_COOKIE, OIDC_LASTS_S, OIDC_PATH, Way
+from anomaly.page.auth.settings import digest
 from anomaly.page.models import Answer, Asked
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def sign_in(request: Request, response: Response, asked: SignIn) -> None:
     person = auth.token(asked.token)
     if person is None:
         raise HTTPException(401, "this token is not known")
-    _begin(request, response, person)
+    _begin(request, response, person, sha256=digest(asked.token))
 
 
 @router.delete("/session", status_code=204)
@@ -88,10 +89,10 @@ def sign_out(request: Request, response: Response) -> None:
     response.headers["Clear-Site-Data"] = '"cache"'  # pictures of alarms, which the next person at this screen may not be meant to see
 
 
-def _begin(request: Request, response: Response, person: Person, by: Way = "token") -> None:
+def _begin(request: Request, response: Response, person: Person, by: Way = "token", sha256: str = "") -> None:
     auth = _auth(request)
     auth.sessions.end(request.cookies.get(COOKIE))  # whoever was signed in here before
-    id_, _ = auth.sessions.begin(person, by)
+    id_, _ = auth.sessions.begin(person, by, sha256)
     response.set_cookie(COOKIE, id_, httponly=True, samesite="strict", secure=auth.secure(request), path="/")
 
 

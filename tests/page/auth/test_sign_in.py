@@ -289,6 +289,25 @@ def test_a_token_is_taken_back_without_a_restart_and_a_mistake_changes_nothing(
     assert not may(stays)
 
 
+def test_another_token_for_the_same_person_ends_what_the_old_one_began(open_page: Open, tmp_path: Path) -> None:
+    now, file = [0.0], tmp_path / "page.toml"
+
+    def write(token: str) -> None:
+        file.write_text(f'[[token]]\nname = "A. Meier"\nrole = "admin"\nsha256 = "{digest(token)}"\n')
+        now[0] += 3
+
+    write(TOKENS["admin"])
+    auth = Auth(read_auth(file), lambda: now[0], AuthFile(file))
+    old = signed_in(open_page(auth), "admin")
+    write("another, since the first was seen by others")
+    assert old.get("/api/v1/lines").status_code == 401
+    new = open_page(auth)
+    assert new.post("/api/v1/session", json={"token": "another, since the first was seen by others"}).status_code == 204
+    file.touch()
+    now[0] += 3
+    assert new.get("/api/v1/lines").status_code == 200
+
+
 def test_who_watches_is_let_go_when_the_session_ends() -> None:
     def asked(**headers: str) -> Request:
         return Request({"type": "http", "headers": [(name.encode(), value.encode()) for name, value in headers.items()]})
