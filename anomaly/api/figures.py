@@ -5,7 +5,6 @@ from __future__ import annotations
 from io import BytesIO
 
 import numpy as np
-import pandas as pd
 from PIL import Image
 
 from anomaly.bundle.manifest import Manifest
@@ -17,8 +16,9 @@ from anomaly.errors import DataError
 from anomaly.rarity import rare_words, shades_of, shares_of
 
 try:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
     from matplotlib.figure import Figure
+
+    from anomaly.evaluation.report.drawing import on_axis, time_axis
 except ImportError as error:
     raise ImportError("figures need Matplotlib; run: pip install matplotlib") from error
 
@@ -66,8 +66,7 @@ def explain_window(manifest: Manifest, session: Session, name: str, table: Senso
     part = shares_of(share[0])
     first = np.argsort(-part, kind="stable")[: min(MOST_SENSORS, len(part))]
     around = slice(max(0, row + 1 - (1 + AROUND) * rows), row + 1 + AROUND * rows)
-    times = pd.to_datetime(table.times[around], unit="s").to_numpy()
-    window = pd.to_datetime(table.times[[row + 1 - rows, row]], unit="s").to_numpy()
+    times, window = on_axis(table.times[around]), on_axis(table.times[[row + 1 - rows, row]])
     figure = Explained(figsize=(9, 1.2 + 1.5 * len(first)), layout="constrained")
     for axes, index in zip(figure.subplots(len(first), 1, sharex=True, squeeze=False)[:, 0], first, strict=True):
         channel = table.channels[index]
@@ -79,10 +78,7 @@ def explain_window(manifest: Manifest, session: Session, name: str, table: Senso
         axes.set_title(f"{channel.name}: {part[index]:.0%} of the score", fontsize=9, loc="left")
         axes.set_ylabel(channel.unit, fontsize=8)
         axes.tick_params(labelsize=8)
-    locator = AutoDateLocator()  # type: ignore[no-untyped-call]
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-    axes.set_xlabel("time (UTC)", fontsize=8)
+    time_axis(axes, table.times[around], table.dialect.zone)
     figure.suptitle(f"{name}\n{_verdict(manifest, float(score[0]), float(p_value[0]))}", fontsize=10)
     keys = {key.get_label(): key for one in figure.axes for key in one.get_legend_handles_labels()[0]}
     figure.legend(handles=list(keys.values()), loc="outside lower center", ncols=len(keys), fontsize=8, frameon=False)

@@ -17,6 +17,7 @@ from anomaly.data.tables.units import with_unit
 from anomaly.evaluation.figures import Evaluation
 from anomaly.evaluation.metrics import runs
 from anomaly.evaluation.report.drawing import (
+    FAINT,
     FAULT,
     FLAG,
     INK,
@@ -31,6 +32,7 @@ from anomaly.evaluation.report.drawing import (
     time_axis,
 )
 from anomaly.evaluation.report.page import Plot
+from anomaly.rarity import rarity
 
 SENSORS = 10  # shown at most
 EVENTS = 3  # worst misses and false alarms shown
@@ -44,7 +46,8 @@ Floats = NDArray[np.float64]
 class Stretch:
     """A stretch of readings (n, C) at `times` (n,) in s, with p-values (n,), NaN where there is none, and each sensor's share (n, C).
 
-    `faulty` (n,): rows of labelled faults. `alarms`: (first, last) second of each. `zone`: in which people there read the clock.
+    `faulty` (n,): rows of labelled faults. `alarms`: (first, last) second of each. `zone`: in which people there read the clock. `least`:
+    the smallest p-value that the normals can tell.
     """
 
     times: Floats
@@ -56,6 +59,7 @@ class Stretch:
     faulty: NDArray[np.bool_] | None = None
     alarms: tuple[tuple[float, float], ...] = ()
     zone: str = ""
+    least: float = 0.0
 
     def cut(self, first: int, last: int) -> Stretch:
         """Rows `first` to `last` (exclusive)."""
@@ -75,7 +79,9 @@ class Stretch:
         return [int(i) for i in np.argsort(-known.sum(axis=0), kind="stable")[:most]] if len(known) else list(range(most))
 
 
-def stretch_of(table: SensorTable, scored: pd.DataFrame, alarms: Sequence[tuple[float, float]] = (), label: str = "") -> Stretch:
+def stretch_of(
+    table: SensorTable, scored: pd.DataFrame, least: float, alarms: Sequence[tuple[float, float]] = (), label: str = ""
+) -> Stretch:
     """A table with the scores of its windows (columns `row`, `p_value` and `share:SENSOR`, as `score_table` gives them)."""
     names = tuple(channel.name for channel in table.channels)
     rows = len(table.times)
@@ -87,7 +93,7 @@ def stretch_of(table: SensorTable, scored: pd.DataFrame, alarms: Sequence[tuple[
     values = table.readings + np.array([channel.offset for channel in table.channels])
     faulty = table.labels[label] > 0 if label else None
     units = tuple(channel.unit for channel in table.channels)
-    return Stretch(table.times, values, p_values, shares, names, units, faulty, tuple(alarms), table.dialect.zone)
+    return Stretch(table.times, values, p_values, shares, names, units, faulty, tuple(alarms), table.dialect.zone, least)
 
 
 def stretch_figure(
@@ -121,7 +127,8 @@ def stretch_figure(
         time_axis(axes[-1], stretch.times, stretch.zone)
         figure.align_ylabels()
         fit_left(figure)
-        rows = [("p-value", "", stretch.p_values)]
+        told, bound = np.maximum(stretch.p_values, _bound(stretch, threshold)), _bound(stretch, threshold)
+        rows = [(f"p-value (told from {bound:.2g})" if (told > stretch.p_values).any() else "p-value", "", told)]
         rows += [(stretch.names[i], stretch.units[i], np.asarray(stretch.readings[:, i], dtype=np.float64)) for i in sensors]
         return figure, hover_of(axes[0], stretch.times, rows, stretch.zone)
 
@@ -133,14 +140,24 @@ def plot_stretch(stretch: Stretch, threshold: float, sensors: Sequence[int], tit
         return as_plot(title, f"{title}: how unusual each moment is, and the sensors", figure, wide=True, hover=hover)
 
 
+def _bound(stretch: Stretch, threshold: float) -> float:
+    """The smallest p-value that is drawn."""
+    return max(min(stretch.least, threshold), RAREST)
+
+
 def _draw_rarity(axes: Any, x: Floats, stretch: Stretch, threshold: float) -> None:
-    """One normal record in so many: upwards is more unusual."""
-    rarity = 1 / np.clip(stretch.p_values, RAREST, 1)
-    axes.plot(*thinned(x, rarity), color=NORMAL, linewidth=0.8)
+    """One normal record in so many: upwards is more unusual, as far as the normals can tell."""
+    bound = _bound(stretch, threshold)
+    one_in = 1 / np.clip(stretch.p_values, bound, 1)
+    axes.plot(*thinned(x, one_in), color=NORMAL, linewidth=0.8)
     axes.set_yscale("log")
-    top = max(float(np.nanmax(rarity, initial=1.0)), 1 / threshold) * 3
+    top = max(float(np.nanmax(one_in, initial=1.0)), 1 / threshold) * 3
     axes.set_ylim(0.9, top)
     axes.axhline(1 / threshold, color=INK, linestyle="--", linewidth=0.8)
+    if (stretch.p_values < bound).any():
+        axes.axhline(1 / bound, color=FAINT, linestyle=":", linewidth=0.8)
+        words = f"rarer than 1 in {rarity(bound)[1]}: the normals tell no more"
+        axes.annotate(words, (0.004, 1 / bound), xycoords=("axes fraction", "data"), va="bottom", fontsize=6.5, color=FAINT)
     period = float(np.median(np.diff(x))) if len(x) > 1 else 0.0
     least = max(period, 0.0015 * float(x[-1] - x[0]))  # so wide that it can be seen
     flagged = runs(np.nan_to_num(stretch.p_values, nan=1.0) <= threshold)
@@ -167,13 +184,13 @@ class _Events:
     false: list[tuple[float, Stretch, int, int, str]] = field(default_factory=list)
 
 
-def plot_tables(evaluation: Evaluation, tables: Sequence[SensorTable], label: str, threshold: float) -> list[Plot]:
+def plot_tables(evaluation: Evaluation, tables: Sequence[SensorTable], label: str, threshold: float, least: float) -> list[Plot]:
     """Each table as a whole, then the faults that were missed most and the alarms while nothing was wrong, close up."""
     plots, events = [], _Events()
     for table in tables:
         name = f"{table.path.parent.name}/{table.path.stem}"
         scored = evaluation.records[evaluation.records["run"] == name]
-        whole = stretch_of(table, scored[scored["p_value"].notna()], evaluation.alarms.get(name, ()), label)
+        whole = stretch_of(table, scored[scored["p_value"].notna()], least, evaluation.alarms.get(name, ()), label)
         plots.append(plot_stretch(whole, threshold, whole.top(SENSORS), name))
         _collect(events, whole, threshold, name)
     for found in (events.missed, events.false):

@@ -254,7 +254,7 @@ def _tables(bundle: Bundle, session: Session, path: Path, out: Path, most: int, 
     rows = []
     for rank, one in enumerate(found, 1):
         name = f"{rank:04}-{_plain(one.table.path.stem)}-row-{one.table.lines[one.first]}.png" if rank <= most else ""
-        top = _draw(one, threshold, out / name if name else None)
+        top = _draw(one, bundle.manifest, out / name if name else None)
         done.drawn += bool(name)
         zone = one.table.dialect.zone
         ends = [moment(float(one.table.times[row]), zone) for row in (one.first, one.last)]
@@ -293,12 +293,12 @@ def _is_in(one: _Stretch, wanted: Wanted) -> bool:
     return bool(((wanted.times >= first - 1e-3) & (wanted.times <= last + 1e-3)).any())
 
 
-def _draw(one: _Stretch, threshold: float, path: Path | None) -> str:
+def _draw(one: _Stretch, manifest: Manifest, path: Path | None) -> str:
     """Draw a stretch, with as much before and after it; returns the sensors that contribute most to its most unusual record, with shares.
 
     They are those that an alarm's events and `Detector.explain` tell of this record.
     """
-    whole = stretch_of(one.table, one.scored)
+    whole = stretch_of(one.table, one.scored, manifest.least_p)
     worst = one.first + int(np.nanargmin(whole.p_values[one.first : one.last + 1]))
     top, shares = whole.top(SENSORS, worst, worst + 1), whole.shares[worst]
     if path is not None:
@@ -308,7 +308,7 @@ def _draw(one: _Stretch, threshold: float, path: Path | None) -> str:
         part = whole.cut(one.first - around, one.last + 1 + around)
         with styled():
             at = float(whole.times[worst])
-            figure, _ = stretch_figure(part, threshold, top, title, (at, at))
+            figure, _ = stretch_figure(part, manifest.threshold.p_value, top, title, (at, at))
             with replacing(path) as written:
                 written.write_bytes(png_of(figure))
     return ", ".join(f"{whole.names[i]} {shares[i]:.0%}" for i in top)

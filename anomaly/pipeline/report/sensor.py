@@ -65,7 +65,7 @@ def fit_blocks(line: SensorLine, fitted: Fitted, bundle: Bundle, session: Sessio
         highest=_highest(line, fitted, stretches, threshold),
         made_up=_made_up(line, fitted, score),
         speaks=_speaks(fitted, score),
-        labelled=_labelled(line, evaluation, threshold),
+        labelled=_labelled(line, evaluation, threshold, bundle.manifest.least_p),
         cost=_cost(line, session),
         held_out=held_out,
     )
@@ -86,7 +86,7 @@ def _stretches(line: SensorLine, fitted: Fitted, p_of: Callable[[Scores], Scores
         at = scored["row"].to_numpy()
         parts = shares[own].to_numpy(np.float32)
         runs.append(Run(table.times[at], p_values[own].astype(np.float32), reference["score"].to_numpy(np.float32)[own], parts))
-        stretches.append(_filled(stretch_of(table, scored)))
+        stretches.append(_filled(stretch_of(table, scored, least_p(fitted.effective))))
         offset += len(table.times) + 2 * window
     return stretches, runs
 
@@ -245,11 +245,11 @@ def _speaks(fitted: Fitted, threshold: float) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _labelled(line: SensorLine, evaluation: Evaluation | None, threshold: float) -> tuple[Block, ...]:
+def _labelled(line: SensorLine, evaluation: Evaluation | None, threshold: float, least: float) -> tuple[Block, ...]:
     if evaluation is None or not evaluation.tables:
         return ()
     label = label_of(evaluation.tables[0]) or ""
-    return Legend(), *plot_tables(evaluation, evaluation.tables[:TABLES], label, threshold)
+    return Legend(), *plot_tables(evaluation, evaluation.tables[:TABLES], label, threshold, least)
 
 
 def _cost(line: SensorLine, session: Session) -> str:

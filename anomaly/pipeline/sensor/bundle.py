@@ -57,4 +57,4 @@ def report_plots(bundle: Bundle, evaluation: Evaluation, data: Path) -> list[Blo
 
     tables = evaluation.tables[:4]
     label = label_of(tables[0]) or ""
-    return [Legend(COLORS), *plot_tables(evaluation, tables, label, bundle.manifest.threshold.p_value)]
+    return [Legend(COLORS), *plot_tables(evaluation, tables, label, bundle.manifest.threshold.p_value, bundle.manifest.least_p)]
