@@ -154,17 +154,17 @@ def _draw_rarity(axes: Any, x: Floats, stretch: Stretch, threshold: float) -> No
     top = max(float(np.nanmax(one_in, initial=1.0)), 1 / threshold) * 3
     axes.set_ylim(0.9, top)
     axes.axhline(1 / threshold, color=INK, linestyle="--", linewidth=0.8)
-    if (stretch.p_values < bound).any():
+    beyond = bool((stretch.p_values < bound).any())
+    if beyond:
         axes.axhline(1 / bound, color=FAINT, linestyle=":", linewidth=0.8)
-        words = f"rarer than 1 in {rarity(bound)[1]}: the normals tell no more"
-        axes.annotate(words, (0.004, 1 / bound), xycoords=("axes fraction", "data"), va="bottom", fontsize=6.5, color=FAINT)
     period = float(np.median(np.diff(x))) if len(x) > 1 else 0.0
     least = max(period, 0.0015 * float(x[-1] - x[0]))  # so wide that it can be seen
     flagged = runs(np.nan_to_num(stretch.p_values, nan=1.0) <= threshold)
     axes.broken_barh([(x[a], max(least, x[b - 1] - x[a])) for a, b in flagged], (0.9, 0.5), color=FLAG, linewidth=0)
     spans = on_axis(np.array([*stretch.times[:1], *(end for span in stretch.alarms for end in span)]))[1:].reshape(-1, 2)
     axes.broken_barh([(a, max(least, b - a)) for a, b in spans if b >= x[0] and a <= x[-1]], (top / 1.7, top), color=FLAG, linewidth=0)
-    axes.set_ylabel("unusual as\n1 normal in", rotation=0, ha="right", va="center", fontsize=8)
+    most = f"\ndotted: {rarity(bound)[1]} or more" if beyond else ""  # the normals tell no more
+    axes.set_ylabel(f"unusual as\n1 normal in{most}", rotation=0, ha="right", va="center", fontsize=8)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.tick_params(labelsize=7, axis="y")
 
