@@ -19,8 +19,6 @@ from anomaly.errors import AnomalyError
 from anomaly.names import one_line
 from anomaly.progress import Course, Progress
 
-STARTS_S = 180  # a server makes its database first; on a busy machine Prefect's own 20 s are too short
-
 
 def emit(what: str, line: str, says: str, more: dict[str, Any]) -> None:
     """One event `anomaly.release.WHAT` on a line, with a sentence."""
@@ -75,13 +73,8 @@ def one_server() -> Iterator[None]:
         return
     from prefect.server.api.server import SubprocessASGIServer  # takes two seconds
 
-    server = SubprocessASGIServer()
-    try:
-        server.start(STARTS_S)
-        with temporary_settings({PREFECT_API_URL: server.api_url}):
-            yield
-    finally:
-        server.stop()
+    with SubprocessASGIServer() as server, temporary_settings({PREFECT_API_URL: server.api_url}):
+        yield
 
 
 def runner(workers: int, scheduler: str | None) -> TaskRunner[Any]:

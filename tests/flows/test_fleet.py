@@ -77,10 +77,10 @@ def test_lines_that_fail_are_told_and_the_others_are_published_once(site: Path, 
 
 
 WIDE = """
+from flows.shared import one_server, runner
 import dask
 from prefect import flow, task
 from prefect.settings import PREFECT_API_URL
-from flows.shared import one_server, runner
 
 @task
 def seen():
