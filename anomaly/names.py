@@ -11,6 +11,7 @@ import hashlib
 import re
 import unicodedata
 from pathlib import Path
+from urllib.parse import quote, unquote, unquote_plus
 
 # The categories Cc, Cf, Cs, Zl and Zp of Unicode, but for the two joiners (U+200C, U+200D), which Persian and Indic words and emoji need.
 _UNSEEN = re.compile(
@@ -21,9 +22,29 @@ _UNSEEN = re.compile(
 _LOOKS_ESCAPED = re.compile(r"\\(?=[xuU][0-9a-f]{2})")
 _SPELT = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "æ": "ae", "ø": "oe", "å": "aa", "ł": "l", "đ": "d"})
 HIDDEN = "***"
-# user:password@ of an address. A password may hold a slash, a blank or an @, though it should not. A port is no password.
-_PASSWORD = re.compile(r"(://[^\s/?#:@\[\]]*):(?:[^\s/?#]*|(?!\d{1,5}(?:[^\w@:]|$))(?:(?!://)[^\n@])*)@")
-_SECRET = re.compile(r"([?&](?:[a-z_-]*(?:password|passwd|token|secret)|pass|pwd|api_?key|sig|signature)=)[^&#\s'\"]+", re.IGNORECASE)
+_KEY = "(?:password|passwd|passphrase|pwd|token|secret)"
+_CLOSES = r"(?=[\s,;:.)\]}'\"]|$)"  # after a quote
+_LETTER = rf"""[^&\s'"]|['"](?!{_CLOSES})"""  # of a value in a query; a quote that closes is the text's
+_LEFT = r"(?!\*\*\*(?:[^\w*]|$))"  # what is hidden already
+_LOGIN = r"((?:[^\s/?#]*|(?!\d{1,5}(?:[^\w@:]|$))(?:(?!://)[^\n@])*(?:@[^\s/?#@]*)*)(?=@))"
+# What stands before a secret, and the secret. Some is hidden that is none, rather than that one is shown.
+_SECRETS = [
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        # user:password@ of a database, which has no other @; after one a port would stand
+        r"((?:\+\w{1,30}|postgres\w{0,9}|mysql|mariadb|mssql|oracle|db2|sqlite|snowflake|clickhouse|trino|hana)://[^\s/?#:\[\]]*:)"
+        r"""((?:(?!://)[^\s'"])*(?=@))""",
+        # of any address, whose user may hold an @. A password may hold a slash, a blank or an @, though it should not. A port is none.
+        rf"(://[^\s/?#:@\[\]]*:){_LOGIN}",
+        rf"(://[^\s/?#:@\[\]]*@[^\s/?#:\[\]]*:)(?!//){_LOGIN}",
+        # NAME=VALUE: percent-encoded in a query, between semicolons (ODBC, JDBC), in a query, or for itself (libpq)
+        rf"({_KEY}%3D)([^&\s'\"]+)",
+        rf"((?:;\s*|odbc_connect=){_KEY}\s?=\s?){_LEFT}({{(?:[^}}\n]|}}}})*}}|[^;\n]+)",
+        rf"([?&](?:[a-z_-]*{_KEY}|pass|api_?key|sig|signature)=)((?:{_LETTER})+)",
+        rf"""({_KEY}\s?=\s?){_LEFT}('(?:[^'\n]|'(?!{_CLOSES}))*'|"(?:[^"\n]|"(?!{_CLOSES}))*"|{{(?:[^}}\n]|}}}})*}}|(?:&|{_LETTER})+)""",
+    )
+]
+_SHORTEST = 4  # letters of a piece of a secret that is looked for by itself
 
 
 def one_line(text: str) -> str:
@@ -40,15 +61,31 @@ def one_line(text: str) -> str:
     return _UNSEEN.sub(lambda found: _escape(ord(found[0])), text)
 
 
-def masked(text: str) -> str:
-    """Text without the passwords of the addresses in it, and without the secrets in their queries.
+def masked(text: str, address: str = "") -> str:
+    """Text without the passwords of the addresses in it, and without the secrets in their queries and in connection strings.
+
+    `address` is one that the text speaks of: its secrets are hidden wherever they stand, decoded or in pieces too, as in the words of a
+    driver that took it apart.
 
     >>> masked("rtsp://admin:S3cret@10.0.0.7:554/1 is away; so is https://plant/hook?line=3&token=abc")
     'rtsp://admin:***@10.0.0.7:554/1 is away; so is https://plant/hook?line=3&token=***'
     """
-    if "://" not in text:
-        return text
-    return _SECRET.sub(rf"\1{HIDDEN}", _PASSWORD.sub(rf"\1:{HIDDEN}@", text))
+    if "://" in text or "=" in text or "%3" in text:
+        for pattern in _SECRETS:
+            text = pattern.sub(rf"\1{HIDDEN}", text)
+    for secret in sorted(_secrets_of(address), key=len, reverse=True):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def _secrets_of(address: str) -> set[str]:
+    """The secrets of an address as they stand, decoded and encoded, and their pieces."""
+    whole = {found[2] for pattern in _SECRETS for found in pattern.finditer(address)}
+    whole |= {decoded for secret in whole for decoded in (unquote(secret), unquote_plus(secret))}
+    whole |= {field.strip("{}'\"") for secret in whole for field in re.findall(r"^(?:{(?:[^}]|}})*}|[^;]*)", secret)}
+    whole |= {quote(secret.encode(errors="surrogatepass"), safe="") for secret in whole}
+    pieces = {piece for secret in whole for piece in re.split(r"[@:/?#&;\s{}'\"]+", secret) if len(piece) >= _SHORTEST}
+    return pieces | {secret for secret in whole if len(secret) >= _SHORTEST}
 
 
 def shown(text: str) -> str:

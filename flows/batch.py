@@ -25,7 +25,7 @@ from anomaly.batch.plan import PICTURES, ROWS
 from anomaly.batch.run import Outcome, Scored, run_batch
 from anomaly.bundle.release_folder import ReleaseFolder
 from anomaly.errors import AnomalyError, BundleError, DataError, in_words
-from anomaly.names import slug
+from anomaly.names import masked, slug
 from flows.shared import RETRIED, logged, named, one_server, runner
 
 NAMED = 5  # of the parts that failed
@@ -114,6 +114,9 @@ def main() -> int:
     parser.add_argument("--rows", type=int, default=ROWS, help="rows of one part (default: %(default)s)")
     parser.add_argument("--pictures", type=int, default=PICTURES, help="pictures of one part (default: %(default)s)")
     asked = parser.parse_args()
+    for source in asked.sources:
+        if masked(source) != source:
+            parser.error(f"{masked(source)}: Prefect would keep it; set an environment variable to the address, and name env:NAME")
     try:
         with one_server():
             batch_flow(**vars(asked))

@@ -63,17 +63,64 @@ def test_an_address_without_a_password_stays_as_it_is(user: str, host: str, port
     "address",
     ["rtsp://admin:a/S3cretPass@cam/1", "rtsp://admin:a?S3cretPass#@cam/1", "rtsp://admin:a S3cretPass@cam/1", "redis://:S3cretPass@host",
      "rtsp://admin:x@S3cretPass@cam/1", "https://plant/hook?token=S3cretPass&line=3", "https://plant/?x=1&API_KEY=S3cretPass",
-     "mqtt://a:S3cretPass@b,mqtt://a:S3cretPass@c"],
+     "mqtt://a:S3cretPass@b,mqtt://a:S3cretPass@c", "postgresql://me:12/S3cretPass@h/db", "postgresql+psycopg://me@srv:S3cretPass@h/db",
+     "mssql+pyodbc:///?odbc_connect=DRIVER%3Dx%3BUID%3Dme%3BPWD%3DS3cretPass%3BEncrypt%3Dyes",
+     "DRIVER={x};UID=me;PWD={a;S3cretPass};Encrypt=yes",
+     "host=h user=me password=S3cretPass dbname=plant", r"host=h password='a\'S3cretPass' user=me", "jdbc:sqlserver://h:1433;password=S3cretPass;x=y",
+     "postgresql://h/db?user=me&password=a;#'S3cretPass", "DRIVER={x};UID=me;Pwd = a S3cretPass;Encrypt=yes"],
 )  # fmt: skip
 def test_passwords_as_people_write_them(address: str) -> None:
     assert "S3cret" not in masked(address)
     assert "S3cret" not in masked(f"source {address}: away, url='{address}' ({address!r})")
 
 
+DATABASES = ["postgresql", "postgresql+psycopg", "mysql+pymysql", "mssql+pyodbc", "oracle+oracledb", "sqlite", "duckdb"]
+TYPED = {  # how a password is written into a database's address, and the letters it can hold there
+    "{scheme}://me:{quoted}@historian:5432/plant": st.text(),
+    "{scheme}://me:{raw}@historian/plant": st.from_regex(r"[A-Za-z0-9/?#!%+=&;_.-]{4,20}", fullmatch=True),
+    "{scheme}://me@plant:{raw}@historian/plant": st.from_regex(r"[A-Za-z][A-Za-z0-9!+=&;_.-]{3,20}", fullmatch=True),
+    "{scheme}://historian/plant?user=me&password={quoted}&sslmode=require": st.text(),
+    "{scheme}://historian/plant?user=me&password={raw}": st.from_regex(r"[A-Za-z0-9/?#!:;@_.-]{4,20}", fullmatch=True),
+    "{scheme}:///?odbc_connect=DRIVER%3D%7B18%7D%3BUID%3Dme%3BPWD%3D{quoted}%3Bx%3Dy": st.text().filter(lambda text: ";" not in text),
+    "{scheme}:///?odbc_connect=DRIVER%3Dodbc%3BUID%3Dme%3BPWD%3D%7B{quoted}%7D": st.text().filter(lambda text: "}" not in text),
+    "{scheme}:///?odbc_connect=DRIVER={{ODBC 18}};UID=me;PWD={raw};": st.from_regex(r"[A-Za-z0-9 /?#!:@_.-]{4,20}", fullmatch=True),
+    "host=historian user=me password={raw} dbname=plant": st.from_regex(r"[A-Za-z0-9/?#!:;&@_.-]{4,20}", fullmatch=True),
+    "host=historian password = '{raw}' dbname=plant": st.from_regex(r"[A-Za-z0-9 /?#!:;&@_.-]{4,20}", fullmatch=True),
+    "jdbc:sqlserver://historian:1433;user=me;password={raw};encrypt=true": st.from_regex(r"[A-Za-z0-9/?#!:&@_.-]{4,20}", fullmatch=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", TYPED)
+@given(st.data())
+def test_no_password_of_a_database_is_shown(form: str, data: st.DataObject) -> None:
+    scheme, password = data.draw(st.sampled_from(DATABASES)), "Q7" + data.draw(TYPED[form]) + "x7Q"
+    quoted = quote(password, safe="")
+    address = form.format(scheme=scheme, raw=password, quoted=quoted)
+    for text in (masked(address), shown(address), masked(f"{address}: the query failed"), masked(f"[{address!r}] is away")):
+        assert quoted not in text
+        assert password not in text
+        assert masked(text) == text
+    said = masked(f'could not translate host name "{password}", nor {quoted} of {address}', address)
+    assert password not in said
+    assert quoted not in said
+
+
 def test_a_long_hostile_text_takes_no_long_time() -> None:
     started = time.process_time()
-    for text in ("://a:" * 40_000, "a" * 400_000, "?token" * 60_000 + "://", "://" + ":@" * 100_000, "x://" + "a" * 400_000 + ":"):
-        shown(text)
+    for text in (
+        "://a:" * 40_000,
+        "a" * 400_000,
+        "?token" * 60_000 + "://",
+        "://" + ":@" * 100_000,
+        "x://" + "a" * 400_000 + ":",
+        "postgres" * 50_000,
+        ";pwd=" * 80_000,
+        "password=" * 40_000,
+        "mysql://" * 50_000,
+        "pwd={" * 80_000,
+        "a@b:" * 90_000,
+    ):
+        shown(text)  # fmt: skip
     assert time.process_time() - started < 20  # squares of these lengths take hours
 
 

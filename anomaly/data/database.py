@@ -28,10 +28,7 @@ def query_chunks(url: str, query: str, rows: int = ROWS) -> Iterator[pd.DataFram
         from sqlalchemy.exc import SQLAlchemyError
     except ImportError as error:
         raise DataError(f"{masked(url)}: needs SQLAlchemy; run: pip install 'anomaly-pipeline[sql]'") from error
-    named = url.startswith("env:")
-    target = os.environ.get(url.removeprefix("env:")) if named else url
-    if target is None:
-        raise DataError(f"{url}: the environment variable {url.removeprefix('env:')} is not set; set it to the database's URL")
+    target = database_url(url)
     try:
         engine = create_engine(target)
         try:
@@ -39,8 +36,23 @@ def query_chunks(url: str, query: str, rows: int = ROWS) -> Iterator[pd.DataFram
                 yield from pd.read_sql(text(query), connection, chunksize=rows)
         finally:
             engine.dispose()
-    except (SQLAlchemyError, ModuleNotFoundError, pd.errors.DatabaseError) as error:
-        raise DataError(f"{masked(url)}: the query failed: {masked(str(error).splitlines()[0])[:300]}") from error
+    except (SQLAlchemyError, ModuleNotFoundError, pd.errors.DatabaseError, ValueError) as error:  # ValueError: a port that is no number
+        raise DataError(f"{masked(url)}: the query failed: {first_line(error, target)}") from error
+
+
+def database_url(address: str) -> str:
+    """The URL of a database, which may stand in an environment variable (`env:NAME`). Raises DataError where that is not set."""
+    variable = address.removeprefix("env:")
+    url = os.environ.get(variable) if variable != address else address
+    if url is None:
+        raise DataError(f"{address}: the environment variable {variable} is not set; set it to the database's URL")
+    return url
+
+
+def first_line(error: Exception, url: str) -> str:
+    """What a driver says, at most 300 letters, without what is secret in the URL that it was given."""
+    words = masked(str(error), url)
+    return next(iter(words.splitlines()), type(error).__name__)[:300]
 
 
 def write_query(url: str, query: str, path: Path, rows: int = ROWS) -> int:

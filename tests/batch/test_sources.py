@@ -23,7 +23,7 @@ from anomaly.batch import store
 from anomaly.batch.run import run_batch
 from anomaly.cli.main import app
 from anomaly.data.database import write_query
-from anomaly.errors import DataError
+from anomaly.errors import AnomalyError, DataError
 from tests.batch.test_run import wait_for_parts
 from tests.conftest import Fitted
 from tests.integration.servers import free_port, listening, serving
@@ -139,7 +139,7 @@ from pathlib import Path
 if sys.argv[3] == "bare":
     sys.modules["s3fs"] = None
 from anomaly.batch.run import run_batch
-from anomaly.errors import DataError
+from anomaly.errors import AnomalyError, DataError
 try:
     run_batch(Path(sys.argv[1]), ["s3://history/a"], Path(sys.argv[2]), 1)
 except DataError as error:
@@ -203,6 +203,27 @@ def test_a_query_that_cannot_be_used_is_an_error_in_words(sensor: Fitted, camera
     ):
         with pytest.raises(DataError, match=said):
             run_batch(bundle, sources, tmp_path / "out", 1, query=query)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["sqlite://me:S3cret/S3cret@historian/plant", "sqlite://me:12/S3cret@historian/plant", "sqlite://me:p@ss:S3cret@historian/plant",
+     "sqlite://historian/plant?password=S3cret", "gone+none:///?odbc_connect=UID%3Dme%3BPWD%3DS3cret%3B", "host=historian password=S3cret"],
+)  # fmt: skip
+def test_no_password_of_a_database_is_printed(sensor: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("HISTORIAN", address)
+    out = tmp_path / "out"
+    for given in (address, "env:HISTORIAN"):
+        for command in (
+            ["batch", str(sensor.bundle), given, "--query", "SELECT 1", "--out", str(out)],
+            ["table", given, "--query", "SELECT 1", "--out", str(tmp_path / "t.parquet")],
+            ["fit", given, "--out", str(tmp_path / "fit")],
+        ):
+            result = CliRunner().invoke(app, command)
+            assert result.exit_code in (1, 2), result.output
+            assert isinstance(result.exception, (SystemExit, AnomalyError)), result.exception
+            assert "S3cret" not in f"{result.output}{result.exception}"
+    assert not any("S3cret" in path.read_text() for path in out.glob("*.json"))
 
 
 def test_a_column_has_the_type_of_all_its_rows(tmp_path: Path) -> None:

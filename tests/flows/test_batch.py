@@ -23,6 +23,14 @@ def run(root: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=own)
 
 
+def test_a_typed_password_is_refused_before_prefect_keeps_it(tmp_path: Path) -> None:
+    done = run(tmp_path, "a.anomaly", "postgresql://me:S3cret@historian/plant", "--query", "SELECT 1", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "name env:NAME" in done.stderr
+    assert "S3cret" not in done.stdout + done.stderr
+    assert not any((tmp_path / "prefect").rglob("*.db"))
+
+
 @pytest.mark.timeout(900)
 def test_the_files_are_those_of_one_process_and_only_what_failed_is_done_again(sensor: Fitted, tmp_path: Path) -> None:
     source = shutil.copytree(sensor.data, tmp_path / "source")

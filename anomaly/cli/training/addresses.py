@@ -59,7 +59,7 @@ def first_step(address: str) -> list[str]:
 
 def _database(address: str) -> list[str]:
     """The tables of a database, and how one becomes a table that a fit reads."""
-    lines = [f"{address}: a database. First make a table of the normal readings:"]
+    lines = [f"{masked(address)}: a database. First make a table of the normal readings:"]
     found = _tables(address)
     if masked(address) != address:  # a password that is typed stays in the shell's history
         lines.append(f"  keep the address in an environment variable: export {VARIABLE}=…")
@@ -77,10 +77,9 @@ def _tables(address: str) -> list[tuple[str, list[str]]]:
     from sqlalchemy import create_engine, inspect
     from sqlalchemy.exc import SQLAlchemyError
 
-    named = address.startswith("env:")
-    target = os.environ.get(address.removeprefix("env:")) if named else address
-    if target is None:
-        raise DataError(f"{address}: the environment variable {address.removeprefix('env:')} is not set; set it to the database's URL")
+    from anomaly.data.database import database_url, first_line
+
+    target = database_url(address)
     if target.startswith("sqlite:///") and not Path(target.removeprefix("sqlite:///")).is_file():
         raise DataError(f"{address}: no such database file")
     try:
@@ -90,9 +89,11 @@ def _tables(address: str) -> list[tuple[str, list[str]]]:
         found = [(name, [str(column["name"]) for column in asked.get_columns(name)]) for name in names[:TABLES]]
         engine.dispose()
     except (SQLAlchemyError, ModuleNotFoundError, ValueError) as error:
-        raise DataError(f"{address}: not an address known here, or a database that cannot be asked: {_first_line(error)}") from error
+        raise DataError(
+            f"{masked(address)}: not an address known here, or a database that cannot be asked: {first_line(error, target)}"
+        ) from error
     if not found:
-        raise DataError(f"{address}: a database without a table")
+        raise DataError(f"{masked(address)}: a database without a table")
     return found
 
 
@@ -104,7 +105,3 @@ def _command(address: str, name: str, columns: Sequence[str]) -> str:
     parts += ["--time", time] if time else []
     parts += ["--long", f"{key},{value}"] if key and value and key != value else []
     return shlex.join([*map(str, parts), "--out", "readings.parquet"])
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)[:200]
