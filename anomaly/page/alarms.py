@@ -139,7 +139,7 @@ def happened(body: dict[str, Any]) -> models.Happened:
     kind = str(body["type"]).rpartition(".")[2]
     return models.Happened(
         time=body["time"], kind=kind, priority=str(data.get("priority", "")), state=str(data.get("state", "")),
-        by=str(data.get("who", "")), why=str(data.get("why") or data.get("reason") or ""),
+        by=str(data.get("who", "")), why=str(data.get("why" if "who" in data else "reason") or ""),
     )  # fmt: skip
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 import sqlite3
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
+from anomaly.alarms.book import PROCESS, Hold
 from anomaly.alarms.book import Alarm as StoredAlarm
-from anomaly.alarms.book import Hold
 from anomaly.alarms.events import iso
-from anomaly.alarms.health.line import LineHealth
+from anomaly.alarms.health.line import NOT_OPENED, LineHealth
 from anomaly.alarms.routing import PRIORITIES
+from anomaly.alarms.wording import about, record_words, shares
 from anomaly.page import models, queries
 from anomaly.page.site import NotThereError, Site
 from anomaly.rarity import rare_words
@@ -19,6 +22,7 @@ from anomaly.rarity import rare_words
 ORDER = ("down", "alarm", "attention", "ok")  # who needs a person first
 DAY_S, HOUR_S = 86400.0, 3600.0
 MOST_SPANS = 500
+MOST_CAUSES = 3  # alarms of its data that a line at a glance names
 GLANCE_S = 0.5  # all viewers share one look at the lines, this old at most
 
 
@@ -31,10 +35,18 @@ def look_at_lines(site: Site) -> models.Lines:
 def _look(site: Site) -> models.Lines:
     with queries.reading(site.store) as db:
         names, waits, glances = queries.line_names(db), queries.waiting_counts(db), queries.glances(db)
+        data, holds = queries.of_the_data(db), queries.holds(db)
     if site.board is not None:
         names = list(site.board.lines)
     now = site.clock()
-    lines = [_line(site, name, waits.get(name, (0, 0, 0, 0)), glances.get(name, queries.Glance([], None)), now) for name in names]
+    none = queries.Glance([], None)
+    lines = [
+        _line(
+            site, name, waits.get(name, (0, 0, 0, -1)), glances.get(name, none), now,
+            data.get(name, []), [hold for line, hold in holds if line == name],
+        )
+        for name in names
+    ]  # fmt: skip
     lines.sort(key=lambda line: (ORDER.index(line.state), -_rank(line), -line.waiting, line.name))
     return models.Lines(time=iso(now), live=site.board is not None, lines=lines)
 
@@ -43,19 +55,24 @@ def _rank(line: models.Line) -> int:
     return -1 if line.worst_priority is None else PRIORITIES.index(line.worst_priority)
 
 
-def _line(site: Site, name: str, waits: tuple[int, int, int, int], glance: queries.Glance, now: float) -> models.Line:
+def _line(
+    site: Site, name: str, waits: tuple[int, int, int, int], glance: queries.Glance, now: float,
+    data: Sequence[StoredAlarm], holds: Sequence[Hold],
+) -> models.Line:  # fmt: skip
     waiting, live, process, worst = waits
     health = site.health(name)
-    why = _why(site, name, health)
+    causes = _missing(site, name, health)
     drifting = health is not None and (health.drift or 0) >= 1
-    state: models.LineState = "down" if why else "alarm" if process else "attention" if live or drifting else "ok"
+    state: models.LineState = "down" if causes else "alarm" if process else "attention" if worst >= 0 or drifting else "ok"
+    causes += [] if causes else [cause_of(alarm) for alarm in data[:MOST_CAUSES]]
     if drifting:
-        why = [*why, "drift: records are no longer like those learnt from"]
+        causes.append(models.Cause(code="drift", values={}, words="drift: records are no longer like those learnt from"))
     newest = glance.newest
     manifest = None if health is None or health.detector is None else health.detector.manifest
     threshold = None if manifest is None else manifest.threshold.p_value
     return models.Line(
-        name=name, state=state, why=why, waiting=waiting, open=live, worst_priority=PRIORITIES[worst] if live else None,
+        name=name, state=state, why=[cause.words for cause in causes], causes=causes, held=[held_model(name, hold) for hold in holds],
+        waiting=waiting, open=live, worst_priority=PRIORITIES[worst] if worst >= 0 else None,
         records=health.scored if health else None, flagged=health.flagged if health else None,
         flagged_share=health.flagged / health.scored if health and health.scored else None, budget_share=threshold,
         budget_words=threshold_words(threshold), least_p=None if manifest is None else manifest.least_p,
@@ -66,12 +83,38 @@ def _line(site: Site, name: str, waits: tuple[int, int, int, int], glance: queri
     )  # fmt: skip
 
 
-def _why(site: Site, name: str, health: LineHealth | None) -> list[str]:
+def _missing(site: Site, name: str, health: LineHealth | None) -> list[models.Cause]:
     """Why a line is not watched, [] when it is, or when nobody here is to watch it."""
     if site.board is None or health is None:
         return []
-    stuck = [f"no turn for {health.last_turn_age_s:.0f} s"] if name in site.board.stuck() and health.last_turn_age_s else []
-    return health.missing() + stuck
+    found = []
+    for words in health.missing():
+        what, _, why = words.partition(": ")
+        code = "not_opened" if why == NOT_OPENED else what
+        found.append(models.Cause(code=f"missing.{code}", values={"why": why}, words=words))
+    if name in site.board.stuck() and health.last_turn_age_s:
+        seconds = round(health.last_turn_age_s)
+        found.append(models.Cause(code="missing.turn", values={"seconds": seconds}, words=f"no turn for {seconds} s"))
+    return found
+
+
+def cause_of(alarm: StoredAlarm) -> models.Cause:
+    """What an alarm is about, by its condition: `about` in words, and what is in them as values."""
+    data, kind = alarm.data, alarm.condition.partition(":")[0]
+    words = about(data)
+    values: dict[str, str | float] = {"began": str(data.get("began", "")), "reason": str(data.get("reason", ""))}
+    if alarm.alarm_class == PROCESS:
+        worst = {**data, **data.get("worst", {})}
+        values |= {"flagged": float(data.get("flagged", 1)), "record": record_words(worst.get("record", ""))}
+        if worst.get("where"):
+            return models.Cause(code="process.picture", values=values | {side: worst["where"][side] for side in "xy"}, words=words)
+        if worst.get("top"):
+            return models.Cause(code="process.sensors", values=values | {"top": ", ".join(shares(worst["top"]))}, words=words)
+        return models.Cause(code="process", values=values, words=words)
+    names = data.get("sensors") or ([data["sensor"]] if data.get("sensor") else [])
+    values |= {"sensors": ", ".join(map(str, names))}
+    values |= {f"n{place}": float(number) for place, number in enumerate(re.findall(r"\d+", str(data.get("reason", "")))[:2])}
+    return models.Cause(code="delivery" if alarm.alarm_class == "delivery" else f"quality.{kind}", values=values, words=words)
 
 
 def _age(health: LineHealth | None, newest: float | None, now: float) -> float | None:

@@ -29,11 +29,20 @@ class Asked(BaseModel):
 # --- lines ---
 
 
+class Cause(Answer):
+    """Why something is as it is: `code` and `values`, for whoever words it in another language, and `words` in English."""
+
+    code: str
+    values: dict[str, str | float]
+    words: str
+
+
 class Line(Answer):
     """A line at a glance.
 
-    state: `down` it is not watched (`why` says what is missing); `alarm` a process alarm is on or waits for someone; `attention` another
-    alarm, or drift; `ok`
+    state: `down` it is not watched; `alarm` a process alarm is on or waits for someone; `attention` another alarm, or drift; `ok`. What is
+    held back needs nobody
+    why: what is missing, or wrong with its data; `causes` says the same with codes
     flagged_share: of the records since the start; `budget_share`: what the threshold allows by chance
     sparkline: the newest p-values, the oldest first
     """
@@ -41,6 +50,8 @@ class Line(Answer):
     name: str
     state: LineState
     why: list[str]
+    causes: list[Cause] = Field(default_factory=list)
+    held: list[Held] = Field(default_factory=list, description="what holds alarms of it back")
     waiting: int = Field(description="alarms that nobody has acknowledged")
     open: int = Field(description="alarms that are on or wait for someone")
     worst_priority: Priority | None

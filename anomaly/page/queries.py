@@ -189,13 +189,29 @@ def marks_of(db: sqlite3.Connection, ids: Sequence[str]) -> Marks:
 
 
 def waiting_counts(db: sqlite3.Connection) -> dict[str, tuple[int, int, int, int]]:
-    """By line: alarms that nobody has acknowledged, alarms that are live, those of them of the scores, the highest priority's place."""
+    """By line: alarms that nobody has acknowledged, live ones, those of them of the scores, the highest priority's place (-1: none).
+
+    What is held back counts as live alone.
+    """
     query = (
         f"SELECT l.name, sum(a.acknowledged IS NULL AND a.state NOT IN {_QUIET}), count(*), "  # noqa: S608 - fixed words
-        f"sum(a.class = 'process' AND a.state NOT IN {_QUIET}), max(CASE a.priority {_URGENCY} ELSE 0 END) "
+        f"sum(a.class = 'process' AND a.state NOT IN {_QUIET}), "
+        f"max(CASE WHEN a.state IN {_QUIET} THEN -1 ELSE CASE a.priority {_URGENCY} ELSE 0 END END) "
         "FROM alarms a JOIN lines l ON l.id = a.line WHERE a.state <> 'normal' GROUP BY l.name"
     )
     return {name: (int(waits), int(live), int(process), int(worst)) for name, waits, live, process, worst in db.execute(query)}
+
+
+def of_the_data(db: sqlite3.Connection) -> dict[str, list[Alarm]]:
+    """By line: alarms that are not of the scores and are on, or were and wait for someone; without those that are held back.
+
+    Those that are on come first, and of them the most urgent.
+    """
+    found: dict[str, list[Alarm]] = {}
+    where = f"WHERE a.class <> 'process' AND a.state <> 'normal' AND a.state NOT IN {_QUIET}"
+    for alarm in sorted(read_alarms(db, where), key=lambda alarm: (alarm.closed is not None, -PRIORITIES.index(alarm.priority))):
+        found.setdefault(alarm.line, []).append(alarm)
+    return found
 
 
 _QUIET = "('shelved', 'suppressed by design', 'out of service')"

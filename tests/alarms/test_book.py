@@ -62,6 +62,16 @@ def test_over_then_acknowledged_is_normal() -> None:
     assert told(book, book.acknowledge(book.alarms["a1"], "ada", "", 20)) == [("a1", "acknowledged", "normal")]
 
 
+def test_an_alarm_that_rose_and_ended_in_one_turn_rose_at_its_worst_record() -> None:
+    book = new()
+    data = {"class": "process", "condition": "process", "threshold_p": 0.01}
+    over = {"p_value": 1e-6, "worst": {"time": "1970-01-01T00:00:03.500000Z", "p_value": 1e-6}}
+    events = book.apply(
+        [make_event("opened", "l", "a", 1.0, data | {"p_value": 0.009}), make_event("closed", "l", "a", 9.0, data | over)], 9
+    )
+    assert [(event.kind, event.time) for event in events] == [("opened", 1.0), ("escalated", 3.5), ("closed", 9.0)]
+
+
 def test_a_newer_alarm_stands_for_one_that_returned_unacknowledged() -> None:
     book = new()
     book.apply([opened(0), closed(5), opened(9, "a2")], 9)

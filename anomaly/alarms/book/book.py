@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from anomaly.alarms.book.isa import (
@@ -170,9 +171,13 @@ class AlarmBook:
         return events
 
     def _rise(self, alarm: Alarm, closed: Event) -> tuple[Alarm, list[Event]]:
-        """Priority by the lowest p-value of an alarm that is over: one that rose and ended in the same turn, say of a backlog."""
-        worst = closed.data.get("p_value")
-        return self._escalate(alarm, self._level_by_p(alarm, worst), closed.time, worst)
+        """Priority by the lowest p-value of an alarm that is over: one that rose and ended in the same turn, say of a backlog.
+
+        It rises at the time of its worst record, where that is known.
+        """
+        worst, record = closed.data.get("p_value"), closed.data.get("worst", {})
+        reached = datetime.fromisoformat(record["time"]).timestamp() if "time" in record else closed.time
+        return self._escalate(alarm, self._level_by_p(alarm, worst), min(max(alarm.opened, reached), closed.time), worst)
 
     def _escalate(self, alarm: Alarm, level: int, now: float, worst: float | None) -> tuple[Alarm, list[Event]]:
         """Raise an alarm to a level (0 to 3), where it is not there yet. `worst`: its lowest p-value."""

@@ -76,7 +76,7 @@ class CsvSource:
         self._open_end = False
         self._offset, self._row = self._read_header()
         found = self._stat()
-        self._inode = found.st_ino
+        self._inode, self._changed = found.st_ino, found.st_mtime
         length, mark = position.get("mark", (0, 0))
         same = position and position["inode"] == self._inode and crc32(self._mark[:length]) == mark
         if same and position["offset"] <= found.st_size:
@@ -233,11 +233,16 @@ class CsvSource:
         self._open_end = bool(counts)
         return np.append(ends, len(raw)) if counts else ends
 
+    @property
+    def _moment(self) -> float:
+        """When a row came that has no time of its own: with the last that had one, before the first when the file was changed."""
+        return max(self._order.last, 0.0) if np.isfinite(self._order.last) else self._changed
+
     def _skip(self, size: int, found: Poll) -> None:
         """Go past bytes in which no line ends."""
         record = f"{self._path.name}:{self._row + 1}"
         reason = f"{record}: no line ends in {size:,} bytes from byte {self._offset:,} on; they are skipped"
-        found.rejected.append(Rejected(record, max(self._order.last, 0.0), reason))
+        found.rejected.append(Rejected(record, self._moment, reason))
         self._offset += size
         found.waiting = True
 
@@ -299,8 +304,7 @@ class CsvSource:
         for at in sorted(reasons):
             record = f"{self._path.name}:{self._row + 1 + at}"
             line = text[starts[at] : ends[at]].decode(errors="replace")
-            moment = self._order.last if np.isfinite(self._order.last) else 0.0
-            found.rejected.append(Rejected(record, max(moment, 0.0), f"{record}: {reasons[at]}; the row: {line[:500]}"))
+            found.rejected.append(Rejected(record, self._moment, f"{record}: {reasons[at]}; the row: {line[:500]}"))
 
     def _extend(
         self,

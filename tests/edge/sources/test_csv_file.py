@@ -114,6 +114,17 @@ def test_bad_rows_are_set_aside_and_the_rest_goes_on(feed: Path) -> None:
     assert poll.unread == {"a": (1, "oops", 4.0)}
 
 
+def test_a_row_that_cannot_be_read_before_any_other_is_of_the_time_of_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "feed.csv"
+    path.write_text("time,a,b,note\n" + "never,1,2,x\n" * 3)
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    dialect = Dialect(
+        encoding="utf-8", delimiter=",", quote='"', decimal=".", thousands="", skip_rows=0, units_rows=0, time=("time",), time_format=("s",)
+    )
+    schema = SCHEMA.model_copy(update={"dialect": dialect})
+    assert {r.time for r in CsvSource(path, schema, {}).poll(100).rejected} == {1_700_000_000.0}
+
+
 def test_no_window_spans_a_gap(feed: Path) -> None:
     with feed.open("a") as stream:
         stream.write(rows(100, 103))

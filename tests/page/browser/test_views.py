@@ -47,6 +47,8 @@ def test_every_language_has_every_word() -> None:
     assert set(words) == {"en", "ja"}
     assert set(words["en"]) == set(words["ja"])
     for key, text in words["en"].items():
+        if key.startswith("said."):  # in English the line's own words are shown; the values are those of its cause
+            continue
         assert set(re.findall(r"\{\w+\}", words["ja"][key])) <= set(re.findall(r"\{\w+\}", text)), key
     asked = {key for path in (STATIC / "js").rglob("*.js") for key in re.findall(r'\bt\("([^"]+)"', path.read_text())}
     assert asked - set(words["en"]) == set()

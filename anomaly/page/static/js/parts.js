@@ -1,7 +1,7 @@
 // Small parts that several views use.
 import { h, svg } from "./dom.js";
-import { oneIn, rareness } from "./format.js";
-import { t } from "./words.js";
+import { count, oneIn, percent, rareness, told, when } from "./format.js";
+import { known, t } from "./words.js";
 
 const SIGNS = { ok: "✓", attention: "▲", alarm: "!", down: "✕" };
 
@@ -21,6 +21,22 @@ export function condition(name) {
   if (name.startsWith("sink ")) return `${t("col.sink")}: ${name.slice(5)}`;
   const [kind, ...sensor] = name.split(":");
   return sensor.length ? `${t(`condition.${kind}`)}: ${sensor.join(":")}` : t(`condition.${kind}`);
+}
+
+/** A cause in the reader's language; where this page has no words for it, as the line says it. */
+export function said(cause) {
+  const { values, code } = cause, words = told(cause.words);
+  if (!known(`said.${code}`)) return words;
+  return t(`said.${code}`, { ...values, words, began: values.began ? when(values.began) : "", reason: told(values.reason), x: percent(values.x), y: percent(values.y), flagged: count(values.flagged) });
+}
+
+/** How long something is held back. */
+export const until = (hold) => (hold.until ? t("hold.until", { time: when(hold.until) }) : t("hold.open"));
+
+/** What holds alarms of a line back, for a card of it. */
+export function heldBack(line) {
+  const words = (each) => t("lines.held", { kind: t(`hold.${each.kind}`), what: each.condition === "*" ? t("hold.all") : condition(each.condition), until: until(each) });
+  return line.held?.length ? h("p", { class: "held" }, line.held.map((each) => h("span", {}, words(each)))) : null;
 }
 
 /** What a person did, as the audit log and a release folder write it: "acknowledged", "promoted: press-2". */

@@ -37,4 +37,7 @@ export function t(key, values = {}) {
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
 }
 
+/** Whether this page has words for a key: one of a newer version may be unknown. */
+export const known = (key) => key in ALL[chosen] || key in en;
+
 document.documentElement.lang = chosen;

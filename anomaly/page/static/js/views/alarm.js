@@ -3,7 +3,7 @@ import { alarmPath, get, post } from "../api.js";
 import { fill, h } from "../dom.js";
 import { lasted, oneIn, told, when } from "../format.js";
 import * as live from "../live.js";
-import { action, alarmLink, choice, condition, deedWords, facts, field, isaState, lineLink, priority, table } from "../parts.js";
+import { action, alarmLink, choice, condition, deedWords, facts, field, isaState, lineLink, priority, table, until } from "../parts.js";
 import { t } from "../words.js";
 import { flaggedList } from "./flagged.js";
 import { labelling } from "./labelling.js";
@@ -44,7 +44,7 @@ export async function alarm(body, { name: id, person }) {
 function history(found) {
   const events = found.history.map((each) => [each.time, each.kind, each.priority, each.state, each.by, each.why]);
   const noted = found.deeds.filter((each) => each.action === "commented" || each.action.startsWith("labelled")).map((each) => [each.time, each.action, "", "", each.who, each.why]);
-  return [...events, ...noted].sort((a, b) => a[0].localeCompare(b[0])).map(([time, kind, level, state, who, why]) => [
+  return [...events, ...noted].sort((a, b) => new Date(a[0]) - new Date(b[0])).map(([time, kind, level, state, who, why]) => [
     when(time), deedWords(kind), level ? priority(level) : "", state ? isaState(state) : "", who, told(why)]);
 }
 
@@ -72,7 +72,7 @@ async function actions(found, person, again, looked) {
   }
   if (person.role === "admin") more.push(part(out ? "alarm.in" : "alarm.out", action(t(out ? "alarm.in" : "alarm.out"), [why()], do_(out ? "/in-service" : "/out-of-service", reason))));
   more.push(part("alarm.comment", action(t("alarm.comment"), [field(t("alarm.words"), h("textarea", { name: "why", maxlength: 500, rows: 2, required: true }))], do_("/comment", reason))));
-  return [h("h2", {}, t("alarm.do")), found.held.map((each) => h("p", { class: "held" }, t("alarm.held", { kind: t(`hold.${each.kind}`), until: each.until ? when(each.until) : t("hold.open"), who: each.who, why: each.why }))),
+  return [h("h2", {}, t("alarm.do")), found.held.map((each) => h("p", { class: "held" }, t("alarm.held", { kind: t(`hold.${each.kind}`), until: until(each), who: each.who, why: each.why ? t("because", { why: each.why }) : "" }))),
     one.acknowledged || one.state === "normal" ? null : action(t("alarm.acknowledge"), [why()], do_("/acknowledge", reason), "main"),
     shelved ? action(t("alarm.unshelve"), [], do_("/unshelve", reason)) : null, more,
     h("h2", {}, t("label.title")), labels,

@@ -2,7 +2,7 @@
 import { get } from "../api.js";
 import { fill, h, redraw } from "../dom.js";
 import { lasted, when } from "../format.js";
-import { condition, isaState, priority, sparkline, stateMark, table } from "../parts.js";
+import { condition, heldBack, isaState, priority, said, sparkline, stateMark, table } from "../parts.js";
 import { t } from "../words.js";
 
 const EVERY_MS = 2000;
@@ -59,7 +59,8 @@ function mark(state) {
 function card({ box, page, line }) {
   return h("li", { class: `card card-${line.state}` },
     h("div", { class: "card-head" }, h("h3", {}, link({ page }, `${box}: ${line.name}`, `#/line/${encodeURIComponent(line.name)}`, `${box} ${line.name}`)), stateMark(line.state)),
-    line.why.length ? h("p", { class: "why" }, line.why.join("; ")) : null,
+    line.causes.length ? h("p", { class: "why" }, line.causes.map(said).join("; ")) : null,
+    heldBack(line),
     line.open ? h("p", {}, t("lines.open", { n: line.open, waiting: line.waiting }), " ", line.worst_priority ? priority(line.worst_priority) : null) : null,
     sparkline(line.sparkline, line.budget_share),
     h("p", { class: "small" }, line.last_record ? t(line.last_record_age_s === null ? "lines.last_only" : "lines.last", { time: when(line.last_record), age: lasted(line.last_record_age_s) }) : t("lines.no_record")));

@@ -21,7 +21,7 @@ export function labelling(found, again, one) {
     drawn, kept.some((each) => each.kind === "window") ? spanEditor(alarm, spans) : null);
   return [h("p", {}, label ? t("label.said", { verdict: t(`label.${label.verdict}`), who: label.who, time: when(label.time), reason: label.reason }) : t("label.nothing")),
     pictures.length > 1 ? h("p", { class: "small" }, t("label.several", { n: pictures.length })) : null,
-    action(t("label.give"), [of ? field(t("label.of"), of) : null, field(t("label.verdict"), verdict), marks, field(t("label.reason"), h("input", { name: "reason", maxlength: 500, value: label?.reason ?? "", autocomplete: "off" }))], async (form) => {
+    action(t("label.give"), [of ? field(t("label.of"), of) : null, field(t("label.verdict"), verdict), marks, field(t("label.reason"), h("input", { name: "reason", maxlength: 500, autocomplete: "off" }))], async (form) => {
       const real = form.get("verdict") === "real", all = form.get("of") === "all";
       await post(alarmPath(alarm.id, "/label"), { verdict: form.get("verdict"), reason: form.get("reason"), kind: real ? form.get("kind") : "", boxes: real && !all ? boxes : [], stretches: real ? spans : [],
         pictures: all ? pictures.map((each) => each.time) : picture ? [picture.time] : [] });

@@ -4,7 +4,7 @@ import { rarityChart, sensorChart } from "../charts.js";
 import { fill, h } from "../dom.js";
 import { count, lasted, oneIn, percent, when } from "../format.js";
 import * as live from "../live.js";
-import { action, alarmLink, choice, condition, facts, field, priority, stateMark, table } from "../parts.js";
+import { action, alarmLink, choice, condition, facts, field, priority, said, stateMark, table } from "../parts.js";
 import { t } from "../words.js";
 
 const SPANS = { "3600": ["h", 1], "28800": ["h", 8], "86400": ["h", 24], "604800": ["d", 7] }; // seconds: how they are named
@@ -28,7 +28,7 @@ export async function line(body, { name, query, person }) {
     if (mine !== newest) return;
     ends.forEach((end) => end());
     ends = [];
-    fill(state, stateMark(found.line.state), h("span", {}, found.line.why.join("; ")));
+    fill(state, stateMark(found.line.state), h("span", {}, found.line.causes.map(said).join("; ")));
     const [chart, over] = rarityChart(found.points, found.threshold_p, found.line.least_p, found.alarms, found.begin, found.end);
     ends.push(over);
     fill(plot, h("div", { class: "row" }, h("h2", {}, t("line.rarity")),

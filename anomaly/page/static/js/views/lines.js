@@ -3,7 +3,7 @@ import { get } from "../api.js";
 import { fill, h, redraw } from "../dom.js";
 import { count, lasted, percent, when } from "../format.js";
 import * as live from "../live.js";
-import { lineLink, priority, sparkline, stateMark } from "../parts.js";
+import { heldBack, lineLink, priority, said, sparkline, stateMark } from "../parts.js";
 import { t } from "../words.js";
 
 export async function lines(body) {
@@ -28,7 +28,8 @@ function card(line) {
   return h("li", { class: `card card-${line.state}` },
     h("div", { class: "card-head" },
       h("h2", {}, h("a", { href: lineLink(line.name), "data-row": true, "data-key": line.name }, line.name)), stateMark(line.state)),
-    line.why.length ? h("p", { class: "why" }, line.why.join("; ")) : null,
+    line.causes.length ? h("p", { class: "why" }, line.causes.map(said).join("; ")) : null,
+    heldBack(line),
     line.open ? h("p", {}, h("a", { href: `#/alarms?line=${encodeURIComponent(line.name)}`, "data-key": `${line.name} alarms` },
       t("lines.open", { n: line.open, waiting: line.waiting })), " ", line.worst_priority ? priority(line.worst_priority) : null) : null,
     sparkline(line.sparkline, line.budget_share, line.least_p),

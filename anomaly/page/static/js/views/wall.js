@@ -3,7 +3,7 @@ import { get } from "../api.js";
 import { fill, h } from "../dom.js";
 import { when } from "../format.js";
 import * as live from "../live.js";
-import { priority, sparkline, stateMark } from "../parts.js";
+import { heldBack, priority, said, sparkline, stateMark } from "../parts.js";
 import { t } from "../words.js";
 
 export async function wall(body) {
@@ -13,7 +13,7 @@ export async function wall(body) {
   const draw = (found) => fill(list, found.lines.map((line) => h("li", { class: `card card-${line.state}` },
     h("h2", {}, line.name), stateMark(line.state), line.worst_priority ? priority(line.worst_priority) : null,
     line.waiting ? h("p", { class: "wall-count" }, t("wall.waiting", { n: line.waiting })) : null,
-    line.why.length ? h("p", {}, line.why[0]) : null, sparkline(line.sparkline, line.budget_share, line.least_p))));
+    line.causes.length ? h("p", {}, said(line.causes[0])) : null, heldBack(line), sparkline(line.sparkline, line.budget_share, line.least_p))));
   draw(live.now.lines ?? (await get("/lines")));
   const tick = () => { clock.textContent = when(new Date().toISOString(), true); };
   tick();
