@@ -180,7 +180,7 @@ def _copied(folder: Path, good: list[Path], bad: list[Path]) -> dict[str, bool]:
 def _vote(work: Path) -> dict[str, Any]:
     """What the fit itself said of the labels."""
     fit = read_bundle(work / "after.anomaly").manifest.provenance["fit"]
-    return {"few_labels": fit.get("transfer", {}).get("few_labels", {})}
+    return {"few_labels": fit["extractor"]["transfer"]["few_labels"]}
 
 
 def main() -> None:

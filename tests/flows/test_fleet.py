@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import dask
 import numpy as np
 import pandas as pd
 import pytest
@@ -36,19 +36,22 @@ def site(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(site: Path, prefect: str, *arguments: str) -> tuple[int, pd.DataFrame, str]:
+def run(site: Path, *arguments: str) -> tuple[int, pd.DataFrame, str]:
     command = [sys.executable, "-m", "flows.fleet", str(site / "lines.csv"), "--out", str(site / "out"), *arguments]
-    environment = os.environ | {"PREFECT_HOME": str(site / "prefect"), "PREFECT_API_URL": prefect}
+    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
+    environment |= {"PREFECT_HOME": str(site / "prefect"), "PREFECT_LOGGING_LEVEL": "INFO"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=environment)
     path = site / "out" / "summary.csv"
     assert path.exists(), done.stderr
-    return done.returncode, pd.read_csv(path).set_index("line"), done.stdout
+    return done.returncode, pd.read_csv(path).set_index("line"), done.stdout + done.stderr
 
 
 @pytest.mark.timeout(900)
-def test_lines_that_fail_are_told_and_the_others_are_published_once(site: Path, prefect: str) -> None:
-    code, found, shown = run(site, prefect, "--workers", "2")
+@pytest.mark.usefixtures("prefect")
+def test_lines_that_fail_are_told_and_the_others_are_published_once(site: Path) -> None:
+    code, found, shown = run(site, "--workers", "2")
     assert code == 1
+    assert shown.count("Starting temporary server") == 1  # for the command and its workers
     assert found["state"].to_dict() == {
         "nowhere": "failed",
         "words": "failed",
@@ -76,35 +79,8 @@ def test_lines_that_fail_are_told_and_the_others_are_published_once(site: Path, 
     assert again["bundle"].dropna().to_dict() == found["bundle"].dropna().to_dict()
 
 
-WIDE = """
-from flows.shared import one_server, runner
-import dask
-from prefect import flow, task
-from prefect.settings import PREFECT_API_URL
+def test_workers_are_not_profiled_which_can_make_them_stand_still() -> None:
+    from flows.shared import runner
 
-@task
-def seen():
-    return PREFECT_API_URL.value(), dask.config.get("distributed.worker.profile.enabled")
-
-@flow
-def wide():
-    print("\\n", [PREFECT_API_URL.value(), *seen.submit().result()])
-
-if __name__ == "__main__":
-    with one_server():
-        wide.with_options(task_runner=runner(1, None))()
-"""
-
-
-@pytest.mark.timeout(300)
-def test_workers_share_one_server_and_are_not_profiled_which_can_make_them_stand_still(tmp_path: Path) -> None:
-    (tmp_path / "wide.py").write_text(WIDE)
-    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
-    environment |= {"PREFECT_HOME": str(tmp_path / "prefect"), "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "wide.py"], capture_output=True, text=True, timeout=200, cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stderr
-    (told,) = (line for line in done.stdout.splitlines() if line.startswith(" ["))
-    ours, theirs, profiled = ast.literal_eval(told.strip())
-    assert ours is not None
-    assert ours == theirs
-    assert profiled is False
+    runner(1, None)
+    assert dask.config.get("distributed.worker.profile.enabled") is False
