@@ -73,7 +73,9 @@ def one_server() -> Iterator[None]:
         return
     from prefect.server.api.server import SubprocessASGIServer  # takes two seconds
 
-    with SubprocessASGIServer() as server, temporary_settings({PREFECT_API_URL: server.api_url}):
+    server = SubprocessASGIServer()
+    server.start()  # it ends with this process, after the last lines of the log have been sent to it
+    with temporary_settings({PREFECT_API_URL: server.api_url}):
         yield
 
 

@@ -52,6 +52,7 @@ def test_lines_that_fail_are_told_and_the_others_are_published_once(site: Path) 
     code, found, shown = run(site, "--workers", "2")
     assert code == 1
     assert shown.count("Starting temporary server") == 1  # for the command and its workers
+    assert "Error" not in shown
     assert found["state"].to_dict() == {
         "nowhere": "failed",
         "words": "failed",
