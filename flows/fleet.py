@@ -22,7 +22,7 @@ from prefect.futures import as_completed
 from rich.console import Console
 from rich.table import Table
 
-from anomaly.atomic import write_text
+from anomaly.data.spreadsheet import write_csv
 from anomaly.errors import AnomalyError, in_words
 from anomaly.pipeline.fleet import Fleet, FleetLine, Outcome, fit_line, read_fleet, report_on_line, summary
 from anomaly.registry.follow import Fresh, note_release
@@ -51,7 +51,7 @@ def fleet_flow(lines: Path, out: Path = Path("out/fleet")) -> pd.DataFrame:
     found = summary(outcomes)
     path = out / "summary.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, found.to_csv(index=False))
+    write_csv(found, path)
     rows = [{key: row[key] for key in SHOWN} for row in found.astype(object).where(found.notna(), "").to_dict("records")]
     failed = sum(one.state == "failed" for one in outcomes)
     words = f"{len(outcomes) - failed} of {len(outcomes)} lines published or unchanged; {failed} failed"

@@ -16,6 +16,7 @@ import typer
 from anomaly.cli.terminal.console import err, manner, out, print_verdict
 from anomaly.cli.terminal.options import (
     FOUND,
+    STDOUT,
     BundlePath,
     Data,
     ExitZero,
@@ -138,8 +139,6 @@ def score(
         raise DataError(f"{paths[0]}: no such file or folder; name pictures, tables or folders of them")
     check_order("anomaly score", bundle, paths)
     opened, session = open_bundle(bundle, provider)
-    from anomaly.atomic import replacing
-
     with progress("score") as say:
         say("loading what scores")
         from anomaly.edge.runtime.files import score_paths
@@ -151,16 +150,18 @@ def score(
     if json_ is not None:
         write_json(json_, frame.to_json(orient="records", indent=1))
     if csv_ is not None:
-        from anomaly.cli.terminal.scores import on_the_clock
+        from anomaly.cli.terminal.scores import on_the_clock, with_bound
+        from anomaly.data.spreadsheet import write_csv
 
-        with replacing(csv_) as written:
-            on_the_clock(frame, opened.manifest.input.zone).to_csv(written, index=False)
+        write_csv(on_the_clock(with_bound(frame, opened.manifest.least_p), opened.manifest.input.zone), csv_)
     if json_ is None and csv_ is None:
         from anomaly.cli.terminal.scores import print_scores
 
         print_scores(frame, opened.manifest)
     flagged = int(frame["flagged"].sum())
-    err.print(f"{len(frame)} records, {flagged} flagged, {len(rejected)} set aside")
+    files = [str(path) for path in (json_, csv_) if path not in (None, STDOUT)]
+    written = f"; written to {' and '.join(files)}" if files else ""
+    err.print(f"{len(frame)} records, {flagged} flagged, {len(rejected)} set aside{written}")
     _end(flagged, len(rejected), exit_zero)
 
 

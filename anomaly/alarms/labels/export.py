@@ -29,6 +29,7 @@ from anomaly.alarms.wording import record_words
 from anomaly.atomic import replacing, write_text
 from anomaly.data.pictures.labels import is_good
 from anomaly.data.pictures.layouts import TEST, TRAIN, TRUTH, VALIDATION
+from anomaly.data.spreadsheet import written_cell
 from anomaly.errors import DataError
 from anomaly.names import slug
 
@@ -165,14 +166,9 @@ def _write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_cell(cell) for cell in row] for row in rows)
+    writer.writerows([written_cell(cell) for cell in row] for row in rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text.getvalue())
-
-
-def _cell(cell: Any) -> Any:
-    """A text that a spreadsheet would take for a formula begins with an apostrophe (OWASP, CSV injection)."""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
 
 
 def _write_line(folder: Path, one: _Line) -> None:

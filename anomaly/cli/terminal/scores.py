@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,8 +30,18 @@ def on_the_clock(frame: pd.DataFrame, zone: str) -> pd.DataFrame:
 
     if "time" not in frame or not has_clock(frame["time"].to_numpy()):
         return frame
-    local = pd.to_datetime((frame["time"] * 1e6).round(), unit="us", utc=True).dt.tz_convert(zone or "UTC").astype(str)
-    return frame.assign(time=local if zone else local.str.replace("+00:00", "Z"))
+    local = pd.to_datetime((frame["time"] * 1e3).round(), unit="ms", utc=True).dt.tz_convert(zone or "UTC")
+    # As many digits in all rows, so that any reader takes the column.
+    finest: Literal["milliseconds", "seconds"] = "milliseconds" if bool((frame["time"] % 1 > 0).any()) else "seconds"
+    told = [time.isoformat(" ", finest) for time in local]
+    return frame.assign(time=told if zone else [text.replace("+00:00", "Z") for text in told])
+
+
+def with_bound(frame: pd.DataFrame, least: float) -> pd.DataFrame:
+    """Scores with p-values no smaller than the normals can tell, and beside them whether one is below that (`p_is_below`)."""
+    bounded = frame.assign(p_value=frame["p_value"].clip(lower=least))
+    bounded.insert(frame.columns.tolist().index("p_value") + 1, "p_is_below", frame["p_value"] < least)
+    return bounded
 
 
 def print_scores(frame: pd.DataFrame, manifest: Manifest) -> None:

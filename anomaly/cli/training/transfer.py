@@ -142,13 +142,12 @@ def curve(
     parsed = transfer_spec(spec, source, method.value, normals)
     check_fits(data, parsed.kind)
     with progress("curve") as say:
-        from anomaly.atomic import replacing
+        from anomaly.data.spreadsheet import write_csv
         from anomaly.evaluation.report.curve import curve_table, write_curve
         from anomaly.pipeline.kinds import KINDS, learning_curve, open_line
 
         found = learning_curve(open_line(parsed, data), seeds, say)
-    with replacing(out_.with_suffix(".csv")) as part:
-        found.to_csv(part, index=False)
+    write_csv(found, out_.with_suffix(".csv"))
     words = KINDS[parsed.kind].curve_axes
     write_curve(found, f"{parsed.name}: {method.value} from {source.name}", out_, *words)
     for row in curve_table(found).to_dict("records"):

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from anomaly.atomic import replacing
 from anomaly.data.database import query_chunks
+from anomaly.data.spreadsheet import write_csv
 from anomaly.data.tables.dialect.find import find_dialect, find_marks
 from anomaly.data.tables.dialect.formats import find_time
 from anomaly.data.tables.dialect.load import RawTable, load
@@ -286,9 +287,9 @@ def _write(frame: pd.DataFrame, out: Path) -> int:
     if out.suffix.lower() not in (".csv", ".parquet", ".pq"):
         raise DataError(f"{out}: the table's name must end in .csv or .parquet")
     out.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(out) as part:
-        if out.suffix.lower() == ".csv":
-            frame.to_csv(part, index=False)
-        else:
+    if out.suffix.lower() == ".csv":
+        write_csv(frame, out)
+    else:
+        with replacing(out) as part:
             frame.to_parquet(part, index=False)
     return len(frame)

@@ -18,6 +18,7 @@ from anomaly.bundle.manifest import Manifest
 from anomaly.data.clock import moment
 from anomaly.data.files import PICTURES, TABLES
 from anomaly.data.pictures.reading import format_of, read_picture
+from anomaly.data.spreadsheet import write_csv
 from anomaly.data.tables.files import table_schema
 from anomaly.data.tables.reader import SensorTable, read_table
 from anomaly.data.tables.windows import joined, score_table
@@ -320,5 +321,4 @@ def _plain(name: str) -> str:
 
 
 def _write(out: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    with replacing(out / LIST) as part:
-        pd.DataFrame(rows, columns=list(columns)).to_csv(part, index=False)
+    write_csv(pd.DataFrame(rows, columns=list(columns)), out / LIST)

@@ -26,8 +26,8 @@ def drawn(camera: Fitted, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_flagged_pictures_are_drawn_worst_first(camera: Fitted, drawn: Path, tmp_path: Path) -> None:
     found = pd.read_csv(drawn / "flagged.csv")
-    run("score", camera.bundle, camera.data / "test", "--csv", tmp_path / "s.csv", "--exit-zero")
-    scores = pd.read_csv(tmp_path / "s.csv")
+    run("score", camera.bundle, camera.data / "test", "--json", tmp_path / "s.json", "--exit-zero")
+    scores = pd.read_json(tmp_path / "s.json")
     wanted = scores[scores["flagged"]].sort_values("score", ascending=False)
     assert len(wanted) > 3
     assert found["record"].tolist() == wanted["record"].tolist()

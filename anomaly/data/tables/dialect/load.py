@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from anomaly.data.spreadsheet import read_cell
 from anomaly.data.tables.dialect.cells import blank_lines, cut_cells, head_of, is_number, lines_of, without_trailing
 from anomaly.data.tables.dialect.encoding import decoded, encoding_of
 from anomaly.errors import DataError
@@ -80,7 +81,7 @@ def read_header(text: bytes, dialect: Dialect, where: str) -> Header:
     lines = head_of(text, skip + units + 1).decode(errors="replace").split("\n")
     if len(lines) <= skip:
         raise DataError(f"{where}: no header in line {skip + 1}; correct [input] skip_rows in the spec")
-    names = [name.strip() for name in _split(lines[skip], dialect)]
+    names = [read_cell(name.strip()) for name in _split(lines[skip], dialect)]
     while names and not names[-1]:
         names.pop()
     check_header(names, where)

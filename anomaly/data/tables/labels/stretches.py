@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from anomaly.data.files import TABLES, find_files
+from anomaly.data.spreadsheet import read_cell
 from anomaly.data.tables.dialect.find import column_names, find_dialect
 from anomaly.data.tables.dialect.load import load
 from anomaly.data.tables.dialect.times import read_times
@@ -77,7 +78,7 @@ def read_spans(path: Path, asked: Dialect, forms: Sequence[str]) -> list[Span]:
         dialect = find_dialect([path], dialect.model_copy(update={"time_format": (), "encoding": None}))
         times = [read_times([column], dialect) for column in columns]
     kind = next((name for name in raw.columns if name.strip().lower() == KIND), None)
-    kinds = ["" if kind is None else str(cell or "").strip() for cell in _words(raw.columns[kind] if kind else columns[0])]
+    kinds = ["" if kind is None else read_cell(str(cell or "").strip()) for cell in _words(raw.columns[kind] if kind else columns[0])]
     spans = []
     for line, begin, end, what, cells in zip(raw.lines, *times, kinds, zip(*map(_words, columns), strict=True), strict=True):
         where = f"{path}: line {line}: {cells[0]} to {cells[1]}"
