@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -45,6 +45,27 @@ def explain_contribution(contribution: NDArray[np.float32], sensors: Sequence[st
     shares = shares_of(contribution)
     top = np.argsort(-shares)[:MOST_SENSORS]
     return {"top": [{"sensor": sensors[i], "share": round(float(shares[i]), 4)} for i in top]}
+
+
+def beyond_alone(top: Sequence[Mapping[str, Any]], score: float, limit: float, outside: Collection[str]) -> list[dict[str, Any]]:
+    """Sensors with their shares of a score, and `beyond` for those whose own part would be flagged, were it alone.
+
+    A share is of squares where the shape of the readings stands out, and of fourth powers where their level does, so that a sensor far
+    beyond its normals has next to no share beside one that is further. By the squares it is certain; by the fourth powers where the
+    sensor is also `outside` of what its normals read.
+
+    >>> top = [{"sensor": "flow", "share": 0.995}, {"sensor": "heat", "share": 0.004}, {"sensor": "level", "share": 0.001}]
+    >>> [each["sensor"] for each in beyond_alone(top, score=9.0, limit=1.5, outside={"heat"}) if "beyond" in each]
+    ['flow', 'heat']
+    """
+    most = max((float(each["share"]) for each in top), default=0.0) or 1.0
+
+    def beyond(each: Mapping[str, Any]) -> bool:
+        share = max(float(each["share"]), 0.0)
+        alone = float(score * (share / most) ** 0.25 if each["sensor"] in outside else score * share**0.5)
+        return alone >= limit
+
+    return [dict(each) | ({"beyond": True} if beyond(each) else {}) for each in top]
 
 
 def record_words(record: object) -> str:
@@ -97,12 +118,19 @@ def flagged_words(data: Mapping[str, Any]) -> str:
 
 
 def shares(top: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Sensors with their shares of the score. After the first, those that add next to nothing are left out.
+    """Sensors with their shares of the score. After the first, those that add next to nothing are left out, unless they are `beyond`.
 
     >>> shares([{"sensor": "flow", "share": 0.99}, {"sensor": "heat", "share": 0.004}])
     ['flow 99%']
+    >>> shares([{"sensor": "flow", "share": 0.99}, {"sensor": "heat", "share": 0.004, "beyond": True}])
+    ['flow 99%', 'heat under 1%']
     """
-    return [f"{each['sensor']} {each['share']:.0%}" for place, each in enumerate(top) if place == 0 or each["share"] >= LEAST_SHARE]
+    told = [each for place, each in enumerate(top) if place == 0 or each["share"] >= LEAST_SHARE or each.get("beyond")]
+    return [f"{each['sensor']} {_share_words(each['share'])}" for each in told]
+
+
+def _share_words(share: float) -> str:
+    return f"{share:.0%}" if share >= LEAST_SHARE else "under 1%"
 
 
 def worst_record(data: Mapping[str, Any]) -> str:
@@ -148,7 +176,7 @@ def describe_message(body: dict[str, Any], link: str = "") -> tuple[str, str]:
     if flagged_words(data):
         parts.append(f"{flagged_words(data)}{'' if kind == 'closed' else ' so far'}.")
     if data.get("top"):
-        parts.append("Most involved: " + ", ".join(f"{t['sensor']} ({t['share']:.0%})" for t in data["top"]))
+        parts.append("Most involved: " + ", ".join(f"{t['sensor']} ({_share_words(t['share'])})" for t in data["top"]))
     if data.get("where"):
         parts.append(f"Where: {data['where']['x']:.0%} from the left, {data['where']['y']:.0%} from the top.")
     parts += _readings(data)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from anomaly.alarms.events import Event, EventKind, iso, make_event
 from anomaly.alarms.evidence.keeper import Found
 from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.process import Change
+from anomaly.alarms.wording import beyond_alone
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Rejected
 from anomaly.edge.kinds import Records, kind_of
@@ -30,12 +31,16 @@ MOST_NAMED = 5  # sensors in a reason; an event's `sensors` has them all
 
 @dataclass(frozen=True)
 class Judged:
-    """Records of a batch with what the graph says of each: p-values and scores (n,), third output, one a record."""
+    """Records of a batch with what the graph says of each: p-values and scores (n,), third output, one a record.
+
+    limit: the score from which on a record is flagged, None where that is not known
+    """
 
     records: Records
     p_values: NDArray[np.float32]
     scores: NDArray[np.float32]
     details: Sequence[NDArray[np.float32]]
+    limit: float | None = None
 
     def found(self, number: int) -> Found:
         """One of them, for its evidence."""
@@ -45,13 +50,35 @@ class Judged:
         """One of them, as an event tells it: when, which, how unusual, why, and its sensors' readings by name."""
         record, kind = self.records[number], kind_of(schema.name)
         said = {"time": iso(record.time), "record": record.id, "p_value": float(self.p_values[number]), "score": float(self.scores[number])}
-        said |= kind.explain(self.details[number], schema)
+        said |= self.explained(number, schema)
         if kind.last_rows is not None:
-            row = kind.last_rows([record])[0][0].astype(np.float64)  # as it was read: patterns are taken off where it is scored
-            row += np.array([sensor.offset for sensor in schema.sensors])
-            pairs = zip(schema.sensors, row.tolist(), strict=True)
-            said["values"] = {sensor.name: float(f"{value:.6g}") if math.isfinite(value) else None for sensor, value in pairs}
+            pairs = self._readings(number, schema).items()
+            said["values"] = {name: float(f"{value:.6g}") if math.isfinite(value) else None for name, value in pairs}
         return said
+
+    def explained(self, number: int, schema: InputSchema) -> dict[str, Any]:
+        """What stood out in one of them; of sensors each that is `beyond` the normals by itself says so."""
+        found = kind_of(schema.name).explain(self.details[number], schema)
+        if self.limit is not None and found.get("top"):
+            outside = _outside(self._readings(number, schema), schema)
+            found["top"] = beyond_alone(found["top"], float(self.scores[number]), self.limit, outside)
+        return found
+
+    def _readings(self, number: int, schema: InputSchema) -> dict[str, float]:
+        """The last row as it was read: patterns are taken off where it is scored."""
+        last_rows = kind_of(schema.name).last_rows
+        assert last_rows is not None
+        row = last_rows([self.records[number]])[0][0].astype(np.float64) + np.array([sensor.offset for sensor in schema.sensors])
+        return {sensor.name: value for sensor, value in zip(schema.sensors, row.tolist(), strict=True)}
+
+
+def _outside(readings: Mapping[str, float], schema: InputSchema) -> set[str]:
+    """The sensors that read what none of their normals did."""
+    ranges = {sensor.name: (sensor.normal_low, sensor.normal_high) for sensor in schema.sensors}
+    return {
+        name for name, (low, high) in ranges.items()
+        if low is not None and high is not None and not low <= readings[name] <= high and math.isfinite(readings[name])
+    }  # fmt: skip
 
 
 class WorstRecord:
@@ -105,7 +132,7 @@ class WorstRecord:
 
 def process_event(change: Change, line: str, alarm: str, judged: Judged, number: int, bundle: Bundle, worst: WorstRecord) -> Event:
     """The event of a change of the process alarm at a record of a batch. At its end it tells the `worst` record and the last one."""
-    manifest, record, detail = bundle.manifest, judged.records[number].id, judged.details[number]
+    manifest, record = bundle.manifest, judged.records[number].id
     names = [manifest.input.sensors[index].name for index in change.sensors]
     data: dict[str, Any] = {
         "class": "process",
@@ -128,7 +155,7 @@ def process_event(change: Change, line: str, alarm: str, judged: Judged, number:
     if change.kind == "closed":
         data |= {"lasted_s": change.time - change.began} | worst.ended(judged.said(number, manifest.input), names, manifest.input)
     else:
-        data |= kind_of(manifest.input.name).explain(detail, manifest.input)
+        data |= judged.explained(number, manifest.input)
     return make_event(_KINDS[change.kind], line, alarm, change.time, data)
 
 

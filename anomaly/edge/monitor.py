@@ -20,7 +20,7 @@ from anomaly.alarms.health.log import LineLog
 from anomaly.alarms.process import ProcessAlarm
 from anomaly.alarms.quality import FROZEN_ROWS, Quality, Repeats, Seen, lost_provider
 from anomaly.alarms.sensors import find_in_sensors, last_missed
-from anomaly.alarms.store import LIMIT_BYTES, THRESHOLD, Batch, Scored, Store
+from anomaly.alarms.store import LIMIT_BYTES, THRESHOLD, ZONE, Batch, Scored, Store
 from anomaly.bundle.archive import Bundle
 from anomaly.data.records import Record
 from anomaly.edge.announce import Judged, WorstRecord, bundle_event, keep_aside, process_event
@@ -223,7 +223,7 @@ class Monitor:
         columns = zip(records, answers.score.tolist(), answers.p_value.tolist(), strict=True)
         outcome.scored = [Scored(record.id, record.time, score_, p_value) for record, score_, p_value in columns]
         details = answers.detail if self._kind.by_sensor else None
-        judged, first = Judged(records, answers.p_value, answers.score, answers.detail), 0
+        judged, first = Judged(records, answers.p_value, answers.score, answers.detail, self.bundle.manifest.threshold.score), 0
         for number, change in self._process.take_all([r.time for r in records], answers.p_value, answers.score, details):
             if change.kind == "opened" or outcome.alarm is None:
                 outcome.alarm = alarm_id(self.line, self.bundle.hash, change.began, records[number].id)
@@ -262,7 +262,7 @@ class Monitor:
             shadow=self._shadow(poll.records, challenger) if challenger else (),
             shadow_bundle=challenger.bundle.hash if challenger else "",
             quality=self._quality.kept,
-            kept={THRESHOLD: repr(self._process.rules.settings.threshold)}
+            kept={THRESHOLD: repr(self._process.rules.settings.threshold), ZONE: self._book.zone}
             | {"process": self._process.kept, "worst": self._worst.kept, "drift": self._drift.kept} | self._book.kept,
             evidence=self._keeper.made() if self.store.evidence_bytes else (),
         )  # fmt: skip

@@ -11,12 +11,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomaly.alarms.events import Event, EventKind, make_event
-from anomaly.alarms.wording import about, describe_event, describe_message, explain_contribution, explain_map, worst_record
+from anomaly.alarms.wording import about, describe_event, describe_message, explain_contribution, explain_map, shares, worst_record
+from anomaly.data.records import Record
+from anomaly.edge.announce import Judged
 from anomaly.names import one_line
+from anomaly.schema import Channel, InputSchema
 
 
 def alarm(kind: EventKind, **data: object) -> Event:
     return make_event(kind, "l", "a", 0.0, {"class": "process", "record": "r:7", "p_value": 0.001, **data})
+
+
+def test_a_second_sensor_beyond_its_normals_is_named_beside_one_that_is_further() -> None:
+    sensors = (
+        Channel(name="flow", normal_low=0.0, normal_high=1.0),
+        Channel(name="heat", normal_low=0.0, normal_high=1.0),
+        Channel(name="x"),
+    )
+    schema = InputSchema(name="window", dtype="float32", channels=3, window=2, period_s=1.0, sensors=sensors)
+    rows = np.array([[0.5, 0.5, 0.5], [30.0, 6.0, 0.5]], np.float32)
+    detail = 9.0 * np.array([[0.995, 0.004, 0.001]], np.float32)
+    for heat, named in ((6.0, ["flow 100%", "heat under 1%"]), (0.5, ["flow 100%"])):  # the latter is within its range
+        rows[1, 1] = heat
+        judged = Judged([Record("r", 1.0, rows)], np.array([1e-5], np.float32), np.array([9.0], np.float32), detail, 1.5)
+        said = judged.said(0, schema)
+        assert shares(said["top"]) == named
+        assert [each["sensor"] for each in said["top"]] == ["flow", "heat", "x"]
+        assert said["values"]["heat"] == heat
 
 
 def test_an_event_on_one_line() -> None:

@@ -12,6 +12,7 @@ from anomaly.alarms.evidence import Evidence
 from anomaly.alarms.life import State
 
 THRESHOLD = "threshold"  # what is kept of a line under this name: the p-value at which its detector flags a record
+ZONE = "zone"  # and under this one: in which zone people at the line read the clock
 
 
 @dataclass(frozen=True, slots=True)
