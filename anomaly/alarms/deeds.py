@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from anomaly.alarms.book import PROCESS, WHOLE_LINE, Alarm, AlarmBook, Hold, HoldKind
 from anomaly.alarms.events import Event
 from anomaly.alarms.quality import CONDITIONS, KEPT_BESIDE
-from anomaly.alarms.store import Store
+from anomaly.alarms.store import ZONE, Store
 from anomaly.alarms.wording import SHORT, condition_words
 from anomaly.data.clock import when
 from anomaly.errors import StoreError
@@ -40,7 +40,7 @@ def hold(
     now = store.clock()
     end = None if seconds is None else now + seconds
     holds = [Hold(kind, each, now, end, who, why) for each in conditions]
-    until = f" until {when(end)}" if end is not None else ""
+    until = f" until {when(end, store.kept(line, ZONE))}" if end is not None else ""
     return store.act(line, f"{kind}{until}: {_told(conditions)}", who, why, lambda book: book.hold_all(holds), alarm)
 
 

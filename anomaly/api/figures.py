@@ -78,7 +78,7 @@ def explain_window(manifest: Manifest, session: Session, name: str, table: Senso
         axes.set_title(f"{channel.name}: {part[index]:.0%} of the score", fontsize=9, loc="left")
         axes.set_ylabel(channel.unit, fontsize=8)
         axes.tick_params(labelsize=8)
-    time_axis(axes, table.times[around], table.dialect.zone)
+    time_axis(axes, table.times[around], manifest.input.zone or table.dialect.zone)
     figure.suptitle(f"{name}\n{_verdict(manifest, float(score[0]), float(p_value[0]))}", fontsize=10)
     keys = {key.get_label(): key for one in figure.axes for key in one.get_legend_handles_labels()[0]}
     figure.legend(handles=list(keys.values()), loc="outside lower center", ncols=len(keys), fontsize=8, frameon=False)

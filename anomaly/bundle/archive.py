@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -72,6 +73,17 @@ def read_bundle(path: Path, key: Path | None = None) -> Bundle:
     manifest = parse_manifest(raw, str(path))
     _verify_members(path, manifest, members)
     return Bundle(path, manifest, hashlib.sha256(raw).hexdigest(), members, signature is not None)
+
+
+def zone_told(path: Path) -> str:
+    """The zone of the line that a bundle's manifest names, nothing verified: for the clock of a log before it is opened. "" for none."""
+    with (
+        contextlib.suppress(BundleError, OSError, EOFError, KeyError, RuntimeError, NotImplementedError, zipfile.BadZipFile),
+        zipfile.ZipFile(path) as archive,
+    ):
+        if archive.getinfo(MANIFEST).file_size <= MAX_MANIFEST:
+            return parse_manifest(archive.read(MANIFEST), str(path)).input.zone
+    return ""
 
 
 def judged_variants(bundle: Bundle) -> dict[str, bool]:

@@ -58,6 +58,7 @@ def list_alarms(
 ) -> None:
     """What is on, or waits for someone, and what is held back. The most urgent first."""
     from anomaly.alarms.routing import PRIORITIES
+    from anomaly.alarms.store import ZONE
 
     db = open_store(store, line)
     found = sorted(db.alarms(line, live=not all_), key=lambda alarm: (-PRIORITIES.index(alarm.priority), alarm.since))
@@ -90,7 +91,7 @@ def list_alarms(
     if done:
         out.print(f"{done:,} more {'is' if done == 1 else 'are'} over and done with: anomaly alarms list --all")
     for name, hold in holds:
-        until = f"until {when(hold.until)}" if hold.until is not None else "until someone ends it"
+        until = f"until {when(hold.until, db.kept(name, ZONE))}" if hold.until is not None else "until someone ends it"
         out.print(one_line(masked(f"{hold.kind}: {name}, {condition_words(hold.condition)}, {until}, by {hold.who}{because(hold.why)}")))
 
 

@@ -77,6 +77,16 @@ def stop_by_signal() -> threading.Event:
     return stop
 
 
+def _zone_before(bundle: str, store: Path, line: str | None) -> str:
+    """In which zone a line's log begins: as its bundle says, or, of a release that has not been looked at yet, as it was last time."""
+    from anomaly.alarms.store import ZONE, Store
+    from anomaly.bundle.archive import zone_told
+
+    if Path(bundle).is_file():
+        return zone_told(Path(bundle))
+    return Store(store).kept(line, ZONE) if line is not None and store.exists() else ""
+
+
 def _sinks(alerts: Path | None) -> list[Route]:
     from anomaly.alarms.sinks.alerts_toml import read_routes
 
@@ -123,12 +133,14 @@ def _shown(board: Board, listen: Address, auth: Path | None) -> Iterator[None]:
 
 
 @contextmanager
-def _service(board: Board, listen: Address | None, form: LogFormat, level: LogLevel, name: str, auth: Path | None = None) -> Iterator[None]:
+def _service(
+    board: Board, listen: Address | None, form: LogFormat, level: LogLevel, name: str, auth: Path | None = None, zone: str = ""
+) -> Iterator[None]:
     """The log goes on from here, and while the block runs others can watch by HTTP, where that is asked for.
 
     An error of ours is the last line of the log, in its own format, and exit code 1.
     """
-    start_log(form, level, name)
+    start_log(form, level, name, zone=zone)
     try:
         if listen is None:
             yield
@@ -190,7 +202,7 @@ def monitor(
     from anomaly.edge.monitor import open_monitor
 
     board = Board(store)
-    with _service(board, listen, log_format, log_level, line or "monitor", page_auth):
+    with _service(board, listen, log_format, log_level, line or "monitor", page_auth, _zone_before(bundle, store, line)):
         detector, release = _open(bundle, store.with_name(store.name + ".bundles"), provider, None, gpu_memory)
         name = line or detector.bundle.manifest.name
         start_log(log_format, log_level, name, zone=detector.bundle.manifest.input.zone)
