@@ -23,7 +23,7 @@ from anomaly.alarms.evidence.rows import read_evidence
 from anomaly.alarms.store.alarm_rows import Action
 from anomaly.alarms.wording import about, record_words
 from anomaly.page import models, queries
-from anomaly.page.lines import held_model, number
+from anomaly.page.lines import cause_of, cause_of_event, held_model, number
 from anomaly.page.site import NotThereError, Site
 from anomaly.rarity import rare_words, shades_of
 
@@ -45,7 +45,7 @@ def _row(alarm: StoredAlarm, marks: queries.Marks) -> models.Alarm:
     return models.Alarm(
         id=alarm.id, line=alarm.line, alarm_class=alarm.alarm_class, condition=alarm.condition, priority=alarm.priority, state=alarm.state,
         opened=iso(alarm.opened), closed=_time(alarm.closed), acknowledged=_time(alarm.acknowledged),
-        acknowledged_by=alarm.acknowledged_by, about=about(alarm.data), p_value=known, least_p=least or None,
+        acknowledged_by=alarm.acknowledged_by, about=about(alarm.data), cause=cause_of(alarm), p_value=known, least_p=least or None,
         rarity="" if known is None else rare_words(known, least),
         label=None if label is None else label.verdict, kept=marks.kept.get(alarm.id, 0),
     )  # fmt: skip
@@ -138,6 +138,7 @@ def happened(body: dict[str, Any]) -> models.Happened:
     data = body["data"]
     kind = str(body["type"]).rpartition(".")[2]
     return models.Happened(
+        cause=None if "who" in data or not data.get("reason") else cause_of_event(kind, data),
         time=body["time"], kind=kind, priority=str(data.get("priority", "")), state=str(data.get("state", "")),
         by=str(data.get("who", "")), why=str(data.get("why" if "who" in data else "reason") or ""),
     )  # fmt: skip

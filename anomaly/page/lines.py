@@ -98,6 +98,25 @@ def _missing(site: Site, name: str, health: LineHealth | None) -> list[models.Ca
     return found
 
 
+def cause_of_event(kind: str, data: dict[str, Any]) -> models.Cause:
+    """What an event of an alarm says of it: how it began, or ended. `data`: of the event."""
+    class_, condition = str(data.get("class", PROCESS)), str(data.get("condition", "")).partition(":")[0]
+    code = f"event.{class_}.{kind}"
+    if kind == "closed" and str(data["reason"]).endswith("stays there"):
+        code += " by half"
+    elif class_ == "data quality" and kind != "closed":
+        code = f"quality.{condition}"
+    values: dict[str, str | float] = {"began": str(data.get("began", "")), "reason": str(data["reason"])}
+    return models.Cause(code=code, values=values | _of_the_data(data), words=str(data["reason"]))
+
+
+def _of_the_data(data: dict[str, Any]) -> dict[str, str | float]:
+    """Names of the sensors, and the first numbers in the words."""
+    names = data.get("joined") or data.get("sensors") or ([data["sensor"]] if data.get("sensor") else [])
+    found: dict[str, str | float] = {"sensors": ", ".join(map(str, names))}
+    return found | {f"n{place}": float(number) for place, number in enumerate(re.findall(r"\d+", str(data.get("reason", "")))[:2])}
+
+
 def cause_of(alarm: StoredAlarm) -> models.Cause:
     """What an alarm is about, by its condition: `about` in words, and what is in them as values."""
     data, kind = alarm.data, alarm.condition.partition(":")[0]
@@ -111,9 +130,7 @@ def cause_of(alarm: StoredAlarm) -> models.Cause:
         if worst.get("top"):
             return models.Cause(code="process.sensors", values=values | {"top": ", ".join(shares(worst["top"]))}, words=words)
         return models.Cause(code="process", values=values, words=words)
-    names = data.get("sensors") or ([data["sensor"]] if data.get("sensor") else [])
-    values |= {"sensors": ", ".join(map(str, names))}
-    values |= {f"n{place}": float(number) for place, number in enumerate(re.findall(r"\d+", str(data.get("reason", "")))[:2])}
+    values |= _of_the_data(data)
     return models.Cause(code="delivery" if alarm.alarm_class == "delivery" else f"quality.{kind}", values=values, words=words)
 
 

@@ -149,6 +149,7 @@ class Alarm(Answer):
     acknowledged: str | None
     acknowledged_by: str
     about: str
+    cause: Cause | None = Field(None, description="the same as `about`, with a code")
     p_value: float | None
     least_p: float | None = Field(description="the smallest p-value that the detector's normals could tell")
     rarity: str = Field(description="how unusual, in words")
@@ -239,6 +240,7 @@ class Happened(Answer):
     state: str
     by: str
     why: str
+    cause: Cause | None = Field(None, description="what the line says of it, with a code; null where a person did it")
 
 
 class AlarmDetail(Answer):

@@ -74,9 +74,9 @@ def _share(share: float) -> str:
     """A share of the time.
 
     >>> _share(0.0), _share(0.00042), _share(0.25)
-    ('none', '0.042 %', '25 %')
+    ('none', '0.042%', '25%')
     """
-    return f"{100 * share:.2g} %" if share else "none"
+    return f"{100 * share:.2g}%" if share else "none"
 
 
 def verdict(week: Week) -> str:

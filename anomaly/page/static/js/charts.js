@@ -4,6 +4,8 @@ import { oneIn, rareness } from "./format.js";
 import { language, t } from "./words.js";
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const TOP = [14, 12, null, null]; // room for half of the uppermost label, and of the last time
+const THINNED_S = 11; // between readings that are kept of a quick sensor
 const seconds = (text) => new Date(text).getTime() / 1000;
 
 /** Room for a chart, which is drawn once it is in the page and again when its width or the theme changes. Returns [element, end]. */
@@ -26,9 +28,26 @@ function charted(label, high, make) {
 
 const clock = (options) => new Intl.DateTimeFormat(language() === "ja" ? "ja-JP" : "en-GB", { hourCycle: "h23", ...options });
 
+/** Columns [times, values] with a hole where far more time passes than usual, or than `least` seconds: a line must not join what is not known. */
+function withHoles(times, values, least = 0) {
+  const steps = times.slice(1).map((time, place) => time - times[place]);
+  const usual = Math.max([...steps].sort((a, b) => a - b)[Math.floor(steps.length / 2)] ?? 0, least);
+  const found = [[], []];
+  times.forEach((time, place) => {
+    if (place && usual > 0 && steps[place - 1] > 5 * usual) {
+      found[0].push((time + times[place - 1]) / 2);
+      found[1].push(null);
+    }
+    found[0].push(time);
+    found[1].push(values[place]);
+  });
+  return found;
+}
+
 /** Times of day below the plot; the date where a day begins, and at the first. */
 function timeAxis(more = {}) {
   return axis({
+    space: 80,
     values: (_, splits, __, ___, step) => {
       let day = "";
       return splits.map((each) => {
@@ -54,10 +73,10 @@ export function rarityChart(points, threshold, least, spans, begin, end) {
   const worst = points.length ? points.reduce((a, b) => (b.p_value < a.p_value ? b : a)) : null;
   const label = worst ? t("chart.rarity", { n: points.length, worst: oneIn(worst.p_value, least), alarms: spans.length }) : t("chart.none");
   return charted(label, 260, (room, wide, high) => new uPlot({
-    width: wide, height: high, legend: { show: false }, cursor: { drag: { x: true, y: false } },
+    width: wide, height: high, padding: TOP, legend: { show: false }, cursor: { drag: { x: true, y: false } },
     scales: { x: { range: () => [seconds(begin), seconds(end)] }, y: { range: () => [0, Math.max(3.2, ...heights.map((each) => each + 0.15), (limit ?? 0) + 0.5)] } },
     axes: [timeAxis({ size: 46 }), axis({ size: 112, splits: () => [0, 1, 2, 3, 4, 5, 6], values: (_, all) => all.map((v) => (v === 0 ? t("rarity.usual") : t("rarity.short", { n: (10 ** v).toLocaleString() }))) })],
-    series: [{}, { stroke: css("--line"), width: 1.5, points: { show: times.length < 60, size: 5 } }],
+    series: [{}, { stroke: css("--line"), width: 1.5, spanGaps: false, points: { show: times.length < 60, size: 5 } }],
     hooks: {
       drawClear: [(u) => {
         const { ctx, bbox } = u;
@@ -84,7 +103,7 @@ export function rarityChart(points, threshold, least, spans, begin, end) {
         ctx.restore();
       }],
     },
-  }, [times, heights], room));
+  }, withHoles(times, heights), room));
 }
 
 /** One sensor's readings. `from`: where the window of an alarm begins (seconds), or null; `band`: (lowest, highest) of normals, or null. */
@@ -93,8 +112,8 @@ export function sensorChart(name, unit, times, values, from = null, band = null)
   const known = values.filter((value) => value !== null);
   const label = known.length ? t("chart.sensor", { name, unit, low: Math.min(...known).toPrecision(4), high: Math.max(...known).toPrecision(4) }) : t("chart.sensor_none", { name });
   return charted(label, 140, (room, wide, high) => new uPlot({
-    width: wide, height: high, legend: { show: false }, cursor: { sync: { key: "sensors" }, drag: { x: true, y: false } },
-    axes: [timeAxis({ size: 44 }), axis({ size: 66 })],
+    width: wide, height: high, padding: TOP, legend: { show: false }, cursor: { sync: { key: "sensors" }, drag: { x: true, y: false } },
+    axes: [timeAxis({ size: 44 }), axis({ size: 66, space: 24 })],
     scales: { y: { range: (_, low, top) => {
       const edges = [low, top, ...(band ?? [])].filter((each) => each !== null && Number.isFinite(each));
       const a = Math.min(...edges), b = Math.max(...edges), pad = (b - a || Math.abs(a) || 1) * 0.06;
@@ -116,5 +135,5 @@ export function sensorChart(name, unit, times, values, from = null, band = null)
       }
       ctx.restore();
     }] },
-  }, [all, values], room));
+  }, withHoles(all, values, THINNED_S), room));
 }

@@ -27,8 +27,12 @@ export function condition(name) {
 export function said(cause) {
   const { values, code } = cause, words = told(cause.words);
   if (!known(`said.${code}`)) return words;
-  return t(`said.${code}`, { ...values, words, began: values.began ? when(values.began) : "", reason: told(values.reason), x: percent(values.x), y: percent(values.y), flagged: count(values.flagged) });
+  const text = t(`said.${code}`, { ...values, words, began: values.began ? when(values.began) : "", reason: told(values.reason), x: percent(values.x), y: percent(values.y), flagged: count(values.flagged) });
+  return text.replace(/^：/, ""); // of pictures no sensor is named
 }
+
+/** What an alarm is about; a box of an older version gives it in words alone. */
+export const aboutWords = (alarm) => (alarm.cause ? said(alarm.cause) : told(alarm.about));
 
 /** How long something is held back. */
 export const until = (hold) => (hold.until ? t("hold.until", { time: when(hold.until) }) : t("hold.open"));

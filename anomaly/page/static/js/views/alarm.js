@@ -3,7 +3,7 @@ import { alarmPath, get, post } from "../api.js";
 import { fill, h } from "../dom.js";
 import { lasted, oneIn, told, when } from "../format.js";
 import * as live from "../live.js";
-import { action, alarmLink, choice, condition, deedWords, facts, field, isaState, lineLink, priority, table, until } from "../parts.js";
+import { aboutWords, action, alarmLink, choice, condition, deedWords, facts, field, isaState, lineLink, priority, said, table, until } from "../parts.js";
 import { t } from "../words.js";
 import { flaggedList } from "./flagged.js";
 import { labelling } from "./labelling.js";
@@ -22,7 +22,7 @@ export async function alarm(body, { name: id, person }) {
     fill(head, h("h1", {}, t("alarm.title", { line: one.line, what: condition(one.condition) })),
       h("p", { class: "row" }, priority(one.priority), isaState(one.state), h("a", { href: lineLink(one.line) }, one.line)),
       facts([[t("col.since"), when(one.opened)], [t("col.over"), one.closed ? `${when(one.closed)} (${lasted((new Date(one.closed) - new Date(one.opened)) / 1000)})` : t("line.still_on")],
-        [t("col.rarity"), oneIn(one.p_value, one.least_p)], [t("col.about"), told(one.about)],
+        [t("col.rarity"), oneIn(one.p_value, one.least_p)], [t(one.cause?.code.startsWith("process") && found.facts.worst ? "alarm.at_worst" : "col.about"), aboutWords(one)],
         [t("fact.acknowledged"), one.acknowledged ? t("by_at", { who: one.acknowledged_by, time: when(one.acknowledged) }) : t("no")]]));
     fill(deeds, await actions(found, person, draw, looked));
     const kept = JSON.stringify([found.kept.map((each) => [each.role, each.time]), found.flagged]);
@@ -42,7 +42,7 @@ export async function alarm(body, { name: id, person }) {
 }
 
 function history(found) {
-  const events = found.history.map((each) => [each.time, each.kind, each.priority, each.state, each.by, each.why]);
+  const events = found.history.map((each) => [each.time, each.kind, each.priority, each.state, each.by, each.cause ? said(each.cause) : each.why]);
   const noted = found.deeds.filter((each) => each.action === "commented" || each.action.startsWith("labelled")).map((each) => [each.time, each.action, "", "", each.who, each.why]);
   return [...events, ...noted].sort((a, b) => new Date(a[0]) - new Date(b[0])).map(([time, kind, level, state, who, why]) => [
     when(time), deedWords(kind), level ? priority(level) : "", state ? isaState(state) : "", who, told(why)]);
@@ -52,7 +52,7 @@ function similar(all) {
   if (!all.length) return h("p", { class: "none" }, t("alarm.no_similar"));
   return h("ul", { class: "similar" }, all.map(({ alarm: one, deeds }) => h("li", {},
     h("a", { href: alarmLink(one.id), "data-row": true }, when(one.opened)), " ", priority(one.priority), one.label ? h("span", { class: "tag" }, t(`label.${one.label}`)) : null,
-    h("span", { class: "about" }, ` ${told(one.about)}`),
+    h("span", { class: "about" }, ` ${aboutWords(one)}`),
     deeds.length ? h("ul", {}, [...deeds].reverse().map((deed) => h("li", {}, `${when(deed.time)} ${deed.who}: ${deedWords(deed.action)}${deed.why ? ` – ${deed.why}` : ""}`))) : h("p", { class: "small" }, t("alarm.nothing_done")))));
 }
 

@@ -1,9 +1,9 @@
 // The list of alarms: filters, a page of a hundred, several acknowledged at once.
 import { alarmPath, get, post } from "../api.js";
 import { fill, h, redraw } from "../dom.js";
-import { oneIn, told, when } from "../format.js";
+import { oneIn, when } from "../format.js";
 import * as live from "../live.js";
-import { alarmLink, choice, condition, field, isaState, priority } from "../parts.js";
+import { aboutWords, alarmLink, choice, condition, field, isaState, priority } from "../parts.js";
 import { t } from "../words.js";
 
 const PAGE = 100;
@@ -47,7 +47,7 @@ export async function alarms(body, { query, person }) {
       h("td", { "data-head": t("col.since") }, h("a", { href: alarmLink(each.id), "data-row": true, "data-key": each.id }, when(each.opened))),
       h("td", { "data-head": t("col.priority") }, priority(each.priority)), h("td", { "data-head": t("col.state") }, isaState(each.state)),
       h("td", { "data-head": t("col.line") }, each.line), h("td", { "data-head": t("col.condition") }, condition(each.condition)),
-      h("td", { "data-head": t("col.about"), class: "about" }, told(each.about), each.label ? h("span", { class: "tag" }, t(`label.${each.label}`)) : null),
+      h("td", { "data-head": t("col.about"), class: "about" }, aboutWords(each), each.label ? h("span", { class: "tag" }, t(`label.${each.label}`)) : null),
       h("td", { "data-head": t("col.rarity") }, oneIn(each.p_value, each.least_p)))))));
   const acknowledge = async () => {
     let done = 0;

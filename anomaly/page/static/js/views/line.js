@@ -32,7 +32,7 @@ export async function line(body, { name, query, person }) {
     const [chart, over] = rarityChart(found.points, found.threshold_p, found.line.least_p, found.alarms, found.begin, found.end);
     ends.push(over);
     fill(plot, h("div", { class: "row" }, h("h2", {}, t("line.rarity")),
-      field(t("line.span"), choice("span", Object.entries(SPANS).map(([key, [unit, n]]) => [key, t(`unit.${unit}`, { n })]), hours, (event) => { hours = event.target.value; draw(); }))),
+      field(t("line.span"), choice("span", Object.entries(SPANS).map(([key, [unit, n]]) => [key, key === "86400" ? t("line.up_to", { time: t("unit.h", { n }) }) : t(`unit.${unit}`, { n })]), hours, (event) => { hours = event.target.value; draw(); }))),
       h("p", { class: "small" }, found.threshold_p === null ? t("line.no_threshold") : t("line.threshold", { words: oneIn(found.threshold_p) })),
       found.points.length ? chart : h("p", { class: "none" }, t("line.no_points")));
     fill(below, found.readings ? sensors(found.readings, ends) : pictures(shots, found.line.least_p));
@@ -72,7 +72,7 @@ function alarmsOf(found) {
 function information({ line: one }) {
   return [h("h2", {}, t("line.facts")), facts([
     [t("fact.last_record"), one.last_record ? when(one.last_record) : ""], [t("fact.records"), one.records === null ? "" : count(one.records)],
-    [t("fact.flagged"), one.flagged_share === null ? "" : t("lines.rate", { share: percent(one.flagged_share), budget: percent(one.budget_share), n: count(one.records) })],
+    [t("fact.flagged"), one.flagged_share === null ? "" : t("lines.rate", { share: percent(one.flagged_share), budget: percent(one.budget_share), n: count(one.records), flagged: count(one.flagged) })],
     [t("fact.bundle"), one.bundle && `${one.bundle} (${one.bundle_hash.slice(0, 12)})`], [t("fact.provider"), one.provider],
     [t("fact.drift"), one.drift === null ? "" : h("a", { href: `#/drift/${encodeURIComponent(one.name)}` }, one.drift >= 1 ? t("drift.is") : t("drift.level", { share: percent(one.drift) }))],
     [t("fact.more"), [h("a", { href: `#/shadow/${encodeURIComponent(one.name)}` }, t("menu.shadow")), " · ", h("a", { href: `${url("/weekly")}?line=${encodeURIComponent(one.name)}`, target: "_blank", rel: "noopener" }, t("menu.weekly"))]],

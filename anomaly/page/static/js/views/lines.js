@@ -23,7 +23,7 @@ export async function lines(body) {
 
 function card(line) {
   const rate = line.flagged_share === null ? null
-    : t("lines.rate", { share: percent(line.flagged_share), budget: percent(line.budget_share), n: count(line.records) });
+    : t("lines.rate", { share: percent(line.flagged_share), budget: percent(line.budget_share), n: count(line.records), flagged: count(line.flagged) });
   const over = line.flagged_share !== null && line.budget_share !== null && line.records > 200 && line.flagged_share > 2 * line.budget_share;
   return h("li", { class: `card card-${line.state}` },
     h("div", { class: "card-head" },

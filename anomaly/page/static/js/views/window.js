@@ -24,10 +24,10 @@ export async function windowView(room, id, one) {
     readings.sensors.slice(0, SHOWN).forEach((name, place) => {
       const [chart, end] = sensorChart(name, readings.units[place], few(readings.times), few(readings.values[place]), from, bands[place]);
       ends.push(end);
-      charts.append(h("figure", { class: "sensor" }, h("figcaption", {}, h("b", {}, name), readings.units[place] ? ` (${readings.units[place]})` : "", ` – ${t("line.share", { share: percent(readings.shares[place]) })}`), chart));
+      charts.append(h("figure", { class: "sensor" }, h("figcaption", {}, h("b", {}, name), readings.units[place] ? ` (${readings.units[place]})` : "", ` – ${t("window.share", { share: percent(readings.shares[place]) })}`), chart));
     });
   };
-  add(room, [field(t("line.span"), choice("span", [["window", t("window.only")], ["3600", t("unit.h", { n: 1 })], ["21600", t("unit.h", { n: 6 })]], "21600", (event) => draw(event.target.value))), h("p", { class: "small" }, t("window.words")), charts,
+  add(room, [field(t("line.span"), choice("span", [["window", t("window.only")], ["3600", t("unit.h", { n: 1 })], ["21600", t("unit.h", { n: 6 })]], "21600", (event) => draw(event.target.value))), h("p", { class: "small" }, t("window.words"), bands.slice(0, SHOWN).some((each) => each) ? ` ${t("window.bands")}` : ""), charts,
     readings.sensors.length > SHOWN ? h("p", { class: "small" }, t("window.more", { names: readings.sensors.slice(SHOWN).join(", ") })) : null]);
   draw("21600");
   return [() => ends.forEach((end) => end())];
