@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
@@ -18,7 +19,7 @@ from anomaly import __version__
 from anomaly.alarms.health.board import Board
 from anomaly.alarms.health.metrics import Metrics
 from anomaly.errors import AnomalyError, DataError, StoreError
-from anomaly.names import masked
+from anomaly.names import masked, one_line
 from anomaly.page.auth.guard import Auth, view
 from anomaly.page.auth.headers import Shell
 from anomaly.page.auth.limits import Limits
@@ -30,6 +31,7 @@ from anomaly.page.site import NotThereError, Site
 
 API = "/api/v1"
 STATIC = Path(str(files("anomaly.page"))) / "static"
+MOST_MISTAKES, LONGEST_KEY = 20, 100  # of a request, that the answer names
 log = logging.getLogger("anomaly")
 
 
@@ -133,6 +135,15 @@ def _add_errors(app: FastAPI) -> None:
 
         return handle
 
+    def wrong(_request: Request, error: RequestValidationError) -> JSONResponse:
+        """Which key is wrong and why. What was given for it is not repeated: it may be a token, and need not be text that can be sent."""
+        found = [
+            {"type": each["type"], "loc": [one_line(part)[:LONGEST_KEY] if isinstance(part, str) else part for part in each["loc"]]}
+            | {"msg": one_line(each["msg"])}
+            for each in error.errors()[:MOST_MISTAKES]
+        ]
+        return JSONResponse({"detail": found}, HTTPStatus.UNPROCESSABLE_ENTITY)
+
     def ours(_request: Request, error: Exception) -> JSONResponse:
         log.error("the page had an error that is ours to mend", exc_info=error)
         return JSONResponse({"detail": "an error that is ours to mend; the log has it"}, HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -142,4 +153,5 @@ def _add_errors(app: FastAPI) -> None:
         (actions.NotPossibleError, HTTPStatus.CONFLICT), (StoreError, HTTPStatus.SERVICE_UNAVAILABLE), (AnomalyError, HTTPStatus.CONFLICT),
     ):  # fmt: skip
         app.add_exception_handler(kind, answer(status))
+    app.add_exception_handler(RequestValidationError, wrong)  # type: ignore[arg-type]  # the handler of this kind alone
     app.add_exception_handler(Exception, ours)

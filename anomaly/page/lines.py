@@ -36,19 +36,19 @@ def _look(site: Site) -> models.Lines:
     with queries.reading(site.store) as db:
         names, waits, glances = queries.line_names(db), queries.waiting_counts(db), queries.glances(db)
         data, holds = queries.of_the_data(db), queries.holds(db)
-    if site.board is not None:
-        names = list(site.board.lines)
-    now = site.clock()
-    none = queries.Glance([], None)
-    lines = [
-        _line(
-            site, name, waits.get(name, (0, 0, 0, -1)), glances.get(name, none), now,
-            data.get(name, []), [hold for line, hold in holds if line == name],
-        )
-        for name in names
-    ]  # fmt: skip
-    lines.sort(key=lambda line: (ORDER.index(line.state), -_rank(line), -line.waiting, line.name))
-    return models.Lines(time=iso(now), live=site.board is not None, lines=lines)
+        if site.board is not None:
+            names = list(site.board.lines)
+        now = site.clock()
+        none = queries.Glance([], None)
+        lines = [
+            _line(
+                site, name, waits.get(name, (0, 0, 0, -1)), glances.get(name, none), now,
+                data.get(name, []), [hold for line, hold in holds if line == name],
+            )
+            for name in names
+        ]  # fmt: skip
+        lines.sort(key=lambda line: (ORDER.index(line.state), -_rank(line), -line.waiting, line.name))
+        return models.Lines(time=iso(now), live=site.board is not None, lines=lines)
 
 
 def _rank(line: models.Line) -> int:
@@ -174,14 +174,14 @@ def one_line_at(site: Site, name: str, begin: float | None, end: float | None) -
         _, alarms = queries.find_alarms(db, line=name, begin=begin, end=end, order="oldest", limit=MOST_SPANS)
         held = queries.holds(db, name)
         threshold = shown.budget_share if shown.budget_share is not None else _threshold_of(alarms)
-    points = [
-        models.Point(time=_iso(time), p_value=p, record=record)
-        for time, p, record in zip(found.times.tolist(), found.p_values.tolist(), found.records, strict=True)
-    ]
-    return models.LineDetail(
-        line=shown, begin=_iso(begin), end=_iso(end), threshold_p=threshold, threshold_words=threshold_words(threshold), points=points,
-        alarms=[span(alarm) for alarm in alarms], readings=readings(site.health(name)), held=[held_model(*each) for each in held],
-    )  # fmt: skip
+        points = [
+            models.Point(time=_iso(time), p_value=p, record=record)
+            for time, p, record in zip(found.times.tolist(), found.p_values.tolist(), found.records, strict=True)
+        ]
+        return models.LineDetail(
+            line=shown, begin=_iso(begin), end=_iso(end), threshold_p=threshold, threshold_words=threshold_words(threshold), points=points,
+            alarms=[span(alarm) for alarm in alarms], readings=readings(site.health(name)), held=[held_model(*each) for each in held],
+        )  # fmt: skip
 
 
 def _threshold_of(alarms: list[StoredAlarm]) -> float | None:

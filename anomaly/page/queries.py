@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +16,11 @@ import numpy as np
 
 from anomaly.alarms.book import Alarm, Hold, Label
 from anomaly.alarms.routing import PRIORITIES
-from anomaly.alarms.store.alarm_rows import Action, acted, read_alarms, read_holds, read_labels
+from anomaly.alarms.store.alarm_rows import AGAIN, Action, acted, read_alarms, read_holds, read_labels
 from anomaly.alarms.store.connection import connect_to_read
 from anomaly.errors import StoreError
 
+log = logging.getLogger("anomaly")
 WAIT_S = 2.0
 RECENT_ROWS = 20_000  # of the newest scores that a glance looks at
 SPARKLINE = 60  # p-values
@@ -35,13 +37,21 @@ ORDERS = {
 @contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
     """A read-only connection to a store. Raises StoreError for one that cannot be read."""
-    db = connect_to_read(path, WAIT_S)
-    try:
+    with damage_told(path), closing(connect_to_read(path, WAIT_S)) as db:
         yield db
+
+
+@contextmanager
+def damage_told(path: Path) -> Iterator[None]:
+    """SQLite takes any value in any column: rows that do not read as we write them are the store's trouble. Raises StoreError then."""
+    try:
+        yield
     except sqlite3.Error as error:
         raise StoreError(f"{path}: cannot be read ({error}); check the disk") from error
-    finally:
-        db.close()
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        log.exception("a row of the store is not as it was written")
+        what = f"{type(error).__name__}: {error}".partition("\n")[0][:100]
+        raise StoreError(f"{path}: a row in it is not as it was written ({what}; the log has more); {AGAIN}") from error
 
 
 # --- lines ---

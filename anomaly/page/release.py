@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from anomaly.bundle.archive import read_bundle
@@ -111,6 +111,6 @@ def _told(folder: ReleaseFolder, role: Role = "champion", shown: str = "") -> It
 
 
 def _noted(site: Site, line: str, entry: Entry, who: str, why: str) -> str:
-    with closing(site.writing()) as store:
+    with site.writing() as store:
         store.note(who, f"{entry.action}: {entry.name}-{entry.version} ({entry.hash[:12]})", line, why=why)
     return entry.in_words()

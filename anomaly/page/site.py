@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from anomaly.alarms.health.line import LineHealth
 from anomaly.alarms.store import Store
 from anomaly.alarms.store.connection import connect_to_read
 from anomaly.errors import DataError
+from anomaly.page.queries import damage_told
 
 
 class NotThereError(DataError):
@@ -32,14 +34,18 @@ class Site:
         """What the running line shows of itself."""
         return None if self.board is None else self.board.lines.get(line)
 
-    def reading(self) -> Store:
-        """The store as reports ask it; nothing of it is changed. The caller closes it. Raises StoreError for what is no store."""
-        return Store(self.store, self.clock, read_only=True)
+    @contextmanager
+    def reading(self) -> Iterator[Store]:
+        """The store as reports ask it; nothing of it is changed. Raises StoreError for what is no store."""
+        with damage_told(self.store), closing(Store(self.store, self.clock, read_only=True)) as store:
+            yield store
 
-    def writing(self) -> Store:
-        """The store to act on. The caller closes it. Raises StoreError for what is no store: none is made, and no old one rewritten."""
+    @contextmanager
+    def writing(self) -> Iterator[Store]:
+        """The store to act on. Raises StoreError for what is no store: none is made, and no old one rewritten."""
         connect_to_read(self.store).close()
-        return Store(self.store, self.clock)
+        with damage_told(self.store), closing(Store(self.store, self.clock)) as store:
+            yield store
 
     def bundle(self, line: str) -> Any:
         """The bundle (`anomaly.bundle.archive.Bundle`) that a line runs now, None where no monitor serves it."""

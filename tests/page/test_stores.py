@@ -5,10 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from itertools import product
 from pathlib import Path
 
 import pytest
 
+from anomaly.alarms.deeds import hold
+from anomaly.alarms.events import make_event
+from anomaly.alarms.store import Store
 from anomaly.page.app import API, make_app
 from anomaly.page.auth.guard import Auth
 from anomaly.page.site import Site
@@ -59,3 +63,50 @@ def test_to_look_at_reports_opens_the_store_to_be_read_alone(site: Site, open_pa
         held.execute("BEGIN IMMEDIATE")  # whoever writes would have to wait for this one
         for each in ("/delivery", "/weekly", "/labels.zip"):
             assert page.get(f"{API}{each}").status_code == 200
+
+
+JUNK = ("", "{}", "[1, 2]", '{"data": 7}', -1, 1e300, None, b"\xff\x00")
+WRITTEN_BY_US = [
+    ("alarms", ("class", "condition", "priority", "state", "opened", "closed", "acknowledged", "acknowledged_by", "data")),
+    ("labels", ("time", "who", "verdict", "kind", "reason", "marks")),
+    ("events", ("kind", "time", "body")),
+    ("outbox", ("sink", "state", "attempts", "error")),
+    ("held", ("condition", "kind", "since", "until", "who", "why")),
+    ("audit", ("time", "who", "action", "why")),
+    ("scores", ("record", "time", "score", "p_value")),
+    ("meta", ("value",)),
+]
+
+
+@pytest.mark.parametrize(("table", "columns"), WRITTEN_BY_US, ids=[table for table, _ in WRITTEN_BY_US])
+def test_rows_that_somebody_else_has_written_are_the_trouble_of_the_store(
+    site: Site, open_page: Open, table: str, columns: tuple[str, ...]
+) -> None:
+    with closing(Store(site.store)) as store:
+        store.label("a1", "real", "me")
+        hold(store, "shelved", "press", ("process",), 600.0, "me", "", "")
+        store.add_events([make_event("reminded", "press", "a1", 5.0, {"class": "process", "condition": "process"})], ["pager"])
+        store.failed(store.waiting("pager", 1e12), "no", None)
+    page = open_page(app=make_app(site, Auth(settings()), NO_LIMITS))
+    page.headers["Authorization"] = f"Bearer {TOKENS['admin']}"
+    before = {each: page.get(f"{API}{each}").status_code for each in READ}
+    assert set(before.values()) == {200}
+    whole = settle(site.store)[site.store.name]
+    told = set()
+    for column, junk in product(columns, JUNK):
+        for each in site.store.parent.iterdir():
+            each.unlink()
+        site.store.write_bytes(whole)
+        try:
+            with closing(sqlite3.connect(site.store, isolation_level=None)) as db:
+                db.execute(f"UPDATE {table} SET {column} = ?", (junk,))
+        except sqlite3.IntegrityError:
+            continue
+        for path in READ:
+            answer = page.get(f"{API}{path}")
+            assert answer.status_code in (200, 404, 503), f"{column} = {junk!r}: {path}: {answer.text}"
+            if answer.status_code == 503:
+                told.add(path)
+                assert "plant.db: " in answer.json()["detail"]
+                assert "put a copy of the store in its place" in answer.json()["detail"]
+    assert told or table in ("outbox", "scores", "labels")  # what holds no more than text and numbers

@@ -13,11 +13,17 @@ from typing import Any, NamedTuple
 
 from anomaly.alarms.book import Alarm, AlarmBook, Changes, Hold, Label, PictureLabel
 from anomaly.alarms.events import Event
+from anomaly.errors import DataError, StoreError
 from anomaly.names import masked, one_line
 
+AGAIN = "put a copy of the store in its place, or move the file away: the monitor then begins a new one"
 _ALARM = "a.id, l.name, a.class, a.condition, a.priority, a.state, a.opened, a.closed, a.acknowledged, a.acknowledged_by, a.data"
 _HEAD = "audit head"  # in `meta`: number and hash of the last row, so that rows missing at the end are seen, too
 FIRST = "0" * 64  # what the first row names as the hash before it
+
+
+class DamagedRowError(StoreError, ValueError):
+    """A row that is not as this program writes it."""
 
 
 def put_changes(db: sqlite3.Connection, line: int, changes: Changes) -> None:
@@ -90,10 +96,15 @@ def read_labels(db: sqlite3.Connection, where: str = "", values: Iterable[Any] =
     )
     found = []
     for alarm, line, verdict, time, who, reason, kind, marks in db.execute(query, tuple(values)):
-        boxes, stretches, *more = json.loads(marks)
-        pictures = tuple(PictureLabel(record, said, of, tuple(map(tuple, drawn))) for record, said, of, drawn in (more[0] if more else ()))
-        spans = tuple(map(tuple, stretches))
-        found.append(Label(alarm, line, verdict, time, who, reason, kind, tuple(map(tuple, boxes)), spans, pictures))
+        try:
+            boxes, stretches, *more = json.loads(marks)
+            pictures = tuple(
+                PictureLabel(record, said, of, tuple(map(tuple, drawn))) for record, said, of, drawn in (more[0] if more else ())
+            )
+            spans = tuple(map(tuple, stretches))
+            found.append(Label(alarm, line, verdict, time, who, reason, kind, tuple(map(tuple, boxes)), spans, pictures))
+        except DataError as error:
+            raise DamagedRowError(f"the label of alarm {alarm}: {error}; {AGAIN}") from error
     return found
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from anomaly.alarms.evidence.rows import TABLES as EVIDENCE
-from anomaly.alarms.store.alarm_rows import LABELS, adopt_open_alarms
+from anomaly.alarms.store.alarm_rows import AGAIN, LABELS, adopt_open_alarms
 from anomaly.errors import StoreError
 from anomaly.names import one_line
 
 SCHEMA_VERSION = 3
-AGAIN = "put a copy of the store in its place, or move the file away: the monitor then begins a new one"
 PROCESS = "process"  # the condition whose alarm is that of the scores
 _SCORED = """(seq INTEGER PRIMARY KEY AUTOINCREMENT, line INTEGER NOT NULL, record TEXT NOT NULL, time REAL, score REAL, p_value REAL,
   bundle INTEGER NOT NULL)"""

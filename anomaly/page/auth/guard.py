@@ -74,7 +74,7 @@ class Auth:
     def secure(self, request: Request) -> bool:
         """Whether people reach the page by https, so that a cookie may say: never by http."""
         url = self.settings.url if self.settings is not None else None
-        return request.url.scheme == "https" or (url or "").startswith("https:")
+        return request.scope["scheme"] == "https" or (url or "").startswith("https:")
 
     def refresh(self) -> None:
         """Take what has changed in the file. Who is in it no longer, or by another token, is signed out. A mistake changes nothing."""
@@ -154,8 +154,16 @@ def check_origin(request: Request) -> None:
     auth: Auth = request.app.state.auth
     url = (auth.settings.url if auth.settings is not None else None) or ""  # a proxy may ask by another Host
     own = {request.headers.get("host", "").lower(), urlsplit(url).netloc.lower()} - {""}
-    if origin is not None and urlsplit(origin).netloc.lower() not in own:
+    if origin is not None and _netloc(origin) not in own:
         raise HTTPException(403, "the request comes from another site")
+
+
+def _netloc(address: str) -> str:
+    """Host and port of an address, "" for what is none."""
+    try:
+        return urlsplit(address).netloc.lower()
+    except ValueError:
+        return ""
 
 
 def _proxied(request: Request) -> bool:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-
 from fastapi import APIRouter
 
 from anomaly.alarms import deeds
@@ -28,13 +25,6 @@ class NotPossibleError(StoreError):
     """What is asked does not fit how the alarm stands now: 409."""
 
 
-@contextmanager
-def acting(site: Site) -> Iterator[Store]:
-    """A store to act on."""
-    with closing(site.writing()) as store:
-        yield store
-
-
 def _found(store: Store, id_: str) -> Alarm:
     found = [alarm for alarm in store.find_alarms(id_) if alarm.id == id_]
     if not found:
@@ -45,7 +35,7 @@ def _found(store: Store, id_: str) -> Alarm:
 @router.post("/alarms/{id}/acknowledge")
 def acknowledge(site: OfSite, id: Id, asked: models.Reason, person: Operator) -> models.Done:
     """Someone has seen the alarm."""
-    with acting(site) as store:
+    with site.writing() as store:
         alarm = _found(store, id)
         if alarm.acknowledged is not None or not alarm.live:
             raise NotPossibleError("the alarm is acknowledged already, or over and done with")
@@ -59,7 +49,7 @@ def comment(site: OfSite, id: Id, asked: models.Reason, person: Operator) -> mod
     words = said(asked.why)
     if not words:
         raise NotPossibleError("the comment is empty")
-    with acting(site) as store:
+    with site.writing() as store:
         alarm = _found(store, id)
         store.note(person.name, COMMENT, alarm.line, alarm.id, words)
     return models.Done(done="noted")
@@ -90,14 +80,14 @@ def in_service(site: OfSite, id: Id, asked: models.Reason, person: Admin) -> mod
 
 
 def _hold(site: Site, id_: str, kind: HoldKind, seconds: float | None, person: Person, why: str) -> models.Done:
-    with acting(site) as store:
+    with site.writing() as store:
         alarm = _found(store, id_)
         deeds.hold(store, kind, alarm.line, alarm.conditions, seconds, person.name, said(why), alarm.id)
     return models.Done(done=kind)
 
 
 def _release(site: Site, id_: str, kind: HoldKind, person: Person, why: str) -> models.Done:
-    with acting(site) as store:
+    with site.writing() as store:
         alarm = _found(store, id_)
         _release_of(store, kind, alarm.line, alarm.conditions, person, why, alarm.id)
     return models.Done(done=f"no longer {kind}")
@@ -115,7 +105,7 @@ def hold_line(site: OfSite, name: LineName, asked: models.HoldLine, person: Admi
     """Hold back one condition of a line, or all of them."""
     if asked.kind == "shelved" and asked.seconds is None:
         raise NotPossibleError("shelving has an end: give seconds")
-    with acting(site) as store:
+    with site.writing() as store:
         condition = _condition(store, name, asked.condition)
         deeds.hold(store, asked.kind, name, [condition], asked.seconds, person.name, said(asked.why))
     return models.Done(done=f"{asked.kind}: {condition_words(condition)}")
@@ -124,7 +114,7 @@ def hold_line(site: OfSite, name: LineName, asked: models.HoldLine, person: Admi
 @router.post("/line/release")
 def release_line(site: OfSite, name: LineName, asked: models.ReleaseLine, person: Admin) -> models.Done:
     """End a hold of a line."""
-    with acting(site) as store:
+    with site.writing() as store:
         condition = _condition(store, name, asked.condition)
         _release_of(store, asked.kind, name, (condition,), person, asked.why)
     return models.Done(done=f"no longer {asked.kind}: {condition_words(condition)}")
@@ -143,7 +133,7 @@ def _condition(store: Store, line: str, condition: str) -> str:
 def label(site: OfSite, id: Id, asked: models.GiveLabel, person: Operator) -> models.Done:
     """Say whether the alarm was real, of what kind, and where."""
     stretches = [_stretch(begin, end) for begin, end in asked.stretches]
-    with acting(site) as store:
+    with site.writing() as store:
         _found(store, id)
         records = _pictures(store, id, asked.pictures)
         given = store.label(id, asked.verdict, person.name, said(asked.reason), said(asked.kind), asked.boxes, stretches, records)
@@ -168,6 +158,6 @@ def _stretch(begin: str, end: str) -> tuple[float, float]:
 @router.post("/alarms/{id}/erase")
 def erase(site: OfSite, id: Id, asked: models.Reason, person: Admin) -> models.Done:
     """Remove the pictures and readings that are kept of the alarm. The alarm stays."""
-    with acting(site) as store:
+    with site.writing() as store:
         count = store.erase([_found(store, id)], person.name, said(asked.why))
     return models.Done(done=f"{count} records erased")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
-from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +19,6 @@ from anomaly.page import models, queries, release
 from anomaly.page.alarms import deed, event_words
 from anomaly.page.auth.guard import Admin, Viewer
 from anomaly.page.lines import names_of
-from anomaly.page.routes.actions import acting
 from anomaly.page.routes.shared import LONGEST_NAME, Limit, LineName, Offset, OfSite, said
 from anomaly.page.site import NotThereError, Site
 
@@ -33,28 +31,31 @@ REPORT_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; f
 @router.get("/delivery")
 def delivery(site: OfSite) -> models.Delivery:
     """How delivery to each sink stands, and what no sink takes."""
-    with closing(site.reading()) as store:
+    with site.reading() as store:
         counts, dead = store.outbox_counts(), store.dead_letters()
-    health = {each.sink: each for each in (site.board.sinks() if site.board is not None else ())}
-    lanes = [
-        models.Lane(
-            sink=name, state=health[name].state if name in health else "not running", error=health[name].error if name in health else "",
-            last_success_age_s=health[name].last_success_age_s if name in health else None, waiting=counts.get((name, "waiting"), 0),
-            dead=counts.get((name, "dead"), 0),
-        )
-        for name in sorted({*health, *(name for name, _ in counts)})
-    ]  # fmt: skip
-    letters = []
-    for each in dead[-MOST_DEAD:][::-1]:
-        id_, time, what, line = event_words(each.body)
-        letters.append(models.DeadLetter(sink=each.sink, id=id_, time=time, what=what, line=line, attempts=each.attempts, error=each.error))
-    return models.Delivery(lanes=lanes, dead=letters)
+        health = {each.sink: each for each in (site.board.sinks() if site.board is not None else ())}
+        lanes = [
+            models.Lane(
+                sink=name, state=health[name].state if name in health else "not running",
+                error=health[name].error if name in health else "",
+                last_success_age_s=health[name].last_success_age_s if name in health else None, waiting=counts.get((name, "waiting"), 0),
+                dead=counts.get((name, "dead"), 0),
+            )
+            for name in sorted({*health, *(name for name, _ in counts)})
+        ]  # fmt: skip
+        letters = []
+        for each in dead[-MOST_DEAD:][::-1]:
+            id_, time, what, line = event_words(each.body)
+            letters.append(
+                models.DeadLetter(sink=each.sink, id=id_, time=time, what=what, line=line, attempts=each.attempts, error=each.error)
+            )
+        return models.Delivery(lanes=lanes, dead=letters)
 
 
 @router.post("/delivery/replay")
 def replay(site: OfSite, asked: models.Replay, person: Admin) -> models.Done:
     """Send dead letters again."""
-    with acting(site) as store:
+    with site.writing() as store:
         count = store.replay(asked.sink, asked.ids, who=person.name)
     return models.Done(done=f"{count} events wait again")
 
@@ -89,17 +90,17 @@ def audit(
 @router.get("/weekly", response_class=HTMLResponse)
 def weekly(site: OfSite, line: Annotated[str | None, Query(max_length=LONGEST_NAME)] = None) -> HTMLResponse:
     """The report of the last seven whole days, as a page of its own."""
-    with closing(site.reading()) as store:
+    with site.reading() as store:
         if line is not None and line not in store.lines():
             raise NotThereError(f"no line {line!r}")
         weeks = figures_of(store, *week_of(site.clock()), line)
-    return HTMLResponse(render(weeks), headers={"Content-Security-Policy": REPORT_POLICY})
+        return HTMLResponse(render(weeks), headers={"Content-Security-Policy": REPORT_POLICY})
 
 
 @router.get("/labels.zip", response_class=Response, responses={200: {"content": {"application/zip": {}}}})
 def labels(site: OfSite, person: Viewer) -> Response:
     """All labels as files for the next fit: CSV, pictures, boxes in COCO."""
-    with closing(site.reading()) as store:
+    with site.reading() as store:
         return Response(_zipped(store), media_type="application/zip", headers={"Content-Disposition": 'attachment; filename="labels.zip"'})
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
@@ -34,7 +34,7 @@ def seconds_of(text: str | None, what: str) -> float | None:
         found = datetime.fromisoformat(text)
         if found.tzinfo is None:
             raise ValueError
-        return found.timestamp()
+        return found.astimezone(UTC).timestamp()  # in UTC it is of the years 1 to 9999, too
     except (ValueError, OverflowError) as error:
         raise DataError(f"{what}: write a time with its zone, such as 2026-11-27T08:00:00Z") from error
 
