@@ -18,7 +18,7 @@ def test_a_rush_of_alarms_reaches_a_viewer_whole(site: Site) -> None:
     rush = 4 * MOST_WAITING
 
     def opened(name: str) -> dict[str, Any]:
-        return make_event("opened", "press", name, time.time(), {"class": "process", "condition": "process", "reason": "x"})
+        return make_event("opened", "press", name, time.time(), {"class": "process", "condition": name, "reason": "x"})
 
     async def told() -> int:
         feed, count = Feed(site), 0
@@ -36,7 +36,7 @@ def test_a_rush_of_alarms_reaches_a_viewer_whole(site: Site) -> None:
                     begun = beginning.cancel()
                     store.add_events([opened(f"rush{number}") for number in range(rush)], [])
                     await asyncio.sleep(1.0)  # the viewer reads nothing meanwhile
-                count += body.count(b"rush")
+                count += body.count(b'"condition":"rush')
                 if count >= rush:
                     break
             feed.close()
