@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -23,9 +22,10 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.exceptions import ObjectNotFound
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
-from anomaly.errors import AnomalyError, SpecError
+from anomaly.errors import SpecError
 from anomaly.names import slug
 from anomaly.toml_file import explain, read_toml
+from flows.shared import errors_told
 
 TAG = "anomaly"
 LINE = "anomaly.line."
@@ -250,18 +250,15 @@ def _as_json(template: str) -> str:
     return "{% set says %}" + template + "{% endset %}{{ says | tojson }}"
 
 
-def main() -> int:
-    """The command. Returns the exit code."""
+def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(prog="python -m flows.automations", description=__doc__)
     parser.add_argument("file", type=Path, help="such as deploy/automations.toml")
-    try:
-        for line in apply(read_automations(parser.parse_args().file)):
+    file = parser.parse_args().file
+    with errors_told():
+        for line in apply(read_automations(file)):
             print(line)
-    except AnomalyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,9 +23,9 @@ from anomaly.batch.part import Counts
 from anomaly.batch.plan import PICTURES, ROWS
 from anomaly.batch.run import Outcome, Scored, run_batch
 from anomaly.bundle.release_folder import ReleaseFolder
-from anomaly.errors import AnomalyError, BundleError, DataError, in_words
+from anomaly.errors import BundleError, DataError, in_words
 from anomaly.names import masked, slug
-from flows.shared import RETRIED, logged, named, one_server, runner
+from flows.shared import RETRIED, errors_told, logged, named, one_server, runner
 
 NAMED = 5  # of the parts that failed
 
@@ -98,8 +97,8 @@ def batch_flow(
     return done
 
 
-def main() -> int:
-    """The command. Returns the exit code."""
+def main() -> None:
+    """The command."""
     parser = argparse.ArgumentParser(
         prog="python -m flows.batch", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -117,14 +116,9 @@ def main() -> int:
     for source in asked.sources:
         if masked(source) != source:
             parser.error(f"{masked(source)}: Prefect would keep it; set an environment variable to the address, and name env:NAME")
-    try:
-        with one_server():
-            batch_flow(**vars(asked))
-    except AnomalyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    with errors_told(), one_server():
+        batch_flow(**vars(asked))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from anomaly.data.spreadsheet import write_csv
-from anomaly.errors import AnomalyError, in_words
+from anomaly.errors import in_words
 from anomaly.pipeline.fleet import Fleet, FleetLine, Outcome, fit_line, read_fleet, report_on_line, summary
 from anomaly.registry.follow import Fresh, note_release
-from flows.shared import one_server, runner
+from flows.shared import errors_told, one_server, runner
 
 SHOWN = ("line", "state", "normals", "auroc", "flagged", "seconds", "reason")
 
@@ -84,12 +84,8 @@ def main() -> int:
     parser.add_argument("--scheduler", help="address of a Dask scheduler, in place of processes on this machine")
     parser.add_argument("--out", type=Path, default=Path("out/fleet"), help="folder for summary.csv")
     asked = parser.parse_args()
-    try:
-        with one_server():
-            found = fleet_flow.with_options(task_runner=runner(asked.workers, asked.scheduler))(asked.lines, asked.out)
-    except AnomalyError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with errors_told(), one_server():
+        found = fleet_flow.with_options(task_runner=runner(asked.workers, asked.scheduler))(asked.lines, asked.out)
     _print(found)
     return int((found["state"] == "failed").any())
 

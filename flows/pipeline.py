@@ -26,6 +26,7 @@ from anomaly.edge.runtime.session import open_session
 from anomaly.errors import SpecError
 from anomaly.evaluation.report.drawing import png_of
 from anomaly.evaluation.report.scores import figure_of
+from anomaly.evaluation.report.tried import few_label_words, transfer_words
 from anomaly.features.tensors import load_tensors
 from anomaly.names import slug
 from anomaly.parallel import one_run
@@ -86,26 +87,11 @@ def pretrain(job: Job) -> Path:
     path = _take(steps, "pretrain")
     found = load_tensors(path)[1].get("transfer")
     if found is not None:
+        told = "\n".join(f"- {text}" for text in (*transfer_words(found), *few_label_words(found)))
         create_markdown_artifact(
-            key=f"{artifact_key(steps.line.spec.name)}-transfer", markdown=_verdict(found), description="What the transfer was worth"
+            key=f"{artifact_key(steps.line.spec.name)}-transfer", markdown=told, description="What the transfer was worth"
         )
     return path
-
-
-def _verdict(found: dict[str, Any]) -> str:
-    """The transfer guard's findings as markdown: what was taken and why, and a row for each candidate."""
-    lines = [f"**{found.get('method', 'target only')}**: {found.get('why', 'only labelled faults were given')}", ""]
-    if found.get("negative_transfer"):
-        lines += [f"**Negative transfer:** {', '.join(found['negative_transfer'])}", ""]
-    if "few_labels" in found:
-        labels = found["few_labels"]
-        lines += [f"**Labelled faults:** {labels['faults']}, vote {labels['vote']}; {labels.get('why', '')}".rstrip("; "), ""]
-    if found.get("ways"):
-        lines += ["| way | AUROC on made-up faults | gain over the target alone | 95 % interval | verdict |", "|---|---|---|---|---|"]
-    for way, figures in found.get("ways", {}).items():
-        low, high = figures["gain_ci95"]
-        lines.append(f"| {way} | {figures['auroc']:.4f} | {figures['gain']:+.4f} | {low:+.4f} to {high:+.4f} | {figures['verdict']} |")
-    return "\n".join(lines) + "\n"
 
 
 @task(task_run_name="{job.spec.stem}: fit", **RETRIED)

@@ -30,6 +30,8 @@ ENDS_S = {"runner": 8.0, "server": 6.0}  # seconds in which each ends by itself,
 WATCHED_S = 0.5
 # Which run holds the place of its line is kept on disk: after a power cut it is given back 5 minutes later, where otherwise it never were.
 SERVER = {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem"}
+# A server answers HTTP 500 while its database is away: so it is asked again for 4 minutes.
+CLIENT = {"PREFECT_CLIENT_RETRY_EXTRA_CODES": "500", "PREFECT_CLIENT_MAX_RETRIES": "7"}
 Process = subprocess.Popen[bytes]
 
 
@@ -45,7 +47,7 @@ def main() -> None:
     try:
         if not os.environ.get("PREFECT_API_URL"):
             started["server"] = _start_server(arguments.port)
-        started["runner"] = _started([sys.executable, "-m", "flows.serve", "--runner", *sys.argv[1:]], {})
+        started["runner"] = _started([sys.executable, "-m", "flows.serve", "--runner", *sys.argv[1:]], CLIENT | os.environ)
         _watch(started)
     except KeyboardInterrupt:
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +64,16 @@ def logged(name: str) -> Progress:
     course = Course()
     Lines(name, course, get_run_logger().info)
     return lambda text, done=None, total=None: course.tell(text, done, total, share=0.0)
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Errors of the block that a person can mend are told in words and end the command with exit code 1."""
+    try:
+        yield
+    except AnomalyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 @contextmanager

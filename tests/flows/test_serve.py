@@ -106,6 +106,7 @@ def test_one_run_of_a_line_at_a_time_and_an_end_in_time_with_a_run_going_on(site
 
         served.until(lambda: states() == ["CANCELLED", "RUNNING"], "one run, the other cancelled")
         runner = next(pid for pid, command in children(served.process.pid).items() if "--runner" in command)
+        assert b"PREFECT_CLIENT_MAX_RETRIES=7" in Path(f"/proc/{runner}/environ").read_bytes().split(b"\0")
         runs = children(runner)
         assert runs
     served.process.send_signal(signal.SIGTERM)
