@@ -6,7 +6,6 @@ import torch
 
 from anomaly.calibration.conformal import Calibrator
 from anomaly.errors import SpecError
-from anomaly.schema import DAY_S
 from anomaly.spec import Budget
 
 
@@ -63,18 +62,6 @@ def too_coarse(calibrator: Calibrator, p: float) -> str | None:
     if tied < 1.5 * p or len(scores) * tied < 3:
         return None
     return f"the scores of normals take few values: {100 * tied:.3g}% of them are the largest, and a rate of {100 * p:.2g}% cannot be had"
-
-
-def in_words(seconds: float) -> str:
-    """How long, in the unit that fits.
-
-    >>> in_words(45), in_words(5400), in_words(6 * 3600), in_words(86_400 * 6)
-    ('45 seconds', '90 minutes', '6 hours', '6 days')
-    """
-    for unit, size in (("days", DAY_S), ("hours", 3600.0), ("minutes", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:,.0f} {unit}"
-    return f"{seconds:.0f} seconds"
 
 
 def score_threshold(calibrator: Calibrator, p: float) -> float:

@@ -69,14 +69,17 @@ def _told(stamp: str, zone: str) -> str:
 def span_words(seconds: float) -> str:
     """A length of time in words.
 
-    >>> span_words(90), span_words(7200), span_words(200_000)
-    ('90 s', '2 h', '2.3 days')
+    >>> span_words(90), span_words(7200), span_words(200_000), span_words(365 * DAY_S)
+    ('90 s', '2 h', '2.3 days', '365 days')
     """
+    days = seconds / DAY_S
     if seconds < 120:
         return f"{seconds:.3g} s"
     if seconds < 7200:
         return f"{seconds / 60:.3g} min"
-    return f"{seconds / 3600:.3g} h" if seconds < 2 * DAY_S else f"{seconds / DAY_S:.2g} days"
+    if days < 2:
+        return f"{seconds / 3600:.3g} h"
+    return f"{days:.2g} days" if days < 100 else f"{days:,.0f} days"
 
 
 def rate_words(per_day: float) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from anomaly.alarms.events import iso
 from anomaly.alarms.weekly.figures import Week
 from anomaly.atomic import replacing
+from anomaly.data.clock import span_words
 from anomaly.errors import DataError
 from anomaly.names import masked, one_line
 from anomaly.schema import DAY_S
@@ -51,23 +52,6 @@ def _part_of_day(week: Week, place: int) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def span_of(seconds: float) -> str:
-    """A time in words.
-
-    >>> span_of(90), span_of(7200), span_of(30)
-    ('2 min', '2.0 h', '30 s')
-    """
-    return (
-        "less than 1 s"
-        if seconds < 1
-        else f"{seconds:.0f} s"
-        if seconds < 60
-        else f"{seconds / 60:.0f} min"
-        if seconds < 3600
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 def _share(share: float) -> str:
@@ -116,9 +100,7 @@ def _acknowledged(week: Week) -> str:
         return "nobody acknowledged one"
     took = ""
     if week.acknowledge_s is not None:
-        took = (
-            f", after {span_of(week.acknowledge_s)}" if week.acknowledged == 1 else f", half of them within {span_of(week.acknowledge_s)}"
-        )
+        took = f", {'after' if week.acknowledged == 1 else 'half of them within'} {span_words(week.acknowledge_s)}"
     return f"{week.acknowledged} acknowledged{took}; {week.unacknowledged} not acknowledged"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from anomaly.data.clock import span_words
 from anomaly.errors import SpecError
 from anomaly.names import one_line
 from anomaly.pipeline.propose.budget import budget_words, read_budget
@@ -196,7 +197,7 @@ def _columns(channels: Sequence[Channel]) -> list[Entry]:
 
 
 def _window_words(period_s: float) -> str:
-    return f"{LEVEL_ROWS} rows are {duration_words(LEVEL_ROWS * period_s)} here; more where readings repeat a shape"
+    return f"{LEVEL_ROWS} rows are {span_words(LEVEL_ROWS * period_s)} here; more where readings repeat a shape"
 
 
 def round_number(value: float) -> float:
@@ -264,15 +265,3 @@ def _of_times(seen: Look) -> tuple[str, ...]:
     from anomaly.data.tables.profile import assumed_of_times
 
     return tuple(map(one_line, assumed_of_times(seen.tables))) if seen.tables else ()
-
-
-def duration_words(seconds: float) -> str:
-    """A time as a person says it.
-
-    >>> duration_words(0.5), duration_words(30), duration_words(1800), duration_words(54000)
-    ('0.5 s', '30 s', '30 minutes', '15 hours')
-    """
-    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds:.3g} s"

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from anomaly.calibration.budget import in_words
 from anomaly.calibration.conformal import Calibrator
 from anomaly.calibration.dependence import extremal_index, independent_block
+from anomaly.data.clock import span_words
 from anomaly.data.records import fingerprint
 from anomaly.data.tables.dialect.find import to_store
 from anomaly.data.tables.files import find_tables, label_of, table_schema
@@ -125,7 +125,7 @@ class SensorLine:
         calibration = calibration_scores(readings, self.record_paths, network, held_out, about, progress, vote)
         report = {
             "normals": len(normals.windows),
-            "learnt": in_words(len(readings.values) * readings.tables[0].period_s),
+            "learnt": span_words(len(readings.values) * readings.tables[0].period_s),
             "held_out_by": calibration.source,
             "block": independent_block(held_out.scores, normals.places, self.readings.window),
             "extremal_index": extremal_index(calibration.scores, self.readings.window),
