@@ -24,7 +24,7 @@ export async function alarm(body, { name: id, person }) {
       facts([[t("col.since"), when(one.opened)], [t("col.over"), one.closed ? `${when(one.closed)} (${lasted((new Date(one.closed) - new Date(one.opened)) / 1000)})` : t("line.still_on")],
         [t("col.rarity"), oneIn(one.p_value, one.least_p)], [t(one.cause?.code.startsWith("process") && found.facts.worst ? "alarm.at_worst" : "col.about"), aboutWords(one)],
         [t("fact.acknowledged"), one.acknowledged ? t("by_at", { who: one.acknowledged_by, time: when(one.acknowledged) }) : t("no")]]));
-    fill(deeds, await actions(found, person, draw, looked));
+    if (!background || !deeds.contains(document.activeElement)) fill(deeds, await actions(found, person, draw, looked)); // what someone began to write meanwhile stays
     const kept = JSON.stringify([found.kept.map((each) => [each.role, each.time]), found.flagged]);
     if (kept !== shown) {
       shown = kept;
