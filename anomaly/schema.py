@@ -165,6 +165,16 @@ class InputSchema(Part):
         """The zone in which people at the line read the clock, "" where none is known."""
         return self.dialect.zone if self.dialect is not None else ""
 
+    def differs_from(self, other: InputSchema) -> list[str]:
+        """In what two detectors do not take the same records, in words; [] where they do."""
+        same = ("name", "dtype", "channels", "significant_bits", "window", "period_s", "mode_column")
+        differ = [name for name in same if getattr(self, name) != getattr(other, name)]
+        if [s.name for s in self.sensors] != [s.name for s in other.sensors]:
+            differ.append("sensors")
+        elif [s.offset for s in self.sensors] != [s.offset for s in other.sensors]:  # the source that runs takes off the one in use
+            differ.append("`offset` of sensors")
+        return differ
+
     @model_validator(mode="after")
     def _sensors_of_windows(self) -> InputSchema:
         if self.name != "window":

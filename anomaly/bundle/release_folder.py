@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 from filelock import FileLock, Timeout
 
 from anomaly.atomic import copy_file, write_text
-from anomaly.bundle.archive import read_bundle, sign_where_set
+from anomaly.bundle.archive import Bundle, read_bundle, sign_where_set
 from anomaly.bundle.manifest import Manifest
 from anomaly.errors import BundleError
 from anomaly.names import one_line, slug
@@ -74,13 +74,15 @@ class ReleaseFolder:
         """Copy a bundle into the folder and point at it. The champion that is there already stays as it is, with the word it was put by.
 
         One that has been champion before stays out of use where another was promoted over it, and so does a challenger that was withdrawn:
-        a schedule that fits the same data again must not undo what a person decided. Raises BundleError for one that was rolled back here.
-        Promote any of them by name to have it all the same.
+        a schedule that fits the same data again must not undo what a person decided. Raises BundleError for one that was rolled back here,
+        and for a challenger of other records than the champion's. Promote one by name to have it all the same.
         """
         bundle = read_bundle(source)
         self.where.mkdir(parents=True, exist_ok=True)
         target = self.where / f"{slug(bundle.manifest.name)}-{bundle.manifest.version}-{bundle.hash[:12]}.anomaly"
         with self._locked():
+            if role == "challenger":
+                self._check_comparable(bundle, target.name)
             taken = self._taken_back().get(bundle.hash)
             if taken is not None:
                 raise BundleError(
@@ -263,6 +265,22 @@ class ReleaseFolder:
             raise BundleError(
                 f"{path}: a {manifest.kind} detector ({manifest.name}), and the champion of {self.where} is a {champion.kind} detector "
                 f"({champion.name}); a release folder is for one line"
+            )
+
+    def _check_comparable(self, bundle: Bundle, name: str) -> None:
+        """Raise BundleError for a challenger of other records than the champion's, such as one of another line."""
+        champion = self.pointed("champion")
+        if champion is None:
+            return
+        try:
+            manifest = read_bundle(champion).manifest
+        except BundleError:  # a challenger may be what mends it
+            return
+        differ = manifest.input.differs_from(bundle.manifest.input)
+        if differ:
+            raise BundleError(
+                f"{name}: takes other records than the champion {manifest.name}-{manifest.version} ({', '.join(differ)} differ), and "
+                "cannot be compared with it; publish it to the folder of its own line, or as champion where the line changes"
             )
 
     def _passed_over(self, digest: str) -> bool:

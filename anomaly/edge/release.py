@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import queue
 import re
 import threading
@@ -31,8 +32,6 @@ POLL_S = 5.0
 TIMEOUT_S = 30.0
 LONGEST_RETRY_S = 600.0  # of a bundle by network: it is fetched whole each time
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\.anomaly")
-# Of the input, for a swap while running.
-_SAME = ("name", "dtype", "channels", "significant_bits", "window", "period_s", "mode_column")
 
 
 @dataclass(frozen=True)
@@ -195,14 +194,18 @@ class Release:
             missed.stamp, missed.tries = self._stamp(pointer), missed.tries + 1
             wait_s = backoff_s(missed.tries, 1.0, self._every_s, LONGEST_RETRY_S) if isinstance(error, _NotWholeError) else 0.0
             missed.not_before = self._clock() + wait_s
-            why = in_words(error)
+            why = self._told(error)
             if missed.told != why:
                 self._changes.put(Change(role, None, wanted, f"{why}; tried again"))
             missed.told = why
             self._missed[wanted] = missed
         except Exception as error:  # whatever a bad bundle causes must not end the watch
-            self._refused[wanted] = in_words(error)
-            self._changes.put(Change(role, None, wanted, in_words(error)))
+            self._refused[wanted] = self._told(error)
+            self._changes.put(Change(role, None, wanted, self._refused[wanted]))
+
+    def _told(self, error: Exception) -> str:
+        """An error as events and the page have it: a file of the release by its name, for the place is nobody's business there."""
+        return in_words(error).replace(f"{self.where}{os.sep}", "").replace(f"{self._keep / 'fetched'}{os.sep}", "")
 
     def _try_again(self, pointer: dict[str, Any], missed: _Missed) -> bool:
         """Whether a bundle that could not be had may be there now: a file that has changed; by network, after a while."""
@@ -364,11 +367,7 @@ def name_of(bundle: Bundle) -> str:
 def check_same_input(schema: InputSchema, bundle: Bundle) -> None:
     """Raise BundleError unless a bundle takes the same records that a running line reads."""
     theirs = bundle.manifest.input
-    differ = [name for name in _SAME if getattr(schema, name) != getattr(theirs, name)]
-    if [s.name for s in schema.sensors] != [s.name for s in theirs.sensors]:
-        differ.append("sensors")
-    elif [s.offset for s in schema.sensors] != [s.offset for s in theirs.sensors]:  # the source that runs takes off the one in use
-        differ.append("`offset` of sensors")
+    differ = schema.differs_from(theirs)
     if differ:
         found = f"window of {theirs.window} rows in place of {schema.window}: [input] window = {schema.window} in its spec keeps it; "
         raise BundleError(

@@ -149,6 +149,26 @@ def test_a_detector_of_other_records_is_not_promoted(folder: ReleaseFolder, bund
     assert champion(folder) == "1"
 
 
+def test_a_challenger_of_another_line_is_not_published(
+    folder: ReleaseFolder, bundles: dict[str, Path], camera: Fitted, tmp_path: Path
+) -> None:
+    folder.publish(camera.bundle, role="challenger")  # there is no champion to compare it with yet
+    folder.withdraw("A. Meier")
+    folder.publish(bundles["1"])
+    opened = read_bundle(bundles["2"])
+    sensors = tuple(each.model_copy(update={"name": f"{each.name} of the press"}) for each in opened.manifest.input.sensors)
+    other = opened.manifest.model_copy(update={"input": opened.manifest.input.model_copy(update={"sensors": sensors}), "members": {}})
+    write_bundle(tmp_path / "press.anomaly", other, dict(opened.members))
+    before = sorted(path.name for path in folder.where.iterdir())
+    for path, differ in ((tmp_path / "press.anomaly", r"sensors"), (camera.bundle, r"name, dtype, .*")):
+        words = rf"^\S+\.anomaly: takes other records than the champion pump-1 \({differ} differ\), and cannot be compared with it; publish"
+        with pytest.raises(BundleError, match=words):
+            folder.publish(path, role="challenger")
+    assert folder.pointed("challenger") is None
+    assert sorted(path.name for path in folder.where.iterdir()) == before
+    folder.publish(bundles["2"], role="challenger")
+
+
 @pytest.mark.parametrize(
     "line",
     [

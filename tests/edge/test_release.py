@@ -112,6 +112,7 @@ def test_what_is_damaged_foreign_or_fails_its_self_test_is_refused_once_and_the_
     assert [next(w for w in ("another input", "not a whole bundle", "cannot be loaded", "pointer says") if w in r) for r in reasons] == [
         "another input", "not a whole bundle", "cannot be loaded", "pointer says",
     ]  # fmt: skip
+    assert not [reason for reason in reasons if str(folder) in reason]  # it is told on the page, and to sinks
     (folder / "champion.json").write_text("{half")
     release.look()
     assert release.take() == []
