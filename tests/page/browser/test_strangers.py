@@ -6,10 +6,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from anomaly.alarms.events import make_event
 from anomaly.alarms.health.address import Address
 from anomaly.alarms.store import Store
 from anomaly.page.auth.guard import Auth
@@ -119,3 +121,24 @@ def test_many_boxes_in_one_list(page: Page, site: Site) -> None:
             page.locator("tbody tr", has_text="unusual records").get_by_role("link").click()
             page.wait_for_url(f"http://{here}/#/alarm/a1")
             expect(page.get_by_role("button", name="Acknowledge")).to_be_visible()
+
+
+def test_names_that_turn_what_is_read_around_are_shown_escaped_and_a_broken_address_is_told(page: Page, tmp_path: Path) -> None:
+    name = "press \u202e3\u2066"
+    with closing(Store(tmp_path / "plant.db")) as store:
+        store.add_events([make_event("opened", name, "a1", 60.0, {"class": "process", "condition": "process"})], [])
+    with serving_page(Site(tmp_path / "plant.db"), FREE, Auth()) as address:
+        show(page, f"http://{address}")
+        link = page.get_by_role("link", name=r"press \u202e3\u2066").first
+        link.click()
+        expect(page.locator("h1")).to_contain_text(r"press \u202e3\u2066")  # the line was found: its name went as it is
+        for view in ("", "alarms", "alarm/a1", "audit", "shadow"):
+            show(page, f"http://{address}", view)
+            page.wait_for_load_state("networkidle") if view == "" else page.wait_for_timeout(200)
+            found = page.evaluate(
+                "document.title + document.body.innerText + [...document.querySelectorAll('*')].map((e) => e.ariaLabel + e.title)"
+            )
+            assert not set("\u202e\u2066") & set(found), view
+        for view in ("line/%E0%A4%A", "alarm/%"):
+            show(page, f"http://{address}", view)
+            expect(page.get_by_role("alert").filter(has_text="Not found: there is nothing at this address")).to_be_visible()

@@ -29,7 +29,16 @@ let turn = 0;
 function place() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [view, ...rest] = path.split("/");
-  return { view, name: decodeURIComponent(rest.join("/")), query: new URLSearchParams(query) };
+  return { view, name: decoded(rest.join("/")), query: new URLSearchParams(query) };
+}
+
+/** What an address names, null where it names nothing that can be: it was cut short, or typed. */
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return null;
+  }
 }
 
 async function show(focus = true) {
@@ -40,10 +49,11 @@ async function show(focus = true) {
   document.body.classList.toggle("is-wall", view === "wall");
   bar(view);
   const views = person?.shows === "boxes" ? BOXES : VIEWS;
-  const wanted = person?.role ? views[view] ?? views[""] : signIn;
+  const wanted = person?.role ? (Object.hasOwn(views, view) ? views[view] : views[""]) : signIn;
   const body = h("div", { class: "view" });
   fill(main, body);
   try {
+    if (name === null && person?.role) throw new Error(t("error.nowhere"));
     const ended = await wanted(body, { name, query, person, signedIn });
     if (mine !== turn) {
       ended?.();
