@@ -52,7 +52,9 @@ class ImagePreprocess(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, H, W, C) integer -> (N, 3, high, wide) float32."""
-        x = image.permute(0, 3, 1, 2).to(torch.float32) / self.full_scale
+        x = image.permute(0, 3, 1, 2).to(torch.float32)
+        if self.full_scale != 1:
+            x = x / self.full_scale
         if self.roi:
             x = torch.where(inside_roi(self.roi, x.shape[2], x.shape[3]).to(x.device), x, torch.full_like(x[:1, :1, :1, :1], self.blank))
         x = F.interpolate(x, size=self.size, mode="bilinear", antialias=True, align_corners=False)

@@ -51,6 +51,7 @@ NOT_FITTED_BY = ("name", "version", "budget", "alarm", "release")  # parts of a 
 PARITY_INPUTS = 200  # random records, and as many real ones, that graph and PyTorch must decide alike
 FIT_FORMAT = 7  # of the fit step's file: one written by other code is not read
 CALIBRATE_FORMAT = 2  # of the calibrate step's file
+QUICKLY = 4  # one in so many of the random ones, in a quick fit
 EXAMPLES = 4  # records in a bundle for the edge's self-test
 
 
@@ -67,7 +68,7 @@ class Steps:
     progress: Progress = silent
     expected: Callable[[Path | None], Mapping[str, float]] = lambda _: {}  # seconds of each step, by the extractor once it is there
     report: bool = False  # whether a report of the fit follows the steps
-    quick: bool = False  # leave out the graphs in other arithmetic, which can be added to the bundle later
+    quick: bool = False  # leave out the graphs in other arithmetic, which can be added to the bundle later; compare on fewer records
     full_pretraining: bool = False  # train the extractor to the end, even where a first stretch of it promises nothing
     known: DataKey | None = None  # from an earlier Steps object on the same data, so that it need not be hashed again
     trained: list[str] = field(default_factory=list)
@@ -209,14 +210,14 @@ class Steps:
     def parity(self) -> Path:
         """How far the graph and PyTorch differ on random and on real records, as JSON. Raises ParityError when they decide otherwise."""
         graph = self.graph()
-        path = self._path("parity", ".json", graph.name, self._budget)
+        path = self._path("parity", ".json", graph.name, self._budget, self.quick)
         return self._once("parity", path, lambda: self._parity(graph, path))
 
     def _parity(self, graph: Path, path: Path) -> None:
         examples = self._examples
         try:
             found = {
-                "random": self._compared(graph, "random", examples.noise),
+                "random": self._compared(graph, "random", examples.noise[:: QUICKLY if self.quick else 1]),
                 "real": self._compared(graph, "real", examples.real, examples.names),
             }
         except ParityError as error:

@@ -50,7 +50,7 @@ from anomaly.spec import CameraSpec
 USUAL_STEP = 32  # pixels by which a size of input grows, with most backbones
 SHOWN = 12  # normals with the highest scores that the fit's report shows, with the maps of when they were left out
 FEWEST_EXAMPLES = 32  # pictures, and as many of noise, that graph and PyTorch are compared on where they are large
-WHOLE = 4  # of these pictures that are compared with all their pixels, where they have far more than are looked at
+WHOLE = 1  # of these pictures has all its pixels, also where they are far more than matter; the bundle keeps it, and `bench` times it
 PARITY_BATCH = 8  # pictures at once, at most, when graph and PyTorch are compared
 
 
@@ -250,7 +250,7 @@ class CameraLine:
         count = self.pictures.at_hand(count)
         drawn = rng.choice(len(readable), size=min(count, len(readable)), replace=False)
         chosen = [readable[i] for i in sorted(drawn.tolist())]
-        whole = self.pictures.read_all(chosen[:WHOLE])  # a few as the camera takes them, and the others with no more pixels than matter
+        whole = self.pictures.read_all(chosen[:WHOLE])  # as the camera takes it, and the others with no more pixels than matter
         small = [one for one in map(self.pictures.smaller, chosen) if one is not None]
         real = [*whole, *(one.pixels for one in small[WHOLE:])]
         drawn = rng.integers(len(small), size=max(0, count - len(real)))
