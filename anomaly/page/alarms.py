@@ -25,7 +25,7 @@ from anomaly.alarms.wording import about, record_words
 from anomaly.page import models, queries
 from anomaly.page.lines import cause_of, cause_of_event, held_model, number
 from anomaly.page.site import NotThereError, Site
-from anomaly.rarity import rare_words, shades_of
+from anomaly.rarity import shades_of
 
 MOST_SIMILAR = 5
 MOST_FLAGGED = 200  # pictures of an alarm that are listed
@@ -46,7 +46,6 @@ def _row(alarm: StoredAlarm, marks: queries.Marks) -> models.Alarm:
         id=alarm.id, line=alarm.line, alarm_class=alarm.alarm_class, condition=alarm.condition, priority=alarm.priority, state=alarm.state,
         opened=iso(alarm.opened), closed=_time(alarm.closed), acknowledged=_time(alarm.acknowledged),
         acknowledged_by=alarm.acknowledged_by, about=about(alarm.data), cause=cause_of(alarm), p_value=known, least_p=least or None,
-        rarity="" if known is None else rare_words(known, least),
         label=None if label is None else label.verdict, kept=marks.kept.get(alarm.id, 0),
     )  # fmt: skip
 

@@ -17,7 +17,6 @@ from anomaly.alarms.routing import PRIORITIES
 from anomaly.alarms.wording import about, record_words, shares
 from anomaly.page import models, queries
 from anomaly.page.site import NotThereError, Site
-from anomaly.rarity import rare_words
 
 ORDER = ("down", "alarm", "attention", "ok")  # who needs a person first
 DAY_S, HOUR_S = 86400.0, 3600.0
@@ -75,7 +74,7 @@ def _line(
         waiting=waiting, open=live, worst_priority=PRIORITIES[worst] if worst >= 0 else None,
         records=health.scored if health else None, flagged=health.flagged if health else None,
         flagged_share=health.flagged / health.scored if health and health.scored else None, budget_share=threshold,
-        budget_words=threshold_words(threshold), least_p=None if manifest is None else manifest.least_p,
+        least_p=None if manifest is None else manifest.least_p,
         last_record=None if newest is None else _iso(newest),
         last_record_age_s=_age(health, newest, now), provider=health.provider if health else "", bundle=health.bundle if health else "",
         bundle_hash=health.bundle_hash if health else "", drift=health.drift if health else None, kind=_kind(manifest),
@@ -146,15 +145,6 @@ def _kind(manifest: Any) -> Any:
     return "readings" if manifest.input.name == "window" else "pictures"
 
 
-def threshold_words(threshold: float | None) -> str:
-    """The p-value at which a record is flagged, in words.
-
-    >>> threshold_words(0.001)
-    '1 normal record in 1,000'
-    """
-    return "" if threshold is None else rare_words(threshold)
-
-
 def _iso(seconds: float) -> str:
     with suppress(ValueError, OverflowError, OSError):
         return iso(seconds)
@@ -179,7 +169,7 @@ def one_line_at(site: Site, name: str, begin: float | None, end: float | None) -
             for time, p, record in zip(found.times.tolist(), found.p_values.tolist(), found.records, strict=True)
         ]
         return models.LineDetail(
-            line=shown, begin=_iso(begin), end=_iso(end), threshold_p=threshold, threshold_words=threshold_words(threshold), points=points,
+            line=shown, begin=_iso(begin), end=_iso(end), threshold_p=threshold, points=points,
             alarms=[span(alarm) for alarm in alarms], readings=readings(site.health(name)), held=[held_model(*each) for each in held],
         )  # fmt: skip
 

@@ -59,7 +59,6 @@ class Line(Answer):
     flagged: int | None
     flagged_share: float | None
     budget_share: float | None
-    budget_words: str
     least_p: float | None = Field(description="the smallest p-value that the detector's normals can tell")
     last_record: str | None
     last_record_age_s: float | None
@@ -115,7 +114,6 @@ class LineDetail(Answer):
     begin: str
     end: str
     threshold_p: float | None
-    threshold_words: str = Field(description="such as: 1 in 1,000 normal records")
     points: list[Point]
     alarms: list[Span]
     readings: Readings | None
@@ -152,7 +150,6 @@ class Alarm(Answer):
     cause: Cause | None = Field(None, description="the same as `about`, with a code")
     p_value: float | None
     least_p: float | None = Field(description="the smallest p-value that the detector's normals could tell")
-    rarity: str = Field(description="how unusual, in words")
     label: Verdict | None
     kept: int = Field(description="pictures or windows of readings that are kept")
 
