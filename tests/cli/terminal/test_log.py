@@ -154,7 +154,8 @@ def test_a_pipe_that_nobody_reads_ends_nothing(tmp_path: Path) -> None:
     assert process.stdout is not None
     process.stdout.close()
     _, told = process.communicate(timeout=120)
-    assert (process.returncode, told.splitlines()[-1].partition(": ")[2][:10]) == (0, "199 scored"), told
+    assert process.returncode == 0, told
+    assert any("199 scored" in line for line in told.splitlines()[-2:]), told
 
 
 def test_an_error_is_the_last_line_of_the_log_in_its_format(tmp_path: Path) -> None:
