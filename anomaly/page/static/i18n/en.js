@@ -2,7 +2,7 @@
 export default {
   "skip": "Skip to the content", "language": "Language", "theme.label": "Colours", "theme.system": "automatic", "theme.light": "light", "theme.dark": "dark",
   "menu.label": "Pages", "menu.lines": "Lines", "menu.alarms": "Alarms", "menu.drift": "Quality and drift", "menu.delivery": "Delivery", "menu.shadow": "Champion and challenger", "menu.audit": "Audit log", "menu.weekly": "The week",
-  "sign_out": "Sign out", "close": "Close", "no": "no", "ago": "{time} ago", "by_at": "by {who}, {time}", "error.title": "That did not work", "error.nowhere": "Not found: there is nothing at this address",
+  "sign_out": "Sign out", "close": "Close", "clock": "Times on this page: {zone}", "no": "no", "ago": "{time} ago", "by_at": "by {who}, {time}", "error.title": "That did not work", "error.nowhere": "Not found: there is nothing at this address",
   "lost": "Connection lost. Last news {time}. Trying again.", "news.opened": "New alarm: {line}, {what} ({priority})",
   "sign_in.title": "Sign in", "sign_in.words": "Your administrator gives you a token.", "sign_in.token": "Token", "sign_in.button": "Sign in", "sign_in.oidc": "Sign in with your company account",
   "role.view": "may look", "role.operate": "operator", "role.admin": "administrator",

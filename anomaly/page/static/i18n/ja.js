@@ -2,7 +2,7 @@
 export default {
   "skip": "本文へ移動", "language": "言語", "theme.label": "配色", "theme.system": "自動", "theme.light": "明るい", "theme.dark": "暗い",
   "menu.label": "ページ", "menu.lines": "ライン", "menu.alarms": "警報", "menu.drift": "品質とドリフト", "menu.delivery": "通知", "menu.shadow": "現用と候補", "menu.audit": "監査ログ", "menu.weekly": "週報",
-  "sign_out": "サインアウト", "close": "閉じる", "no": "なし", "ago": "{time}前", "by_at": "{who}、{time}", "error.title": "実行できませんでした", "error.nowhere": "見つかりません：このアドレスには何もありません",
+  "sign_out": "サインアウト", "close": "閉じる", "clock": "このページの時刻：{zone}", "no": "なし", "ago": "{time}前", "by_at": "{who}、{time}", "error.title": "実行できませんでした", "error.nowhere": "見つかりません：このアドレスには何もありません",
   "lost": "接続が切れました。最後の受信 {time}。再接続しています。", "news.opened": "新しい警報：{line}、{what}（{priority}）",
   "sign_in.title": "サインイン", "sign_in.words": "トークンは管理者から受け取ってください。", "sign_in.token": "トークン", "sign_in.button": "サインイン", "sign_in.oidc": "会社のアカウントでサインイン",
   "role.view": "閲覧", "role.operate": "オペレーター", "role.admin": "管理者",

@@ -71,6 +71,7 @@ async function show(focus = true) {
 
 function bar(view) {
   document.getElementById("skip").textContent = t("skip");
+  document.getElementById("foot").textContent = t("clock", { zone: new Intl.DateTimeFormat().resolvedOptions().timeZone });
   const menu = person?.shows === "boxes" ? [["", "menu.boxes"]] : MENU;
   const links = menu.map(([key, words]) => h("a", { href: `#/${key}`, "aria-current": key === view ? "page" : null }, t(words)));
   fill(top,

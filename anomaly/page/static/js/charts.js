@@ -52,7 +52,7 @@ function timeAxis(more = {}) {
       let day = "";
       return splits.map((each) => {
         const date = new Date(each * 1000);
-        const today = clock({ day: "2-digit", month: "2-digit" }).format(date);
+        const today = clock({ day: "numeric", month: language() === "ja" ? "numeric" : "short" }).format(date);
         const time = clock({ hour: "2-digit", minute: "2-digit", ...(step < 60 ? { second: "2-digit" } : {}) }).format(date);
         const shown = today === day ? time : `${time}\n${today}`;
         day = today;

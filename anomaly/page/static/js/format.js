@@ -8,7 +8,7 @@ export function when(text, short = false) {
   if (Number.isNaN(date.getTime())) return "";
   const today = new Date().toDateString() === date.toDateString();
   const day = short && today ? {} : { year: "numeric", month: "2-digit", day: "2-digit" };
-  return new Intl.DateTimeFormat(language() === "ja" ? "ja-JP" : "en-GB", {
+  return new Intl.DateTimeFormat(language() === "ja" ? "ja-JP" : "sv-SE", { // 2026-01-12 10:52:40: no day that may be a month
     ...day, hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
   }).format(date);
 }
