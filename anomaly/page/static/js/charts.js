@@ -75,7 +75,7 @@ export function rarityChart(points, threshold, least, spans, begin, end) {
   return charted(label, 260, (room, wide, high) => new uPlot({
     width: wide, height: high, padding: TOP, legend: { show: false }, cursor: { drag: { x: true, y: false } },
     scales: { x: { range: () => [seconds(begin), seconds(end)] }, y: { range: () => [0, Math.max(3.2, ...heights.map((each) => each + 0.15), (limit ?? 0) + 0.5)] } },
-    axes: [timeAxis({ size: 46 }), axis({ size: 112, splits: () => [0, 1, 2, 3, 4, 5, 6], values: (_, all) => all.map((v) => (v === 0 ? t("rarity.usual") : t("rarity.short", { n: (10 ** v).toLocaleString() }))) })],
+    axes: [timeAxis({ size: 50 }), axis({ size: 112, splits: () => [0, 1, 2, 3, 4, 5, 6], values: (_, all) => all.map((v) => (v === 0 ? t("rarity.usual") : t("rarity.short", { n: (10 ** v).toLocaleString() }))) })],
     series: [{}, { stroke: css("--line"), width: 1.5, spanGaps: false, points: { show: times.length < 60, size: 5 } }],
     hooks: {
       drawClear: [(u) => {
@@ -113,7 +113,7 @@ export function sensorChart(name, unit, times, values, from = null, band = null)
   const label = known.length ? t("chart.sensor", { name, unit, low: Math.min(...known).toPrecision(4), high: Math.max(...known).toPrecision(4) }) : t("chart.sensor_none", { name });
   return charted(label, 140, (room, wide, high) => new uPlot({
     width: wide, height: high, padding: TOP, legend: { show: false }, cursor: { sync: { key: "sensors" }, drag: { x: true, y: false } },
-    axes: [timeAxis({ size: 44 }), axis({ size: 66, space: 24 })],
+    axes: [timeAxis({ size: 50 }), axis({ size: 66, space: 24 })],
     scales: { y: { range: (_, low, top) => {
       const edges = [low, top, ...(band ?? [])].filter((each) => each !== null && Number.isFinite(each));
       const a = Math.min(...edges), b = Math.max(...edges), pad = (b - a || Math.abs(a) || 1) * 0.06;
