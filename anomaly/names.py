@@ -8,6 +8,7 @@ Python with lone surrogates in it (PEP 383): it opens, but cannot be printed or 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import unicodedata
 from pathlib import Path
@@ -59,6 +60,15 @@ def one_line(text: str) -> str:
     pr\xfcf.png, gpj.\u202eexe
     """
     return _UNSEEN.sub(lambda found: _escape(ord(found[0])), text)
+
+
+def seen_json(text: str) -> str:
+    r"""JSON in which what cannot be seen is written as \uHHHH. Who reads it gets the same values.
+
+    >>> print(seen_json('["gpj.\u202eexe"]'))
+    ["gpj.\u202eexe"]
+    """
+    return _UNSEEN.sub(lambda found: found[0] if found[0] == "\n" else json.dumps(found[0])[1:-1], text)
 
 
 def masked(text: str, address: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import sys
 import time
@@ -133,6 +134,15 @@ def test_the_console_obeys_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console.out, "_file", seen)  # `file` is a property: undone, it would stay what it was here
     console.out.print("a\x1b]0;title\x07 rtsp://me:S3cret@cam\nb \u202e")
     assert seen.getvalue() == "a\\x1b]0;title\\x07 rtsp://me:***@cam\nb \\u202e\n"
+
+
+def test_json_on_the_console_is_the_same_to_a_program_and_obeyed_by_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, value = io.StringIO(), {"line": "压机 3 \u202egnp.\x9b31m\U000e0041", "about": ["two\nlines", 0.5, None]}
+    monkeypatch.setattr(console.out, "_file", seen)
+    console.out.print_json(json.dumps(value))
+    assert json.loads(seen.getvalue()) == value
+    assert "压机 3 \\u202egnp.\\u009b31m" in seen.getvalue()
+    assert not set("\u202e\x9b\U000e0041") & set(seen.getvalue())
 
 
 @pytest.mark.parametrize("form", list(LogFormat))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from json import dumps, loads
 from typing import Any, TypeVar
 
 from rich.console import Console
+from rich.highlighter import JSONHighlighter
 
-from anomaly.names import shown
+from anomaly.names import seen_json, shown
 
 Item = TypeVar("Item")
 
@@ -26,6 +28,12 @@ class SafeConsole(Console):
         if self.muted and not always:
             return
         super().print(*(shown(item) if isinstance(item, str) else item for item in objects), **how)
+
+    def print_json(self, json: str | None = None, **how: Any) -> None:
+        """JSON, indented. What cannot be seen in its texts is written as \\uHHHH: programs read the same, and a terminal obeys nothing."""
+        if not self.muted:
+            text = seen_json(dumps(loads(json or "null"), indent=2, ensure_ascii=False))
+            super().print(JSONHighlighter()(text), soft_wrap=True, **how)
 
 
 @dataclass
