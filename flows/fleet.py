@@ -84,6 +84,8 @@ def main() -> int:
     parser.add_argument("--scheduler", help="address of a Dask scheduler, in place of processes on this machine")
     parser.add_argument("--out", type=Path, default=Path("out/fleet"), help="folder for summary.csv")
     asked = parser.parse_args()
+    with errors_told():
+        read_fleet(asked.lines)  # a mistake in it is told before a server is started
     with errors_told(), one_server():
         found = fleet_flow.with_options(task_runner=runner(asked.workers, asked.scheduler))(asked.lines, asked.out)
     _print(found)
