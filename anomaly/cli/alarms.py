@@ -29,6 +29,7 @@ alarms_app = typer.Typer(no_args_is_help=True, help="List, acknowledge and shelv
 
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST_S = 7 * 86400.0  # what is held back for longer is out of service
+TAKEN_UP_S = 60.0  # a monitor that runs ends a hold within that after its time
 
 
 def _seconds(text: str) -> float:
@@ -92,6 +93,8 @@ def list_alarms(
         out.print(f"{done:,} more {'is' if done == 1 else 'are'} over and done with: anomaly alarms list --all")
     for name, hold in holds:
         until = f"until {when(hold.until, db.kept(name, ZONE))}" if hold.until is not None else "until someone ends it"
+        if hold.until is not None and hold.until < time.time() - TAKEN_UP_S:
+            until += " (that is over: the line's monitor does not run, and ends it when it does)"
         out.print(one_line(masked(f"{hold.kind}: {name}, {condition_words(hold.condition)}, {until}, by {hold.who}{because(hold.why)}")))
 
 

@@ -107,6 +107,14 @@ def test_shelved_alarms_are_recorded_and_not_sent_until_they_are_unshelved(plant
     assert "is not shelved" in plant.wrong("unshelve", "--line", "oven", "--condition", "process")
 
 
+def test_a_hold_that_no_monitor_has_ended_is_said_to_be_over(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant.do("shelve", plant.ids["oven", "process"], "--for", "30m", "--who", "ada")
+    assert "that is over" not in plant.do("list")
+    later = time.time() + 2000
+    monkeypatch.setattr("anomaly.cli.alarms.time.time", lambda: later)
+    assert "(that is over: the line's monitor does not run, and ends it when it does)" in plant.do("list")
+
+
 def test_an_alarm_of_several_sensors_is_shelved_by_its_id_with_one_message(plant: Plant) -> None:
     plant.open("oven", "sensor", {"sensor": "flow", "sensors": ["flow", "heat"], "reason": "2 sensors at once"})
     alarm = plant.ids["oven", "sensor"]

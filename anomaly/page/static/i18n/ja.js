@@ -19,7 +19,7 @@ export default {
   "said.event.process.opened": "{sensors}：{began}から正常と異なっています", "said.event.process.reminded": "{sensors}も正常と異なっています", "said.event.process.escalated": "{sensors}：{began}から正常と異なっています", "said.event.process.closed": "{sensors}：正常に戻りました", "said.event.process.closed by half": "{sensors}：最大値の半分以下に戻り、そのままです", "said.event.data quality.closed": "{sensors}：元に戻りました",
   "lines.title": "ライン", "lines.need": "{all}ライン中{n}ラインが要確認です", "lines.calm": "全{all}ライン正常です", "lines.none": "ラインはまだありません", "lines.not_live": "監視は動いていません。保存された内容を表示しています。",
   "lines.rate": "{n}件中{flagged}件を検出（{share}、許容{budget}）", "lines.open": "警報{n}件、未確認{waiting}件", "lines.last": "最後の記録 {time}（{age}前に受信）", "lines.last_only": "最後の記録 {time}", "lines.no_record": "記録はまだありません", "lines.bundle": "{name}（{hash}）、{provider}で実行",
-  "lines.held": "{kind}：{what}（{until}）", "hold.until": "{time}まで",
+  "lines.held": "{kind}：{what}（{until}）", "hold.until": "{time}まで", "hold.late": "{time}まで（期限切れ。モニター起動時に解除）",
   "wall.title": "大画面", "wall.waiting": "{n}件が確認待ち",
   "line.rarity": "記録の異常さ", "line.span": "表示期間", "line.threshold": "破線：しきい値（{words}）。網掛け：警報。上ほど異常。ドラッグで拡大、ダブルクリックで戻る。", "line.no_threshold": "監視が動いていないため、しきい値は不明です。", "line.no_points": "この期間に記録はありません", "line.sensors": "センサー", "line.shares": "最新スコアへの寄与が大きい順。表示は最短10秒間隔です。", "line.share": "最新スコアの{share}", "line.no_readings": "値はまだありません", "line.pictures": "警報の画像（異常な順）", "line.picture": "画像 {record}", "line.no_pictures": "警報の画像は保存されていません", "line.alarms": "この期間の警報", "line.no_alarms": "なし", "line.still_on": "継続中", "line.facts": "このラインについて",
   "line.up_to": "最大{time}",

@@ -4,7 +4,7 @@ import { rarityChart, sensorChart } from "../charts.js";
 import { fill, h } from "../dom.js";
 import { count, lasted, oneIn, percent, when } from "../format.js";
 import * as live from "../live.js";
-import { action, alarmLink, choice, condition, facts, field, priority, said, stateMark, table } from "../parts.js";
+import { action, alarmLink, choice, condition, facts, field, late, priority, said, stateMark, table, until } from "../parts.js";
 import { t } from "../words.js";
 
 const SPANS = { "3600": ["h", 1], "28800": ["h", 8], "86400": ["h", 24], "604800": ["d", 7] }; // seconds: how they are named
@@ -80,7 +80,7 @@ function information({ line: one }) {
 }
 
 function held(found, person, name, again) {
-  const rows = found.held.map((each) => [t(`hold.${each.kind}`), each.condition === "*" ? t("hold.all") : condition(each.condition), each.until ? when(each.until) : t("hold.open"), each.who, each.why,
+  const rows = found.held.map((each) => [t(`hold.${each.kind}`), each.condition === "*" ? t("hold.all") : condition(each.condition), each.until && !late(each) ? when(each.until) : until(each), each.who, each.why,
     person.role === "admin" ? action(t("hold.end"), [], async () => { await post(`/line/release?name=${encodeURIComponent(name)}`, { kind: each.kind, condition: each.condition }); await again(); }) : ""]);
   const shown = [h("h2", {}, t("hold.title")), table(t("hold.title"), [t("col.what"), t("col.condition"), t("col.until"), t("col.who"), t("col.why"), ""], rows, t("hold.none"))];
   if (person.role !== "admin") return shown;
