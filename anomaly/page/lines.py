@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from anomaly.alarms.book import PROCESS, Hold
+from anomaly.alarms.book import PROCESS, WHOLE_LINE, Hold
 from anomaly.alarms.book import Alarm as StoredAlarm
 from anomaly.alarms.events import iso
 from anomaly.alarms.health.line import NOT_OPENED, LineHealth
@@ -18,7 +18,7 @@ from anomaly.alarms.wording import about, record_words, shares
 from anomaly.page import models, queries
 from anomaly.page.site import NotThereError, Site
 
-ORDER = ("down", "alarm", "attention", "ok")  # who needs a person first
+ORDER = ("down", "alarm", "attention", "held", "ok")  # who needs a person first
 DAY_S, HOUR_S = 86400.0, 3600.0
 MOST_SPANS = 500
 MOST_CAUSES = 3  # alarms of its data that a line at a glance names
@@ -62,7 +62,10 @@ def _line(
     health = site.health(name)
     causes = _missing(site, name, health)
     drifting = health is not None and (health.drift or 0) >= 1
-    state: models.LineState = "down" if causes else "alarm" if process else "attention" if worst >= 0 or drifting else "ok"
+    held = (live > 0 and worst < 0) or any(hold.condition == WHOLE_LINE for hold in holds)  # nothing that is on is told to anybody
+    state: models.LineState = (
+        "down" if causes else "alarm" if process else "attention" if worst >= 0 or drifting else "held" if held else "ok"
+    )
     causes += [] if causes else [cause_of(alarm) for alarm in data[:MOST_CAUSES]]
     if drifting:
         causes.append(models.Cause(code="drift", values={}, words="drift: records are no longer like those learnt from"))

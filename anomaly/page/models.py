@@ -11,7 +11,7 @@ from anomaly.alarms.book.label import LONGEST_KIND, LONGEST_REASON
 from anomaly.alarms.routing import Priority
 
 MOST_SENSORS = 16  # of a running line that are shown, those that speak most
-LineState = Literal["ok", "attention", "alarm", "down"]
+LineState = Literal["ok", "held", "attention", "alarm", "down"]
 
 
 class Answer(BaseModel):

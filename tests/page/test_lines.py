@@ -34,7 +34,7 @@ def test_what_is_held_back_needs_nobody_and_is_said(site: Site, open_page: Open)
     with closing(Store(site.store)) as store:
         hold(store, "shelved", "press", ["process"], 3600.0, "ada", "")
     (line,) = open_page().get("/api/v1/lines").json()["lines"]
-    assert (line["state"], line["open"], line["worst_priority"]) == ("ok", 1, None)
+    assert (line["state"], line["open"], line["worst_priority"]) == ("held", 1, None)
     assert [(each["kind"], each["condition"], each["who"]) for each in line["held"]] == [("shelved", "process", "ada")]
 
 

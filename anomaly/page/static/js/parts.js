@@ -3,11 +3,18 @@ import { h, svg } from "./dom.js";
 import { count, oneIn, percent, rareness, told, when } from "./format.js";
 import { known, t } from "./words.js";
 
-const SIGNS = { ok: "✓", attention: "▲", alarm: "!", down: "✕" };
+const SIGNS = { ok: "✓", attention: "▲", alarm: "!", down: "✕", held: "‖" };
 
 /** A line's state: never by colour alone. */
 export function stateMark(state) {
   return h("span", { class: `mark mark-${state}` }, h("span", { "aria-hidden": "true", class: "sign" }, SIGNS[state] ?? "?"), t(`state.${state}`));
+}
+
+/** How all lines stand, in a sentence. */
+export function standing(lines) {
+  const held = lines.filter((each) => each.state === "held").length, needs = lines.filter((each) => each.state !== "ok").length - held;
+  const words = needs || held ? t("lines.need", { n: needs, all: lines.length }) : t(lines.length === 1 ? "lines.calm_one" : "lines.calm", { all: lines.length });
+  return held ? `${words}. ${t("lines.back", { n: held })}` : words;
 }
 
 /** An alarm's priority. */

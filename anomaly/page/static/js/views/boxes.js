@@ -2,7 +2,7 @@
 import { get } from "../api.js";
 import { fill, h, redraw } from "../dom.js";
 import { lasted, when } from "../format.js";
-import { condition, heldBack, isaState, priority, said, sparkline, stateMark, table } from "../parts.js";
+import { condition, heldBack, isaState, priority, said, sparkline, standing, stateMark, table } from "../parts.js";
 import { t } from "../words.js";
 
 const EVERY_MS = 2000;
@@ -20,9 +20,8 @@ export async function boxes(body) {
     if (text === drawn) return; // the keyboard and a reader of the screen are left in peace
     drawn = text;
     const away = found.boxes.filter((each) => each.state === "away").length;
-    const needs = found.lines.filter((each) => each.line.state !== "ok").length;
     summary.textContent = t(away ? "boxes.away_n" : "boxes.all_there", { n: away, all: found.boxes.length }) + " "
-      + t(needs ? "lines.need" : "lines.calm", { n: needs, all: found.lines.length });
+      + standing(found.lines.map((each) => each.line));
     redraw(states, table(t("boxes.title"), [t("col.box"), t("col.state"), t("col.since"), t("boxes.lines"), t("col.waiting"), t("col.why")],
       found.boxes.map((each) => [link(each, each.name, ""), mark(each.state), each.since ? when(each.since) : "", each.lines, each.waiting, each.why]), ""));
     redraw(list, found.lines.map(card));

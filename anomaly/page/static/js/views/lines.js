@@ -3,7 +3,7 @@ import { get } from "../api.js";
 import { fill, h, redraw } from "../dom.js";
 import { count, lasted, percent, when } from "../format.js";
 import * as live from "../live.js";
-import { heldBack, lineLink, priority, said, sparkline, stateMark } from "../parts.js";
+import { heldBack, lineLink, priority, said, sparkline, standing, stateMark } from "../parts.js";
 import { t } from "../words.js";
 
 export async function lines(body) {
@@ -11,9 +11,8 @@ export async function lines(body) {
   const list = h("ul", { class: "cards" });
   fill(body, h("h1", {}, t("lines.title")), summary, list);
   const draw = (found) => {
-    const needs = found.lines.filter((each) => each.state !== "ok").length;
     summary.textContent = found.lines.length
-      ? t(needs ? "lines.need" : "lines.calm", { n: needs, all: found.lines.length }) + (found.live ? "" : ` ${t("lines.not_live")}`)
+      ? standing(found.lines) + (found.live ? "" : ` ${t("lines.not_live")}`)
       : t("lines.none");
     redraw(list, found.lines.map(card));
   };
