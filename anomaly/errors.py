@@ -68,6 +68,10 @@ class StoreError(AnomalyError):
     """The event store cannot be opened or written."""
 
 
+class NotPossibleError(StoreError):
+    """What is asked does not fit how an alarm stands now: nothing was done, and asking again does not help."""
+
+
 class LineTakenError(StoreError):
     """Another process monitors this line with this store."""
 

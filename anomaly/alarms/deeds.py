@@ -11,21 +11,21 @@ from anomaly.alarms.quality import CONDITIONS, KEPT_BESIDE
 from anomaly.alarms.store import ZONE, Store
 from anomaly.alarms.wording import SHORT, condition_words
 from anomaly.data.clock import when
-from anomaly.errors import StoreError
+from anomaly.errors import NotPossibleError, StoreError
 from anomaly.names import one_line
 
 OF_A_SENSOR = re.compile(r"sensor(_frozen|_range)?:.")
 
 
 def acknowledge(store: Store, alarm: Alarm, who: str, why: str) -> list[Event]:
-    """Someone has seen an alarm. Raises StoreError where nothing is left to acknowledge."""
+    """Someone has seen an alarm. Raises NotPossibleError where nothing is left to acknowledge."""
 
     def do(book: AlarmBook) -> list[Event]:
         known = book.alarms.get(alarm.id)
         if known is None:
-            raise StoreError(f"alarm {alarm.id[:SHORT]} of line {alarm.line!r} is over and done with; nothing is left to acknowledge")
+            raise NotPossibleError(f"alarm {alarm.id[:SHORT]} of line {alarm.line!r} is over and done with; nothing is left to acknowledge")
         if known.acknowledged is not None:
-            raise StoreError(
+            raise NotPossibleError(
                 f"alarm {alarm.id[:SHORT]} was acknowledged by {known.acknowledged_by} at {when(known.acknowledged, alarm.zone)} already"
             )
         return book.acknowledge(known, who, why, store.clock())
@@ -45,14 +45,14 @@ def hold(
 
 
 def release(store: Store, kind: HoldKind, line: str, conditions: Sequence[str], who: str, why: str, alarm: str = "") -> list[Event]:
-    """End a hold before its time. Raises StoreError where the conditions are not held so."""
+    """End a hold before its time. Raises NotPossibleError where the conditions are not held so."""
     words = _told(conditions)
 
     def do(book: AlarmBook) -> list[Event]:
         holds = [book.holds[kind, each] for each in conditions if (kind, each) in book.holds]
         if not holds:
             held = ", ".join(condition_words(each.condition) for each in book.holds.values() if each.kind == kind)
-            raise StoreError(f"{words} of line {line!r} is not {kind}" + (f"; what is: {held}" if held else ""))
+            raise NotPossibleError(f"{words} of line {line!r} is not {kind}" + (f"; what is: {held}" if held else ""))
         return book.release_all(holds, who, why, store.clock())
 
     return store.act(line, f"no longer {kind}: {words}", who, why, do, alarm)

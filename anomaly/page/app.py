@@ -18,7 +18,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from anomaly import __version__
 from anomaly.alarms.health.board import Board
 from anomaly.alarms.health.metrics import Metrics
-from anomaly.errors import AnomalyError, DataError, StoreError
+from anomaly.errors import AnomalyError, DataError, NotPossibleError, StoreError
 from anomaly.names import masked, one_line
 from anomaly.page.auth.guard import Auth, view
 from anomaly.page.auth.headers import Shell
@@ -150,7 +150,7 @@ def _add_errors(app: FastAPI) -> None:
 
     for kind, status in (
         (NotThereError, HTTPStatus.NOT_FOUND), (DataError, HTTPStatus.BAD_REQUEST), (NoReleaseError, HTTPStatus.CONFLICT),
-        (actions.NotPossibleError, HTTPStatus.CONFLICT), (StoreError, HTTPStatus.SERVICE_UNAVAILABLE), (AnomalyError, HTTPStatus.CONFLICT),
+        (NotPossibleError, HTTPStatus.CONFLICT), (StoreError, HTTPStatus.SERVICE_UNAVAILABLE), (AnomalyError, HTTPStatus.CONFLICT),
     ):  # fmt: skip
         app.add_exception_handler(kind, answer(status))
     app.add_exception_handler(RequestValidationError, wrong)  # type: ignore[arg-type]  # the handler of this kind alone

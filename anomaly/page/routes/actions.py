@@ -9,7 +9,7 @@ from anomaly.alarms.book import Alarm, HoldKind
 from anomaly.alarms.events import iso
 from anomaly.alarms.store import Store
 from anomaly.alarms.wording import condition_words
-from anomaly.errors import StoreError
+from anomaly.errors import NotPossibleError, StoreError
 from anomaly.page import models
 from anomaly.page.auth.guard import Admin, Operator
 from anomaly.page.auth.roles import Person
@@ -19,10 +19,6 @@ from anomaly.page.site import NotThereError, Site
 
 router = APIRouter(tags=["actions"])
 COMMENT = "commented"  # in the audit log
-
-
-class NotPossibleError(StoreError):
-    """What is asked does not fit how the alarm stands now: 409."""
 
 
 def _found(store: Store, id_: str) -> Alarm:
