@@ -1,7 +1,7 @@
 """The plan of a run: which files, and how they are cut into parts. It is made once, kept in OUT/plan.json, and followed by every run after.
 
 OUT/plan.json                 the files with size and time of change, the parts
-OUT/plan/00003.npy            of table 3: line and time of each row, in time order
+OUT/plan/00003.npy            of table 3: line and time of each row, in time order; before which an hour is left out
 OUT/query/rows.parquet        the rows of a query, where a database is scored
 OUT/scores/part-00017.parquet
 OUT/rejected/part-00017.parquet, file-00003.parquet    what could not be read, with why
@@ -39,7 +39,7 @@ from anomaly.schema import Dialect
 PLAN, KEPT, SCORES, REJECTED, LOCK = "plan.json", "plan", "scores", "rejected", ".lock"
 QUERY = "query"
 ROWS, PICTURES = 200_000, 200  # of one part
-FORMAT = 2
+FORMAT = 3
 SET_ASIDE = pa.schema([("record", pa.string()), ("reason", pa.string())])
 Segment = tuple[int, int, int]  # file, first row, row after the last
 Stamp = tuple[str, int, int]  # path or address, bytes, when it was changed in ns since 1970: by which a change is known

@@ -31,15 +31,15 @@ from anomaly.data.tables.reader import (
 from anomaly.errors import DataError
 from anomaly.schema import Dialect, within_limits
 
-ROW = np.dtype([("line", "<i8"), ("time", "<f8")])
+ROW = np.dtype([("line", "<i8"), ("time", "<f8"), ("anew", "?")])
 
 
 @dataclass(frozen=True)
 class Surveyed:
     """What must be known of a table to read any part of it.
 
-    `rows` (n,) of `ROW`: the line in the file and the time (s since 1970 UTC) of each row that is kept, in time order. `aside` are the
-    others: (line, reason).
+    `rows` (n,) of `ROW`: the line in the file and the time (s since 1970 UTC) of each row that is kept, in time order, and whether it
+    begins anew (`read_order`). `aside` are the others: (line, reason).
     """
 
     rows: NDArray[np.void]
@@ -72,9 +72,9 @@ def survey(path: Path, schema: TableSchema, size: int = BLOCK_BYTES) -> Surveyed
         parts.append(RawTable(path, {name: raw.columns[name] for name in dialect.time}, raw.lines, raw.bad))
     whole = _joined(parts)
     unread.check(len(whole.lines), schema)
-    times, order = read_order(whole, schema, dialect, report)
+    times, order, anew = read_order(whole, schema, dialect, report)
     rows = np.empty(len(order), ROW)
-    rows["line"], rows["time"] = whole.lines[order], times
+    rows["line"], rows["time"], rows["anew"] = whole.lines[order], times, anew
     period, gap = spacing(times, schema)
     return Surveyed(rows, index, dialect, period, gap, _aside(whole, order, len(blocks.names)), [*report.notes, *unread.notes()])
 
@@ -151,7 +151,7 @@ def read_part(path: Path, schema: TableSchema, found: Surveyed, begin: int, end:
     readings = holder.fill(moments, within_limits(numbers, schema.channels))
     values = without_pattern(moments, readings, schema.channels)
     table = SensorTable(
-        path, schema.channels, moments, values, usable_rows(raw, schema), {}, found.period_s, found.max_gap_s, ReadReport(),
+        path, schema.channels, moments, values, usable_rows(raw, schema) & ~rows["anew"], {}, found.period_s, found.max_gap_s, ReadReport(),
         raw.lines, found.dialect, readings,
     )  # fmt: skip
     return table, begin - first

@@ -117,3 +117,13 @@ def test_a_table_that_cannot_be_used_is_refused_as_by_the_reader(tmp_path: Path,
     with pytest.raises(DataError) as readers:
         read_table(path, CSV)
     assert str(ours.value) == str(readers.value)
+
+
+def test_parts_know_of_the_hour_that_is_left_out(tmp_path: Path) -> None:
+    clock = np.concatenate([np.arange(3600, 7200, 60), np.arange(3600, 9000, 60)])  # 02:00 comes after 02:59
+    path = tmp_path / "t.csv"
+    path.write_text("time,flow\n" + "".join(f"{seconds},{row}\n" for row, seconds in enumerate(clock)))
+    dialect = Dialect(encoding="utf-8", delimiter=",", decimal=".", skip_rows=0, units_rows=0, time=("time",), time_format=("s",))
+    schema = TableSchema(channels=(Channel(name="flow"),), period_s=60.0, max_gap_s=600.0, dialect=dialect)
+    found = compare(path, schema, 150, list(range(50, 80)), 256)
+    assert found.rows["line"][found.rows["anew"]].tolist() == [122]  # the first row after 02:59

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MOST_STRAY = 100  # rows in a row with a wrong stamp that are forgiven
+HOUR_S = 3600.0
 BACK_ROWS, BACK_LOOKS = 10, 3  # so many late rows in a row, in order among themselves: the clock that stamps them was set back
 
 
@@ -70,6 +71,39 @@ class RowOrder:
             else:
                 kept[row] = False
         return Taken(kept, stray, rewind)
+
+
+class RepeatedHour:
+    """Tells before which rows an hour lies that is not there: a local clock showed it twice, and the rows of the second time are left out.
+
+    By their times the rows before and after it are neighbours. A window over both would see a jump that the machine never made.
+
+    >>> times = np.array([3600.0, 7195.0, 3600.0, 5400.0, 7195.0, 7200.0, 7205.0])
+    >>> RepeatedHour(10.0).take(times, RowOrder(3600.0).take(times)).tolist()
+    [False, False, False, False, False, True, False]
+    """
+
+    def __init__(self, max_gap_s: float) -> None:
+        """`max_gap_s`: rows left out that last no longer than this are a few that came late, not an hour."""
+        self._gap = max_gap_s
+        self._last = -np.inf  # time of the last row kept
+        self._left_out: tuple[float, float] | None = None  # times of the first and the latest row left out since
+
+    def take(self, times: NDArray[np.float64], taken: Taken) -> NDArray[np.bool_]:
+        """The next rows (n,), as `RowOrder` took them -> which of them (n,) begin anew."""
+        anew = np.zeros(len(times), bool)
+        if self._left_out is None and taken.kept.all():
+            self._last = float(times[-1]) if len(times) else self._last
+            return anew
+        for row, (moment, kept, stray) in enumerate(zip(times.tolist(), taken.kept.tolist(), taken.stray.tolist(), strict=True)):
+            if kept:
+                anew[row] = self._left_out is not None and self._left_out[1] - self._left_out[0] > self._gap
+                self._last, self._left_out = moment, None
+            elif self._left_out is not None:
+                self._left_out = self._left_out[0], max(self._left_out[1], moment)
+            elif not stray and 0.9 * HOUR_S < self._last - moment < 1.1 * HOUR_S:
+                self._left_out = moment, moment
+        return anew
 
 
 class LateRows:

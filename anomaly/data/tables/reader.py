@@ -21,7 +21,7 @@ from anomaly.data.tables.dialect.load import RawTable, load
 from anomaly.data.tables.dialect.refused import LOST, as_written, check_lost, hold_digits, mend, otherwise
 from anomaly.data.tables.dialect.times import name_no_zone, read_times, usual_period
 from anomaly.data.tables.hold import FEWEST, Holder, fit_channels, slow_interval
-from anomaly.data.tables.order import RowOrder
+from anomaly.data.tables.order import HOUR_S, RepeatedHour, RowOrder
 from anomaly.data.tables.pattern.take_off import without_pattern
 from anomaly.data.tables.units import unit_in
 from anomaly.errors import DataError
@@ -73,8 +73,9 @@ class SensorTable:
     """Readings in time order.
 
     `times` (n,) seconds since 1970 UTC, `values` (n, C) float32 with NaN = missing, less each channel's offset and pattern, `usable` (n,)
-    False where the operating mode is not one to judge, `labels` by column name (n,), `lines` (n,) each row's line in its file. `readings`
-    (n, C) are the same with the pattern in them: what people and the rules for sensors look at.
+    False where the operating mode is not one to judge and in a row before which an hour was left out, `labels` by column name (n,),
+    `lines` (n,) each row's line in its file. `readings` (n, C) are the same with the pattern in them: what people and the rules for
+    sensors look at.
     """
 
     path: Path
@@ -142,7 +143,7 @@ def read_table(path: Path, schema: TableSchema, *, learn: bool = False) -> Senso
     report = ReadReport()
     dialect = report.read_by(path, schema)
     raw = load(path, dialect)
-    times, order = read_order(raw, schema, dialect, report)
+    times, order, anew = read_order(raw, schema, dialect, report)
     period, max_gap = spacing(times, schema)
     channels, numbers = _readings(raw, schema, dialect, times, order, period, report)
     if learn:
@@ -154,7 +155,7 @@ def read_table(path: Path, schema: TableSchema, *, learn: bool = False) -> Senso
     _tell_silent(path, channels, limited, report)
     readings = Holder(channels).fill(times, limited)
     labels = {name: _label(raw.columns[name], dialect)[order] for name in schema.labels if name in raw.columns}
-    usable = usable_rows(raw, schema)[order]
+    usable = usable_rows(raw, schema)[order] & ~anew
     report.rows = len(times)
     report.gaps = int((np.diff(times) > max_gap).sum())
     report.missing_cells = int(np.isnan(readings).sum())
@@ -172,17 +173,24 @@ def _tell_silent(path: Path, channels: Sequence[Channel], values: NDArray[np.flo
         report.note(f"{path}: sensor {name!r} has no reading in any of {len(values)} rows; it is judged by the others alone")
 
 
-def read_order(raw: RawTable, schema: TableSchema, dialect: Dialect, report: ReadReport) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Which rows (n,) are kept, in time order, and their times (n,) in seconds since 1970 UTC. Raises DataError where there are none."""
+def read_order(
+    raw: RawTable, schema: TableSchema, dialect: Dialect, report: ReadReport
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_]]:
+    """The times (n,) of the rows that are kept, in order, in seconds since 1970 UTC; which rows (n,) these are; and which begin anew.
+
+    Before a row (n,) that begins anew an hour was left out, which its time does not show: no window may span it. Raises DataError where no
+    row is kept.
+    """
     for line, cells in raw.bad[:_SHOWN]:
         report.note(f"{raw.path}: row {line} has {cells} fields instead of {len(raw.columns)}; left out")
     report.bad_rows += len(raw.bad)
     times = _times(raw, dialect, schema, report)
     keep = np.flatnonzero(np.isfinite(times))
-    order = keep[_time_order(times[keep], raw.lines[keep], schema, dialect, raw.path, report)]
+    within, anew = _time_order(times[keep], raw.lines[keep], schema, dialect, raw.path, report)
+    order = keep[within]
     if not len(order):
         raise DataError(f"{raw.path}: no row with a readable time; check the time column {' + '.join(dialect.time)!r}")
-    return times[order], order
+    return times[order], order, anew[within]
 
 
 def spacing(times: NDArray[np.float64], schema: TableSchema) -> tuple[float, float]:
@@ -216,10 +224,14 @@ def _times(raw: RawTable, dialect: Dialect, schema: TableSchema, report: ReadRep
 
 def _time_order(
     times: NDArray[np.float64], lines: NDArray[np.int64], schema: TableSchema, dialect: Dialect, path: Path, report: ReadReport
-) -> NDArray[np.int64]:
-    """Positions in time order, without stray rows, the last of equal times kept; disorder and duplicates counted."""
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Positions in time order, without stray rows, the last of equal times kept; and which of all rows (n,) begin anew.
+
+    Disorder and duplicates are counted.
+    """
+    anew = np.zeros(len(times), bool)
     if not len(times):
-        return np.empty(0, np.int64)
+        return np.empty(0, np.int64), anew
     steps = np.diff(times)
     positions = np.arange(len(times))
     if len(steps) > 2 and (steps < 0).mean() > 0.9:
@@ -228,7 +240,7 @@ def _time_order(
     if len(steps) > 2 and (np.diff(times[positions]) < 0).mean() > SHUFFLED:
         report.note(f"{path}: its rows are in no order of time; sorted")
     else:
-        positions = _without_stray(positions, times, lines, schema, dialect, path, report)
+        positions, anew = _without_stray(positions, times, lines, schema, dialect, path, report)
     report.out_of_order += int((np.diff(times[positions]) < 0).sum())
     order = positions[np.argsort(times[positions], kind="stable")]
     ordered = times[order]
@@ -246,7 +258,7 @@ def _time_order(
         report.note(
             f"{path}: {twice} {'row has' if twice == 1 else 'rows have'} the time of a later row, the first is row {first}; left out"
         )
-    return order[last]
+    return order[last], anew
 
 
 def _without_stray(
@@ -257,10 +269,10 @@ def _without_stray(
     dialect: Dialect,
     path: Path,
     report: ReadReport,
-) -> NDArray[np.int64]:
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """The positions without rows that are stamped far ahead of those after them, or in an hour that is there twice; counted and noted.
 
-    Only rows that are in order but for a few can tell which of them are wrong.
+    And which of all rows (n,) come after such an hour. Only rows that are in order but for a few can tell which of them are wrong.
     """
     gap = schema.max_gap_s or 10 * (schema.period_s or usual_period(times[positions]))
     taken = RowOrder(gap).take(times[positions])
@@ -269,7 +281,10 @@ def _without_stray(
         moment = np.datetime64(int(times[at]), "s")
         report.note(f"{path}: row {lines[at]} is stamped {moment}, far ahead of the rows after it; left out")
     report.bad_rows += int(left_out.sum())
-    return positions[~left_out]
+    anew = np.zeros(len(times), bool)
+    if not dialect.zone:
+        anew[positions] = RepeatedHour(gap).take(times[positions], taken)
+    return positions[~left_out], anew
 
 
 def _repeated_hour(
@@ -279,7 +294,7 @@ def _repeated_hour(
     late = np.zeros(len(times), bool)
     if dialect.zone:
         return late
-    back = np.flatnonzero((np.diff(times) < -0.9 * 3600) & (np.diff(times) > -1.1 * 3600) & ~in_order[1:]) + 1
+    back = np.flatnonzero((np.diff(times) < -0.9 * HOUR_S) & (np.diff(times) > -1.1 * HOUR_S) & ~in_order[1:]) + 1
     for start in back:
         stop = start + int(np.argmax(np.append(in_order[start:], True)))
         late[start:stop] = True

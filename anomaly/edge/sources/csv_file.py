@@ -20,7 +20,7 @@ from anomaly.data.tables.dialect.formats import could_be_time
 from anomaly.data.tables.dialect.load import Header, as_written, is_typed, read_header
 from anomaly.data.tables.dialect.times import read_times
 from anomaly.data.tables.hold import Holder
-from anomaly.data.tables.order import LateRows, RowOrder
+from anomaly.data.tables.order import LateRows, RepeatedHour, RowOrder
 from anomaly.edge.sources.base import EARLIEST, LATEST, Poll, check_plain, open_plain
 from anomaly.edge.sources.line_ends import LastLine, encoded_as
 from anomaly.edge.sources.window_buffer import WindowBuffer
@@ -88,6 +88,7 @@ class CsvSource:
         self._windows.clear()
         self._holder = Holder(self._channels)
         self._order, self._late = RowOrder(self._schema.max_gap_s or np.inf), LateRows()
+        self._hour = RepeatedHour(self._schema.max_gap_s or np.inf)
         self._kept: list[Row] = []
 
     def _read_header(self) -> tuple[int, int]:
@@ -264,20 +265,21 @@ class CsvSource:
         readable = (times >= EARLIEST) & (times <= LATEST)
         for at in np.flatnonzero(~readable):
             reasons[int(good[at])] = f"time {str(columns[dialect.time[0]][int(at)].as_py() or '')!r} cannot be read"
-        rows = self._in_order(np.flatnonzero(readable), good, times, reasons, found)
+        rows, anew = self._in_order(np.flatnonzero(readable), good, times, reasons, found)
         self._reject(reasons, lines.starts, lines.ends, text, found)
         if len(rows):
-            self._extend(rows, good, begins, times, columns, found)
+            self._extend(rows, anew, good, begins, times, columns, found)
         if self._late.enough:
             self._follow()
 
     def _in_order(
         self, rows: NDArray[np.int64], good: NDArray[np.int64], times: NDArray[np.float64], reasons: dict[int, str], found: Poll
-    ) -> NDArray[np.int64]:
-        """Those of the rows whose time is after the row before; the others get a reason."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Those of the rows whose time is after the row before, and which of them windows begin anew at; the others get a reason."""
         before = self._order.last
         taken = self._order.take(times[rows])
         self._late.take(times[rows], taken)
+        anew = self._hour.take(times[rows], taken) & (not self._dialect.zone)
         if taken.rewind is not None:
             for row in [row for row in self._kept if row.time > taken.rewind]:
                 reason = f"{self._path.name}:{row.line}: its time is far ahead of the rows after it"
@@ -298,7 +300,7 @@ class CsvSource:
                 else '; local time? name its zone in the spec: [input] zone = "Europe/Berlin"'
             )
             reasons[int(good[rows[at]])] = f"its time is not after the row before; rows must come in order{hint}"
-        return rows[taken.kept]
+        return rows[taken.kept], anew[taken.kept]
 
     def _reject(self, reasons: dict[int, str], starts: NDArray[np.int64], ends: NDArray[np.int64], text: bytes, found: Poll) -> None:
         for at in sorted(reasons):
@@ -309,6 +311,7 @@ class CsvSource:
     def _extend(
         self,
         rows: NDArray[np.int64],
+        anew: NDArray[np.bool_],
         good: NDArray[np.int64],
         begins: NDArray[np.int64],
         times: NDArray[np.float64],
@@ -326,11 +329,11 @@ class CsvSource:
                 first = int(np.flatnonzero(unread)[0])
                 found.unread[channel.name] = (int(unread.sum()), str(cells[first].as_py()), float(moments[first]))
         values = self._holder.fill(moments, within_limits(numbers, self._channels))
-        usable = np.ones(len(rows), bool)
+        usable = ~anew
         if self._mode is not None:
             words = pc.utf8_trim_whitespace(columns[self._mode].take(chosen))
             found.mode = words[-1].as_py()
-            usable = np.asarray(pc.is_in(words, value_set=pa.array(list(self._schema.modes), pa.string())).fill_null(False))
+            usable &= np.asarray(pc.is_in(words, value_set=pa.array(list(self._schema.modes), pa.string())).fill_null(False))
         numbered = self._row + 1 + at
         found.records += self._windows.extend([f"{self._path.name}:{line}" for line in numbered.tolist()], moments, values, usable)
         self._kept += [Row(*each) for each in zip(begins[at].tolist(), numbered.tolist(), moments.tolist(), strict=True)]

@@ -246,3 +246,14 @@ def test_a_sensor_without_readings_is_an_alarm_that_names_it_also_with_once(
     told = f" ({word!r})" if word == "Kabelbruch" else ""  # a known word is told when the detector is fitted
     assert events[0]["data"]["reason"] == f"sensor 'heat' gives no reading since {began}{told}"
     assert events[0]["time"] == times(Way())[229].isoformat().replace("+00:00", "Z")
+
+
+@pytest.mark.parametrize("limit", [100, 1000])  # in more looks it would be a clock set back, which is followed
+def test_no_window_spans_the_hour_that_a_clock_without_a_zone_showed_twice(tmp_path: Path, limit: int) -> None:
+    path = tmp_path / "t.csv"
+    shown = pd.date_range("2026-10-24 23:30", periods=180, freq="min", tz="UTC").tz_convert("Europe/Berlin").strftime("%d.%m.%Y %H:%M:%S")
+    path.write_text("Zeit;Druck\n" + "".join(f"{time};{row}\n" for row, time in enumerate(shown)))
+    schema = fitted_schema(path)
+    windows = windows_of(read_table(path, table_schema(schema)), schema)
+    assert list(windows) == [f"t.csv:{line}" for line in [*range(4, 92), *range(155, 182)]]  # 03:00 is in line 152
+    assert {record.id: record.payload.tobytes() for record in polled(path, schema, limit)} == windows
