@@ -74,7 +74,7 @@ def test_tradaboost_without_source_rows_is_adaboost() -> None:
     assert len(fit_adaboost(x, y, 20).stumps) == 20  # all rounds vote, not only the second half
 
 
-# The same examples each time: all rows weigh alike at first, and of two splits that are equally good rounding takes one (in 2 of 100 examples).
+# The same examples each time: all rows weigh alike at first, and of two splits equally good rounding takes one (in 2 of 100 examples).
 @given(st.integers(0, 10_000), st.integers(2, 9))
 @settings(max_examples=10, deadline=None, derandomize=True)
 def test_tradaboost_is_the_papers(seed: int, rounds: int) -> None:
