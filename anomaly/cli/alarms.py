@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 alarms_app = typer.Typer(no_args_is_help=True, help="List, acknowledge and shelve alarms; their history.")
 
+SAID = ("commented", "labelled")  # deeds that no event tells of
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST_S = 7 * 86400.0  # what is held back for longer is out of service
 TAKEN_UP_S = 60.0  # a monitor that runs ends a hold within that after its time
@@ -125,6 +126,9 @@ def show(
         if value:
             out.print(one_line(masked(f"{name:14} {value}")))
     print_events(events)
+    said = [each for each in db.actions(alarm=alarm.id) if each.action.startswith(SAID)]
+    if said:  # no event tells of these
+        print_table(("time", "who", "said", "why"), [(when(each.time, alarm.zone), each.who, each.action, each.why) for each in said])
 
 
 def _labelled(db: Store, alarm: Alarm) -> str:

@@ -107,6 +107,13 @@ def test_shelved_alarms_are_recorded_and_not_sent_until_they_are_unshelved(plant
     assert "is not shelved" in plant.wrong("unshelve", "--line", "oven", "--condition", "process")
 
 
+def test_what_people_said_of_an_alarm_is_shown_with_it(plant: Plant) -> None:
+    id_ = plant.ids["oven", "process"]
+    plant.store.label(id_, "real", "ada", reason="a crack")
+    lines = plant.do("show", id_).splitlines()
+    assert any("ada" in line and "labelled real" in line and "a crack" in line for line in lines[-2:])
+
+
 def test_a_hold_that_no_monitor_has_ended_is_said_to_be_over(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant.do("shelve", plant.ids["oven", "process"], "--for", "30m", "--who", "ada")
     assert "that is over" not in plant.do("list")

@@ -82,6 +82,7 @@ def verdict(week: Week) -> str:
         (bool(week.drifts), "the normal data has drifted. Fit again with newer normals"),
         (bool(week.over_budget), _too_many(week)),
         (week.stale > 0, f"{week.stale} stood for more than a day. Someone should look, or put them aside"),
+        (week.real > 0, "labelled as real faults: " + str(week.real)),
         (count == 0, "nothing that needs anyone"),
     ]
     return f"{alarms}: {next((words for is_so, words in cares if is_so), 'nothing out of the ordinary')}."

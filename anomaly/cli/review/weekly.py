@@ -18,7 +18,12 @@ def weekly(
     store_file: StoreFile = None,
     out_: Annotated[Path, typer.Option("--out", help="The page to write (HTML).")] = Path("weekly.html"),
     pdf: Annotated[bool, typer.Option("--pdf", help="Also as PDF, by Chromium where this machine has it.")] = False,
-    until: Annotated[str | None, typer.Option("--until", help="The seven days up to this time; up to the last midnight (UTC).")] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until", help="The seven days up to this time; up to the last midnight (UTC), and up to now where the store is younger."
+        ),
+    ] = None,
     store: StorePath = Path("anomaly.db"),
     line: Line = None,
 ) -> None:
