@@ -121,10 +121,7 @@ class ReleaseFolder:
             if opened.hash == self._hash("champion"):
                 raise BundleError(f"{self.where}: {opened.path.name} is the champion already")
             self._check_same_input(manifest, opened.path)
-            entry = self._point("champion", Entry("promoted", opened.path.name, opened.hash, manifest.name, manifest.version), by, why)
-            if self._hash("challenger") == opened.hash:
-                (self.where / "challenger.json").unlink()
-            return entry
+            return self._point("champion", Entry("promoted", opened.path.name, opened.hash, manifest.name, manifest.version), by, why)
 
     def rollback(self, by: str, why: str = "", of: str | None = None) -> Entry:
         """The champion before becomes champion again. `of`: hash of the champion that is meant; with another in use nothing is done.
@@ -217,12 +214,14 @@ class ReleaseFolder:
         return str((self._pointer(role) or {}).get("hash", ""))
 
     def _point(self, role: Role, entry: Entry, by: str, why: str) -> Entry:
-        """The one rename, then the log of it."""
+        """The one rename, then the log of it. A challenger that is the champion now is let go: it would be compared with itself."""
         past = self.history()  # before the rename: what an older version left is logged, too
         self._catch_up(past)
         done = self._signed(entry, by, why)
         told = asdict(done)
         write_text(self.where / f"{role}.json", json.dumps({key: value for key, value in told.items() if value}, indent=1) + "\n")
+        if role == "champion" and self._hash("challenger") == entry.hash:
+            (self.where / "challenger.json").unlink()
         return self._log(done)
 
     def _signed(self, entry: Entry, by: str, why: str) -> Entry:

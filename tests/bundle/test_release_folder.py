@@ -81,6 +81,20 @@ def test_a_rollback_of_another_than_is_meant_does_nothing(folder: ReleaseFolder,
     assert champion(folder) == "1"
 
 
+def test_a_champion_is_never_its_own_challenger(folder: ReleaseFolder, bundles: dict[str, Path]) -> None:
+    folder.publish(bundles["1"])
+    folder.publish(bundles["2"])
+    folder.publish(bundles["1"], role="challenger")
+    folder.rollback("B. Kaya")
+    assert (champion(folder), folder.pointed("challenger")) == ("1", None)
+    folder.publish(bundles["3"], role="challenger")
+    folder.publish(bundles["3"])
+    assert (champion(folder), folder.pointed("challenger")) == ("3", None)
+    folder.publish(bundles["1"], role="challenger")
+    folder.rollback("B. Kaya", of=read_bundle(bundles["3"]).hash)
+    assert (champion(folder), folder.pointed("challenger")) == ("1", None)
+
+
 def test_one_that_is_broken_since_is_not_gone_back_to(folder: ReleaseFolder, bundles: dict[str, Path]) -> None:
     first = folder.publish(bundles["1"])
     folder.publish(bundles["2"])
