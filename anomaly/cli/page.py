@@ -65,6 +65,7 @@ def page(
 
 
 def _serving(store: Path | None, boxes: Path | None, listen: Address, auth: Auth) -> AbstractContextManager[Address]:
+    from anomaly.alarms.store.connection import connect_to_read
     from anomaly.page.boxes import Boxes, read_boxes
     from anomaly.page.serve import serving_boxes, serving_page
     from anomaly.page.site import Site
@@ -73,6 +74,7 @@ def _serving(store: Path | None, boxes: Path | None, listen: Address, auth: Auth
         return serving_boxes(Boxes(read_boxes(boxes)), listen, auth)
     if store is None or not store.is_file():
         raise StoreError(f"{store}: no such store; give the file that the monitor or box writes")
+    connect_to_read(store).close()  # told now: a page of another program's database would answer nothing
     return serving_page(Site(store), listen, auth)
 
 

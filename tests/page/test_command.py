@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +45,14 @@ def test_what_is_missing_or_wrong_is_told(tmp_path: Path) -> None:
     assert "--store, the event store" in told("page").output
     assert told("page", "token", "--name", "a\nb", "--role", "view").exit_code == 2
     Store(tmp_path / "s.db").close()
+    with closing(sqlite3.connect(tmp_path / "foreign.db")) as foreign:
+        foreign.execute("CREATE TABLE parts (name TEXT)")
     for arguments, words in (
         (("--store", str(tmp_path / "no.db")), "no such store"),
+        (
+            ("--store", str(tmp_path / "foreign.db"), "--listen", "127.0.0.1:0"),
+            "foreign.db: a database of another program; give the event store",
+        ),
         (("--store", str(tmp_path / "s.db"), "--listen", "0.0.0.0:0"), "--page-auth"),
     ):
         assert words in str(told("page", *arguments).exception)
