@@ -8,7 +8,6 @@ import json
 import math
 import sqlite3
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -94,10 +93,8 @@ def _flagged(
     threshold = alarm.data.get("threshold_p")
     if alarm.condition != PROCESS or not (kept or "where" in alarm.data) or threshold is None:
         return 0, []
-    began = alarm.data.get("began")
-    begin = min(alarm.opened, alarm.opened if began is None else datetime.fromisoformat(str(began)).timestamp())
     end = math.inf if alarm.closed is None else alarm.closed
-    total, rows = queries.flagged_of(db, alarm.line, begin, end, float(threshold), MOST_FLAGGED)
+    total, rows = queries.flagged_of(db, alarm.line, alarm.began, end, float(threshold), MOST_FLAGGED)
     known = {record for record, *_ in rows}
     rows += [(each.record, each.time, None, each.p_value) for each in kept.values() if each.record not in known]
     said = {} if label is None else {one.record: one for one in label.pictures}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Literal
 
 from anomaly.alarms.events import AlarmKind, Event
@@ -99,6 +100,12 @@ class Alarm:
     def zone(self) -> str:
         """The zone in which people at the line read the clock, "" where none is known."""
         return str(self.data.get("zone", ""))
+
+    @property
+    def began(self) -> float:
+        """When its first flagged record was: before it opened, where it had to last a while."""
+        first = self.data.get("began")
+        return self.opened if not first else min(self.opened, datetime.fromisoformat(str(first)).timestamp())
 
     @property
     def conditions(self) -> tuple[str, ...]:

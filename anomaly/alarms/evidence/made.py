@@ -13,6 +13,7 @@ from PIL import Image
 
 from anomaly.alarms.book import Alarm, Label
 from anomaly.alarms.events import iso
+from anomaly.data.clock import when
 from anomaly.data.records import Record
 from anomaly.errors import DataError
 from anomaly.schema import InputSchema
@@ -22,6 +23,8 @@ LONGEST_SIDE = 1024  # pixels
 QUALITY = 92  # of a JPEG
 LARGEST_MAP = 256  # cells a side
 MOST_SENSORS = 32  # those that speak most
+DAY_S = 86_400.0  # by so much a fault may begin before its alarm, or last longer
+LONGER_THAN_ALARM = 10  # times: a fault may go on where an alarm closes
 HISTORY_ROWS = 2000  # rows before the window, at most
 
 Role = Literal["opened", "worst"]
@@ -72,12 +75,23 @@ class Evidence:
 
 
 def check_marks(label: Label, alarm: Alarm, found: Sequence[Evidence]) -> None:
-    """Raises DataError for a box on an alarm of readings, and for a stretch of time on one of pictures. `found`: what is kept of it."""
+    """Raises DataError for a box on an alarm of readings, and for a stretch of time on one of pictures. `found`: what is kept of it.
+
+    A stretch that is not of the alarm is refused, too: the next fit learns nothing of the rows in it.
+    """
     kinds = {each.kind for each in found}
     if label.boxes and ("window" in kinds or alarm.data.get("top") or alarm.data.get("sensors") or alarm.condition.startswith("sensor")):
         raise DataError(f"alarm {alarm.id[:8]} is of readings, which have no boxes: say from when to when the fault lasted (--from, --to)")
     if label.stretches and ("picture" in kinds or "where" in alarm.data):
         raise DataError(f"alarm {alarm.id[:8]} is of pictures: say where in the picture the fault is (--box), not how long it lasted")
+    end = max(alarm.opened, label.time) if alarm.closed is None else alarm.closed
+    longest = LONGER_THAN_ALARM * (end - alarm.began) + DAY_S
+    for since, until in label.stretches:
+        near = until >= alarm.began - DAY_S and since <= end
+        if not near or until - since > longest:
+            lasted = f"from {when(alarm.began, alarm.zone)} to {'now' if alarm.closed is None else when(end, alarm.zone)}"
+            why = f"is longer than the {longest / 3600:,.0f} hours that it may be" if near else "does not touch it, nor the day before"
+            raise DataError(f"alarm {alarm.id[:8]} lasted {lasted}; stretch {iso(since)} to {iso(until)} {why}: say when this fault lasted")
 
 
 def meant(label: Label, found: Sequence[Evidence]) -> list[str]:

@@ -17,7 +17,6 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +122,7 @@ def _said(label: Label, pictures: Sequence[Evidence]) -> list[tuple[Evidence, Pi
 
 def _lasted(alarm: Alarm) -> list[tuple[float, float]]:
     """From its first flagged record to its end; nothing while it is on."""
-    if alarm.closed is None:
-        return []
-    began = datetime.fromisoformat(str(alarm.data.get("began") or iso(alarm.opened))).timestamp()
-    return [(min(began, alarm.opened), alarm.closed)]
+    return [] if alarm.closed is None else [(alarm.began, alarm.closed)]
 
 
 def folder_of(kind: str) -> str:

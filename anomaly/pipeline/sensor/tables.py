@@ -91,8 +91,10 @@ class NormalReadings:
         """How long windows are, and which views of them there are. Raises DataError where no row is normal."""
         asked, parts = self.spec.input.window, [part for table in self.tables for part in stretches(table)]
         if not parts:
+            faults = self.spec.transfer.faults
             raise DataError(
                 f"{self.root}: no normal row is left: all are labelled as faults, in modes that are not judged, or past [input] train_rows"
+                + ("" if faults is None else f"; the labels of faults are in {faults}: look there first for a stretch that is too long")
             )
         return plan_views(parts, asked if isinstance(asked, int) else None)
 

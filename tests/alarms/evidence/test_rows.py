@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from anomaly.alarms.events import make_event
+from anomaly.alarms.events import iso, make_event
 from anomaly.alarms.evidence import Evidence
 from anomaly.alarms.life import State
 from anomaly.alarms.store import Batch, Store
@@ -64,6 +64,26 @@ def test_a_label_says_who_and_when_and_the_newest_counts(tmp_path: Path) -> None
     assert lasted.words == "labelled real, 1970-01-01T00:00:05Z to 1970-01-01T00:00:06Z"
     assert "\x1b" not in actions[0].who + actions[0].why
     assert store.broken_action() == ""
+
+
+@pytest.mark.parametrize(
+    ("stretch", "why"),
+    [
+        ((0.0, 9.9e5 - 86_500), "does not touch it"), ((1.0e6 + 1, 1.0e6 + 60), "does not touch it"),
+        ((-6.2e10, 2.5e11), "is longer than the 52 hours"), ((9.0e5, 9.0e5 + 1e5 + 86_500), "is longer than the 52 hours"),
+        ((9.9e5 - 90_000, 9.9e5 - 86_000), ""), ((9.8e5, 1.1e6), ""), ((9.99e5, 9.99e5), ""),
+    ],
+)  # fmt: skip
+def test_a_stretch_is_of_the_alarm_and_of_its_size(tmp_path: Path, stretch: tuple[float, float], why: str) -> None:
+    store = Store(tmp_path / "s.db", clock=lambda: 2e6)
+    data = {"class": "process", "top": [{"sensor": "flow", "share": 1.0}], "began": iso(9.9e5)}
+    store.add_events([make_event("opened", "oven", "r", 9.95e5, data), make_event("closed", "oven", "r", 1.0e6, data)])
+    if not why:
+        assert store.label("r", "real", "bob", stretches=[stretch]).stretches == (stretch,)
+        return
+    with pytest.raises(DataError, match=f"alarm r lasted from 1970-01-12 11:00:00Z to 1970-01-12 13:46:40Z; stretch .* {why}"):
+        store.label("r", "real", "bob", stretches=[stretch])
+    assert store.labels() == []
 
 
 @pytest.mark.parametrize(

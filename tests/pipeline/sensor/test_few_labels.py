@@ -149,7 +149,9 @@ def test_a_single_fault_cannot_be_judged_and_the_command_says_so(plain: Path, tm
 def test_stretches_that_leave_no_normal_row_are_told(plain: Path, tmp_path: Path) -> None:
     whole = tmp_path / "whole.csv"
     whole.write_text("from,to\n2026-01-01 00:00,2026-01-02 00:00\n")
-    with pytest.raises(DataError, match=r"train.csv: no normal row is left: all are labelled as faults"):
+    with pytest.raises(
+        DataError, match=r"train.csv: no normal row is left: all are labelled as faults.*; the labels of faults are in .*whole.csv: "
+    ):
         SensorLine(spec_of(faults=whole), plain).pretrain(tmp_path / "e.safetensors", silent)
 
 
