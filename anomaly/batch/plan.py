@@ -219,8 +219,9 @@ def _on_disk(paths: Sequence[Path], kind: str, ours: Path | None) -> list[File]:
             state = path.stat()
         except OSError as error:
             raise DataError(f"{path}: {error.strerror or error}; correct what is to be scored") from error
-        if ours not in path.resolve().parents:
-            files.setdefault(path.absolute(), File(str(path), state.st_size, state.st_mtime_ns))
+        one = path.resolve()  # whatever it is called: `data` and `data/../data` hold the same files
+        if ours not in one.parents:
+            files.setdefault(one, File(str(path), state.st_size, state.st_mtime_ns))
     return list(files.values())
 
 

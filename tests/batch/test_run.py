@@ -24,6 +24,7 @@ from anomaly.edge.runtime.files import score_paths
 from anomaly.edge.runtime.session import open_session
 from anomaly.errors import DataError
 from tests.conftest import Fitted
+from tests.edge.tiny import tiny_bundle
 
 RUN = """
 import sys
@@ -217,3 +218,12 @@ def test_a_table_that_cannot_be_used_is_told_and_the_others_are_scored(sensor: F
     again = CliRunner().invoke(app, [*command, "--exit-zero"], catch_exceptions=False)
     assert again.exit_code == 1
     assert "1 parts, 1 of them done before" in again.output
+
+
+def test_a_folder_that_is_named_in_two_ways_is_scored_once(tmp_path: Path) -> None:
+    (source := tmp_path / "src").mkdir()
+    (source / "a.csv").write_text("time,a,b\n" + "".join(f"{row},0,0\n" for row in range(10)))
+    (tmp_path / "other name").symlink_to(source)
+    tiny_bundle(tmp_path / "tiny.anomaly")
+    sources = [source, source / ".." / "src", tmp_path / "other name"]
+    assert run_batch(tmp_path / "tiny.anomaly", sources, tmp_path / "out", 1).counts.records == 9
