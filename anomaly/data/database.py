@@ -15,6 +15,7 @@ from anomaly.atomic import replacing
 from anomaly.errors import DataError
 from anomaly.names import masked
 
+DRIVERS = {"psycopg": "psycopg[binary]", "MySQLdb": "mysqlclient"}  # packages that are not called as what they hold is
 ROWS = 100_000  # that are read at a time
 
 
@@ -36,7 +37,12 @@ def query_chunks(url: str, query: str, rows: int = ROWS) -> Iterator[pd.DataFram
                 yield from pd.read_sql(text(query), connection, chunksize=rows)
         finally:
             engine.dispose()
-    except (SQLAlchemyError, ModuleNotFoundError, pd.errors.DatabaseError, ValueError) as error:  # ValueError: a port that is no number
+    except ModuleNotFoundError as error:
+        driver = DRIVERS.get(error.name or "", error.name)
+        raise DataError(
+            f"{masked(url)}: the driver of this database is not installed, so nothing was asked yet; run: pip install '{driver}'"
+        ) from error
+    except (SQLAlchemyError, pd.errors.DatabaseError, ValueError) as error:  # ValueError: a port that is no number
         raise DataError(f"{masked(url)}: the query failed: {first_line(error, target)}") from error
 
 

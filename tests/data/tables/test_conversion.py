@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,9 @@ def test_a_query_is_run_and_no_password_is_shown(tmp_path: Path, monkeypatch: py
     with pytest.raises(DataError) as refused:
         convert("nodriver://user:secret@host/db", tmp_path / "w.parquet", Conversion(query="SELECT 1"))
     assert "secret" not in str(refused.value)
+    monkeypatch.setitem(sys.modules, "psycopg", None)  # not installed
+    with pytest.raises(DataError, match=r"the driver .* is not installed, so nothing was asked yet; run: pip install 'psycopg\[binary\]'"):
+        convert("postgresql+psycopg://host/db", tmp_path / "w.parquet", Conversion(query="SELECT 1"))
 
 
 def test_the_hour_that_comes_twice_and_the_one_that_never_comes(tmp_path: Path) -> None:
