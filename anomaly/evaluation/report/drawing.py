@@ -130,7 +130,9 @@ def time_axis(axes: Any, times: NDArray[np.float64], zone: str = "") -> None:
     """Clock times on the x axis, with the day where it changes."""
     if has_clock(times):
         where = zone_of(zone)
-        locator = AutoDateLocator(tz=where, maxticks=9)  # type: ignore[no-untyped-call]
+        # Fewer than 4 days are 96 hours at most, and hours go in steps of 12 at most: 9 ticks will do. From 5 days on, as is usual, they
+        # would not, and Matplotlib warns of it; likewise of minutes and months.
+        locator = AutoDateLocator(tz=where, minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=where))  # type: ignore[no-untyped-call]
         axes.set_xlabel(f"time ({zone or 'UTC'})", fontsize=8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import warnings
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -197,3 +198,14 @@ def test_marks_of_logarithmic_axes_are_numbers_not_tex() -> None:
         svg = as_plot("t", "t", scores_figure(np.random.default_rng(0).normal(size=6000), np.zeros(0), 1.0)).svg
     assert "mathdefault" not in svg
     assert "100" in svg
+
+
+@pytest.mark.parametrize("span_s", [250, 4.2 * 3600, 4.5 * 86_400, 55 * 30 * 86_400])
+def test_a_plot_of_any_span_is_drawn_without_a_warning(span_s: float) -> None:
+    axes = (figure := Figure()).subplots()
+    axes.plot(on_axis(times := 1.7e9 + np.linspace(0, span_s, 50)), times)
+    time_axis(axes, times)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure.draw_without_rendering()
+    assert 4 <= len(axes.get_xticks()) <= 9
