@@ -160,6 +160,7 @@ class Alarms(Answer):
     total: int
     offset: int
     alarms: list[Alarm]
+    lines: list[str] = Field(description="all lines that have alarms, whatever was asked for; also those that nobody monitors now")
 
 
 class Kept(Answer):

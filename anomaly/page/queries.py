@@ -62,6 +62,12 @@ def line_names(db: sqlite3.Connection) -> list[str]:
     return [name for (name,) in db.execute("SELECT name FROM lines ORDER BY name")]
 
 
+def lines_with_alarms(db: sqlite3.Connection) -> list[str]:
+    """The lines that have an alarm, by name."""
+    query = "SELECT name FROM lines l WHERE EXISTS (SELECT 1 FROM alarms a WHERE a.line = l.id) ORDER BY name"
+    return [name for (name,) in db.execute(query)]
+
+
 class Glance(NamedTuple):
     """What the newest rows say of a line: their p-values, the oldest first, and the time of the newest."""
 

@@ -35,7 +35,7 @@ def list_alarms(
         total, found = queries.find_alarms(
             db, line=line, live=live, state=state, alarm_class=alarm_class, text=text, order=order, limit=limit, offset=offset
         )
-        return models.Alarms(total=total, offset=offset, alarms=alarms.rows(db, found))
+        return models.Alarms(total=total, offset=offset, alarms=alarms.rows(db, found), lines=queries.lines_with_alarms(db))
 
 
 @router.get("/alarms/{id}")

@@ -13,6 +13,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
+from anomaly.alarms.events import make_event
+from anomaly.alarms.store import Store
 from tests.page.browser.conftest import Watched, show, wait_for
 
 STATIC = Path("anomaly/page/static")
@@ -37,6 +39,22 @@ def test_axe_finds_nothing(browser: Browser, watched: Watched, theme: str, langu
         assert found.violations_count == 0, f"{view}: {found.generate_report()}"
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), f"{view} is wider than the screen"
     context.close()
+
+
+def test_alarms_of_a_line_that_nobody_monitors_are_found_and_lead_to_no_missing_view(page: Page, watched: Watched) -> None:
+    with closing(Store(watched.store)) as store:
+        data = {"class": "delivery", "condition": "sink bus", "reason": "refused"}
+        store.add_events([make_event("opened", "delivery", "d1", time.time(), data)], [])
+    watched.feed(*[7.0] * 6)
+    (alarm,) = wait_for(lambda: [each for each in watched.alarms() if each.line == watched.name])
+    show(page, watched.url, "alarms")
+    page.locator("select[name=line]").select_option("delivery")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.locator("td a[data-row]").click()
+    page.wait_for_selector("h1:has-text('delivery')")
+    expect(page.locator("a[href^='#/line/delivery']")).to_have_count(0)
+    show(page, watched.url, f"alarm/{alarm.id}")
+    expect(page.locator("a[href='#/line/press%201']").first).to_have_text("press 1")
 
 
 def test_every_language_has_every_word() -> None:

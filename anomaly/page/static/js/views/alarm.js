@@ -18,9 +18,10 @@ export async function alarm(body, { name: id, person }) {
 
   const draw = async (background = false) => {
     const found = await get(alarmPath(id), {}, undefined, background);
+    const lines = new Set((live.now.lines ?? (await get("/lines", {}, undefined, background))).lines.map((each) => each.name)); // delivery, say, has alarms and no view
     const one = found.alarm;
     fill(head, h("h1", {}, t("alarm.title", { line: one.line, what: condition(one.condition) })),
-      h("p", { class: "row" }, priority(one.priority), isaState(one.state), h("a", { href: lineLink(one.line) }, one.line)),
+      h("p", { class: "row" }, priority(one.priority), isaState(one.state), lines.has(one.line) ? h("a", { href: lineLink(one.line) }, one.line) : h("span", {}, one.line)),
       facts([[t("col.since"), when(one.opened)], [t("col.over"), one.closed ? `${when(one.closed)} (${lasted((new Date(one.closed) - new Date(one.opened)) / 1000)})` : t("line.still_on")],
         [t("col.rarity"), oneIn(one.p_value, one.least_p)], [t(one.cause?.code.startsWith("process") && found.facts.worst ? "alarm.at_worst" : "col.about"), aboutWords(one)],
         [t("fact.acknowledged"), one.acknowledged ? t("by_at", { who: one.acknowledged_by, time: when(one.acknowledged) }) : t("no")]]));

@@ -12,7 +12,7 @@ export async function alarms(body, { query, person }) {
   const asked = { line: query.get("line") ?? "", live: query.get("live") ?? "true", alarm_class: "", order: "urgent", text: "", offset: 0 };
   const chosen = new Set();
   const list = h("div", {}), pages = h("nav", { class: "row", "aria-label": t("pages.label") }), said = h("p", { class: "said", role: "status" });
-  let found = { total: 0, alarms: [] }, newest = 0, timer = null;
+  let found = { total: 0, alarms: [], lines: [] }, newest = 0, timer = null;
 
   const load = async (background = false) => {
     const mine = (newest += 1);
@@ -64,14 +64,14 @@ export async function alarms(body, { query, person }) {
     await load();
   };
 
-  const names = (live.now.lines ?? (await get("/lines"))).lines.map((each) => each.name);
+  await load();
+  const names = [...new Set([...(live.now.lines ?? (await get("/lines"))).lines.map((each) => each.name), ...found.lines])]; // also of lines that nobody monitors now
   fill(body, h("h1", {}, t("alarms.title")), h("div", { class: "row filters", role: "search" },
     field(t("col.line"), choice("line", [["", t("filter.all")], ...names.sort().map((name) => [name, name])], asked.line, (event) => set("line", event.target.value))),
     field(t("filter.which"), choice("live", [["true", t("filter.live")], ["false", t("filter.over")], ["all", t("filter.all")]], asked.live, (event) => set("live", event.target.value))),
     field(t("filter.class"), choice("class", [["", t("filter.all")], ["process", t("class.process")], ["data quality", t("class.data quality")], ["delivery", t("class.delivery")]], "", (event) => set("alarm_class", event.target.value))),
     field(t("filter.order"), choice("order", ["urgent", "newest", "oldest"].map((key) => [key, t(`order.${key}`)]), "urgent", (event) => set("order", event.target.value))),
     field(t("filter.text"), h("input", { type: "search", name: "text", oninput: (event) => set("text", event.target.value) }))), said, pages, list);
-  await load();
   const off = [live.on("alarm", () => soon(true)), live.on("acted", () => soon(true))];
   return () => { off.forEach((end) => end()); clearTimeout(timer); };
 }
