@@ -48,15 +48,16 @@ class Viewer:
         self.slow = False
 
     def put(self, body: bytes | None) -> None:
-        """From any thread."""
-        with suppress(RuntimeError):  # the loop has ended
-            self.loop.call_soon_threadsafe(self._put, body)
-
-    def _put(self, body: bytes | None) -> None:
+        """On the event loop that serves it."""
         try:
             self.queue.put_nowait(body)
         except asyncio.QueueFull:
             self.slow = True
+
+
+def _put_all(viewers: list[Viewer], body: bytes | None) -> None:
+    for viewer in viewers:
+        viewer.put(body)
 
 
 class Feed:
@@ -116,10 +117,12 @@ class Feed:
         return b""
 
     def _tell(self, body: bytes | None) -> None:
+        """From any thread: each event loop is woken once, for all whom it serves."""
         with self._lock:
             viewers = list(self._viewers)
-        for viewer in viewers:
-            viewer.put(body)
+        for loop in {viewer.loop for viewer in viewers}:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(_put_all, [viewer for viewer in viewers if viewer.loop is loop], body)
 
     def _run(self) -> None:
         seen: queries.Stamp | None = None

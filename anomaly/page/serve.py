@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from anomaly.page.boxes import Boxes
 from anomaly.page.site import Site
 
 ENDS_S = 3.0  # viewers are let go after that
+TURN_S = 0.0005  # the line's loop waits so long at most for what the page does in Python; 5 ms, as Python has it, is seen with many viewers
 BACKLOG = 64  # so many are taken at once, before one of them is looked at
 
 
@@ -60,6 +62,7 @@ def _serving(app: FastAPI, address: Address) -> Iterator[Address]:
         proxy_headers=False, backlog=BACKLOG, http=connection_class(most_connections(), MOST_OF_ONE, auth.shared), ws="none",
     )  # fmt: skip
     server = uvicorn.Server(config)
+    sys.setswitchinterval(TURN_S)
     thread = threading.Thread(target=server.run, args=([bound],), name="page", daemon=True)
     thread.start()
     try:
