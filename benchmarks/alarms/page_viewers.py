@@ -70,8 +70,8 @@ async def watch(port: int, viewers: int) -> None:
         status = await reader.readline()
         if b"200" not in status:
             raise SystemExit(f"a viewer was refused: {status!r}")
-        while line := await reader.readline():
-            count += line.startswith(b"event:")
+        while part := await reader.read(1 << 16):  # hardly looked at: real viewers cost this machine nothing
+            count += part.count(b"event:")
         raise SystemExit("a viewer was let go")
 
     async def tell() -> None:
