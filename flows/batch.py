@@ -83,11 +83,7 @@ def batch_flow(
     `workers`: processes on this machine (0: this one alone), unless the address of a Dask `scheduler` is given. `rows`, `pictures`: of one
     part.
     """
-    if bundle.is_dir():
-        champion = ReleaseFolder(bundle).pointed("champion")
-        if champion is None:
-            raise BundleError(f"{bundle}: no champion in it; publish one first, or name a bundle")
-        bundle = champion
+    bundle = _champion(bundle)
     done = parts_flow.with_options(task_runner=runner(workers, scheduler))(bundle, sources, out, query, one_table, shares, rows, pictures)
     counts = done.counts
     words = f"{counts.flagged:,} of {counts.records:,} records scored are flagged, {counts.rejected:,} set aside; {done.parts} parts"
@@ -95,6 +91,16 @@ def batch_flow(
     refused = "".join(f"- {why}\n" for why in done.refused[:NAMED])
     create_markdown_artifact(key=f"{slug(out.name).replace('_', '-').replace('.', '-')}-batch", markdown=f"**{words}.**\n\n{refused}")
     return done
+
+
+def _champion(bundle: Path) -> Path:
+    """A bundle as it is, of a release folder its champion. Raises BundleError."""
+    if not bundle.is_dir():
+        return bundle
+    champion = ReleaseFolder(bundle).pointed("champion")
+    if champion is None:
+        raise BundleError(f"{bundle}: no champion in it; publish one first, or name a bundle")
+    return champion
 
 
 def main() -> None:
@@ -116,6 +122,8 @@ def main() -> None:
     for source in asked.sources:
         if masked(source) != source:
             parser.error(f"{masked(source)}: Prefect would keep it; set an environment variable to the address, and name env:NAME")
+    with errors_told():
+        _champion(asked.bundle)  # before a server is started
     with errors_told(), one_server():
         batch_flow(**vars(asked))
 
