@@ -129,6 +129,7 @@ def test_a_line_from_its_first_fit_to_a_rollback(site: Site) -> None:
 
         # The line drifts; the plant's historian holds the days since.
         site.replay(rows(3_500, 3, "2026-02-05T08:05:00Z", vibration=1.2))
+        until(lambda: site.events("drifted"), 60)  # told a moment after the rows are judged
         assert len(site.events("drifted")) == 1
         rows(20_000, 4, "2026-02-06T06:00:00Z", vibration=1.2).to_csv(site.root / "data" / "b.csv", index=False)
         site.factory.ask("watch")
