@@ -17,7 +17,7 @@ from PIL import features
 
 from anomaly.bundle.archive import Bundle
 from anomaly.cache import cache_folder
-from anomaly.edge.runtime.session import NAMES, ORDER, open_session, preload
+from anomaly.edge.runtime.session import NAMES, ORDER, nvidia_driver, open_session, preload
 from anomaly.edge.runtime.variant_cache import read_variants
 from anomaly.errors import AnomalyError
 from anomaly.parallel import cores
@@ -103,9 +103,8 @@ def _version(name: str) -> str:
 def _gpu(load: Callable[[str], object]) -> list[Finding]:
     if NAMES["cuda"] not in ort.get_available_providers():
         return [Finding("NVIDIA GPU", "note", "this ONNX Runtime is built without CUDA; for a GPU install onnxruntime-gpu in its place")]
-    try:
-        driver = load("libcuda.so.1")
-    except OSError:
+    driver = nvidia_driver(load)
+    if driver is None:
         text = "no NVIDIA driver (libcuda.so.1): detectors run on the CPU. With a GPU in the machine, install its driver; " + CONTAINER
         return [Finding("NVIDIA GPU", "note", text)]
     preload()

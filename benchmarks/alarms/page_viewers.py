@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -23,8 +22,9 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ import numpy as np
 from anomaly.alarms.events import make_event
 from anomaly.alarms.store import Store
 from anomaly.atomic import write_text
+from benchmarks.alarms.watch_polls import resident_mb
 
 ROWS_A_SECOND, STEP_S = 50, 0.1
 SOURCES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")  # the page lets one address hold 50 connections
@@ -83,56 +84,49 @@ async def watch(port: int, viewers: int) -> None:
 
 
 @contextmanager
-def growing(path: Path) -> Iterator[None]:
-    """Rows of the plant's test table are added, so many a second, while the block runs."""
+def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """`work` goes on beside the block, until the event that it is given is set."""
+    stop = threading.Event()
+    thread = threading.Thread(target=work, args=(stop,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def grow(path: Path, stop: threading.Event) -> None:
+    """Add rows of the plant's test table, so many a second."""
     head, *rows = (PLANT / "test.csv").read_text().splitlines()
-    columns = head.split(",")
-    place = columns.index("time") if "time" in columns else 0
-    path.write_text(head + "\n")
-    stop = threading.Event()
-
-    def grow() -> None:
-        began, written = time.time(), 0
-        while not stop.wait(STEP_S):
-            due = int((time.time() - began) * ROWS_A_SECOND)
-            with path.open("a") as file:
-                for number in range(written, due):
-                    cells = rows[number % len(rows)].split(",")
-                    cells[place] = str(np.datetime64(int(1000 * (1.9e9 + 5.0 * number)), "ms")) + "Z"
-                    file.write(",".join(cells) + "\n")
-            written = due
-
-    thread = threading.Thread(target=grow)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    place = head.split(",").index("time")
+    began, written = time.time(), 0
+    while not stop.wait(STEP_S):
+        due = int((time.time() - began) * ROWS_A_SECOND)
+        with path.open("a") as file:
+            for number in range(written, due):
+                cells = rows[number % len(rows)].split(",")
+                cells[place] = str(np.datetime64(int(1000 * (1.9e9 + 5.0 * number)), "ms")) + "Z"
+                file.write(",".join(cells) + "\n")
+        written = due
 
 
-@contextmanager
-def events(store: Path, a_second: int) -> Iterator[None]:
+def growing(path: Path) -> AbstractContextManager[None]:
+    """The table has its head when the block begins, and grows while it runs."""
+    path.write_text((PLANT / "test.csv").read_text().partition("\n")[0] + "\n")
+    return meanwhile(partial(grow, path))
+
+
+def write_events(store: Path, a_second: int, stop: threading.Event) -> None:
     """Alarms of another line open and close in the store, so many events a second."""
-    stop = threading.Event()
-
-    def write() -> None:
-        with closing(Store(store)) as db:
-            began, written = time.monotonic(), 0
-            while not stop.wait(2 / a_second):
-                while written < (time.monotonic() - began) * a_second:
-                    data = {"class": "process", "condition": "process", "p_value": 0.001, "threshold_p": 0.01, "reason": "made up"}
-                    pair = [make_event(kind, "press", f"b{written}", time.time(), data) for kind in ("opened", "closed")]
-                    db.add_events(pair, [])
-                    written += 2
-
-    thread = threading.Thread(target=write)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    with closing(Store(store)) as db:
+        began, written = time.monotonic(), 0
+        while not stop.wait(2 / a_second):
+            while written < (time.monotonic() - began) * a_second:
+                data = {"class": "process", "condition": "process", "p_value": 0.001, "threshold_p": 0.01, "reason": "made up"}
+                pair = [make_event(kind, "press", f"b{written}", time.time(), data) for kind in ("opened", "closed")]
+                db.add_events(pair, [])
+                written += 2
 
 
 @contextmanager
@@ -179,11 +173,6 @@ def free_port() -> int:
         return int(asked.getsockname()[1])
 
 
-def memory_mb(pid: int) -> float:
-    """Resident memory of a process."""
-    return round(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
-
-
 def edge_alone(work: Path, bundle: Path, page: bool) -> dict[str, float]:
     """Start and memory of a monitor, with or without its page."""
     folder = work / f"alone {page} {time.monotonic_ns()}"
@@ -199,7 +188,7 @@ def edge_alone(work: Path, bundle: Path, page: bool) -> dict[str, float]:
                 until("/readyz", lambda: ready(port), running)
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/lines", timeout=10).read()
             until("200 rows", lambda: sum(n for *_, n in turns(folder)) >= 200, running)
-            return {"first_row_stored_s": round(first, 2), "memory_mb": memory_mb(running.pid)}
+            return {"first_row_stored_s": round(first, 2), "memory_mb": resident_mb(running.pid)}
 
 
 def figures(rows: list[tuple[float, float, int]]) -> dict[str, float]:
@@ -216,7 +205,7 @@ def with_viewers(work: Path, bundle: Path, asked: argparse.Namespace) -> dict[st
     told: list[float] = []
     with growing(folder / "line.csv"), monitoring(folder, bundle, "--listen", f"127.0.0.1:{port}") as running:
         until("/readyz", lambda: ready(port) and len(turns(folder)) > 20, running)
-        with events(folder / "s.db", asked.events):
+        with meanwhile(partial(write_events, folder / "s.db", asked.events)):
             for _ in range(asked.rounds):
                 spans["without"].append(_phase(asked.seconds))
                 command = [sys.executable, "-c", VIEWING, str(port), str(asked.viewers)]

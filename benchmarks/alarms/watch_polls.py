@@ -28,9 +28,9 @@ from anomaly.operations.watch import Box, remember, watch
 LINES, STEP_S = 3, 1200.0
 
 
-def resident_mb() -> float:
-    """Memory of this process in MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def resident_mb(pid: int | None = None) -> float:
+    """Memory of a process in MB, of this one when none is named."""
+    pages = int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1])
     return round(pages * 4096 / 1e6, 2)
 
 

@@ -97,7 +97,7 @@ class Session:
         self._device = device or Device()
         self._chosen = chosen or {}
         wanted = list(ORDER) if provider == "auto" else [provider]
-        if wanted != ["cpu"] and has_driver():
+        if wanted != ["cpu"] and nvidia_driver() is not None:
             preload()
         self.sensors: Sequence[Channel] = ()
         self.refused = ""
@@ -235,7 +235,7 @@ def _open(
         if NAMES[name] not in ort.get_available_providers():
             refused = f"{name}: this onnxruntime is built without it"
             continue
-        if name != "cpu" and not has_driver():
+        if name != "cpu" and nvidia_driver() is None:
             refused = f"{name}: there is no NVIDIA driver"
             continue
         variant = next(v for v in (chosen.get(name), *PREFERRED[name], *graphs) if v in graphs)
@@ -311,13 +311,12 @@ def provider_options(name: str, device: Device, variant: str = "float") -> dict[
     return found | ({"trt_max_workspace_size": str(device.memory)} if device.memory else {})
 
 
-def has_driver(load: Callable[[str], object] = ctypes.CDLL) -> bool:
-    """Whether NVIDIA's driver is on this machine. Without it CUDA's libraries are not loaded: they take 100 MB of memory and a second."""
+def nvidia_driver(load: Callable[[str], object] = ctypes.CDLL) -> object | None:
+    """NVIDIA's driver, None without it: then CUDA's libraries are not loaded, which take 100 MB of memory and a second."""
     try:
-        load("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+        return load("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:
-        return False
-    return True
+        return None
 
 
 def preload(load: Callable[..., None] | None = None) -> str:

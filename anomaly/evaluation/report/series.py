@@ -127,7 +127,8 @@ def stretch_figure(
         time_axis(axes[-1], stretch.times, stretch.zone)
         figure.align_ylabels()
         fit_left(figure)
-        told, bound = np.maximum(stretch.p_values, _bound(stretch, threshold)), _bound(stretch, threshold)
+        bound = _bound(stretch, threshold)
+        told = np.maximum(stretch.p_values, bound)
         rows = [(f"p-value (told from {bound:.2g})" if (told > stretch.p_values).any() else "p-value", "", told)]
         rows += [(stretch.names[i], stretch.units[i], np.asarray(stretch.readings[:, i], dtype=np.float64)) for i in sensors]
         return figure, hover_of(axes[0], stretch.times, rows, stretch.zone)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from anomaly.bundle.archive import read_bundle
-from anomaly.edge.runtime.session import Answer, Session, has_driver, out_of_memory
+from anomaly.edge.runtime.session import Answer, Session, nvidia_driver, out_of_memory
 from anomaly.errors import BundleError, ProviderError
 from tests.conftest import Fitted
 
@@ -64,7 +64,7 @@ def test_out_of_gpu_memory_halves_the_batch_then_goes_to_the_cpu_and_says_so(sen
 
 
 def test_without_a_driver_no_library_of_cuda_is_loaded(sensor: Fitted) -> None:
-    if has_driver():
+    if nvidia_driver() is not None:
         pytest.skip("this machine has an NVIDIA driver")
     code = """import sys
 from pathlib import Path
