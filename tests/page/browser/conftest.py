@@ -101,9 +101,9 @@ def watched(tmp_path: Path) -> Iterator[Watched]:
     made.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
+    """Debian's Chromium, for one file: Playwright's event loop runs as long, and nothing else here may start one of its own."""
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=str(program("chromium")), args=list(ARGUMENTS))
         yield started
