@@ -175,7 +175,8 @@ class ReleaseFolder:
                 if entry.action not in get_args(Action) or not all(isinstance(value, str) for value in vars(entry).values()):
                     raise ValueError(f"action {entry.action!r}, hash {entry.hash!r}")
             except (ValueError, TypeError) as error:
-                raise BundleError(f"{path}, line {number}: not an entry of a release's history ({error}); move the file away") from error
+                why = f"not an entry of a release's history ({error}); delete this line or correct it, and keep the others"
+                raise BundleError(f"{path}, line {number}: {why}") from error
             found.append(entry)
         pointer = self._pointer("champion")
         if pointer is not None and pointer["hash"] != next((one.hash for one in reversed(found) if one.action in _CHAMPION), ""):

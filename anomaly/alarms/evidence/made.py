@@ -77,8 +77,11 @@ class Evidence:
 def check_marks(label: Label, alarm: Alarm, found: Sequence[Evidence]) -> None:
     """Raises DataError for a box on an alarm of readings, and for a stretch of time on one of pictures. `found`: what is kept of it.
 
-    A stretch that is not of the alarm is refused, too: the next fit learns nothing of the rows in it.
+    A stretch that is not of the alarm is refused, too: the next fit learns nothing of the rows in it. So is any label of an alarm of
+    delivery: it is of a sink, and tells nothing of the line.
     """
+    if alarm.alarm_class == "delivery":
+        raise DataError(f"alarm {alarm.id[:8]} is of a sink that could not be reached, not of the line: comment on it instead")
     kinds = {each.kind for each in found}
     if label.boxes and ("window" in kinds or alarm.data.get("top") or alarm.data.get("sensors") or alarm.condition.startswith("sensor")):
         raise DataError(f"alarm {alarm.id[:8]} is of readings, which have no boxes: say from when to when the fault lasted (--from, --to)")

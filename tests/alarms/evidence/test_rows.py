@@ -86,6 +86,14 @@ def test_a_stretch_is_of_the_alarm_and_of_its_size(tmp_path: Path, stretch: tupl
     assert store.labels() == []
 
 
+def test_an_alarm_of_a_sink_takes_no_label(tmp_path: Path) -> None:
+    store = Store(tmp_path / "s.db")
+    store.add_events([make_event("opened", "delivery", "d", 1.0, {"class": "delivery", "condition": "sink bus", "reason": "refused"})], [])
+    with pytest.raises(DataError, match=r"of a sink.*comment"):
+        store.label("d", "real", "ada")
+    assert store.labels() == []
+
+
 @pytest.mark.parametrize(
     "marks",
     [

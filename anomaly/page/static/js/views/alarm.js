@@ -65,7 +65,8 @@ async function actions(found, person, again, looked) {
   const reason = (form) => ({ why: form.get("why") ?? "" });
   const shelved = found.held.some((each) => each.kind === "shelved"), out = found.held.some((each) => each.kind === "out of service");
   const more = [], labels = h("div", {});
-  looked.again = () => { fill(labels, labelling(found, again, shownOf(found, looked))); };
+  const judged = one.alarm_class !== "delivery"; // an alarm of a sink tells nothing of the line
+  looked.again = () => { if (judged) fill(labels, h("h2", {}, t("label.title")), labelling(found, again, shownOf(found, looked))); };
   looked.again();
   if (!shelved) {
     more.push(part("alarm.shelve", action(t("alarm.shelve"), [field(t("hold.for"), choice("seconds", [["1800", t("unit.min", { n: 30 })], ["3600", t("unit.h", { n: 1 })], ["28800", t("unit.h", { n: 8 })], ["86400", t("unit.d", { n: 1 })], ["604800", t("unit.d", { n: 7 })]], "28800")), why()],
@@ -76,7 +77,7 @@ async function actions(found, person, again, looked) {
   return [h("h2", {}, t("alarm.do")), found.held.map((each) => h("p", { class: "held" }, t("alarm.held", { kind: t(`hold.${each.kind}`), until: until(each), who: each.who, why: each.why ? t("because", { why: each.why }) : "" }))),
     one.acknowledged || one.state === "normal" ? null : action(t("alarm.acknowledge"), [why()], do_("/acknowledge", reason), "main"),
     shelved ? action(t("alarm.unshelve"), [], do_("/unshelve", reason)) : null, more,
-    h("h2", {}, t("label.title")), labels,
+    labels,
     person.role === "admin" && found.kept.length ? part("alarm.erase", [h("p", { class: "small" }, t("alarm.erase_words")), action(t("alarm.erase"), [why()], do_("/erase", reason))]) : null];
 }
 
