@@ -135,6 +135,7 @@ class Feed:
                 self._awake.clear()
                 self._awake.wait(5.0)
                 continue
+            self._wait_for_turn()
             try:
                 seen = self._look(seen)
                 if time.monotonic() - told >= LINES_S:
@@ -150,6 +151,13 @@ class Feed:
                 log.exception("the page's live view had an error that is ours to mend; it goes on")
                 self._stop.wait(2.0)
             self._stop.wait(LOOK_S)
+
+    def _wait_for_turn(self) -> None:
+        """Until the line has ended a turn: what follows falls between two of them. Many lines leave no such time, and none is waited for."""
+        lines = list(self.site.board.lines.values()) if self.site.board is not None else []
+        if len(lines) == 1:
+            lines[0].turned.clear()
+            lines[0].turned.wait(LOOK_S)
 
     def _look(self, seen: queries.Stamp | None) -> queries.Stamp:
         """Tell of events and deeds since the last look, all at once: each word to a hundred viewers takes time from the line's loop."""

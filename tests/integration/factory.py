@@ -155,6 +155,15 @@ class Factory:
 
         until(ended)
 
+    def by_schedule(self, flow: str) -> None:
+        """Give a deployment a schedule of each minute, until a run that nobody asked for has come to a good end."""
+        deployment = self.deployment(flow)
+        every = {"schedule": {"cron": "* * * * *", "timezone": "UTC"}, "active": True}
+        self.api.post(f"/deployments/{deployment}/schedules", json=[every]).raise_for_status()
+        asked = {"flow_runs": {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": ["COMPLETED"]}}}}
+        until(lambda: any(run["auto_scheduled"] for run in self.api.post("/flow_runs/filter", json=asked).raise_for_status().json()))
+        self.api.post(f"/deployments/{deployment}/pause_deployment").raise_for_status()
+
     def approved(self, approver: str) -> None:
         """Ask for a promotion, say yes to its question over the API, and wait until it is done."""
         self.ask("promote")

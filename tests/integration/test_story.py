@@ -115,8 +115,7 @@ def in_use(site: Site, bundle: Path) -> Callable[[], bool]:
 @pytest.mark.timeout(1500)
 def test_a_line_from_its_first_fit_to_a_rollback(site: Site) -> None:
     mlflow = pytest.importorskip("mlflow", reason="the extra `registry` is not installed")
-    site.factory.ask("pipeline")
-    site.factory.done("pipeline")
+    site.factory.by_schedule("pipeline")
     first = site.factory.release.pointed("champion")
     assert first is not None
     with ExitStack() as edge:

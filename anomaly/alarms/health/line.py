@@ -5,6 +5,7 @@ Plain attributes and whole numbers, written by one thread: a reader sees them a 
 
 from __future__ import annotations
 
+import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
@@ -62,6 +63,7 @@ class LineHealth:
     release: the release folder or URL that the line follows, "" for none
     readings: gives what the sensors have read in the last hours, None for pictures
     clock: seconds on a clock that is never set (monotonic)
+    turned: set at the end of each turn, for one who has work for the time until the next
     """
 
     line: str
@@ -87,6 +89,7 @@ class LineHealth:
     began: float = field(init=False)
     last_turn: float | None = None
     last_record: float | None = None
+    turned: threading.Event = field(default_factory=threading.Event, repr=False)
 
     def __post_init__(self) -> None:
         self.began = self.clock()
@@ -99,6 +102,7 @@ class LineHealth:
     def alive(self) -> None:
         """The loop goes on: after each turn, and while it waits for something that it tells of."""
         self.last_turn = self.clock()
+        self.turned.set()
 
     def took(self, records: int, seconds: float, lag_s: float | None) -> None:
         """Records were polled, scored and stored in `seconds`; each of them waited that long. `lag_s`: age of the newest one then."""

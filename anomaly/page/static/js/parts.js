@@ -55,7 +55,8 @@ export function heldBack(line) {
 /** What a person did, as the audit log and a release folder write it: "acknowledged", "promoted: press-2". */
 export function deedWords(action) {
   const [kind] = action.match(/^(labelled (real|nuisance)|shelved(?= until)|[^:]*)/);
-  return t(`event.${kind}`) + action.slice(kind.length);
+  const marks = action.slice(kind.length).replace(/([,;]) (picture|boxes) /g, (_, mark, what) => `${mark} ${t(`deed.${what}`)} `);
+  return t(`event.${kind}`) + marks;
 }
 
 export function isaState(name) {
