@@ -153,7 +153,7 @@ class Feed:
             self._stop.wait(LOOK_S)
 
     def _wait_for_turn(self) -> None:
-        """Until the line has ended a turn: what follows falls between two of them. Many lines leave no such time, and none is waited for."""
+        """Until the line has ended a turn: what follows falls between two of them. Many lines leave no such time."""
         lines = list(self.site.board.lines.values()) if self.site.board is not None else []
         if len(lines) == 1:
             lines[0].turned.clear()
