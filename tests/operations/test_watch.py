@@ -174,11 +174,11 @@ def test_memory_and_file_stay_flat(plant: Plant, box: Box) -> None:
         return sum(trace.size for trace in held.traces), plant.state.stat().st_size
 
     plant.look(box)
-    tracemalloc.start(12)
+    tracemalloc.start(8)
     try:
-        before, _ = polls(20)
-        after, size = polls(100)
+        before, _ = polls(10)
+        after, size = polls(60)
     finally:
         tracemalloc.stop()
-    assert after - before < 130_000
+    assert after - before < 80_000
     assert size < 100_000
