@@ -11,7 +11,7 @@ from anomaly.alarms.quality import CONDITIONS, KEPT_BESIDE
 from anomaly.alarms.store import ZONE, Store
 from anomaly.alarms.wording import SHORT, condition_words
 from anomaly.data.clock import when
-from anomaly.errors import NotPossibleError, StoreError
+from anomaly.errors import NotPossibleError
 from anomaly.names import one_line
 
 OF_A_SENSOR = re.compile(r"sensor(_frozen|_range)?:.")
@@ -64,10 +64,10 @@ def known_conditions(store: Store, line: str) -> list[str]:
 
 
 def check_condition(store: Store, line: str, condition: str) -> str:
-    """The condition in one line, as it is held back. Raises StoreError for one that the line cannot have."""
+    """The condition in one line, as it is held back. Raises NotPossibleError for one that the line cannot have."""
     name, known = one_line(condition), known_conditions(store, line)
     if name not in known and name != WHOLE_LINE and not OF_A_SENSOR.match(name):
-        raise StoreError(f"line {line!r} has no condition {name!r}; it has {', '.join(known)}, and sensor:NAME for a sensor")
+        raise NotPossibleError(f"line {line!r} has no condition {name!r}; it has {', '.join(known)}, and sensor:NAME for a sensor")
     return name
 
 

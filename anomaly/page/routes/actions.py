@@ -9,7 +9,7 @@ from anomaly.alarms.book import Alarm, HoldKind
 from anomaly.alarms.events import iso
 from anomaly.alarms.store import Store
 from anomaly.alarms.wording import condition_words
-from anomaly.errors import NotPossibleError, StoreError
+from anomaly.errors import NotPossibleError
 from anomaly.page import models
 from anomaly.page.auth.guard import Admin, Operator
 from anomaly.page.auth.roles import Person
@@ -33,8 +33,6 @@ def acknowledge(site: OfSite, id: Id, asked: models.Reason, person: Operator) ->
     """Someone has seen the alarm."""
     with site.writing() as store:
         alarm = _found(store, id)
-        if alarm.acknowledged is not None or not alarm.live:
-            raise NotPossibleError("the alarm is acknowledged already, or over and done with")
         deeds.acknowledge(store, alarm, person.name, said(asked.why))
     return models.Done(done="acknowledged")
 
@@ -85,15 +83,8 @@ def _hold(site: Site, id_: str, kind: HoldKind, seconds: float | None, person: P
 def _release(site: Site, id_: str, kind: HoldKind, person: Person, why: str) -> models.Done:
     with site.writing() as store:
         alarm = _found(store, id_)
-        _release_of(store, kind, alarm.line, alarm.conditions, person, why, alarm.id)
+        deeds.release(store, kind, alarm.line, alarm.conditions, person.name, said(why), alarm.id)
     return models.Done(done=f"no longer {kind}")
-
-
-def _release_of(store: Store, kind: HoldKind, line: str, conditions: tuple[str, ...], person: Person, why: str, alarm: str = "") -> None:
-    held = {(hold.kind, hold.condition) for _, hold in store.holds(line)}
-    if not any((kind, each) in held for each in conditions):
-        raise NotPossibleError(f"{', '.join(map(condition_words, conditions))} of line {line!r} is not {kind}")
-    deeds.release(store, kind, line, conditions, person.name, said(why), alarm)
 
 
 @router.post("/line/hold")
@@ -112,17 +103,14 @@ def release_line(site: OfSite, name: LineName, asked: models.ReleaseLine, person
     """End a hold of a line."""
     with site.writing() as store:
         condition = _condition(store, name, asked.condition)
-        _release_of(store, asked.kind, name, (condition,), person, asked.why)
+        deeds.release(store, asked.kind, name, [condition], person.name, said(asked.why))
     return models.Done(done=f"no longer {asked.kind}: {condition_words(condition)}")
 
 
 def _condition(store: Store, line: str, condition: str) -> str:
     if line not in store.lines():
         raise NotThereError(f"no line {line!r}")
-    try:
-        return deeds.check_condition(store, line, condition)
-    except StoreError as error:
-        raise NotPossibleError(str(error)) from error
+    return deeds.check_condition(store, line, condition)
 
 
 @router.post("/alarms/{id}/label")
