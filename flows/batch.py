@@ -124,8 +124,8 @@ def main() -> None:
             parser.error(f"{masked(source)}: Prefect would keep it; set an environment variable to the address, and name env:NAME")
     with errors_told():
         _champion(asked.bundle)  # before a server is started
-    with errors_told(), one_server():
-        batch_flow(**vars(asked))
+        with one_server():
+            batch_flow(**vars(asked))
 
 
 if __name__ == "__main__":

@@ -86,8 +86,8 @@ def main() -> int:
     asked = parser.parse_args()
     with errors_told():
         read_fleet(asked.lines)  # a mistake in it is told before a server is started
-    with errors_told(), one_server():
-        found = fleet_flow.with_options(task_runner=runner(asked.workers, asked.scheduler))(asked.lines, asked.out)
+        with one_server():
+            found = fleet_flow.with_options(task_runner=runner(asked.workers, asked.scheduler))(asked.lines, asked.out)
     _print(found)
     return int((found["state"] == "failed").any())
 

@@ -41,7 +41,6 @@ ROWS_A_SECOND, STEP_S = 50, 0.1
 SOURCES = ("127.0.0.2", "127.0.0.3", "127.0.0.4")  # the page lets one address hold 50 connections
 SETTLE_S = 2.0
 PLANT = Path("data_samples/plant")
-KINDS = ("without", "with", "elsewhere")
 DRAWS = 1000
 Turn = tuple[float, float, int]  # when it ended, seconds, records
 # The monitor as it is, each turn of its loop kept exactly: the histogram of /metrics has steps of a factor of 2.5.
@@ -206,7 +205,7 @@ def with_viewers(work: Path, bundle: Path, asked: argparse.Namespace) -> dict[st
     """Phases of three kinds in turn, events all the while."""
     folder, ports = work / "viewers", {"with": free_port(), "elsewhere": free_port()}
     folder.mkdir()
-    spans: dict[str, list[tuple[float, float]]] = {name: [] for name in KINDS}
+    spans: dict[str, list[tuple[float, float]]] = {kind: [] for kind in ("without", *ports)}
     told: list[float] = []
     with growing(folder / "line.csv"), monitoring(folder, bundle, "--listen", f"127.0.0.1:{ports['with']}") as running:
         until("/readyz", lambda: ready(ports["with"]) and len(turns(folder)) > 20, running)
@@ -216,7 +215,8 @@ def with_viewers(work: Path, bundle: Path, asked: argparse.Namespace) -> dict[st
                 for kind, port in ports.items():
                     span, count = _viewed(port, asked.viewers, asked.seconds)
                     spans[kind].append(span)
-                    told += [count] if kind == "with" else []
+                    if kind == "with":
+                        told.append(count)
         rows = turns(folder)
     phases = {kind: [[t for t in rows if a <= t[0] < b] for a, b in parts] for kind, parts in spans.items()}
     found: dict[str, Any] = {kind: figures([t for part in parts for t in part]) for kind, parts in phases.items()}

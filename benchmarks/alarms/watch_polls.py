@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 import time
 from contextlib import closing
@@ -31,7 +32,7 @@ LINES, STEP_S = 3, 1200.0
 def resident_mb(pid: int | None = None) -> float:
     """Memory of a process in MB, of this one when none is named."""
     pages = int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1])
-    return round(pages * 4096 / 1e6, 2)
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 2)
 
 
 def measure(folder: Path, polls: int) -> dict[str, Any]:

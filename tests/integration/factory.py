@@ -139,11 +139,11 @@ class Factory:
         limits = self.api.post("/v2/concurrency_limits/filter", json={}).raise_for_status().json()
         return sum(int(limit["active_slots"]) for limit in limits)
 
-    def runs(self, flow: str, *states: str) -> list[dict[str, Any]]:
-        """The runs of a flow that somebody or something asked for, in these states."""
+    def runs(self, flow: str, *states: str, scheduled: bool = False) -> list[dict[str, Any]]:
+        """The runs of a flow that somebody or something asked for, in these states; with `scheduled` those by a schedule."""
         asked = {"flows": {"name": {"any_": [flow]}}}
         found: list[dict[str, Any]] = self.api.post("/flow_runs/filter", json=asked).raise_for_status().json()
-        return [run for run in found if not run["auto_scheduled"] and run["state_type"] in states]
+        return [run for run in found if run["auto_scheduled"] == scheduled and run["state_type"] in states]
 
     def done(self, flow: str) -> None:
         """Wait until every run of a flow has come to a good end, one at least."""
@@ -160,8 +160,7 @@ class Factory:
         deployment = self.deployment(flow)
         every = {"schedule": {"cron": "* * * * *", "timezone": "UTC"}, "active": True}
         self.api.post(f"/deployments/{deployment}/schedules", json=[every]).raise_for_status()
-        asked = {"flow_runs": {"deployment_id": {"any_": [deployment]}, "state": {"type": {"any_": ["COMPLETED"]}}}}
-        until(lambda: any(run["auto_scheduled"] for run in self.api.post("/flow_runs/filter", json=asked).raise_for_status().json()))
+        until(lambda: self.runs(flow, "COMPLETED", scheduled=True))
         self.api.post(f"/deployments/{deployment}/pause_deployment").raise_for_status()
 
     def approved(self, approver: str) -> None:

@@ -16,15 +16,14 @@ from anomaly.alarms.events import iso
 from anomaly.data.clock import when
 from anomaly.data.records import Record
 from anomaly.errors import DataError
-from anomaly.schema import InputSchema
+from anomaly.schema import DAY_S, InputSchema
 
 EVIDENCE_BYTES = 500_000_000  # of all alarms of a store, when nothing else is said
 LONGEST_SIDE = 1024  # pixels
 QUALITY = 92  # of a JPEG
 LARGEST_MAP = 256  # cells a side
 MOST_SENSORS = 32  # those that speak most
-DAY_S = 86_400.0  # by so much a fault may begin before its alarm, or last longer
-LONGER_THAN_ALARM = 10  # times: a fault may go on where an alarm closes
+LONGER_THAN_ALARM = 10  # times, and a day: a fault may go on where an alarm closes, and begin a day before it opens
 HISTORY_ROWS = 2000  # rows before the window, at most
 
 Role = Literal["opened", "worst"]

@@ -73,6 +73,15 @@ class RowOrder:
         return Taken(kept, stray, rewind)
 
 
+def back_an_hour(steps: float | NDArray[np.float64]) -> bool | NDArray[np.bool_]:
+    """Which steps in time, in seconds, are those of a local clock that is set back by an hour.
+
+    >>> back_an_hour(np.array([-3600.0, -3500.0, -1800.0, 3600.0])).tolist()
+    [True, True, False, False]
+    """
+    return (steps < -0.9 * HOUR_S) & (steps > -1.1 * HOUR_S)
+
+
 class RepeatedHour:
     """Tells before which rows an hour lies that is not there: a local clock showed it twice, and the rows of the second time are left out.
 
@@ -101,7 +110,7 @@ class RepeatedHour:
                 self._last, self._left_out = moment, None
             elif self._left_out is not None:
                 self._left_out = self._left_out[0], max(self._left_out[1], moment)
-            elif not stray and 0.9 * HOUR_S < self._last - moment < 1.1 * HOUR_S:
+            elif not stray and back_an_hour(moment - self._last):
                 self._left_out = moment, moment
         return anew
 

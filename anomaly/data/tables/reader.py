@@ -21,7 +21,7 @@ from anomaly.data.tables.dialect.load import RawTable, load
 from anomaly.data.tables.dialect.refused import LOST, as_written, check_lost, hold_digits, mend, otherwise
 from anomaly.data.tables.dialect.times import name_no_zone, read_times, usual_period
 from anomaly.data.tables.hold import FEWEST, Holder, fit_channels, slow_interval
-from anomaly.data.tables.order import HOUR_S, RepeatedHour, RowOrder
+from anomaly.data.tables.order import RepeatedHour, RowOrder, back_an_hour
 from anomaly.data.tables.pattern.take_off import without_pattern
 from anomaly.data.tables.units import unit_in
 from anomaly.errors import DataError
@@ -294,7 +294,7 @@ def _repeated_hour(
     late = np.zeros(len(times), bool)
     if dialect.zone:
         return late
-    back = np.flatnonzero((np.diff(times) < -0.9 * HOUR_S) & (np.diff(times) > -1.1 * HOUR_S) & ~in_order[1:]) + 1
+    back = np.flatnonzero(back_an_hour(np.diff(times)) & ~in_order[1:]) + 1
     for start in back:
         stop = start + int(np.argmax(np.append(in_order[start:], True)))
         late[start:stop] = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
-import pickle
+import pickle  # for the error that torch.load raises; nothing is unpickled here
 import sys
 from collections.abc import Mapping
 from itertools import takewhile

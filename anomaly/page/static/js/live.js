@@ -1,11 +1,15 @@
 // What changes, as it happens. A connection that is lost is said, and made again by the browser.
-import { url } from "./api.js";
+import { get, url } from "./api.js";
 
 const heard = { lines: new Set(), alarm: new Set(), event: new Set(), acted: new Set(), trouble: new Set(), state: new Set() };
 const SILENT_MS = 15000; // the server says a word every five seconds
 let source = null;
 let timer = null;
 export const now = { lines: null, connected: false, last: null };
+
+/** All lines at a glance: as they were last told, else asked for. The one that needs a person is first. */
+export const lines = async (background = false) => now.lines ?? get("/lines", {}, undefined, background);
+export const lineNames = async (background = false) => (await lines(background)).lines.map((each) => each.name);
 
 /** Be told; returns what ends it. */
 export function on(kind, handler) {

@@ -41,9 +41,10 @@ export function said(cause) {
 /** What an alarm is about; a box of an older version gives it in words alone. */
 export const aboutWords = (alarm) => (alarm.cause ? said(alarm.cause) : told(alarm.about));
 
-/** How long something is held back. */
 /** Whether a monitor that runs would have ended it by now. */
 export const late = (hold) => Boolean(hold.until) && new Date(hold.until).getTime() < Date.now() - 60_000;
+
+/** How long something is held back. */
 export const until = (hold) => (hold.until ? t(late(hold) ? "hold.late" : "hold.until", { time: when(hold.until) }) : t("hold.open"));
 
 /** What holds alarms of a line back, for a card of it. */

@@ -18,7 +18,7 @@ export async function alarm(body, { name: id, person }) {
 
   const draw = async (background = false) => {
     const found = await get(alarmPath(id), {}, undefined, background);
-    const lines = new Set((live.now.lines ?? (await get("/lines", {}, undefined, background))).lines.map((each) => each.name)); // delivery, say, has alarms and no view
+    const lines = new Set(await live.lineNames(background)); // delivery, say, has alarms and no view
     const one = found.alarm;
     fill(head, h("h1", {}, t("alarm.title", { line: one.line, what: condition(one.condition) })),
       h("p", { class: "row" }, priority(one.priority), isaState(one.state), lines.has(one.line) ? h("a", { href: lineLink(one.line) }, one.line) : h("span", {}, one.line)),

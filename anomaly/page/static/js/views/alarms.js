@@ -65,7 +65,7 @@ export async function alarms(body, { query, person }) {
   };
 
   await load();
-  const names = [...new Set([...(live.now.lines ?? (await get("/lines"))).lines.map((each) => each.name), ...found.lines])]; // also of lines that nobody monitors now
+  const names = [...new Set([...(await live.lineNames()), ...found.lines])]; // also of lines that nobody monitors now
   fill(body, h("h1", {}, t("alarms.title")), h("div", { class: "row filters", role: "search" },
     field(t("col.line"), choice("line", [["", t("filter.all")], ...names.sort().map((name) => [name, name])], asked.line, (event) => set("line", event.target.value))),
     field(t("filter.which"), choice("live", [["true", t("filter.live")], ["false", t("filter.over")], ["all", t("filter.all")]], asked.live, (event) => set("live", event.target.value))),

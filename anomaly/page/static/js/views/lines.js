@@ -1,5 +1,4 @@
 // All lines at a glance, those that need a person first.
-import { get } from "../api.js";
 import { fill, h, redraw } from "../dom.js";
 import { count, lasted, percent, when } from "../format.js";
 import * as live from "../live.js";
@@ -16,7 +15,7 @@ export async function lines(body) {
       : t("lines.none");
     redraw(list, found.lines.map(card));
   };
-  draw(live.now.lines ?? (await get("/lines")));
+  draw(await live.lines());
   return live.on("lines", draw);
 }
 

@@ -7,7 +7,7 @@ import { action, choice, deedWords, facts, field, table } from "../parts.js";
 import { t } from "../words.js";
 
 export async function shadow(body, { name, person }) {
-  const lines = (live.now.lines ?? (await get("/lines"))).lines.map((each) => each.name); // the one that needs a person first
+  const lines = await live.lineNames();
   const shown = name || lines[0];
   const below = h("div", {});
   fill(body, h("h1", {}, t("shadow.title")), lines.length ? field(t("col.line"), choice("line", lines.map((each) => [each, each]), shown, (event) => { location.hash = `#/shadow/${encodeURIComponent(event.target.value)}`; })) : h("p", { class: "none" }, t("lines.none")), below);

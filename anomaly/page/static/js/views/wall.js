@@ -1,5 +1,4 @@
 // For a screen that is read from five metres. It has no controls.
-import { get } from "../api.js";
 import { fill, h } from "../dom.js";
 import { when } from "../format.js";
 import * as live from "../live.js";
@@ -14,7 +13,7 @@ export async function wall(body) {
     h("h2", {}, line.name), stateMark(line.state), line.worst_priority ? priority(line.worst_priority) : null,
     line.waiting ? h("p", { class: "wall-count" }, t("wall.waiting", { n: line.waiting })) : null,
     line.causes.length ? h("p", {}, said(line.causes[0])) : null, heldBack(line), sparkline(line.sparkline, line.budget_share, line.least_p))));
-  draw(live.now.lines ?? (await get("/lines")));
+  draw(await live.lines());
   const tick = () => { clock.textContent = when(new Date().toISOString(), true); };
   tick();
   const timer = setInterval(tick, 1000);
